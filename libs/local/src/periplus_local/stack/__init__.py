@@ -1,0 +1,1 @@
+"""Everything of Periplus on one machine, started, watched and stopped together."""

@@ -1,0 +1,54 @@
+"""The three embedded servers of a home: their ports and secrets, and them as parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from periplus_local.stack import nats, ports, postgres, s3
+from periplus_local.stack.nats import Nats
+from periplus_local.stack.postgres import Postgres
+from periplus_local.stack.s3 import S3
+
+if TYPE_CHECKING:
+    from periplus_local.stack.home import Home
+    from periplus_local.stack.part import Part
+
+SERVICES = ("cache", "snapshotter", "lineage", "dispatcher")
+"""The services; each has a role and a schema of its name."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Where the servers are and what they ask for."""
+
+    nats: Nats
+    postgres: Postgres
+    s3: S3
+
+
+def embedded(home: Home) -> Embedded:
+    """Choose ports and make secrets, or find those of the last time. The home must exist."""
+    chosen = ports.assign(home.run / "ports.json", ("nats", "postgres", *s3.PORTS))
+    return Embedded(
+        nats=Nats(chosen["nats"], home.secret("nats")),
+        postgres=Postgres(
+            chosen["postgres"],
+            home.secret("postgres"),
+            {service: home.secret(f"postgres-{service}") for service in SERVICES},
+        ),
+        s3=S3(
+            {name: chosen[name] for name in s3.PORTS},
+            access_key=home.secret("s3-access-key"),
+            secret_key=home.secret("s3-secret-key"),
+        ),
+    )
+
+
+def parts(home: Home, servers: Embedded, *, durable: bool = True) -> list[Part]:
+    """The servers as parts; they need nothing and start together."""
+    return [
+        s3.part(home, servers.s3),
+        postgres.part(home, servers.postgres, durable=durable),
+        nats.part(home, servers.nats, durable=durable),
+    ]

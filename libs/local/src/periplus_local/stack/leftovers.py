@@ -1,0 +1,74 @@
+"""Processes of a stack that outlived their supervisor: recorded as they start, ended by the next.
+
+A process is known by its pid and its start time together, never by its name, so that a pid that
+the system has given to somebody else since is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+
+from periplus_local.stack.child import kill_group
+from periplus_local.stack.home import write_private_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_GRACE = 5.0
+_CLOCK_SLACK = 0.05
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A process that was started: its part, its pid, its start time and how it likes to stop."""
+
+    part: str
+    pid: int
+    born: float
+    stop_signal: int
+
+
+def record(path: Path, children: Iterable[Recorded]) -> None:
+    """Write down the processes that run now."""
+    write_private_json(path, [asdict(child) for child in children])
+
+
+def recorded(path: Path) -> list[Recorded]:
+    """The processes that were last written down; none if the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return [Recorded(**entry) for entry in found]
+    except (FileNotFoundError, ValueError, TypeError):
+        return []
+
+
+def running(child: Recorded) -> psutil.Process | None:
+    """The process, if it is still that very process."""
+    try:
+        process = psutil.Process(child.pid)
+        same = abs(process.create_time() - child.born) < _CLOCK_SLACK
+        alive = process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return process if same and alive else None
+
+
+def clean(path: Path) -> list[str]:
+    """End whatever a dead supervisor left, in reverse order; returns the names of the parts."""
+    alive = [(child, process) for child in recorded(path) if (process := running(child))]
+    for child, process in reversed(alive):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.Signals(child.stop_signal))
+    _, stubborn = psutil.wait_procs([process for _, process in alive], timeout=_GRACE)
+    for process in stubborn:
+        kill_group(process.pid)
+    psutil.wait_procs(stubborn, timeout=_GRACE)
+    path.unlink(missing_ok=True)
+    return [child.part for child, _ in alive]

@@ -1,0 +1,140 @@
+"""The embedded NATS server: its settings, its streams, and when it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import nats
+from nats.errors import Error as NatsError
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+from periplus_local.stack import programs
+from periplus_local.stack.home import Home, write_private
+from periplus_local.stack.part import NotReadyError, Part
+from periplus_local.stack.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    from nats.js import JetStreamContext
+
+_USER = "periplus"
+_DAY = 86_400.0
+_MIB = 1024 * 1024
+
+PUBLISHERS = ("dispatcher", "cache", "snapshotter", "lineage")
+"""The services that own a stream; the stream's name is theirs in capitals."""
+
+
+@dataclass(frozen=True)
+class Nats:
+    """The server's port and secret."""
+
+    port: int
+    password: str
+
+    @property
+    def url(self) -> str:
+        """Where to connect, credentials included."""
+        return f"nats://{_USER}:{self.password}@{LOOPBACK}:{self.port}"
+
+
+def part(home: Home, server: Nats, *, durable: bool = True) -> Part:
+    """NATS as a part of the stack. Tests that need no disk may ask for less than `durable`."""
+    settings = home.run / "nats.json"
+    return Part(
+        name="nats",
+        command=(str(programs.nats_server()), "--config", str(settings)),
+        directory=home.data / "nats",
+        prepare=partial(_write_settings, home, server, durable),
+        ready=partial(_answers, server),
+        provision=partial(declare_streams, server.url),
+        env={"GOMEMLIMIT": "96MiB"},
+        address=f"{LOOPBACK}:{server.port}",
+    )
+
+
+async def declare_streams(url: str) -> None:
+    """Make every stream, or bring an existing one to these settings. Raises nats errors."""
+    connection = await nats.connect(url, connect_timeout=2, allow_reconnect=False)
+    try:
+        jetstream = connection.jetstream(timeout=10)
+        for name in PUBLISHERS:
+            await _declare(jetstream, _stream(name.upper(), f"periplus.{name}.>"))
+        await _declare(jetstream, _stream("DEAD", "periplus-dead.>"))
+    finally:
+        await connection.close()
+
+
+async def _declare(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
+    try:
+        await jetstream.stream_info(str(wanted.name))
+    except NotFoundError:
+        await jetstream.add_stream(wanted)
+    else:
+        await jetstream.update_stream(wanted)
+
+
+def _stream(name: str, subjects: str) -> StreamConfig:
+    # Limits retention, because the others forget the ids of removed messages at a restart and
+    # would then store a repeated publish twice.
+    return StreamConfig(
+        name=name,
+        subjects=[subjects],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.OLD,
+        max_age=14 * _DAY,
+        max_bytes=2048 * _MIB,
+        max_msg_size=_MIB,
+        duplicate_window=120.0,
+        num_replicas=1,
+        allow_direct=True,
+        allow_atomic=True,
+    )
+
+
+async def _write_settings(home: Home, server: Nats, durable: bool) -> None:  # noqa: FBT001
+    settings = {
+        "server_name": "periplus",
+        "listen": f"{LOOPBACK}:{server.port}",
+        "authorization": {"user": _USER, "password": server.password},
+        "max_payload": _MIB,
+        "jetstream": {
+            "store_dir": str(home.data / "nats"),
+            "max_memory_store": 16 * _MIB,
+            "max_file_store": 16 * 1024 * _MIB,
+            # An acknowledged message is on the disk, and not in a cache for two minutes.
+            "sync_interval": "always" if durable else "2m",
+        },
+    }
+    write_private(home.run / "nats.json", json.dumps(settings, indent=2))
+
+
+async def _answers(server: Nats) -> None:
+    try:
+        # The client would first wait two seconds where nobody listens yet.
+        _, writer = await asyncio.open_connection(LOOPBACK, server.port)
+        writer.close()
+        connection = await nats.connect(
+            server.url,
+            connect_timeout=1,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            error_cb=_unreported,
+        )
+    except (NatsError, OSError) as error:
+        raise NotReadyError(str(error) or type(error).__name__) from error
+    try:
+        await connection.jetstream(timeout=1).account_info()
+    except (NatsError, TimeoutError) as error:
+        raise NotReadyError(f"JetStream: {error}") from error
+    finally:
+        await connection.close()
+
+
+async def _unreported(_: Exception) -> None:
+    """The failure is raised as well; said once is enough."""

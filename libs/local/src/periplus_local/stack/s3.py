@@ -1,0 +1,153 @@
+"""The embedded S3 store, SeaweedFS: its settings, its bucket, and every inner port closed.
+
+SeaweedFS is several servers in one process: beside the S3 port, which asks for signed requests,
+it opens a port for HTTP and one for gRPC each for master, volume, filer and admin. All of them
+demand a client certificate that only this home has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException
+
+from periplus_local.stack import certificate, programs
+from periplus_local.stack.home import write_private, write_private_json
+from periplus_local.stack.part import NotReadyError, Part
+from periplus_local.stack.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from periplus_local.stack.home import Home
+
+BUCKET = "artifacts"
+_SERVERS = ("master", "volume", "filer", "admin")
+_GRPC = (*_SERVERS, "s3", "worker", "client", "mq", "msg_broker", "msg_agent")
+PORTS = ("s3", "s3-grpc", *(f"{s}{kind}" for s in _SERVERS for kind in ("", "-grpc")))
+"""The names of the ports it opens."""
+
+
+@dataclass(frozen=True)
+class S3:
+    """The store's ports by name, its keys and the bucket that artifacts go to."""
+
+    ports: Mapping[str, int]
+    access_key: str
+    secret_key: str
+    bucket: str = BUCKET
+
+    @property
+    def endpoint(self) -> str:
+        """Host and port of the S3 API, plain HTTP."""
+        return f"{LOOPBACK}:{self.ports['s3']}"
+
+    def client(self) -> Minio:
+        """A client of the store that fails at once where it cannot connect."""
+        pool = urllib3.PoolManager(timeout=urllib3.Timeout(5.0), retries=False)
+        return Minio(
+            self.endpoint,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            secure=False,
+            region="us-east-1",
+            http_client=pool,
+        )
+
+
+def part(home: Home, store: S3) -> Part:
+    """SeaweedFS as a part of the stack."""
+    return Part(
+        name="s3",
+        command=(str(programs.weed()), *_arguments(home, store)),
+        directory=home.run / "s3",  # where it looks for security.toml
+        prepare=partial(_prepare, home, store),
+        ready=partial(_answers, store),
+        env={"GOMEMLIMIT": "160MiB", "GOGC": "50"},
+        address=store.endpoint,
+        grace=10.0,
+        leaves=_sockets(store.ports),
+    )
+
+
+def _arguments(home: Home, store: S3) -> list[str]:
+    run = home.run / "s3"
+    options = {
+        "dir": home.data / "s3",
+        "ip": LOOPBACK,
+        "ip.bind": LOOPBACK,
+        "master.telemetry": "false",
+        "master.volumeSizeLimitMB": 1024,
+        "admin.ui": "false",
+        "webdav": "false",
+        "s3.iam": "false",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.config": run / "s3.json",
+        "s3.localSocket": run / "s3.sock",
+        "s3.allowedOrigins": "http://127.0.0.1",
+        "filer.localSocket": run / "filer.sock",
+        "filer.allowedOrigins": "http://127.0.0.1",
+        "volume.preStopSeconds": 0,
+    }
+    for server in (*_SERVERS, "s3"):
+        options[f"{server}.port"] = store.ports[server]
+        options[f"{server}.port.grpc"] = store.ports[f"{server}-grpc"]
+    flags = [f"-{name}={value}" for name, value in options.items()]
+    return ["-logtostderr=true", "-v=0", "mini", *flags]
+
+
+async def _prepare(home: Home, store: S3) -> None:
+    run = home.run / "s3"
+    run.mkdir(mode=0o700, exist_ok=True)
+    (home.data / "s3").mkdir(mode=0o700, exist_ok=True)
+    keys = {"accessKey": store.access_key, "secretKey": store.secret_key}
+    everything = ["Admin", "Read", "Write", "List", "Tagging"]
+    identity = {"name": "periplus", "credentials": [keys], "actions": everything}
+    write_private_json(run / "s3.json", {"identities": [identity]})
+    held, key = home.secrets / "s3-tls.crt", home.secrets / "s3-tls.key"
+    certificate.ensure(held, key)
+    write_private(run / "security.toml", _security(home, held, key))
+
+
+def _security(home: Home, held: Path, key: Path) -> str:
+    """Mutual TLS on every inner port, and signed tokens on top where SeaweedFS knows them."""
+    pair = f"cert = {json.dumps(str(held))}\nkey = {json.dumps(str(key))}\n"
+    authority = f"ca = {json.dumps(str(held))}\n"
+    sections = [f"[grpc]\n{authority}"]
+    sections += [f"[grpc.{server}]\n{pair}" for server in _GRPC]
+    sections += [f"[https.{server}]\n{pair}{authority}" for server in _SERVERS]
+    sections.append(f"[https.client]\nenabled = true\n{pair}{authority}")
+    for use in ("signing", "signing.read", "filer_signing", "filer_signing.read"):
+        secret = home.secret(f"s3-jwt-{use.replace('.', '-')}")
+        sections.append(f'[jwt.{use}]\nkey = "{secret}"\n')
+    sections.append("[access]\nui = false\n")
+    sections.append(f'[admin]\nuser = "admin"\npassword = "{home.secret("s3-admin")}"\n')
+    return "\n".join(sections)
+
+
+def _sockets(ports: Mapping[str, int]) -> tuple[Path, ...]:
+    """Its inner sockets, which it insists on having in /tmp; private by our umask."""
+    servers = (*_SERVERS, "s3")
+    return tuple(Path(f"/tmp/seaweedfs-{s}-grpc-{ports[f'{s}-grpc']}.sock") for s in servers)  # noqa: S108
+
+
+async def _answers(store: S3) -> None:
+    """The bucket is there and can be written, which comes later than the open port."""
+    try:
+        await asyncio.to_thread(_ensure_bucket, store)
+    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise NotReadyError(str(error)) from error
+
+
+def _ensure_bucket(store: S3) -> None:
+    client = store.client()
+    if not client.bucket_exists(store.bucket):
+        client.make_bucket(store.bucket)

@@ -1,0 +1,169 @@
+"""The embedded servers for tests: one set for all workers of a test session, on fresh data.
+
+The servers are held by a process of their own. Whoever uses them keeps a shared lock on a file
+below the session's directory, and the holder stops once nobody does, however its users ended.
+
+    @pytest.fixture(scope="session")
+    def embedded(tmp_path_factory): ...            # is given below; import it in a conftest.py
+    async with servers(tmp_path) as embedded: ...  # or without the fixture
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from periplus_local.stack import embedded as parts
+from periplus_local.stack import postgres, s3
+from periplus_local.stack.home import Home, write_private_json
+from periplus_local.stack.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+_START_LIMIT = 90.0
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """What a client of the store needs; `endpoint` is host:port over plain HTTP."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    bucket: str
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Three running servers. `dsn` is the superuser's on an empty database."""
+
+    dsn: str
+    nats_url: str
+    s3: S3Settings
+    service_dsns: dict[str, str]
+    """One per service, each with a role and a schema of its own, shared by the session."""
+
+
+@asynccontextmanager
+async def servers(directory: Path) -> AsyncIterator[Servers]:
+    """The servers whose data are below `directory`, started if nobody has them running."""
+    with _joined(directory) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """The session's servers, the same for every worker of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with _joined(shared / "servers") as found:
+        yield found
+
+
+@asynccontextmanager
+async def database(running: Servers) -> AsyncIterator[str]:
+    """The DSN of a new, empty database, dropped at the end."""
+    name = f"test_{secrets.token_hex(6)}"
+    administration = await asyncpg.connect(running.dsn)
+    try:
+        await administration.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+        try:
+            yield running.dsn.rsplit("/", 1)[0] + f"/{name}"
+        finally:
+            await administration.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await administration.close()
+
+
+@contextmanager
+def _joined(directory: Path) -> Iterator[Servers]:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / "users").open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        with (directory / "start").open("a") as start:
+            fcntl.flock(start, fcntl.LOCK_EX)
+            if not _held(directory):
+                _hold(directory)
+        found = json.loads((directory / "servers.json").read_text(encoding="utf-8"))
+        yield Servers(**(found | {"s3": S3Settings(**found["s3"])}))
+
+
+def _held(directory: Path) -> bool:
+    """Whether a holder is alive: it keeps an exclusive lock for as long as it lives."""
+    with (directory / "holder").open("a") as holder:
+        try:
+            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _hold(directory: Path) -> None:
+    """Start a holder and wait until its servers are ready."""
+    settings = directory / "servers.json"
+    settings.unlink(missing_ok=True)
+    log = directory / "holder.log"
+    with log.open("ab") as output:
+        holder = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    limit = time.monotonic() + _START_LIMIT
+    while not settings.exists():
+        if holder.poll() is not None or time.monotonic() > limit:
+            holder.kill()
+            raise RuntimeError(f"the test servers did not start:\n{log.read_text()}")
+        time.sleep(0.02)
+
+
+async def _serve(directory: Path) -> None:
+    """Run the servers until nobody holds the shared lock any more."""
+    home = Home(directory / "home")
+    home.create()
+    chosen = parts.embedded(home)
+    with (directory / "users").open("a") as users, (directory / "holder").open("a") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        started = parts.parts(home, chosen, durable=False)
+        async with Supervisor(home, started, lambda change: print(change.line(), flush=True)):
+            write_private_json(directory / "servers.json", asdict(_settings(chosen)))
+            while not _free(users):
+                await asyncio.sleep(0.25)
+
+
+def _free(users: object) -> bool:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[call-overload]
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _settings(chosen: parts.Embedded) -> Servers:
+    store = chosen.s3
+    return Servers(
+        dsn=chosen.postgres.dsn(database=postgres.SUPERUSER),
+        nats_url=chosen.nats.url,
+        s3=S3Settings(store.endpoint, store.access_key, store.secret_key, s3.BUCKET),
+        service_dsns={role: chosen.postgres.dsn(role) for role in chosen.postgres.roles},
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1])))
