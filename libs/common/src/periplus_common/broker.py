@@ -1,0 +1,108 @@
+"""FastStream on JetStream pull consumers: for handlers that take one message at a time."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from faststream import AckPolicy, BaseMiddleware
+from faststream.exceptions import IgnoredException
+from faststream.message import StreamMessage
+from faststream.nats import JStream, NatsBroker, PullSub
+from google.protobuf.message import DecodeError, Message
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy as JetStreamAck
+from nats.js.api import ConsumerConfig
+from opentelemetry.trace import SpanKind
+
+from periplus_common import bus, telemetry
+from periplus_common.errors import Invalid
+
+M = TypeVar("M", bound=Message)
+
+
+Handler = Callable[[M], Awaitable[None]]
+
+
+def fate(link: bus.Link) -> type[BaseMiddleware[Any, Any]]:
+    """The middleware that continues the trace, acknowledges what was handled, and decides what failed."""
+
+    class Fate(BaseMiddleware[Any, Any]):
+        async def consume_scope(
+            self, call_next: Callable[[Any], Awaitable[Any]], msg: StreamMessage[Any]
+        ) -> Any:
+            raw: Msg = msg.raw_message
+            name = raw.metadata.consumer
+            with telemetry.continuing(f"consume {raw.subject}", raw.headers or {}, SpanKind.CONSUMER):
+                try:
+                    result = await call_next(msg)
+                except IgnoredException:
+                    raise
+                except Exception as error:
+                    await bus.fail(link, raw, error, name)
+                    return None
+                await raw.ack()
+                return result
+
+    return Fate
+
+
+def new_broker(url: str, link: bus.Link) -> NatsBroker:
+    """A broker that acknowledges by our own rules, and never gives up to reconnect."""
+    return NatsBroker(
+        url,
+        ack_policy=AckPolicy.MANUAL,
+        apply_types=False,
+        graceful_timeout=20,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.5,
+        ping_interval=10,
+        middlewares=[fate(link)],
+    )
+
+
+def subscribe(
+    broker: NatsBroker, stream: str, kind: type[M], consumer: str, handle: Handler[M], *, batch: int = 32
+) -> None:
+    """Have `handle` called with each event of a kind, up to `batch` of them side by side."""
+    subject = f"{kind.DESCRIPTOR.full_name}.*.*"
+
+    async def decoded(body: M) -> None:
+        await handle(body)
+
+    broker.subscriber(
+        subject,
+        stream=JStream(stream, declare=False),
+        durable=consumer,
+        pull_sub=PullSub(batch, timeout=5.0),
+        decoder=decoder(kind),
+        config=ConsumerConfig(
+            durable_name=consumer,
+            filter_subject=subject,
+            ack_policy=JetStreamAck.EXPLICIT,
+            ack_wait=bus.ACK_WAIT,
+            max_deliver=bus.MAX_DELIVER + 1,
+            max_ack_pending=1000,
+        ),
+    )(decoded)
+
+
+def decoder(kind: type[M]) -> Callable[[StreamMessage[Any]], Awaitable[M]]:
+    """How a body becomes a message of this kind."""
+
+    async def decode(message: StreamMessage[Any]) -> M:
+        try:
+            return kind.FromString(message.body)
+        except DecodeError as error:
+            raise Invalid(f"not a {kind.DESCRIPTOR.full_name}") from error
+
+    return decode
+
+
+@asynccontextmanager
+async def consuming(broker: NatsBroker) -> AsyncIterator[None]:
+    """Consume until the block is left, then let messages in hand finish."""
+    await broker.start()
+    try:
+        yield
+    finally:
+        await broker.stop()

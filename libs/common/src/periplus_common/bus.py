@@ -1,0 +1,158 @@
+"""NATS JetStream: what an event is, one link to the servers, publishing, and the fate of a message that fails."""
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import nats
+from google.protobuf.message import Message
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from periplus_common import telemetry
+from periplus_common.errors import Conflict, Invalid, NotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+PREFIX = "periplus"
+DEAD = "periplus-dead"
+MAX_DELIVER = 10
+ACK_WAIT = 30.0  # seconds; longer than any handler of ours takes
+PUBLISH_TIMEOUT = 5.0  # seconds; an answer that does not come says nothing, so the same id is sent again
+RETRY_DELAY = 5.0  # seconds; JetStream backs off after a timeout, not after a nak
+EARLY_DELAY = 0.5  # seconds; what is not there yet comes soon
+_IDS = uuid.UUID("6f1b1c5e-8a0e-4c5e-9d0a-2f6f7c9e5b11")
+
+
+@dataclass(frozen=True)
+class Event:
+    """A message as it lies in the outbox and on the wire: CloudEvents 1.0, binary mode, protobuf body."""
+
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def event(message: Message, *, project: str, run: str, key: str, at: datetime) -> Event:
+    """The event that `message` tells. Its id is made of type, run and `key`: telling it twice is telling it once."""
+    kind = message.DESCRIPTOR.full_name
+    identity = str(uuid.uuid5(_IDS, "/".join((kind, project, run, key))))
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": identity,
+        "ce-type": kind,
+        "ce-source": "/" + kind.rpartition(".v")[0].replace(".", "/"),
+        "ce-subject": f"{project}/{run}",
+        "ce-time": at.isoformat(),
+        "content-type": "application/protobuf",
+        "Nats-Msg-Id": identity,
+        **telemetry.carry(),
+    }
+    # A dot would split the subject's last token; runs are found by it, and named by `ce-subject`.
+    return Event(f"{kind}.{project}.{run.replace('.', '_') or '-'}", headers, message.SerializeToString())
+
+
+class Link:
+    """A connection that is made in the background and made again for ever, so that nothing of ours waits to start."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+        self._reconnected: list[Callable[[], None]] = []
+        self._refusal: str = ""
+
+    async def client(self) -> Client:
+        """The connection, once there is one."""
+        return await asyncio.shield(self._client)
+
+    def on_reconnect(self, call: Callable[[], None]) -> None:
+        """Have `call` called whenever the connection was lost and is there again."""
+        self._reconnected.append(call)
+
+    async def connect(self) -> None:
+        """Keep trying until a server answers. From then on the client reconnects by itself."""
+        client = await nats.connect(
+            self._url,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.5,
+            ping_interval=10,
+            error_cb=self._failed,
+            reconnected_cb=self._back,
+        )
+        self._client.set_result(client)
+
+    async def close(self) -> None:
+        """Flush what is under way and part."""
+        if self._client.done() and not self._client.cancelled():
+            await self._client.result().close()
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Publish, and wait until JetStream has stored each. Raises `Unavailable`; sending again is harmless."""
+        stream = (await self.client()).jetstream(timeout=PUBLISH_TIMEOUT)
+        try:
+            await asyncio.gather(
+                *(stream.publish(e.subject, e.body, headers=dict(e.headers)) for e in events)
+            )
+        except (NatsError, TimeoutError) as error:
+            raise Unavailable(f"JetStream did not take the events: {self._refusal or error!r}") from error
+
+    async def _failed(self, error: Exception) -> None:
+        # The client tells a denied publish as a time-out, and its reason only here.
+        self._refusal = str(error)
+        log.warning("NATS: %s", error)
+
+    async def _back(self) -> None:
+        self._refusal = ""
+        log.info("NATS is there again")
+        for call in self._reconnected:
+            call()
+
+
+@asynccontextmanager
+async def link(url: str) -> AsyncIterator[Link]:
+    """A link for as long as the block is open, whether or not a server is there."""
+    opened = Link(url)
+    connecting = asyncio.create_task(opened.connect())
+    try:
+        yield opened
+    finally:
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+        await opened.close()
+
+
+async def fail(link: Link, message: Msg, error: Exception, consumer: str) -> None:
+    """Decide what becomes of a message whose handler failed: dead at once, early, or to be tried again."""
+    if isinstance(error, Invalid | Conflict) or message.metadata.num_delivered >= MAX_DELIVER:
+        log.error("%s: %s goes to the dead letters: %s", consumer, message.subject, error)
+        await bury(link, message, error, consumer)
+        await message.term()
+        return
+    delay = EARLY_DELAY if isinstance(error, NotFound) else RETRY_DELAY
+    log.warning(
+        "%s: %s comes again in %s s: %s", consumer, message.subject, delay, error, exc_info=not _known(error)
+    )
+    await message.nak(delay=delay)
+
+
+def _known(error: Exception) -> bool:
+    return isinstance(error, NotFound | Unavailable)
+
+
+async def bury(link: Link, message: Msg, error: Exception, consumer: str) -> None:
+    """Copy a message to the dead letters, with its reason, before it is given up."""
+    sequence = message.metadata.sequence.stream
+    headers = {
+        **(message.headers or {}),
+        "periplus-consumer": consumer,
+        "periplus-sequence": str(sequence),
+        "periplus-reason": json.dumps(f"{type(error).__name__}: {error}"[:1000]),
+        "Nats-Msg-Id": f"{consumer}/{sequence}",
+    }
+    await link.publish([Event(f"{DEAD}.{consumer}", headers, message.data)])

@@ -1,0 +1,103 @@
+"""Postgres: one pool, and numbered SQL files applied in order under a lock."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.resources import files
+
+import asyncpg
+
+from periplus_common.errors import Unavailable
+
+Row = asyncpg.Record
+Connection = asyncpg.pool.PoolConnectionProxy
+
+# What a driver raises when the server is away, restarting, or out of places.
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+)
+
+
+class Database:
+    """A pool whose failures are told as `Unavailable`, so that no caller knows the driver's."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection, for reads and for single statements."""
+        with _translated():
+            async with self._pool.acquire() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One connection in one transaction: all of the block, or nothing."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except _AWAY as error:
+        raise Unavailable(f"Postgres is away: {error or type(error).__name__}") from error
+
+
+@asynccontextmanager
+async def database(dsn: str, *, size: int = 10) -> AsyncIterator[Database]:
+    """Open a pool of up to `size` connections. A statement is given up after 30 seconds."""
+    with _translated():
+        pool = await asyncpg.create_pool(dsn, min_size=1, max_size=size, command_timeout=30, reset=_keep)
+    try:
+        yield Database(pool)
+    finally:
+        await pool.close()
+
+
+async def _keep(connection: object) -> None:
+    """No reset: our code holds no session state, and the query would cost a round trip a checkout."""
+
+
+async def migrate(dsn: str, *packages: str) -> list[str]:
+    """Apply each package's `migrations/*.sql` that this schema has not seen, and return their names."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        schema = await connection.fetchval("SELECT current_schema()")
+        await connection.execute("SELECT pg_advisory_lock(hashtext($1))", f"migrate {schema}")
+        await connection.execute(
+            """
+            CREATE TABLE IF NOT EXISTS migration
+                (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())
+            """
+        )
+        seen = {row["name"] for row in await connection.fetch("SELECT name FROM migration")}
+        applied = []
+        for name, sql in _scripts(packages):
+            if name not in seen:
+                async with connection.transaction():
+                    await connection.execute("SET LOCAL lock_timeout = '5s'")
+                    await connection.execute(sql)
+                    await connection.execute("INSERT INTO migration (name) VALUES ($1)", name)
+                applied.append(name)
+        return applied
+    finally:
+        await connection.close()
+
+
+def _scripts(packages: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The packages' scripts as (package/file, text), a package after the other, each in order of name."""
+    return [
+        (f"{package}/{script.name}", script.read_text())
+        for package in packages
+        for script in sorted(files(package).joinpath("migrations").iterdir(), key=lambda f: f.name)
+        if script.name.endswith(".sql")
+    ]

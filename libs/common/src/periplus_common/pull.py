@@ -1,0 +1,165 @@
+"""Batches from a JetStream consumer: for those who would rather store a hundred events at once than one.
+
+nats-py's `fetch` makes a task and a timer for each message. Here one subscription takes what comes, and one
+request asks for many; the next batch travels while this one is worked on.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from periplus_common import bus
+from periplus_common.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+Handle = Callable[[list[Msg]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A durable consumer: which stream, under which name, which subjects, how many at once."""
+
+    stream: str
+    name: str
+    subjects: tuple[str, ...] = ()
+    batch: int = 256
+    flights: int = 2  # batches worked on at the same time
+    expires: float = 5.0  # seconds that a request stays parked at the server
+
+    async def declare(self, client: Client) -> None:
+        """Make the durable consumer what this says, whether or not it exists."""
+        config = ConsumerConfig(
+            durable_name=self.name,
+            filter_subjects=list(self.subjects) or None,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=bus.ACK_WAIT,
+            max_deliver=bus.MAX_DELIVER + 1,  # one more than we try: the last failure is ours to bury
+            max_ack_pending=self.batch * (self.flights + 2),
+        )
+        await client.jetstream().add_consumer(self.stream, config)
+
+
+class Inbox:
+    """What has come, and how much more was asked for."""
+
+    def __init__(self, client: Client, consumer: Consumer) -> None:
+        self._client = client
+        self._consumer = consumer
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
+        self._reply = client.new_inbox()
+        self._came: list[Msg] = []
+        self._news = asyncio.Event()
+        self._asked = 0
+        self._deadline = 0.0
+        self._pause = 0.0
+
+    async def open(self) -> None:
+        """Start to listen. Nothing comes before it is asked for."""
+        await self._client.subscribe(
+            self._reply, cb=self._take, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+
+    def forget(self) -> None:
+        """The requests parked at the old server process are gone: ask anew."""
+        self._asked = 0
+        self._news.set()
+
+    async def next(self) -> list[Msg]:
+        """What is there, one at least, a batch at most. Waits for ever, and asks again by itself."""
+        loop = asyncio.get_running_loop()
+        if self._came and self._asked < self._consumer.batch // 2:
+            await self._ask(loop.time())
+        while not self._came:
+            if self._asked <= 0 or loop.time() > self._deadline:
+                await asyncio.sleep(self._pause)
+                await self._ask(loop.time())
+            self._news.clear()
+            alarm = loop.call_at(self._deadline, self._news.set)
+            try:
+                await self._news.wait()
+            finally:
+                alarm.cancel()
+        batch, self._came = self._came[: self._consumer.batch], self._came[self._consumer.batch :]
+        return batch
+
+    async def _take(self, message: Msg) -> None:
+        status = message.headers.get("Status") if message.headers and not message.data else None
+        if status is None:
+            self._came.append(message)
+            self._asked -= 1
+        else:  # 404, 408, 409, 503: this request is over
+            self._asked = 0
+            self._pause = 0.0 if status in ("404", "408") else 0.2
+        self._news.set()
+
+    async def _ask(self, now: float) -> None:
+        self._asked = max(self._asked, 0) + self._consumer.batch
+        self._deadline = now + self._consumer.expires + 0.5
+        request = {"batch": self._consumer.batch, "expires": int(self._consumer.expires * 1e9)}
+        await self._client.publish(self._subject, json.dumps(request).encode(), reply=self._reply)
+
+
+@asynccontextmanager
+async def consuming(link: bus.Link, consumer: Consumer, handle: Handle) -> AsyncIterator[None]:
+    """Give batches to `handle` for as long as the block is open, and acknowledge what it has handled.
+
+    `handle` may see a message more than once and in any order. When it raises, the batch is tried again one
+    by one, so that one bad message does not hold up the others.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        loop = tasks.create_task(_consume(link, consumer, handle))
+        yield
+        loop.cancel()
+
+
+async def _consume(link: bus.Link, consumer: Consumer, handle: Handle) -> None:
+    client = await link.client()
+    while True:
+        try:
+            await consumer.declare(client)
+            break
+        except (NatsError, TimeoutError) as error:
+            log.warning("%s waits for its stream %s: %s", consumer.name, consumer.stream, error)
+            await asyncio.sleep(0.5)
+    inbox = Inbox(client, consumer)
+    link.on_reconnect(inbox.forget)
+    await inbox.open()
+    places = asyncio.Semaphore(consumer.flights)
+    async with asyncio.TaskGroup() as flights:
+        while True:
+            await places.acquire()
+            flights.create_task(_fly(link, consumer, handle, await inbox.next())).add_done_callback(
+                lambda _: places.release()
+            )
+
+
+async def _fly(link: bus.Link, consumer: Consumer, handle: Handle, batch: list[Msg]) -> None:
+    try:
+        await _handle(link, consumer, handle, batch)
+    except (NatsError, TimeoutError, Unavailable) as error:
+        # Neither acknowledged nor refused: the server sends the batch again.
+        log.warning("%s: %d messages will come again: %s", consumer.name, len(batch), error)
+
+
+async def _handle(link: bus.Link, consumer: Consumer, handle: Handle, batch: list[Msg]) -> None:
+    try:
+        await handle(batch)
+    except Exception as error:
+        if isinstance(error, Unavailable) or len(batch) == 1:
+            for message in batch:
+                await bus.fail(link, message, error, consumer.name)
+            return
+        for message in batch:
+            await _handle(link, consumer, handle, [message])
+        return
+    for message in batch:
+        await message.ack()

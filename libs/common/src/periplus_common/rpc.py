@@ -1,0 +1,232 @@
+"""gRPC: one server with its wrapper around every call, one channel for callers, and the table of errors."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+import grpc
+import protovalidate
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc import StatusCode
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+from opentelemetry.trace import SpanKind
+
+from periplus_common import auth, telemetry
+from periplus_common.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    PeriplusError,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+DOMAIN = "periplus.dev"
+MAX_MESSAGE = 32 << 20  # bytes; a claim holds a patch, a lockfile and an archive of 8 MiB each
+PATIENCE = 60.0  # seconds for a unary call whose caller set no deadline
+
+STATUS: dict[type[PeriplusError], StatusCode] = {
+    Invalid: StatusCode.INVALID_ARGUMENT,
+    NotFound: StatusCode.NOT_FOUND,
+    Conflict: StatusCode.ALREADY_EXISTS,
+    Refused: StatusCode.FAILED_PRECONDITION,
+    Unauthenticated: StatusCode.UNAUTHENTICATED,
+    Unavailable: StatusCode.UNAVAILABLE,
+}
+KIND: dict[StatusCode, type[PeriplusError]] = {code: kind for kind, code in STATUS.items()} | {
+    StatusCode.DEADLINE_EXCEEDED: Unavailable,
+    StatusCode.CANCELLED: Unavailable,
+}
+
+_calls = telemetry.meter.create_histogram("rpc.server.duration", unit="ms")
+
+
+class Wrapper(grpc.aio.ServerInterceptor):
+    """Around every call: its trace, the caller's token, the rules of the request, and the errors' statuses."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or handler.request_streaming:
+            return handler
+        method, sent = details.method, details.invocation_metadata
+
+        def admit(request: Message) -> None:
+            auth.check(method, sent, self._token)
+            validate(request)
+
+        async def unary(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            with telemetry.continuing(method, _texts(sent), SpanKind.SERVER):
+                try:
+                    admit(request)
+                    async with asyncio.timeout(context.time_remaining() or PATIENCE):
+                        return await handler.unary_unary(request, context)
+                except Exception as error:
+                    await _abort(context, method, error)
+
+        async def stream(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            with telemetry.continuing(method, _texts(sent), SpanKind.SERVER):
+                try:
+                    admit(request)
+                    async for response in handler.unary_stream(request, context):
+                        yield response
+                except Exception as error:
+                    await _abort(context, method, error)
+
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                stream, handler.request_deserializer, handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            unary, handler.request_deserializer, handler.response_serializer
+        )
+
+
+def validate(message: Message) -> None:
+    """Raise `Invalid`, with the path of the first field that breaks a rule of the proto."""
+    violations = protovalidate.collect_violations(message, fail_fast=True)
+    if violations:
+        proto = violations[0].proto
+        path = ""
+        for element in proto.field.elements if proto.field else ():
+            path += f".{element.field_name}" if path else element.field_name
+            if element.subscript is not None:
+                path += f"[{element.subscript.value}]"
+        raise Invalid(proto.message, field=path, reason="FIELD_INVALID")
+
+
+def _texts(sent: Sequence[tuple[str, str | bytes]] | None) -> dict[str, str]:
+    return {key: value for key, value in sent or () if isinstance(value, str)}
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception) -> NoReturn:
+    """End the call with the status of the error. What is not ours to tell is logged, and told as INTERNAL."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, TimeoutError):
+        await context.abort(StatusCode.DEADLINE_EXCEEDED, "the caller's time is up")
+    if not isinstance(error, PeriplusError):
+        log.error("unhandled error in %s", method, exc_info=error)
+        await context.abort(StatusCode.INTERNAL, "internal error")
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details or "", status.trailing_metadata or ())
+
+
+def to_status(error: PeriplusError) -> status_pb2.Status:
+    """The error as google.rpc.Status (AIP-193): the field, the reason and the fix are details of their own."""
+    code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason or code.name, domain=DOMAIN)]
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if error.fix:
+        details.append(error_details_pb2.Help(links=[error_details_pb2.Help.Link(description=error.fix)]))
+    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=str(error))
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def from_status(error: grpc.RpcError) -> PeriplusError:
+    """What a call's failure means, in our kinds. What has no kind is `Unavailable`: the caller may go on without."""
+    assert isinstance(error, grpc.Call)
+    kind = KIND.get(error.code(), Unavailable)
+    message, field, reason, fix = error.details() or error.code().name, "", "", ""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else ():
+        info, bad, help_ = (
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.BadRequest(),
+            error_details_pb2.Help(),
+        )
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(bad) and bad.field_violations:
+            field, message = bad.field_violations[0].field, bad.field_violations[0].description
+        elif detail.Unpack(help_) and help_.links:
+            fix = help_.links[0].description
+    return kind(message, field=field, reason=reason, fix=fix)
+
+
+@asynccontextmanager
+async def serving(
+    address: str,
+    token: str,
+    *register: Callable[[grpc.aio.Server], None],
+    names: Sequence[str],
+    grace: float = 10,
+) -> AsyncIterator[int]:
+    """Serve until the block is left, then let calls in flight finish. Yields the port.
+
+    `names` are the full names of the services, for reflection. Health says SERVING while the block is open.
+    """
+    server = grpc.aio.server(
+        interceptors=[Wrapper(token)],
+        options=[
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+            ("grpc.max_send_message_length", MAX_MESSAGE),
+            ("grpc.max_connection_age_ms", 10 * 60_000),  # so that clients find new replicas
+            ("grpc.so_reuseport", 0),  # a second process on our port is an error, not a sharer
+        ],
+    )
+    for add in register:
+        add(server)
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    port = server.add_insecure_port(address)
+    await server.start()
+    for name in ("", *names):
+        await healthy.set(name, HealthCheckResponse.SERVING)
+    try:
+        yield port
+    finally:
+        await healthy.enter_graceful_shutdown()
+        await server.stop(grace)
+
+
+class Caller(grpc.aio.UnaryUnaryClientInterceptor):
+    """Around every unary call of ours: the token, the trace and, where the caller set none, a deadline."""
+
+    def __init__(self, token: str, timeout: float) -> None:
+        self._token = token
+        self._timeout = timeout
+
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Awaitable[Any]], details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        sent = grpc.aio.Metadata(
+            *(details.metadata or ()), *auth.metadata(self._token), *telemetry.carry().items()
+        )
+        timeout = details.timeout if details.timeout is not None else self._timeout
+        changed = grpc.aio.ClientCallDetails(
+            details.method, timeout, sent, details.credentials, details.wait_for_ready
+        )
+        return await continuation(changed, request)
+
+
+@asynccontextmanager
+async def channel(address: str, token: str, *, timeout: float = 10) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel whose unary calls carry the token and end after `timeout` seconds."""
+    options = [
+        ("grpc.max_receive_message_length", MAX_MESSAGE),
+        ("grpc.max_send_message_length", MAX_MESSAGE),
+    ]
+    async with grpc.aio.insecure_channel(
+        address, options=options, interceptors=[Caller(token, timeout)]
+    ) as opened:
+        yield opened

@@ -1,0 +1,24 @@
+"""The knobs that every service has. Each service adds its own, and its prefix."""
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+
+
+class ServiceSettings(BaseSettings, frozen=True):
+    """Read once from the environment, in `__main__`, and passed down by value.
+
+    Nothing that differs between places has a default: a missing variable ends the process with its name.
+    """
+
+    postgres_dsn: SecretStr
+    nats_url: SecretStr
+    grpc_address: str
+    token: SecretStr
+    """The bearer token that callers show, and that this service shows to others."""
+
+    s3_endpoint: str
+    """Host and port, without a scheme."""
+    s3_access_key: SecretStr
+    s3_secret_key: SecretStr
+    s3_bucket: str
+    s3_secure: bool = False
