@@ -11,11 +11,15 @@ from periplus_local.stack.postgres import Postgres
 from periplus_local.stack.s3 import S3
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from periplus_local.stack.home import Home
     from periplus_local.stack.part import Part
 
 SERVICES = ("cache", "snapshotter", "lineage", "dispatcher")
 """The services; each has a role and a schema of its name."""
+
+_PORTS = ("nats", "postgres", *s3.PORTS)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,16 @@ class Embedded:
 
 def embedded(home: Home) -> Embedded:
     """Choose ports and make secrets, or find those of the last time. The home must exist."""
-    chosen = ports.assign(home.run / "ports.json", ("nats", "postgres", *s3.PORTS))
+    return _at(home, ports.assign(home.run / "ports.json", _PORTS))
+
+
+def recorded(home: Home) -> Embedded | None:
+    """The servers as they were last started, whether they run or not; None if they never were."""
+    chosen = ports.recorded(home.run / "ports.json")
+    return _at(home, chosen) if set(_PORTS) <= set(chosen) else None
+
+
+def _at(home: Home, chosen: Mapping[str, int]) -> Embedded:
     return Embedded(
         nats=Nats(chosen["nats"], home.secret("nats")),
         postgres=Postgres(

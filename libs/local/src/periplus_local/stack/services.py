@@ -1,0 +1,133 @@
+"""The services and the local Argo of a home, as parts: what each is told and needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from periplus_local.stack import ports
+from periplus_local.stack.embedded import SERVICES, Embedded
+from periplus_local.stack.health import answering, serving
+from periplus_local.stack.part import Part
+from periplus_local.stack.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from periplus_local.stack.home import Home
+
+ARGO_NAMESPACE = "argo"
+
+
+@dataclass(frozen=True)
+class Services:
+    """The addresses (host:port) of the services and of the local Argo, and their secrets."""
+
+    addresses: Mapping[str, str]
+    token: str
+    argo_address: str
+    argo_token: str
+
+    @property
+    def argo_url(self) -> str:
+        """Where the local Argo's REST API is."""
+        return f"http://{self.argo_address}"
+
+    def client_settings(self) -> dict[str, str]:
+        """What the command line needs to speak to this stack."""
+        return {**self.addresses, "token": self.token, "project": "default"}
+
+
+def services(home: Home) -> Services:
+    """Choose addresses and make tokens, or find those of the last time. The home must exist."""
+    chosen = ports.assign(home.run / "ports.json", (*SERVICES, "argo"))
+    return Services(
+        addresses={name: f"{LOOPBACK}:{chosen[name]}" for name in SERVICES},
+        token=home.secret("token"),
+        argo_address=f"{LOOPBACK}:{chosen['argo']}",
+        argo_token=home.secret("argo-token"),
+    )
+
+
+def parts(home: Home, servers: Embedded, told: Services) -> list[Part]:
+    """A migration and a service each, and the local Argo."""
+    listed = [_argo(home, servers, told)]
+    for name in SERVICES:
+        listed += [_migration(home, servers, told, name), _service(home, servers, told, name)]
+    return listed
+
+
+def _argo(home: Home, servers: Embedded, told: Services) -> Part:
+    return Part(
+        name="argo",
+        command=(sys.executable, "-m", "periplus_local.argo"),
+        directory=home.data / "argo",
+        after=("s3",),
+        env={
+            "ARGO_HOME": str(home.data / "argo"),
+            "ARGO_PORT": told.argo_address.rpartition(":")[2],
+            "ARGO_TOKEN": told.argo_token,
+            "ARGO_SLOTS": str(os.cpu_count() or 1),
+            **_store(servers, "ARGO_"),
+        },
+        ready=partial(answering, told.argo_address, "/api/v1/version", told.argo_token),
+        address=told.argo_address,
+        grace=15.0,
+    )
+
+
+def _migration(home: Home, servers: Embedded, told: Services, name: str) -> Part:
+    return Part(
+        name=f"{name}-migrate",
+        command=(sys.executable, "-m", f"periplus_{name}", "migrate"),
+        directory=home.run,
+        after=("postgres",),
+        env=environment(servers, told, name),
+        once=True,
+    )
+
+
+def _service(home: Home, servers: Embedded, told: Services, name: str) -> Part:
+    return Part(
+        name=name,
+        command=(sys.executable, "-m", f"periplus_{name}"),
+        directory=home.run,
+        after=("nats", "s3", f"{name}-migrate", *(("argo",) if name == "dispatcher" else ())),
+        env=environment(servers, told, name),
+        ready=partial(serving, told.addresses[name]),
+        address=told.addresses[name],
+        grace=20.0,
+    )
+
+
+def environment(servers: Embedded, told: Services, name: str) -> dict[str, str]:
+    """The settings of a service, as the environment variables it reads."""
+    prefix = f"{name.upper()}_"
+    settings = {
+        f"{prefix}POSTGRES_DSN": servers.postgres.dsn(name),
+        f"{prefix}NATS_URL": servers.nats.url,
+        f"{prefix}TOKEN": told.token,
+        f"{prefix}GRPC_ADDRESS": told.addresses[name],
+        **_store(servers, prefix),
+    }
+    if name == "dispatcher":
+        settings |= {
+            f"{prefix}ARGO_URL": told.argo_url,
+            f"{prefix}ARGO_TOKEN": told.argo_token,
+            f"{prefix}ARGO_NAMESPACE": ARGO_NAMESPACE,
+            f"{prefix}CACHE_ADDRESS": told.addresses["cache"],
+            f"{prefix}SNAPSHOTTER_ADDRESS": told.addresses["snapshotter"],
+        }
+    return settings
+
+
+def _store(servers: Embedded, prefix: str) -> dict[str, str]:
+    return {
+        f"{prefix}S3_ENDPOINT": servers.s3.endpoint,
+        f"{prefix}S3_ACCESS_KEY": servers.s3.access_key,
+        f"{prefix}S3_SECRET_KEY": servers.s3.secret_key,
+        f"{prefix}S3_BUCKET": servers.s3.bucket,
+    }
