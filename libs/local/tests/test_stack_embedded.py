@@ -34,7 +34,9 @@ async def test_postgres_refuses_a_wrong_password(embedded: Servers) -> None:
 async def test_a_database_of_a_test_is_empty_and_goes_away(embedded: Servers) -> None:
     async with database(embedded) as dsn:
         connection = await asyncpg.connect(dsn)
-        assert await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname !~ '^(pg_|info)'") == 0
+        assert (
+            await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname !~ '^(pg_|info)'") == 0
+        )
         await connection.close()
     with pytest.raises(asyncpg.InvalidCatalogNameError):
         await asyncpg.connect(dsn)

@@ -8,8 +8,18 @@ import os
 import sys
 from dataclasses import asdict
 
-from periplus_local.stack import Change, HeldError, HomeError, PartFailedError, ProgramMissingError
-from periplus_local.stack import detach, doctor, down, print_change, up
+from periplus_local.stack import (
+    Change,
+    HeldError,
+    HomeError,
+    PartFailedError,
+    ProgramMissingError,
+    detach,
+    doctor,
+    down,
+    print_change,
+    up,
+)
 
 _FAILURES = (HeldError, HomeError, PartFailedError, ProgramMissingError, TimeoutError)
 
@@ -27,7 +37,7 @@ def main(arguments: list[str]) -> int:
         return _run(asked)
     except _FAILURES as error:
         _report(asked.report, {"failed": str(error)})
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
 
 
@@ -36,9 +46,9 @@ def _run(asked: argparse.Namespace) -> int:
         return _doctor(asked.home, as_json=asked.json)
     if asked.command == "down":
         stopped = down(asked.home)
-        print(f"stopped {stopped.told()}" if stopped else "nothing was running")
+        _say(f"stopped {stopped.told()}" if stopped else "nothing was running")
     elif asked.detach:
-        print(f"running: {detach(asked.home, print_change).told()}")
+        _say(f"running: {detach(asked.home, print_change).told()}")
     else:
         _up(asked)
     return 0
@@ -67,13 +77,17 @@ def _report(descriptor: int, told: object) -> None:
             return
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
 def _doctor(home: str | None, *, as_json: bool) -> int:
     findings = doctor(home)
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        _say(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
-            print(finding.line())
+            _say(finding.line())
     return 0 if all(finding.ok for finding in findings) else 1
 
 

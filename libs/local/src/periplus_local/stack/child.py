@@ -44,15 +44,20 @@ class Child:
 async def start(part: Part, log: Path) -> Child:
     """Start a part's process, its output appended to `log`. Raises OSError."""
     part.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _LOG_LIMIT:
-        log.replace(log.with_suffix(".log.1"))
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = _appending(log)
     started = time.monotonic()
     uid, gid = (part.user.uid, part.user.gid) if part.user else (-1, -1)
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", str(_LAUNCH),
-            str(os.getpid()), str(int(part.stop_signal)), str(uid), str(gid), *part.command,
+            sys.executable,
+            "-I",
+            "-S",
+            str(_LAUNCH),
+            str(os.getpid()),
+            str(int(part.stop_signal)),
+            str(uid),
+            str(gid),
+            *part.command,
             cwd=part.directory,
             env=environment(part),
             stdin=asyncio.subprocess.DEVNULL,
@@ -63,6 +68,13 @@ async def start(part: Part, log: Path) -> Child:
     finally:
         os.close(descriptor)
     return Child(part, process, log, birth(process.pid), started)
+
+
+def _appending(log: Path) -> int:
+    """Open a log at its end, private to its owner; one that has grown large is put aside."""
+    if log.exists() and log.stat().st_size > _LOG_LIMIT:
+        log.replace(log.with_suffix(".log.1"))
+    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
 def environment(part: Part) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import json
 import platform
 import shutil
@@ -94,9 +94,7 @@ def _home(home: Home) -> Iterator[Finding]:
     opened = [p for p in private if p.exists() and stat.S_IMODE(p.stat().st_mode) & 0o077]
     if opened:
         names = " ".join(str(path) for path in opened)
-        yield Finding(
-            "secrets", ok=False, told=f"others may read {names}", fix=f"chmod go= {names}"
-        )
+        yield Finding("secrets", ok=False, told=f"others may read {names}", fix=f"chmod go= {names}")
     else:
         yield Finding("secrets", ok=True, told="readable by their owner alone")
 
@@ -186,5 +184,5 @@ async def _nats_clock(servers: embedded.Embedded) -> float:
 def _epoch(timestamp: str) -> float:
     """An RFC 3339 time with any number of fractional digits, as seconds since the epoch."""
     whole, _, fraction = timestamp.rstrip("Z").partition(".")
-    moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.UTC)
+    moment = dt.datetime.fromisoformat(whole).replace(tzinfo=dt.UTC)
     return moment.timestamp() + float(f"0.{fraction or 0}")

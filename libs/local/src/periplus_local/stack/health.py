@@ -24,7 +24,7 @@ async def serving(address: str) -> None:
         raise NotReadyError(f"{address}: {error.strerror}") from error
     writer.close()
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
         try:
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_PATIENCE)
         except grpc.aio.AioRpcError as error:
@@ -40,7 +40,7 @@ async def answering(address: str, path: str, token: str) -> None:
         status, body = await asyncio.wait_for(_get(address, path, token), _PATIENCE)
     except (OSError, TimeoutError, ValueError) as error:
         raise NotReadyError(f"{address}: {error or type(error).__name__}") from error
-    if status != 200:  # noqa: PLR2004
+    if status != 200:
         raise NotReadyError(f"{address}{path}: HTTP {status}")
     try:
         json.loads(body)

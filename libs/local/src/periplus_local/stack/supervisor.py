@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from periplus_local.stack import child as process
 from periplus_local.stack import leftovers
@@ -41,7 +41,7 @@ class Supervisor:
     _watchers: list[asyncio.Task[None]] = field(default_factory=list)
     _stopping: bool = False
 
-    async def __aenter__(self) -> Supervisor:
+    async def __aenter__(self) -> Self:
         """Start every part."""
         _levels(self.parts)
         ready = {part.name: asyncio.Event() for part in self.parts}
@@ -101,9 +101,7 @@ class Supervisor:
             raise self._failed(part, f"not ready after {part.timeout:.0f} s", begun) from error
         except Exception as error:
             raise self._failed(part, f"{type(error).__name__}: {error}", begun) from error
-        self.on_change(
-            Change(part.name, State.READY, time.monotonic() - begun, address=part.address)
-        )
+        self.on_change(Change(part.name, State.READY, time.monotonic() - begun, address=part.address))
 
     async def _until_ready(self, child: Child) -> None:
         """Ask until the part answers. Raises PartFailedError when its process ends instead."""

@@ -21,7 +21,7 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import asyncpg
 import pytest
@@ -29,6 +29,7 @@ import pytest
 from periplus_local.stack import embedded as parts
 from periplus_local.stack import postgres, s3
 from periplus_local.stack.home import Home, write_private_json
+from periplus_local.stack.running import print_change
 from periplus_local.stack.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _hold(directory: Path) -> None:
     settings.unlink(missing_ok=True)
     log = directory / "holder.log"
     with log.open("ab") as output:
-        holder = subprocess.Popen(
+        holder = subprocess.Popen(  # noqa: S603 - this very module
             [sys.executable, "-m", __name__, str(directory)],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -141,15 +142,15 @@ async def _serve(directory: Path) -> None:
     with (directory / "users").open("a") as users, (directory / "holder").open("a") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         started = parts.parts(home, chosen, durable=False)
-        async with Supervisor(home, started, lambda change: print(change.line(), flush=True)):
+        async with Supervisor(home, started, print_change):
             write_private_json(directory / "servers.json", asdict(_settings(chosen)))
-            while not _free(users):
+            while not _free(users):  # noqa: ASYNC110 - a file lock has no event
                 await asyncio.sleep(0.25)
 
 
-def _free(users: object) -> bool:
+def _free(users: TextIO) -> bool:
     try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[call-overload]
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
