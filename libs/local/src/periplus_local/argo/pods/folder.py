@@ -1,0 +1,139 @@
+"""The working folder of one job: its files, its lock, and the records that survive a crash."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from periplus_local.argo.pods.job import Done
+
+MOUNTS = Path("/proc/self/mounts")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+class Folder:
+    """Everything that is kept of one job, below the executor's home."""
+
+    def __init__(self, home: Path, job_id: str) -> None:
+        name = job_id
+        if not PLAIN_NAME.fullmatch(job_id):
+            name = "id-" + hashlib.sha256(job_id.encode()).hexdigest()
+        self.path = home / name
+        self.log = self.path / "log"
+        self.root = self.path / "root"
+        self.scratch = self.path / "scratch"
+
+    def create(self) -> None:
+        """Make the folder anew, empty."""
+        self.remove()
+        self.scratch.mkdir(parents=True, mode=0o700)
+        self.log.touch(mode=0o600)
+
+    def lock(self) -> int | None:
+        """The lock that an attempt holds while it lives, as a descriptor; None if it is held."""
+        held = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            return None
+        return held
+
+    def alive(self) -> bool:
+        """Whether an attempt of this job lives, started by this server or by one before it."""
+        if not (self.path / "lock").exists():
+            return False
+        held = self.lock()
+        if held is None:
+            return True
+        os.close(held)
+        return False
+
+    def attempt_pid(self) -> int | None:
+        """The process of the attempt; ask only while it is alive. None when it is not yet told."""
+        text = self._read("pid")
+        return int(text) if text.isdigit() else None
+
+    def ending(self) -> dict[str, Any] | None:
+        """How the attempt ended, as it recorded it; None when it did not come to that."""
+        text = self._read("exit").strip("\0 \n")
+        try:
+            record = json.loads(text) if text else None
+        except ValueError:
+            return None  # cut off in the middle: the attempt was killed while it wrote
+        return record if isinstance(record, dict) else None
+
+    def write_spec(self, spec: dict[str, Any]) -> None:
+        """Tell the attempt what to run."""
+        (self.path / "spec").write_text(json.dumps(spec))
+
+    def spec(self) -> dict[str, Any]:
+        """What the attempt was told to run."""
+        spec: dict[str, Any] = json.loads(self._read("spec"))
+        return spec
+
+    def write_stop(self, grace: float, *, closing: bool) -> None:
+        """Tell the attempt how to end; `closing` when only the server goes away."""
+        (self.path / "stop").write_text(json.dumps({"grace": grace, "closing": closing}))
+
+    def closed(self) -> bool:
+        """Whether the attempt was ended only because the server went away."""
+        text = self._read("stop")
+        return bool(text) and bool(json.loads(text)["closing"])
+
+    def write_done(self, done: Done) -> None:
+        """Keep what became of the job; from here on its files are not needed."""
+        fresh = self.path / "done.new"
+        fresh.write_text(json.dumps(asdict(done)))
+        fresh.rename(self.path / "done")
+
+    def done(self) -> Done | None:
+        """What became of the job, if that was kept."""
+        text = self._read("done")
+        return Done(**json.loads(text)) if text else None
+
+    def stdout(self) -> bytes:
+        """The end of the standard output, where it was to be captured."""
+        try:
+            return (self.path / "stdout").read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def forget_files(self) -> None:
+        """Remove all but the log and the record."""
+        for name in ("root", "shadow", "scratch"):
+            _remove_tree(self.path / name)
+
+    def remove(self) -> None:
+        """Remove everything."""
+        _remove_tree(self.path)
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text()
+        except FileNotFoundError:
+            return ""
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a tree even where a step took away its own right to write in a folder.
+
+    Mounts of a step exist in its own namespace only. Should one ever be seen here, what it shows
+    is not ours to remove.
+    """
+    if MOUNTS.exists() and f" {path}/" in MOUNTS.read_text():
+        raise OSError(errno.EBUSY, "something is mounted in the folder of a step", str(path))
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except PermissionError:
+        for folder, _, _ in os.walk(path):
+            os.chmod(folder, 0o700)  # noqa: PTH101 - os.walk speaks in strings
+        shutil.rmtree(path)

@@ -1,0 +1,139 @@
+"""What a step finds when it starts: its script, its input artifacts, its folders."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from periplus_local.argo.pods import archive
+from periplus_local.argo.pods.job import Broken
+from periplus_local.argo.pods.store import Artifacts, Missing
+from periplus_local.argo.pods.view import SCRIPT, View, canonical
+
+UNPACKED_BYTES = 64 << 30
+UNPACKED_ENTRIES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Prepares the files of one step in its view. Blocks; `scratch` is for its own use."""
+
+    view: View
+    scratch: Path
+    artifacts: Artifacts
+
+    def make_folders(self, template: dict[str, Any], workdir: str) -> None:
+        """The folders that an image, or Kubernetes, would have had ready."""
+        for path in ("/tmp", "/argo/staging", "/argo/work"):  # noqa: S108 - private to the step
+            Path(self.view.host(path)).mkdir(parents=True, exist_ok=True)
+        Path(self.view.host("/tmp")).chmod(0o1777)  # noqa: S108
+        for shadow in self.view.shadows:
+            Path(shadow.storage).mkdir(parents=True, exist_ok=True)
+        for path in (workdir, *mounts(template)):
+            self._folder(canonical(path, self.view))
+        for given in output_paths(template):
+            path = canonical(given, self.view)
+            # A script makes its own folders in /tmp, as it must in a container; other folders
+            # would have come with the image.
+            if not path.startswith("/tmp/"):  # noqa: S108
+                self._folder(os.path.dirname(path))
+                if self.view.private(path) and os.path.isdir(path):
+                    self._folder(path)
+
+    def write_script(self, source: str) -> None:
+        """The source of a script template, executable."""
+        script = Path(self.view.host(SCRIPT))
+        script.write_text(source)
+        script.chmod(0o755)
+
+    def load(self, entry: dict[str, Any]) -> None:
+        """Put one input artifact at its path; raises Broken in Argo's words when it cannot."""
+        name = entry.get("name", "")
+        try:
+            path = Path(self.view.host(canonical(str(entry["path"]), self.view)))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _clear(path)
+            self._bring(entry, path)
+        except Missing as error:
+            if not entry.get("optional"):
+                raise Broken(f"artifact {name} failed to load: {error}") from error
+        except (Broken, OSError) as error:
+            raise Broken(f"artifact {name} failed to load: {error}") from error
+
+    def _bring(self, entry: dict[str, Any], path: Path) -> None:
+        if isinstance(entry.get("raw"), dict):
+            path.write_text(str(entry["raw"].get("data", "")))
+        elif isinstance(entry.get("s3"), dict) and entry["s3"].get("key"):
+            fetched = self.scratch / f"in-{entry['name']}"
+            self.artifacts.get(entry["s3"], fetched)
+            self._place(entry, fetched, path)
+        elif entry.get("optional"):
+            return
+        else:
+            raise Broken("it has no location (s3 or raw)")
+        if entry.get("mode") is not None:
+            _set_mode(path, int(entry["mode"]), deep=bool(entry.get("recurseMode")))
+
+    def _place(self, entry: dict[str, Any], fetched: Path, path: Path) -> None:
+        how = entry.get("archive") or {}
+        allowance = archive.Allowance(UNPACKED_BYTES, UNPACKED_ENTRIES)
+        unpacked = self.scratch / f"un-{entry['name']}"
+        if "none" in how or fetched.is_dir():
+            shutil.move(fetched, path)
+            return
+        if "zip" in how:
+            archive.unpack_zip(fetched, unpacked, allowance)
+        elif archive.is_tar(fetched):
+            archive.unpack_tar(fetched, unpacked, allowance)
+        else:
+            shutil.move(fetched, path)
+            return
+        fetched.unlink()
+        only = list(unpacked.iterdir())
+        # Argo: the one file or folder of an archive takes the artifact's own name.
+        shutil.move(only[0] if len(only) == 1 else unpacked, path)
+
+    def _folder(self, path: str) -> None:
+        """Make a folder in the step's own part of its view; the machine's folders stay as they are."""
+        place = Path(self.view.host(path))
+        if str(place) != path or not self.view.namespaces:
+            place.mkdir(parents=True, exist_ok=True)
+
+
+def output_paths(template: dict[str, Any]) -> list[str]:
+    """The paths that a template promises to write."""
+    outputs = template.get("outputs") or {}
+    from_files = [
+        parameter["valueFrom"]["path"]
+        for parameter in outputs.get("parameters") or []
+        if (parameter.get("valueFrom") or {}).get("path")
+    ]
+    return from_files + [a["path"] for a in outputs.get("artifacts") or [] if a.get("path")]
+
+
+def input_paths(template: dict[str, Any]) -> list[str]:
+    """The paths that a template expects to find."""
+    entries = (template.get("inputs") or {}).get("artifacts") or []
+    return [entry["path"] for entry in entries if entry.get("path")]
+
+
+def mounts(template: dict[str, Any]) -> list[str]:
+    """The paths where a pod would have volumes; a step has empty folders of its own there."""
+    main = template.get("container") or template.get("script") or {}
+    return [mount["mountPath"] for mount in main.get("volumeMounts") or []]
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif path.is_symlink() or path.exists():
+        path.unlink()
+
+
+def _set_mode(path: Path, mode: int, *, deep: bool) -> None:
+    if deep and path.is_dir():
+        for below in sorted(path.rglob("*"), reverse=True):
+            if not below.is_symlink():
+                below.chmod(mode)
+    path.chmod(mode)

@@ -1,0 +1,145 @@
+"""The server's end of the launcher: starts it, hands it steps, learns when they have ended."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from periplus_local.argo.pods.folder import Folder
+from periplus_local.argo.pods.job import Broken
+from periplus_local.argo.pods.namespace import Isolation
+
+POLL_SECONDS = 0.05
+MODULE = "periplus_local.argo.pods.launcher"
+
+
+class Launching:
+    """The launcher, from the first step to the last; started again when it dies."""
+
+    def __init__(self, home: Path, *, namespaces: bool) -> None:
+        self._home = home
+        self._namespaces = namespaces
+        self.isolation: Isolation = "none"
+        self.reason = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._ended: dict[str, asyncio.Future[str]] = {}
+        self._polls: list[asyncio.Task[None]] = []
+        self._starting = asyncio.Lock()
+
+    async def __aenter__(self) -> "Launching":
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        tasks = [*self._polls, *filter(None, [self._reading])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._channel is not None:
+            self._channel.close()
+        if self._process is not None:
+            await asyncio.to_thread(self._process.wait)
+
+    async def run(self, folder: Folder, lock: int) -> str:
+        """Start the attempt of `folder` and wait for its end; `lock` is the folder's, and is closed.
+
+        Gives a fault of the launcher, or the empty string; the folder's record tells the rest.
+        """
+        name = str(folder.path)
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._ended[name] = ended
+        try:
+            async with self._starting:
+                if self._reading is None or self._reading.done():
+                    await self._start()
+                assert self._channel is not None
+                socket.send_fds(self._channel, [os.fsencode(name) + b"\n"], [lock])
+        except OSError as error:
+            self._ended.pop(name, None)
+            raise Broken(f"the launcher cannot be reached: {error}") from error
+        finally:
+            os.close(lock)
+        try:
+            return await ended
+        finally:
+            self._ended.pop(name, None)
+
+    async def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        if self._channel is not None:
+            self._channel.close()
+        with tempfile.TemporaryDirectory(dir=self._home, prefix=".probe-") as probe:
+            with theirs, (self._home / "launcher.log").open("ab") as log:
+                self._process = subprocess.Popen(  # noqa: S603 - our own module
+                    [sys.executable, "-I", "-m", MODULE, probe, *([] if self._namespaces else ["none"])],
+                    stdin=theirs,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self._home,
+                    start_new_session=True,
+                )
+            ours.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+            loop = asyncio.get_running_loop()
+            hello = await loop.sock_recv(ours, 65536)
+        if not hello:
+            raise Broken(f"the launcher did not start; see {self._home / 'launcher.log'}")
+        told = json.loads(hello)
+        self.isolation, self.reason = told["isolation"], told["reason"]
+        self._channel = ours
+        self._reading = asyncio.create_task(self._read(ours, self._process))
+
+    async def _read(self, channel: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        """Pass on what the launcher tells, until it is gone."""
+        loop = asyncio.get_running_loop()
+        unread = b""
+        while piece := await self._receive(loop, channel):
+            *lines, unread = (unread + piece).split(b"\n")
+            for line in lines:
+                told = json.loads(line)
+                self._settle(told["ended"], _fault(told))
+        await asyncio.to_thread(process.wait)
+        # Its attempts go on without it; their locks tell when they end.
+        self._polls = [asyncio.create_task(self._poll(name)) for name in self._ended]
+
+    async def _receive(self, loop: asyncio.AbstractEventLoop, channel: socket.socket) -> bytes:
+        try:
+            return await loop.sock_recv(channel, 65536)
+        except ConnectionResetError:
+            return b""
+
+    async def _poll(self, name: str) -> None:
+        path = Path(name)
+        await gone(Folder(path.parent, path.name))
+        self._settle(name, "")
+
+    def _settle(self, name: str, fault: str) -> None:
+        ended = self._ended.get(name)
+        if ended is not None and not ended.done():
+            ended.set_result(fault)
+
+
+async def gone(folder: Folder) -> None:
+    """Wait until no attempt of this folder lives."""
+    while folder.alive():
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _fault(told: dict[str, object]) -> str:
+    if "fault" in told:
+        return f"cannot start the step: {told['fault']}"
+    status = told["status"]
+    if isinstance(status, int) and status < 0:
+        return f"the launcher of this step was killed by signal {-status}"
+    return "" if status == 0 else "the launcher of this step failed; see launcher.log"

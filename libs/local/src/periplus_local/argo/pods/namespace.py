@@ -1,0 +1,129 @@
+"""The private file system of a step: a mount namespace with a root of its own (Linux only)."""
+
+import ctypes
+import os
+import sys
+from typing import Any, Literal
+
+Isolation = Literal["mount", "user+mount", "none"]
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+MS_BIND, MS_REC, MS_PRIVATE, MS_UNBINDABLE = 4096, 16384, 1 << 18, 1 << 17
+MNT_DETACH = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def enter(isolation: Isolation, spec: dict[str, Any]) -> None:
+    """Move this process, and what it starts, to the view that `spec` describes (see View.spec).
+
+    Raises OSError naming the mount that failed; the process is then of no further use.
+    """
+    _unshare(isolation)
+    _mount(None, "/", MS_REC | MS_PRIVATE)
+    root = spec["root"]
+    _mount(root, root, MS_BIND)
+    # Unbindable: else a copy of the folder that holds the new root would copy the new root, too.
+    _mount(None, root, MS_UNBINDABLE)
+    for name in sorted(os.listdir("/")):
+        if name not in spec["hidden"] and name != "tmp":
+            _graft("/" + name, f"{root}/{name}")
+    for kept in spec["kept"]:
+        os.makedirs(os.path.dirname(root + kept), exist_ok=True)
+        _graft(kept, root + kept)
+    for folder, storage, hidden in spec["shadows"]:
+        _shadow(root, folder, storage, hidden)
+    _pivot(root)
+
+
+def _unshare(isolation: Isolation) -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    flags = CLONE_NEWNS | (CLONE_NEWUSER if isolation == "user+mount" else 0)
+    _check(_libc.unshare(flags), "unshare")
+    if isolation == "user+mount":
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{uid} {uid} 1")
+        _write("/proc/self/gid_map", f"{gid} {gid} 1")
+
+
+def _shadow(root: str, folder: str, storage: str, hidden: list[str]) -> None:
+    _mount(storage, root + folder, MS_BIND)
+    # A folder that this user cannot list (/root, say) is simply empty for the step.
+    names = os.listdir(folder) if os.access(folder, os.R_OK | os.X_OK) else []
+    for name in names:
+        if name not in hidden:
+            _graft(f"{folder}/{name}", f"{root}{folder}/{name}")
+
+
+def _graft(source: str, target: str) -> None:
+    """Make `source` of this machine appear at `target`."""
+    if os.path.lexists(target):
+        return
+    if os.path.islink(source):
+        os.symlink(os.readlink(source), target)
+        return
+    if os.path.isdir(source):
+        os.mkdir(target)
+    else:
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
+    _mount(source, target, MS_BIND | MS_REC)
+
+
+def _pivot(root: str) -> None:
+    os.chdir(root)
+    _check(_libc.pivot_root(b".", b"."), "pivot_root")
+    _check(_libc.umount2(b".", MNT_DETACH), "umount /")
+    os.chdir("/")
+
+
+def _mount(source: str | None, target: str, flags: int) -> None:
+    origin = None if source is None else os.fsencode(source)
+    code = _libc.mount(origin, os.fsencode(target), None, ctypes.c_ulong(flags), None)
+    _check(code, f"mount {source or 'none'} at {target}")
+
+
+def _check(code: int, what: str) -> None:
+    if code != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def probe(folder: str) -> tuple[Isolation, str]:
+    """What this user may have here, tried in processes of their own, and why not more.
+
+    `folder` must be an empty folder of the file system that steps will use.
+    """
+    if not sys.platform.startswith("linux"):
+        return "none", f"{sys.platform} has no mount namespaces"
+    reason = ""
+    wanted: tuple[Isolation, ...] = ("mount", "user+mount") if os.geteuid() == 0 else ("user+mount",)
+    for number, isolation in enumerate(wanted):
+        root = f"{folder}/{number}/root"
+        os.makedirs(f"{root}/tmp")
+        spec = {"root": root, "hidden": [], "kept": [], "shadows": []}
+        reason = _fails(isolation, spec)
+        if not reason:
+            return isolation, ""
+    return "none", reason
+
+
+def _fails(isolation: Isolation, spec: dict[str, Any]) -> str:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            enter(isolation, spec)
+        except OSError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as answer:
+        text = answer.read().decode()
+    os.waitpid(pid, 0)
+    return text

@@ -1,0 +1,204 @@
+"""The executor: runs jobs as processes, a bounded number at a time, and tells how each ended."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from periplus_local.argo.pods.following import lines
+from periplus_local.argo.pods.folder import Folder
+from periplus_local.argo.pods.job import Broken, Done, Job
+from periplus_local.argo.pods.launching import POLL_SECONDS, Launching, gone
+from periplus_local.argo.pods.sandbox import Sandbox
+from periplus_local.argo.pods.store import Artifacts, S3Store
+
+T = TypeVar("T")
+LOG_BYTES = 64 << 20
+GRACE_SECONDS = 30.0
+CLOSING_GRACE_SECONDS = 5.0
+
+
+class Pods:
+    """Runs jobs below `home`; at most `slots` at a time. An async context manager.
+
+    `visible` are folders below /tmp that steps may see, besides this interpreter's own. `grace`
+    (seconds) lies between SIGTERM and SIGKILL when a job's deadline passes. `log_bytes` bounds the
+    log of a job. With `namespaces` false, declared paths are rewritten even where they need not be.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        store: S3Store,
+        slots: int = os.cpu_count() or 1,
+        *,
+        visible: Sequence[Path] = (),
+        grace: float = GRACE_SECONDS,
+        log_bytes: int = LOG_BYTES,
+        namespaces: bool = True,
+    ) -> None:
+        self._home = home.resolve()
+        self._slots = asyncio.Semaphore(slots)
+        self._launching = Launching(self._home, namespaces=namespaces)
+        self._artifacts = Artifacts(store, connections=2 * slots + 2)
+        self._threads = ThreadPoolExecutor(2 * slots + 2, thread_name_prefix="pods")
+        self._visible = [str(path.resolve()) for path in visible] + _interpreter()
+        self._grace = grace
+        self._log_bytes = log_bytes
+        self._open: dict[str, bool] = {}
+        self._launched: set[str] = set()
+
+    @property
+    def isolation(self) -> str:
+        """How steps are kept apart: `mount`, `user+mount`, or `none` (paths are rewritten)."""
+        return self._launching.isolation
+
+    @property
+    def isolation_reason(self) -> str:
+        """Why steps are kept apart no better; empty when they are."""
+        return self._launching.reason
+
+    async def __aenter__(self) -> "Pods":
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await self._launching.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End what still runs; those jobs are no failures, and `adopt` gives None for them."""
+        closing = [
+            self._end(Folder(self._home, job_id), CLOSING_GRACE_SECONDS, closing=True)
+            for job_id in self._launched
+        ]
+        await asyncio.gather(*closing)
+        await self._launching.__aexit__(kind, error, trace)
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def run(self, job: Job, on_start: Callable[[], Awaitable[None]] | None = None) -> Done:
+        """Run a job to its end; `on_start` is awaited when its process is about to start.
+
+        Whatever goes wrong with the job is told by its Done; nothing is raised for it.
+        """
+        asked = time.time()
+        self._open[job.id] = False
+        try:
+            async with self._slots:
+                return await self._attempt(job, on_start)
+        except (Broken, OSError) as error:
+            return Done("Error", str(error), None, asked, time.time())
+        finally:
+            self._open.pop(job.id, None)
+
+    async def adopt(self, job: Job) -> Done | None:
+        """What became of a job that an earlier server started; waits for it if it still runs.
+
+        None: it must be run again. It takes no slot, since its process has one already.
+        """
+        folder = Folder(self._home, job.id)
+        self._launched.add(job.id)
+        try:
+            await gone(folder)
+            if (done := folder.done()) is not None:
+                return done
+            if folder.closed() or folder.ending() is None:
+                return None
+            sandbox = self._sandbox(job, folder)
+            return await self._thread(lambda: sandbox.collect(sandbox.replan()))
+        except (Broken, OSError) as error:
+            return Done("Error", str(error), None, time.time(), time.time())
+        finally:
+            self._launched.discard(job.id)
+
+    async def stop(self, job_id: str, grace: float) -> None:
+        """End a job: SIGTERM to its processes, and after `grace` seconds SIGKILL to what is left.
+
+        Returns when its processes are gone. A job that still waits for a slot never starts.
+        """
+        if job_id in self._open:
+            self._open[job_id] = True
+        await self._end(Folder(self._home, job_id), grace, closing=False)
+
+    def logs(self, job_id: str) -> Path:
+        """The file with what a job printed; it may not be there yet."""
+        return Folder(self._home, job_id).log
+
+    def follow(self, job_id: str) -> AsyncIterator[str]:
+        """The lines that a job prints, from the first, until it has ended."""
+        folder = Folder(self._home, job_id)
+        return lines(folder.log, lambda: job_id in self._open or folder.alive())
+
+    async def remove(self, job_id: str) -> None:
+        """Forget an ended job: its log and its records."""
+        await self._thread(Folder(self._home, job_id).remove)
+
+    async def _attempt(
+        self, job: Job, on_start: Callable[[], Awaitable[None]] | None
+    ) -> Done:
+        folder = Folder(self._home, job.id)
+        started = time.time()
+        if self._open[job.id]:
+            return _stopped(started)
+        if folder.alive():
+            raise Broken(f"the step {job.id} is still running from before")
+        sandbox = self._sandbox(job, folder)
+        try:
+            view = await self._thread(lambda: sandbox.prepare(started))
+        except Broken as error:
+            return Done("Error", str(error), None, started, time.time())
+        if on_start is not None:
+            await on_start()
+        if self._open[job.id]:
+            return _stopped(started)
+        lock = folder.lock()
+        if lock is None:
+            raise Broken(f"the step {job.id} is still running from before")
+        self._launched.add(job.id)
+        # Shielded: the attempt goes on when only the caller was cancelled.
+        fault = await self._launching.run(folder, lock)
+        self._launched.discard(job.id)
+        if fault:
+            return Done("Error", fault, None, started, time.time())
+        return await self._thread(lambda: sandbox.collect(view))
+
+    def _sandbox(self, job: Job, folder: Folder) -> Sandbox:
+        return Sandbox(
+            job,
+            folder,
+            self._artifacts,
+            visible=tuple(self._visible),
+            namespaces=self._launching.isolation != "none",
+            log_bytes=self._log_bytes,
+            grace=self._grace,
+        )
+
+    async def _end(self, folder: Folder, grace: float, *, closing: bool) -> None:
+        told = False
+        while folder.alive():
+            pid = folder.attempt_pid()
+            if pid is not None and not told:
+                folder.write_stop(grace, closing=closing)
+                os.kill(pid, signal.SIGTERM)
+                told = True
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _stopped(started: float) -> Done:
+    return Done("Failed", "stopped before it started", None, started, time.time())
+
+
+def _interpreter() -> list[str]:
+    """The folders that this interpreter needs, so that a step's `python` is the same one."""
+    return [os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path]

@@ -1,0 +1,86 @@
+"""What a template says to run: the words, the environment and the folder to run it in."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from periplus_local.argo.pods.job import Broken, Job
+from periplus_local.argo.pods.view import SCRIPT, WORKDIR, View
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_][A-Za-z0-9_.-]*)\))")
+
+
+@dataclass(frozen=True)
+class Program:
+    """One command line, ready to be executed."""
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    source: str | None
+
+
+def body(template: dict[str, Any]) -> dict[str, Any]:
+    """The container or the script of a template."""
+    for kind in ("container", "script"):
+        if isinstance(template.get(kind), dict):
+            return dict(template[kind])
+    raise Broken("template has neither container nor script")
+
+
+def working_dir(template: dict[str, Any]) -> str:
+    """The folder that a step starts in, by its own name for it."""
+    return str(body(template).get("workingDir") or WORKDIR)
+
+
+def program(job: Job, view: View, rewrite: Callable[[str], str]) -> Program:
+    """The program of a job in its view; raises Broken when the template names no command."""
+    main = body(job.template)
+    command = [str(word) for word in main.get("command") or []]
+    if not command:
+        raise Broken(
+            "template has no command: images are not used on this machine, so the command that "
+            "the image would run must be written in the template"
+        )
+    words = command + [str(word) for word in main.get("args") or []]
+    env = environment(job, view)
+    for entry in main.get("env") or []:
+        env[str(entry["name"])] = rewrite(expand(_text(entry.get("value")), env))
+    argv = [rewrite(expand(word, env)) for word in words]
+    source = None
+    if "script" in job.template:
+        source = rewrite(str(main.get("source") or ""))
+        argv.append(view.seen(SCRIPT))
+    return Program(argv, env, view.seen(working_dir(job.template)), source)
+
+
+def environment(job: Job, view: View) -> dict[str, str]:
+    """What every step finds in its environment, before its own variables."""
+    binaries = os.path.dirname(sys.executable)
+    return {
+        "PATH": f"{binaries}:{os.environ.get('PATH') or DEFAULT_PATH}",
+        "HOME": os.environ.get("HOME") or os.path.expanduser("~"),
+        "LANG": os.environ.get("LANG") or "C.UTF-8",
+        "TMPDIR": view.seen("/tmp"),  # noqa: S108 - private to the step
+        "HOSTNAME": job.pod_name,
+        "ARGO_CONTAINER_NAME": "main",
+        "ARGO_NODE_ID": job.id,
+    }
+
+
+def expand(text: str, env: dict[str, str]) -> str:
+    """Replace `$(NAME)` as Kubernetes does: unknown names stay as they are, `$$` is one `$`."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        return "$" if name is None else env.get(name, match[0])
+
+    return REFERENCE.sub(value, text)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

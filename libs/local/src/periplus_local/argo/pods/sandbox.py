@@ -1,0 +1,165 @@
+"""One job on disk: its folder prepared before it runs, its outputs collected when it has ended."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from periplus_local.argo.pods.folder import Folder
+from periplus_local.argo.pods.inputs import Inputs, input_paths, mounts, output_paths
+from periplus_local.argo.pods.job import Broken, Done, Job, Phase
+from periplus_local.argo.pods.outputs import Outputs, result
+from periplus_local.argo.pods.program import body, program, working_dir
+from periplus_local.argo.pods.rewriting import rewriter
+from periplus_local.argo.pods.store import Artifacts
+from periplus_local.argo.pods.view import SCRIPT, WORKDIR, View, plan
+
+LATE = "Pod was active on the node longer than the specified deadline"
+NOT_STARTED = 125
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """The work around one attempt of a job. Its methods block."""
+
+    job: Job
+    folder: Folder
+    artifacts: Artifacts
+    visible: tuple[str, ...]
+    namespaces: bool
+    log_bytes: int
+    grace: float
+
+    def prepare(self, started: float) -> View:
+        """Make the folder, load the inputs, write the spec. Raises Broken when it cannot."""
+        try:
+            self.folder.create()
+            view = self._plan()
+            self._write(view, started)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            raise Broken(f"cannot prepare the step's folder: {error.strerror}{where}") from error
+        return view
+
+    def replan(self) -> View:
+        """The view that an attempt of an earlier server has had."""
+        return View.read(self.folder.spec()["plan"])
+
+    def collect(self, view: View) -> Done:
+        """What became of the attempt, outputs included; kept, so that a later call may find it."""
+        ending = self.folder.ending()
+        if ending is None:
+            raise Broken("the step ended and left no record of how")
+        try:
+            done = self._done(ending, view)
+            self.folder.write_done(done)
+            self.folder.forget_files()
+        except OSError as error:
+            message = f"cannot collect the step's outputs: {error.strerror} ({error.filename})"
+            started, finished = ending["started"], ending["finished"]
+            return Done("Error", message, int(ending["code"]), started, finished)
+        return done
+
+    def _plan(self) -> View:
+        template = self.job.template
+        workdir = working_dir(template)
+        declared = [*input_paths(template), *output_paths(template), *mounts(template)]
+        declared += [SCRIPT, WORKDIR]
+        if not os.path.isdir(workdir):
+            declared.append(workdir)
+        kept = [path for path in (*self.visible, *self._own_places()) if os.path.exists(path)]
+        return plan(self.folder.path, declared, kept, namespaces=self.namespaces)
+
+    def _own_places(self) -> list[str]:
+        """Folders below /tmp that the template itself names as a place of programs or modules."""
+        main = body(self.job.template)
+        values = [str(entry.get("value") or "") for entry in main.get("env") or []]
+        words = [str(word) for word in (main.get("command") or [])[:1]]
+        named = [working_dir(self.job.template), *words]
+        named += [part for value in values for part in value.split(":")]
+        declared = set(input_paths(self.job.template)) | set(output_paths(self.job.template))
+        return [
+            os.path.normpath(path)
+            for path in named
+            if path.startswith("/tmp/") and path not in declared  # noqa: S108
+        ]
+
+    def _write(self, view: View, started: float) -> None:
+        job = self.job
+        inputs = Inputs(view, self.folder.scratch, self.artifacts)
+        run = program(job, view, rewriter(view) if not self.namespaces else str)
+        inputs.make_folders(job.template, working_dir(job.template))
+        if run.source is not None:
+            inputs.write_script(run.source)
+        for entry in (job.template.get("inputs") or {}).get("artifacts") or []:
+            inputs.load(entry)
+        deadline = job.deadline_seconds
+        self.folder.write_spec(
+            {
+                "argv": run.argv,
+                "env": run.env,
+                "cwd": run.cwd,
+                "view": view.spec() if self.namespaces else None,
+                "until": None if deadline is None else started + deadline,
+                "grace": self.grace,
+                "log_limit": self.log_bytes,
+                "capture": job.capture_result,
+                "plan": view.record(),
+            }
+        )
+
+    def _done(self, ending: dict[str, Any], view: View) -> Done:
+        code = int(ending["code"])
+        phase, message = _judge(ending)
+        outputs = Outputs(self.job, view, self.folder.scratch, self.artifacts)
+        declared = self.job.template.get("outputs") or {}
+        parameters: dict[str, str] = {}
+        artifacts: list[dict[str, Any]] = []
+        faults: list[str] = [ending["log_fault"]] if ending["log_fault"] else []
+        for entry in declared.get("parameters") or []:
+            with _noting(faults):
+                value = outputs.parameter(entry)
+                if value is not None:
+                    parameters[entry["name"]] = value
+        for entry in declared.get("artifacts") or []:
+            with _noting(faults):
+                saved = outputs.artifact(entry)
+                if saved is not None:
+                    artifacts.append(saved)
+        # Argo: a failed step's own failure comes before that of its missing outputs.
+        if faults and phase == "Succeeded":
+            phase, message = "Error", f"wait: Error (exit code 64): {faults[0]}"
+        return Done(
+            phase,
+            message,
+            code,
+            ending["started"],
+            ending["finished"],
+            parameters,
+            result(self.folder.stdout()) if self.job.capture_result else None,
+            artifacts,
+        )
+
+
+@contextmanager
+def _noting(faults: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except Broken as error:
+        faults.append(str(error))
+
+
+def _judge(ending: dict[str, Any]) -> tuple[Phase, str]:
+    code = int(ending["code"])
+    if ending["late"]:
+        return "Failed", LATE
+    if ending.get("oom"):
+        return "Failed", f"main: OOMKilled (exit code {code})"
+    if ending["fault"] and code == NOT_STARTED:
+        return "Error", f"main: Error (exit code {code}): {ending['fault']}"
+    if ending["fault"]:
+        return "Failed", f"main: Error (exit code {code}): {ending['fault']}"
+    if code:
+        return "Failed", f"main: Error (exit code {code})"
+    return "Succeeded", ""
