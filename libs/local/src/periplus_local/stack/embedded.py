@@ -33,7 +33,7 @@ class Embedded:
 
 def embedded(home: Home) -> Embedded:
     """Choose ports and make secrets, or find those of the last time. The home must exist."""
-    return _at(home, ports.assign(home.run / "ports.json", _PORTS))
+    return _at(home, ports.assign(home.run / "ports.json", _PORTS, above=s3.ABOVE))
 
 
 def recorded(home: Home) -> Embedded | None:

@@ -10,21 +10,38 @@ from typing import TYPE_CHECKING
 from periplus_local.stack.home import write_private_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+_ATTEMPTS = 100
 
 
-def assign(path: Path, names: Iterable[str]) -> dict[str, int]:
+class NoPortError(OSError):
+    """No free port was found that suits."""
+
+
+def assign(
+    path: Path, names: Iterable[str], above: Mapping[str, tuple[str, int]] | None = None
+) -> dict[str, int]:
     """Give each name a port of its own and write them to `path`.
 
-    A port that `path` remembers is taken again if it is free. All are held open until the last one
-    is chosen, so that no two names get the same.
+    A port that `path` remembers is taken again if it is free. `above` names ports that must lie a
+    fixed distance above another's. All are held open until the last one is chosen, so that no two
+    names get the same. Raises NoPortError.
     """
     remembered = recorded(path)
+    partners = {of: (name, distance) for name, (of, distance) in (above or {}).items()}
+    ports: dict[str, int] = {}
     with ExitStack() as held:
-        ports = {name: _hold(held, remembered.get(name, 0)) for name in names}
+        for name in names:
+            if name in ports:
+                continue
+            partner, distance = partners.get(name, ("", 0))
+            port = _choose(held, remembered.get(name, 0), distance)
+            ports[name] = port
+            if partner:
+                ports[partner] = port + distance
     write_private_json(path, remembered | ports)
     return ports
 
@@ -40,18 +57,25 @@ def recorded(path: Path) -> dict[str, int]:
     return {str(name): port for name, port in found.items() if isinstance(port, int)}
 
 
-def _hold(held: ExitStack, wanted: int) -> int:
-    """Bind the wanted port, or any free one if it is taken, until `held` is closed."""
-    for port in (wanted, 0) if wanted else (0,):
-        listener = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        # As servers do: connections of the last run that linger do not make a port taken.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((LOOPBACK, port))
-            listener.listen(1)
-        except OSError:
-            if port == 0:
-                raise
-            continue
-        return int(listener.getsockname()[1])
-    raise AssertionError("unreachable: port 0 is always tried last")
+def _choose(held: ExitStack, wanted: int, distance: int) -> int:
+    """Hold the wanted port, or any free one, and its partner at a distance, if it has one."""
+    for attempt in range(_ATTEMPTS):
+        with ExitStack() as tried:
+            try:
+                port = _listen(tried, wanted if attempt == 0 else 0)
+                if distance:
+                    _listen(tried, port + distance)
+            except (OSError, OverflowError):
+                continue
+            held.push(tried.pop_all())
+            return port
+    raise NoPortError(f"no free port on {LOOPBACK} after {_ATTEMPTS} attempts")
+
+
+def _listen(held: ExitStack, port: int) -> int:
+    listener = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    # As servers do: connections of the last run that linger do not make a port taken.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((LOOPBACK, port))
+    listener.listen(1)
+    return int(listener.getsockname()[1])

@@ -8,17 +8,14 @@ demand a client certificate that only this home has.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import urllib3
-from minio import Minio
-from minio.error import MinioException
-
-from periplus_local.stack import certificate, programs
+from periplus_local.stack import certificate, programs, signed
 from periplus_local.stack.home import write_private, write_private_json
 from periplus_local.stack.part import NotReadyError, Part
 from periplus_local.stack.ports import LOOPBACK
@@ -34,6 +31,9 @@ _GRPC = (*_SERVERS, "s3", "worker", "client", "mq", "msg_broker", "msg_agent")
 PORTS = ("s3", "s3-grpc", *(f"{s}{kind}" for s in _SERVERS for kind in ("", "-grpc")))
 """The names of the ports it opens."""
 
+ABOVE = {"admin-grpc": ("admin", 10_000)}
+"""Its maintenance worker finds the admin server's gRPC port nowhere else."""
+
 
 @dataclass(frozen=True)
 class S3:
@@ -48,18 +48,6 @@ class S3:
     def endpoint(self) -> str:
         """Host and port of the S3 API, plain HTTP."""
         return f"{LOOPBACK}:{self.ports['s3']}"
-
-    def client(self) -> Minio:
-        """A client of the store that fails at once where it cannot connect."""
-        pool = urllib3.PoolManager(timeout=urllib3.Timeout(5.0), retries=False)
-        return Minio(
-            self.endpoint,
-            access_key=self.access_key,
-            secret_key=self.secret_key,
-            secure=False,
-            region="us-east-1",
-            http_client=pool,
-        )
 
 
 def part(home: Home, store: S3) -> Part:
@@ -140,14 +128,20 @@ def _sockets(ports: Mapping[str, int]) -> tuple[Path, ...]:
 
 
 async def _answers(store: S3) -> None:
-    """The bucket is there and can be written, which comes later than the open port."""
+    """The bucket is there, which it can be only later than the open port."""
     try:
-        await asyncio.to_thread(_ensure_bucket, store)
-    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        status = await asyncio.to_thread(_ensure_bucket, store)
+    except (OSError, http.client.HTTPException) as error:
         raise NotReadyError(str(error)) from error
+    if status != http.HTTPStatus.OK:
+        raise NotReadyError(f"{store.endpoint}: HTTP {status} for the bucket {store.bucket}")
 
 
-def _ensure_bucket(store: S3) -> None:
-    client = store.client()
-    if not client.bucket_exists(store.bucket):
-        client.make_bucket(store.bucket)
+def _ensure_bucket(store: S3) -> int:
+    """Make the bucket unless it is there; returns the status of asking for it."""
+    place = (store.endpoint, f"/{store.bucket}", store.access_key, store.secret_key)
+    status = signed.request("HEAD", *place)
+    if status == http.HTTPStatus.NOT_FOUND:
+        signed.request("PUT", *place)
+        status = signed.request("HEAD", *place)
+    return status
