@@ -7,7 +7,8 @@ the system has given to somebody else since is left alone.
 from __future__ import annotations
 
 import json
-import signal
+import os
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -60,15 +61,26 @@ def running(child: Recorded) -> psutil.Process | None:
     return process if same and alive else None
 
 
-def clean(path: Path) -> list[str]:
-    """End whatever a dead supervisor left, in reverse order; returns the names of the parts."""
-    alive = [(child, process) for child in recorded(path) if (process := running(child))]
-    for child, process in reversed(alive):
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.Signals(child.stop_signal))
-    _, stubborn = psutil.wait_procs([process for _, process in alive], timeout=_GRACE)
-    for process in stubborn:
-        kill_group(process.pid)
-    psutil.wait_procs(stubborn, timeout=_GRACE)
+def clean(path: Path, grace: float = _GRACE) -> list[str]:
+    """End whatever a dead supervisor left, the last started first; returns the names of the parts.
+
+    Each gets its stop signal and `grace` seconds, then its group is killed.
+    """
+    alive = [child for child in recorded(path) if running(child)]
+    for child in reversed(alive):
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, child.stop_signal)
+    stubborn = _outliving(alive, grace)
+    for child in stubborn:
+        kill_group(child.pid)
+    _outliving(stubborn, _GRACE)
     path.unlink(missing_ok=True)
-    return [child.part for child, _ in alive]
+    return [child.part for child in alive]
+
+
+def _outliving(children: list[Recorded], seconds: float) -> list[Recorded]:
+    """Those that still run after so many seconds, or sooner none."""
+    limit = time.monotonic() + seconds
+    while (left := [child for child in children if running(child)]) and time.monotonic() < limit:
+        time.sleep(0.02)
+    return left
