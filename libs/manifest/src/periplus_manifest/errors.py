@@ -1,0 +1,42 @@
+"""What a manifest is refused with: the field, and what is wrong with it."""
+
+from __future__ import annotations
+
+
+class ManifestError(ValueError):
+    """A manifest, or a text inside it, that Argo would refuse or that we will not take.
+
+    `path` names the field ("spec.templates[1].dag.tasks[0].template") and is empty where only a text was
+    given. `message` says what is wrong. As text: "path: message".
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        self.path = path
+        self.message = message
+        super().__init__(path, message)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+    def under(self, path: str) -> ManifestError:
+        """Give the same error, of the same class, with its path put below `path`."""
+        return type(self)(join(path, self.path), self.message)
+
+
+class ExpressionError(ManifestError):
+    """An expr-lang expression that does not parse, names an unknown function, or fails when evaluated."""
+
+
+class UnknownVariable(ExpressionError):
+    """An expression that names a variable which its environment does not have."""
+
+
+class ConditionError(ManifestError):
+    """A `when` text that is no condition, or whose value is neither true nor false."""
+
+
+def join(path: str, rest: str) -> str:
+    """Put `rest` below `path`: "spec" and "templates" give "spec.templates", "x" and "[0]" give "x[0]"."""
+    if not path or not rest:
+        return path or rest
+    return path + rest if rest[0] == "[" else f"{path}.{rest}"

@@ -1,0 +1,1 @@
+"""expr-lang, the language of {{=…}}, `expression` and `fromExpression`."""

@@ -1,0 +1,215 @@
+"""Argo's tags, {{inputs.parameters.x}} and {{=expression}}: found, listed and replaced in texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import expression
+from .errors import ExpressionError, ManifestError, join
+from .gotext import json_text
+
+Lookup = Callable[[str], str | None]
+
+# What is known only when a node runs. A pass that leaves unknown tags alone leaves these expressions alone
+# too, even where ?? would give them a value already.
+_LATE = frozenset(
+    (
+        "item",
+        "retries",
+        "lastRetry.exitCode",
+        "lastRetry.status",
+        "lastRetry.duration",
+        "lastRetry.message",
+        "workflow.status",
+        "workflow.failures",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One {{…}} in a text: `text[start:end]`, its braces included; `body` is what stands between them."""
+
+    start: int
+    end: int
+    body: str
+    is_expression: bool
+
+    @property
+    def name(self) -> str:
+        """The reference of a simple tag, or the source of an expression, without blanks around it."""
+        return (self.body[1:] if self.is_expression else self.body).strip()
+
+
+def find(text: str) -> list[Tag]:
+    """List the tags of a text in order.
+
+    As in Argo a tag ends at the first }} after its {{, also inside an expression: write {{=f({"a": g} )}}
+    with a blank between two closing braces. An {{ without an end is plain text.
+    """
+    found = []
+    start = text.find("{{")
+    while start >= 0:
+        end = text.find("}}", start + 2)
+        if end < 0:
+            break
+        body = text[start + 2 : end]
+        found.append(Tag(start, end + 2, body, body.startswith("=")))
+        start = text.find("{{", end + 2)
+    return found
+
+
+def substitute(
+    text: str, lookup: Lookup, env: Mapping[str, Any] | None = None, *, strict: bool = True
+) -> str:
+    """Replace every tag of a text.
+
+    `lookup` gives the text of a simple reference, or None where it is unknown. `env` holds what expressions
+    may name, as nested maps: {"inputs": {"parameters": {…}}, "tasks": {…}}. A strict call raises
+    ManifestError for what is unknown, and ExpressionError for an expression that fails; another leaves such
+    tags as they are.
+    """
+    if "{{" not in text:
+        return text
+    out: list[str] = []
+    position = 0
+    for tag in find(text):
+        if tag.start < position:
+            continue
+        end, value = tag.end, None
+        if tag.is_expression:
+            value = _evaluated(tag, env or {}, strict=strict)
+        elif "{{" in tag.body:
+            end, value = _nested(text, tag, lookup, strict=strict)
+        else:
+            value = _simple(tag.body, lookup, strict=strict)
+        out += (text[position : tag.start], text[tag.start : end] if value is None else value)
+        position = end
+    return "".join((*out, text[position:]))
+
+
+def _simple(body: str, lookup: Lookup, *, strict: bool) -> str | None:
+    value = lookup(body.strip())
+    if value is None and strict:
+        raise ManifestError("", f"failed to resolve {{{{{body}}}}}")
+    return value
+
+
+def _nested(text: str, tag: Tag, lookup: Lookup, *, strict: bool) -> tuple[int, str | None]:
+    """Resolve {{a.{{b}}}}: the inner tag first, then the name that it completes."""
+    outer, _, inner = tag.body.rpartition("{{")
+    value = _simple(inner, lookup, strict=strict)
+    end = text.find("}}", tag.end)
+    if value is None or end < 0:
+        return tag.end, None
+    completed = outer + value + text[tag.end : end]
+    return end + 2, _simple(completed, lookup, strict=strict)
+
+
+def _evaluated(tag: Tag, env: Mapping[str, Any], *, strict: bool) -> str | None:
+    try:
+        compiled = expression.compile(tag.name)
+        if not strict and any(not _known(name, env) for name in compiled.variables & _LATE):
+            return None
+        value = compiled.evaluate(env)
+        if value is None:
+            raise ExpressionError("", f"the expression {tag.name!r} gives no value")
+        return as_text(value)
+    except ExpressionError:
+        if strict:
+            raise
+        return None
+
+
+def _known(name: str, env: Mapping[str, Any]) -> bool:
+    value: Any = env
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def as_text(value: Any) -> str:
+    """Write an expression's value as Argo puts it into a text: a text as it is, all else as JSON.
+
+    Raises ExpressionError for what JSON cannot hold.
+    """
+    if isinstance(value, str):
+        return value
+    try:
+        return json_text(value)
+    except ValueError as error:
+        raise ExpressionError("", f"the expression's value cannot be written: {error}") from None
+
+
+def substitute_all(
+    value: Any, lookup: Lookup, env: Mapping[str, Any] | None = None, *, strict: bool = True
+) -> Any:
+    """Replace the tags of every text in nested maps and lists, keys included, and give a new value.
+
+    Raises as `substitute` does, with the path of the text below `value`.
+    """
+    return _substituted(value, "", lookup, env, strict=strict)
+
+
+def _substituted(
+    value: Any, path: str, lookup: Lookup, env: Mapping[str, Any] | None, *, strict: bool
+) -> Any:
+    if isinstance(value, str):
+        if "{{" not in value:
+            return value
+        try:
+            return substitute(value, lookup, env, strict=strict)
+        except ManifestError as error:
+            raise error.under(path) from None
+    if isinstance(value, dict):
+        return {
+            _substituted(key, path, lookup, env, strict=strict): _substituted(
+                item, join(path, key), lookup, env, strict=strict
+            )
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            _substituted(item, f"{path}[{index}]", lookup, env, strict=strict)
+            for index, item in enumerate(value)
+        ]
+    return value
+
+
+def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Walk nested maps and lists, and give each text (keys too) that has a tag, with its path."""
+    if isinstance(value, str):
+        if "{{" in value:
+            yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if "{{" in key:
+                yield path, key
+            if isinstance(item, (str, dict, list)):
+                yield from texts(item, join(path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from texts(item, f"{path}[{index}]")
+
+
+def references(value: Any) -> set[str]:
+    """Collect what the tags of nested maps and lists refer to, as dotted names.
+
+    A simple tag gives its own text ("tasks.a.outputs.parameters.x"); an expression gives every variable that
+    it reads, as far as its path is written out. An expression that does not parse gives nothing.
+    """
+    found: set[str] = set()
+    for _, text in texts(value):
+        for tag in find(text):
+            if not tag.is_expression:
+                found.update(part.strip() for part in tag.body.split("{{") if part.strip())
+                continue
+            try:
+                found |= expression.compile(tag.name).variables
+            except ExpressionError:
+                continue
+    return found
