@@ -135,7 +135,7 @@ async def test_a_part_that_ignores_its_signal_is_killed_with_its_children(home: 
     )
     async with Supervisor(home, [part(home, "stubborn", stubborn, grace=0.3)], lambda _: None) as supervisor:
         pid = supervisor.children["stubborn"].pid
-        await until(lambda: (home.run / "stubborn.ready").read_text())
+        await until((home.run / "stubborn.ready").read_text)
         grandchild = int((home.run / "stubborn.ready").read_text())
         assert not gone(grandchild)
     assert gone(pid)
@@ -148,7 +148,7 @@ async def test_a_part_sees_only_its_own_and_a_few_inherited_variables(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     code = f"import os, json, sys; open(sys.argv[1], 'w').write(json.dumps(dict(os.environ))); {SLEEP}"
     async with Supervisor(home, [part(home, "looks", code, env={"OWN": "1"})], lambda _: None):
-        await until(lambda: (home.run / "looks.ready").read_text())
+        await until((home.run / "looks.ready").read_text)
         seen = json.loads((home.run / "looks.ready").read_text())
     assert seen["OWN"] == "1"
     assert "AWS_SECRET_ACCESS_KEY" not in seen

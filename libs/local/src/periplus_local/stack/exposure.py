@@ -1,0 +1,141 @@
+"""What the stack shows to another user of the machine, or to a web page, who has no secret.
+
+Everything that listens is found in the system's own tables, not in our settings, and asked in the
+ways that a stranger would: plain HTTP, HTTPS and gRPC without a certificate or a token.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import grpc
+import psutil
+
+_REFUSALS = {400, 401, 403, 405, 407}
+_TIMEOUT = 3.0
+
+REQUESTS = (
+    ("GET", "/"),
+    ("GET", "/artifacts"),
+    ("GET", "/artifacts/x"),
+    ("PUT", "/artifacts/x"),
+    ("DELETE", "/artifacts/x"),
+    ("POST", "/"),
+    ("PUT", "/buckets/artifacts/x"),
+    ("GET", "/buckets/?pretty=y"),
+    ("GET", "/dir/assign"),
+    ("GET", "/dir/status"),
+    ("GET", "/cluster/status"),
+    ("GET", "/vol/grow?count=1"),
+    ("GET", "/status"),
+    ("GET", "/ui/index.html"),
+    ("GET", "/metrics"),
+    ("GET", "/debug/pprof/"),
+    ("GET", "/varz"),
+    ("GET", "/api/v1/version"),
+    ("GET", "/api/v1/workflows/argo"),
+    ("POST", "/api/v1/workflows/argo"),
+)
+"""What a stranger would try: our paths, and those of the servers that came with the stack."""
+
+CALLS = (
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/master_pb.Seaweed/Statistics",
+    "/filer_pb.SeaweedFiler/ListEntries",
+    "/filer_pb.SeaweedFiler/GetFilerConfiguration",
+    "/volume_server_pb.VolumeServer/VolumeServerStatus",
+    "/worker_pb.WorkerService/WorkerStream",
+    "/messaging_pb.SeaweedS3IamCache/PutIdentity",
+)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A TCP port that a process listens on."""
+
+    pid: int
+    program: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A request without a secret that was not refused."""
+
+    listener: Listener
+    request: str
+    told: str
+
+
+def listeners(pids: Iterable[int]) -> list[Listener]:
+    """Every TCP port that these processes and their descendants listen on."""
+    family = {process for pid in pids for process in _family(pid)}
+    return sorted(
+        (
+            Listener(process.pid, process.name(), open_.laddr.ip, open_.laddr.port)
+            for process in family
+            for open_ in process.net_connections(kind="tcp")
+            if open_.status == psutil.CONN_LISTEN
+        ),
+        key=lambda found: found.port,
+    )
+
+
+def answers(listener: Listener) -> list[Answer]:
+    """What this port answers to somebody without a secret; empty is well. Takes a second or two."""
+    found = [*_http(listener, secure=False), *_http(listener, secure=True), *_grpc(listener)]
+    return [Answer(listener, request, told) for request, told in found]
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _http(listener: Listener, *, secure: bool) -> Iterator[tuple[str, str]]:
+    scheme = "https" if secure else "http"
+    for method, path in REQUESTS:
+        connection: http.client.HTTPConnection
+        if secure:
+            unverified = ssl._create_unverified_context()  # noqa: S323, SLF001 - a stranger's view
+            connection = http.client.HTTPSConnection(
+                listener.host, listener.port, timeout=_TIMEOUT, context=unverified
+            )
+        else:
+            connection = http.client.HTTPConnection(listener.host, listener.port, timeout=_TIMEOUT)
+        try:
+            connection.request(method, path, body=b"x" if method in ("PUT", "POST") else None)
+            answer = connection.getresponse()
+            status, body = answer.status, answer.read(1)
+        except (OSError, http.client.HTTPException):
+            continue  # refused below HTTP: not TLS, a certificate wanted, another protocol
+        finally:
+            connection.close()
+        # That a store is up (its /status, an empty page) is no secret and cannot be switched off.
+        up = method == "GET" and status == http.HTTPStatus.OK and not body
+        if status not in _REFUSALS and not up:
+            yield f"{scheme} {method} {path}", f"HTTP {status}"
+
+
+def _grpc(listener: Listener) -> Iterator[tuple[str, str]]:
+    with grpc.insecure_channel(f"{listener.host}:{listener.port}") as channel:
+        for name in CALLS:
+            call = channel.stream_stream(
+                name, request_serializer=lambda body: body, response_deserializer=lambda body: body
+            )
+            try:
+                told = [len(body) for body in call(iter([b""]), timeout=_TIMEOUT)]
+            except grpc.RpcError as error:
+                code = error.code()
+                if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED):
+                    continue
+                yield f"grpc {name}", code.name
+            else:
+                yield f"grpc {name}", f"{len(told)} messages"
