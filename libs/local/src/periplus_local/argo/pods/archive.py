@@ -9,7 +9,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from periplus_local.argo.pods.job import Broken
+from periplus_local.argo.pods.job import PodError
 
 # Fast: most artifacts do not leave the machine, and a gate waits for them.
 GZIP_LEVEL = 1
@@ -24,11 +24,11 @@ class Allowance:
     entries: int
 
     def take(self, octets: int) -> None:
-        """Use some of it; raises Broken when there is no more."""
+        """Use some of it; raises PodError when there is no more."""
         self.octets -= octets
         self.entries -= 1
         if self.octets < 0 or self.entries < 0:
-            raise Broken("the archive unpacks to more than a step may have")
+            raise PodError("the archive unpacks to more than a step may have")
 
 
 def pack_tar(source: Path, name: str, to: Path, level: int = GZIP_LEVEL) -> None:
@@ -67,7 +67,7 @@ def is_tar(file: Path) -> bool:
 
 
 def unpack_tar(file: Path, folder: Path, allowance: Allowance) -> None:
-    """Unpack into the new folder `folder`; raises Broken for whatever would leave it."""
+    """Unpack into the new folder `folder`; raises PodError for whatever would leave it."""
     folder.mkdir()
     modes: list[tuple[Path, int]] = []
     try:
@@ -79,7 +79,7 @@ def unpack_tar(file: Path, folder: Path, allowance: Allowance) -> None:
                 if entry.isdir():
                     modes.append((path, entry.mode))
     except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
-        raise Broken(f"the archive is damaged: {error}") from error
+        raise PodError(f"the archive is damaged: {error}") from error
     for path, mode in reversed(modes):
         path.chmod(mode & 0o777 | 0o700)
 
@@ -97,7 +97,7 @@ def _unpack_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path, pa
     elif entry.islnk():
         target = _inside(folder, entry.linkname)
         if not target.is_file() or target.is_symlink():
-            raise Broken(f"the archive's hard link {entry.name!r} has no file to share")
+            raise PodError(f"the archive's hard link {entry.name!r} has no file to share")
         path.hardlink_to(target)
     elif entry.isreg():
         content = tar.extractfile(entry)
@@ -106,7 +106,7 @@ def _unpack_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path, pa
             shutil.copyfileobj(content, file, CHUNK)
         path.chmod(entry.mode & 0o777 | 0o600)
     else:
-        raise Broken(f"the archive holds {entry.name!r}, which is a device or a pipe")
+        raise PodError(f"the archive holds {entry.name!r}, which is a device or a pipe")
 
 
 def unpack_zip(file: Path, folder: Path, allowance: Allowance) -> None:
@@ -125,15 +125,15 @@ def unpack_zip(file: Path, folder: Path, allowance: Allowance) -> None:
                     shutil.copyfileobj(content, out, CHUNK)
                 path.chmod(stat.S_IMODE(entry.external_attr >> 16) & 0o777 | 0o600)
     except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
-        raise Broken(f"the archive is damaged: {error}") from error
+        raise PodError(f"the archive is damaged: {error}") from error
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of an entry; raises Broken when it, or a link on the way, leaves the folder."""
+    """The path of an entry; raises PodError when it, or a link on the way, leaves the folder."""
     path = folder / os.path.normpath(name)
     parent = os.path.realpath(path.parent)
     if os.path.isabs(name) or ".." in Path(name).parts or not _below(parent, folder):
-        raise Broken(f"the archive's entry {name!r} leaves its folder")
+        raise PodError(f"the archive's entry {name!r} leaves its folder")
     return path
 
 
@@ -143,7 +143,7 @@ def _check_link(folder: Path, path: Path, target: str) -> None:
     climbs = sum(1 for part in parts if part == "..")
     aim = os.path.normpath(os.path.join(os.path.realpath(path.parent), target))
     if os.path.isabs(target) or ".." in parts[climbs:] or not _below(aim, folder):
-        raise Broken(f"the archive's link {path.name!r} leaves its folder")
+        raise PodError(f"the archive's link {path.name!r} leaves its folder")
 
 
 def _below(path: str, folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """One attempt of one step: starts its process, keeps its output, ends it, writes how it ended.
 
 Runs in a process of its own, one per step, which outlives the server. Its folder holds `spec`
-(what to run), `lock` (held while it lives), `pid`, `stop` (how to end it), `log`, `stdout` (the
+(what to run), `lock` (held while it lives; its process id), `stop` (how to end it), `log`, `stdout` (the
 end of it) and `exit` (how it ended).
 """
 
@@ -34,7 +34,7 @@ def run(folder: str, isolation: namespace.Isolation) -> None:
     signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    with open(f"{folder}/pid", "w") as file:
+    with open(f"{folder}/lock", "w") as file:
         file.write(str(os.getpid()))
     kills = descendants.oom_kills()
     step = Step(folder, spec, isolation, wake)
@@ -43,15 +43,12 @@ def run(folder: str, isolation: namespace.Isolation) -> None:
         ending["oom"] = descendants.oom_kills() > kills
     text = json.dumps(ending).encode()[: RECORD_BYTES - 1]
     os.pwrite(record, text.ljust(RECORD_BYTES), 0)
-    os.fdatasync(record) if hasattr(os, "fdatasync") else os.fsync(record)
 
 
 class Step:
     """The process of a step, from its start to the last of its descendants."""
 
-    def __init__(
-        self, folder: str, spec: dict[str, Any], isolation: namespace.Isolation, wake: int
-    ) -> None:
+    def __init__(self, folder: str, spec: dict[str, Any], isolation: namespace.Isolation, wake: int) -> None:
         self._folder = folder
         self._wake = wake
         self._until: float | None = spec["until"]
@@ -91,7 +88,7 @@ class Step:
             "code": code if code >= 0 else 128 - code,
             "signal": -code if code < 0 else 0,
             "late": self._late,
-            "fault": self._fault[:1000],
+            "fault": self._fault[:500],
             "log_fault": self._output.fault,
             "started": self._started,
             "finished": finished,
@@ -130,6 +127,7 @@ class Step:
         if self._kill_at is not None and now >= self._kill_at:
             self.killed, self._kill_at = True, None
             descendants.signal_group(self._pid, signal.SIGKILL)
+            descendants.kill(self._pid)  # should it have left its own group
 
     def _end(self, grace: float) -> None:
         descendants.signal_group(self._pid, signal.SIGTERM)

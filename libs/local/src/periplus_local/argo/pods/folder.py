@@ -32,8 +32,7 @@ class Folder:
     def create(self) -> None:
         """Make the folder anew, empty."""
         self.remove()
-        self.scratch.mkdir(parents=True, mode=0o700)
-        self.log.touch(mode=0o600)
+        self.path.mkdir(mode=0o700)
 
     def lock(self) -> int | None:
         """The lock that an attempt holds while it lives, as a descriptor; None if it is held."""
@@ -57,7 +56,7 @@ class Folder:
 
     def attempt_pid(self) -> int | None:
         """The process of the attempt; ask only while it is alive. None when it is not yet told."""
-        text = self._read("pid")
+        text = self._read("lock")
         return int(text) if text.isdigit() else None
 
     def ending(self) -> dict[str, Any] | None:
@@ -135,5 +134,5 @@ def _remove_tree(path: Path) -> None:
         return
     except PermissionError:
         for folder, _, _ in os.walk(path):
-            os.chmod(folder, 0o700)  # noqa: PTH101 - os.walk speaks in strings
+            os.chmod(folder, 0o700)
         shutil.rmtree(path)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from periplus_local.argo.pods import archive
-from periplus_local.argo.pods.job import Broken
-from periplus_local.argo.pods.store import Artifacts, Missing
+from periplus_local.argo.pods.job import PodError
+from periplus_local.argo.pods.store import Artifacts, NoSuchKeyError
 from periplus_local.argo.pods.view import SCRIPT, View, canonical
 
 UNPACKED_BYTES = 64 << 30
@@ -25,9 +25,9 @@ class Inputs:
 
     def make_folders(self, template: dict[str, Any], workdir: str) -> None:
         """The folders that an image, or Kubernetes, would have had ready."""
-        for path in ("/tmp", "/argo/staging", "/argo/work"):  # noqa: S108 - private to the step
+        for path in ("/tmp", "/argo/staging", "/argo/work"):
             Path(self.view.host(path)).mkdir(parents=True, exist_ok=True)
-        Path(self.view.host("/tmp")).chmod(0o1777)  # noqa: S108
+        Path(self.view.host("/tmp")).chmod(0o1777)
         for shadow in self.view.shadows:
             Path(shadow.storage).mkdir(parents=True, exist_ok=True)
         for path in (workdir, *mounts(template)):
@@ -36,7 +36,7 @@ class Inputs:
             path = canonical(given, self.view)
             # A script makes its own folders in /tmp, as it must in a container; other folders
             # would have come with the image.
-            if not path.startswith("/tmp/"):  # noqa: S108
+            if not path.startswith("/tmp/"):
                 self._folder(os.path.dirname(path))
                 if self.view.private(path) and os.path.isdir(path):
                     self._folder(path)
@@ -44,41 +44,42 @@ class Inputs:
     def write_script(self, source: str) -> None:
         """The source of a script template, executable."""
         script = Path(self.view.host(SCRIPT))
-        script.write_text(source)
+        script.write_text(source, encoding="utf-8")
         script.chmod(0o755)
 
     def load(self, entry: dict[str, Any]) -> None:
-        """Put one input artifact at its path; raises Broken in Argo's words when it cannot."""
+        """Put one input artifact at its path; raises PodError in Argo's words when it cannot."""
         name = entry.get("name", "")
         try:
             path = Path(self.view.host(canonical(str(entry["path"]), self.view)))
             path.parent.mkdir(parents=True, exist_ok=True)
             _clear(path)
             self._bring(entry, path)
-        except Missing as error:
+        except NoSuchKeyError as error:
             if not entry.get("optional"):
-                raise Broken(f"artifact {name} failed to load: {error}") from error
-        except (Broken, OSError) as error:
-            raise Broken(f"artifact {name} failed to load: {error}") from error
+                raise PodError(f"artifact {name} failed to load: {error}") from error
+        except (PodError, OSError, ValueError) as error:
+            raise PodError(f"artifact {name} failed to load: {error}") from error
 
     def _bring(self, entry: dict[str, Any], path: Path) -> None:
         if isinstance(entry.get("raw"), dict):
-            path.write_text(str(entry["raw"].get("data", "")))
+            path.write_text(str(entry["raw"].get("data", "")), encoding="utf-8")
         elif isinstance(entry.get("s3"), dict) and entry["s3"].get("key"):
-            fetched = self.scratch / f"in-{entry['name']}"
+            self.scratch.mkdir(exist_ok=True)
+            fetched = self.scratch / "fetched"
             self.artifacts.get(entry["s3"], fetched)
             self._place(entry, fetched, path)
         elif entry.get("optional"):
             return
         else:
-            raise Broken("it has no location (s3 or raw)")
+            raise PodError("it has no location (s3 or raw)")
         if entry.get("mode") is not None:
             _set_mode(path, int(entry["mode"]), deep=bool(entry.get("recurseMode")))
 
     def _place(self, entry: dict[str, Any], fetched: Path, path: Path) -> None:
         how = entry.get("archive") or {}
         allowance = archive.Allowance(UNPACKED_BYTES, UNPACKED_ENTRIES)
-        unpacked = self.scratch / f"un-{entry['name']}"
+        unpacked = self.scratch / "unpacked"
         if "none" in how or fetched.is_dir():
             shutil.move(fetched, path)
             return
@@ -93,6 +94,7 @@ class Inputs:
         only = list(unpacked.iterdir())
         # Argo: the one file or folder of an archive takes the artifact's own name.
         shutil.move(only[0] if len(only) == 1 else unpacked, path)
+        shutil.rmtree(unpacked, ignore_errors=True)
 
     def _folder(self, path: str) -> None:
         """Make a folder in the step's own part of its view; the machine's folders stay as they are."""

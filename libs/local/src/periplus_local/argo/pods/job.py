@@ -41,5 +41,5 @@ class Done:
     artifacts: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Broken(Exception):
+class PodError(Exception):
     """The pod itself cannot go on (phase Error): its inputs, its folder or its outputs failed."""

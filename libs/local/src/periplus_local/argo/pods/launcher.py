@@ -35,11 +35,11 @@ class Launcher:
     def serve(self) -> None:
         """Serve until the server has gone."""
         while True:
-            ready, _, _ = select.select([self._channel, self._wake], [], [])
+            ready, _, _ = select.select([self._channel.fileno(), self._wake], [], [])
             if self._wake in ready:
                 os.read(self._wake, 4096)
                 self._reap()
-            if self._channel in ready:
+            if self._channel.fileno() in ready:
                 message, locks, _, _ = socket.recv_fds(self._channel, 65536, 64)
                 if not message:
                     return
@@ -54,7 +54,7 @@ class Launcher:
         try:
             pid = os.fork()
         except OSError as error:
-            self._send({"ended": folder, "status": 1, "fault": str(error)})
+            self._send({"ended": folder, "status": error.errno or 1})
         else:
             if pid == 0:
                 self._attempt(folder)
@@ -70,7 +70,9 @@ class Launcher:
             self._channel.close()
             attempt.run(folder, self._isolation)
             code = 0
-        except BaseException:  # noqa: BLE001 - told in the launcher's log, and by the status
+        except OSError as error:
+            code = error.errno or 1  # a full disk, say: the server puts it into words
+        except BaseException:
             traceback.print_exc()
             sys.stderr.flush()
         finally:
@@ -113,9 +115,7 @@ def main() -> None:
     channel = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    isolation, reason = (
-        ("none", "not wanted") if sys.argv[2:] == ["none"] else namespace.probe(sys.argv[1])
-    )
+    isolation, reason = namespace.probe(sys.argv[1], sys.argv[2:] != ["none"])
     descendants.adopt_orphans()
     channel.sendall(json.dumps({"isolation": isolation, "reason": reason}).encode() + b"\n")
     launcher = Launcher(channel, isolation)

@@ -9,9 +9,10 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Self
 
 from periplus_local.argo.pods.folder import Folder
-from periplus_local.argo.pods.job import Broken
+from periplus_local.argo.pods.job import PodError
 from periplus_local.argo.pods.namespace import Isolation
 
 POLL_SECONDS = 0.05
@@ -33,7 +34,7 @@ class Launching:
         self._polls: list[asyncio.Task[None]] = []
         self._starting = asyncio.Lock()
 
-    async def __aenter__(self) -> "Launching":
+    async def __aenter__(self) -> Self:
         await self._start()
         return self
 
@@ -47,6 +48,8 @@ class Launching:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for ended in self._ended.values():
+            ended.cancel()
         if self._channel is not None:
             self._channel.close()
         if self._process is not None:
@@ -68,7 +71,7 @@ class Launching:
                 socket.send_fds(self._channel, [os.fsencode(name) + b"\n"], [lock])
         except OSError as error:
             self._ended.pop(name, None)
-            raise Broken(f"the launcher cannot be reached: {error}") from error
+            raise PodError(f"the launcher cannot be reached: {error}") from error
         finally:
             os.close(lock)
         try:
@@ -82,19 +85,19 @@ class Launching:
             self._channel.close()
         with tempfile.TemporaryDirectory(dir=self._home, prefix=".probe-") as probe:
             with theirs, (self._home / "launcher.log").open("ab") as log:
-                self._process = subprocess.Popen(  # noqa: S603 - our own module
+                self._process = subprocess.Popen(
                     [sys.executable, "-I", "-m", MODULE, probe, *([] if self._namespaces else ["none"])],
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=log,
                     stderr=log,
                     cwd=self._home,
                     start_new_session=True,
                 )
-            ours.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+            ours.setblocking(False)
             loop = asyncio.get_running_loop()
             hello = await loop.sock_recv(ours, 65536)
         if not hello:
-            raise Broken(f"the launcher did not start; see {self._home / 'launcher.log'}")
+            raise PodError(f"the launcher did not start; see {self._home / 'launcher.log'}")
         told = json.loads(hello)
         self.isolation, self.reason = told["isolation"], told["reason"]
         self._channel = ours
@@ -136,10 +139,8 @@ async def gone(folder: Folder) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _fault(told: dict[str, object]) -> str:
-    if "fault" in told:
-        return f"cannot start the step: {told['fault']}"
-    status = told["status"]
-    if isinstance(status, int) and status < 0:
+def _fault(told: dict[str, Any]) -> str:
+    status = int(told["status"])
+    if status < 0:
         return f"the launcher of this step was killed by signal {-status}"
-    return "" if status == 0 else "the launcher of this step failed; see launcher.log"
+    return f"cannot start the step: {os.strerror(status)} (see launcher.log)" if status else ""

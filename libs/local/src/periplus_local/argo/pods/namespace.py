@@ -26,7 +26,7 @@ def enter(isolation: Isolation, spec: dict[str, Any]) -> None:
     # Unbindable: else a copy of the folder that holds the new root would copy the new root, too.
     _mount(None, root, MS_UNBINDABLE)
     for name in sorted(os.listdir("/")):
-        if name not in spec["hidden"] and name != "tmp":
+        if name not in spec["hidden"] and name not in {"tmp", "argo"}:
             _graft("/" + name, f"{root}/{name}")
     for kept in spec["kept"]:
         os.makedirs(os.path.dirname(root + kept), exist_ok=True)
@@ -56,16 +56,16 @@ def _shadow(root: str, folder: str, storage: str, hidden: list[str]) -> None:
 
 
 def _graft(source: str, target: str) -> None:
-    """Make `source` of this machine appear at `target`."""
-    if os.path.lexists(target):
-        return
+    """Make `source` of this machine appear at `target`; a mount point may be there already."""
     if os.path.islink(source):
-        os.symlink(os.readlink(source), target)
+        if not os.path.lexists(target):
+            os.symlink(os.readlink(source), target)
         return
-    if os.path.isdir(source):
-        os.mkdir(target)
-    else:
-        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
+    if not os.path.lexists(target):
+        if os.path.isdir(source):
+            os.mkdir(target)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
     _mount(source, target, MS_BIND | MS_REC)
 
 
@@ -93,16 +93,18 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def probe(folder: str) -> tuple[Isolation, str]:
+def probe(folder: str, wanted: bool) -> tuple[Isolation, str]:
     """What this user may have here, tried in processes of their own, and why not more.
 
     `folder` must be an empty folder of the file system that steps will use.
     """
+    if not wanted:
+        return "none", "not wanted"
     if not sys.platform.startswith("linux"):
         return "none", f"{sys.platform} has no mount namespaces"
     reason = ""
-    wanted: tuple[Isolation, ...] = ("mount", "user+mount") if os.geteuid() == 0 else ("user+mount",)
-    for number, isolation in enumerate(wanted):
+    kinds: tuple[Isolation, ...] = ("mount", "user+mount") if os.geteuid() == 0 else ("user+mount",)
+    for number, isolation in enumerate(kinds):
         root = f"{folder}/{number}/root"
         os.makedirs(f"{root}/tmp")
         spec = {"root": root, "hidden": [], "kept": [], "shadows": []}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from periplus_local.argo.pods import archive
-from periplus_local.argo.pods.job import Broken, Job
+from periplus_local.argo.pods.job import Job, PodError
 from periplus_local.argo.pods.output import RESULT_BYTES
 from periplus_local.argo.pods.store import Artifacts
 from periplus_local.argo.pods.view import View, canonical
@@ -34,11 +34,11 @@ class Outputs:
             return None
         try:
             return self._read(path).removesuffix("\n")
-        except (OSError, Broken) as error:
+        except (OSError, PodError) as error:
             default = source.get("default", entry.get("default"))
             if default is not None and isinstance(error, FileNotFoundError):
                 return str(default)
-            raise Broken(f"cannot save parameter {path}: {_words(error, path)}") from error
+            raise PodError(f"cannot save parameter {path}: {_words(error, path)}") from error
 
     def artifact(self, entry: dict[str, Any]) -> dict[str, Any] | None:
         """Store one output artifact and give its entry for the status; None when it is left out."""
@@ -50,9 +50,9 @@ class Outputs:
         except FileNotFoundError as error:
             if entry.get("optional"):
                 return None
-            raise Broken(f"cannot save artifact {path}: {_words(error, path)}") from error
-        except (OSError, Broken) as error:
-            raise Broken(f"cannot save artifact {path}: {_words(error, path)}") from error
+            raise PodError(f"cannot save artifact {path}: {_words(error, path)}") from error
+        except (OSError, PodError) as error:
+            raise PodError(f"cannot save artifact {path}: {_words(error, path)}") from error
 
     def locate(self, path: str) -> Path:
         """The file behind a path of the step, with its links followed as the step would.
@@ -80,10 +80,10 @@ class Outputs:
         handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         with open(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise Broken("it is not a file")
+                raise PodError("it is not a file")
             content = file.read(PARAMETER_BYTES + 1)
         if len(content) > PARAMETER_BYTES:
-            raise Broken(f"it has more than {PARAMETER_BYTES} bytes; make it an artifact")
+            raise PodError(f"it has more than {PARAMETER_BYTES} bytes; make it an artifact")
         return content.decode(errors="replace")
 
     def _save(self, entry: dict[str, Any], source: Path) -> dict[str, Any]:
@@ -91,7 +91,8 @@ class Outputs:
         base = os.path.basename(os.path.normpath(str(entry["path"])))
         kind = stat.S_IFMT(source.lstat().st_mode)
         if kind not in {stat.S_IFREG, stat.S_IFDIR}:
-            raise Broken("it is neither a file nor a directory")
+            raise PodError("it is neither a file nor a directory")
+        self.scratch.mkdir(exist_ok=True)
         packed = self.scratch / "out"
         place = dict(entry.get("s3") or {})
         if "none" in how:
@@ -124,7 +125,7 @@ def result(stdout: bytes) -> str:
     return stdout.removesuffix(b"\n")[-RESULT_BYTES:].decode(errors="replace")
 
 
-def _words(error: OSError | Broken, path: str) -> str:
+def _words(error: OSError | PodError, path: str) -> str:
     """An error in terms of the step's own path, and not of the folder behind it."""
     if isinstance(error, OSError):
         return f"{path}: {(error.strerror or str(error)).lower()}"

@@ -1,6 +1,7 @@
 """The executor: runs jobs as processes, a bounded number at a time, and tells how each ended."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -9,16 +10,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
-from periplus_local.argo.pods.following import lines
 from periplus_local.argo.pods.folder import Folder
-from periplus_local.argo.pods.job import Broken, Done, Job
+from periplus_local.argo.pods.following import lines
+from periplus_local.argo.pods.job import Done, Job, PodError
 from periplus_local.argo.pods.launching import POLL_SECONDS, Launching, gone
+from periplus_local.argo.pods.roots import Roots
 from periplus_local.argo.pods.sandbox import Sandbox
 from periplus_local.argo.pods.store import Artifacts, S3Store
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 LOG_BYTES = 64 << 20
 GRACE_SECONDS = 30.0
 CLOSING_GRACE_SECONDS = 5.0
@@ -47,6 +50,7 @@ class Pods:
         self._slots = asyncio.Semaphore(slots)
         self._launching = Launching(self._home, namespaces=namespaces)
         self._artifacts = Artifacts(store, connections=2 * slots + 2)
+        self._roots = Roots(self._home / ".roots", most=2 * slots)
         self._threads = ThreadPoolExecutor(2 * slots + 2, thread_name_prefix="pods")
         self._visible = [str(path.resolve()) for path in visible] + _interpreter()
         self._grace = grace
@@ -64,8 +68,9 @@ class Pods:
         """Why steps are kept apart no better; empty when they are."""
         return self._launching.reason
 
-    async def __aenter__(self) -> "Pods":
+    async def __aenter__(self) -> Self:
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._roots.open()
         await self._launching.__aenter__()
         return self
 
@@ -87,15 +92,20 @@ class Pods:
     async def run(self, job: Job, on_start: Callable[[], Awaitable[None]] | None = None) -> Done:
         """Run a job to its end; `on_start` is awaited when its process is about to start.
 
-        Whatever goes wrong with the job is told by its Done; nothing is raised for it.
+        Whatever goes wrong with the job is told by its Done; nothing is raised for it. When the
+        caller is cancelled, the process goes on until the executor closes; when the executor
+        closes meanwhile, this raises CancelledError.
         """
         asked = time.time()
         self._open[job.id] = False
         try:
             async with self._slots:
                 return await self._attempt(job, on_start)
-        except (Broken, OSError) as error:
+        except (PodError, OSError) as error:
             return Done("Error", str(error), None, asked, time.time())
+        except Exception as error:  # one step's trouble must not become the server's
+            log.exception("step %s", job.id)
+            return Done("Error", f"{type(error).__name__}: {error}", None, asked, time.time())
         finally:
             self._open.pop(job.id, None)
 
@@ -114,7 +124,7 @@ class Pods:
                 return None
             sandbox = self._sandbox(job, folder)
             return await self._thread(lambda: sandbox.collect(sandbox.replan()))
-        except (Broken, OSError) as error:
+        except (PodError, OSError) as error:
             return Done("Error", str(error), None, time.time(), time.time())
         finally:
             self._launched.discard(job.id)
@@ -141,19 +151,17 @@ class Pods:
         """Forget an ended job: its log and its records."""
         await self._thread(Folder(self._home, job_id).remove)
 
-    async def _attempt(
-        self, job: Job, on_start: Callable[[], Awaitable[None]] | None
-    ) -> Done:
+    async def _attempt(self, job: Job, on_start: Callable[[], Awaitable[None]] | None) -> Done:
         folder = Folder(self._home, job.id)
         started = time.time()
         if self._open[job.id]:
             return _stopped(started)
         if folder.alive():
-            raise Broken(f"the step {job.id} is still running from before")
+            raise PodError(f"the step {job.id} is still running from before")
         sandbox = self._sandbox(job, folder)
         try:
             view = await self._thread(lambda: sandbox.prepare(started))
-        except Broken as error:
+        except PodError as error:
             return Done("Error", str(error), None, started, time.time())
         if on_start is not None:
             await on_start()
@@ -161,11 +169,12 @@ class Pods:
             return _stopped(started)
         lock = folder.lock()
         if lock is None:
-            raise Broken(f"the step {job.id} is still running from before")
+            raise PodError(f"the step {job.id} is still running from before")
         self._launched.add(job.id)
-        # Shielded: the attempt goes on when only the caller was cancelled.
         fault = await self._launching.run(folder, lock)
         self._launched.discard(job.id)
+        if folder.closed():
+            raise asyncio.CancelledError
         if fault:
             return Done("Error", fault, None, started, time.time())
         return await self._thread(lambda: sandbox.collect(view))
@@ -175,6 +184,7 @@ class Pods:
             job,
             folder,
             self._artifacts,
+            self._roots,
             visible=tuple(self._visible),
             namespaces=self._launching.isolation != "none",
             log_bytes=self._log_bytes,

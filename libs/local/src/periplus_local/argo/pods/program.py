@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from periplus_local.argo.pods.job import Broken, Job
+from periplus_local.argo.pods.job import Job, PodError
 from periplus_local.argo.pods.view import SCRIPT, WORKDIR, View
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -29,7 +29,7 @@ def body(template: dict[str, Any]) -> dict[str, Any]:
     for kind in ("container", "script"):
         if isinstance(template.get(kind), dict):
             return dict(template[kind])
-    raise Broken("template has neither container nor script")
+    raise PodError("template has neither container nor script")
 
 
 def working_dir(template: dict[str, Any]) -> str:
@@ -38,11 +38,11 @@ def working_dir(template: dict[str, Any]) -> str:
 
 
 def program(job: Job, view: View, rewrite: Callable[[str], str]) -> Program:
-    """The program of a job in its view; raises Broken when the template names no command."""
+    """The program of a job in its view; raises PodError when the template names no command."""
     main = body(job.template)
     command = [str(word) for word in main.get("command") or []]
     if not command:
-        raise Broken(
+        raise PodError(
             "template has no command: images are not used on this machine, so the command that "
             "the image would run must be written in the template"
         )
@@ -65,7 +65,7 @@ def environment(job: Job, view: View) -> dict[str, str]:
         "PATH": f"{binaries}:{os.environ.get('PATH') or DEFAULT_PATH}",
         "HOME": os.environ.get("HOME") or os.path.expanduser("~"),
         "LANG": os.environ.get("LANG") or "C.UTF-8",
-        "TMPDIR": view.seen("/tmp"),  # noqa: S108 - private to the step
+        "TMPDIR": view.seen("/tmp"),
         "HOSTNAME": job.pod_name,
         "ARGO_CONTAINER_NAME": "main",
         "ARGO_NODE_ID": job.id,

@@ -1,5 +1,6 @@
 """One job on disk: its folder prepared before it runs, its outputs collected when it has ended."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +9,15 @@ from typing import Any
 
 from periplus_local.argo.pods.folder import Folder
 from periplus_local.argo.pods.inputs import Inputs, input_paths, mounts, output_paths
-from periplus_local.argo.pods.job import Broken, Done, Job, Phase
+from periplus_local.argo.pods.job import Done, Job, Phase, PodError
 from periplus_local.argo.pods.outputs import Outputs, result
 from periplus_local.argo.pods.program import body, program, working_dir
 from periplus_local.argo.pods.rewriting import rewriter
+from periplus_local.argo.pods.roots import Roots
 from periplus_local.argo.pods.store import Artifacts
-from periplus_local.argo.pods.view import SCRIPT, WORKDIR, View, plan
+from periplus_local.argo.pods.view import View, plan
+
+log = logging.getLogger(__name__)
 
 LATE = "Pod was active on the node longer than the specified deadline"
 NOT_STARTED = 125
@@ -26,20 +30,21 @@ class Sandbox:
     job: Job
     folder: Folder
     artifacts: Artifacts
+    roots: Roots
     visible: tuple[str, ...]
     namespaces: bool
     log_bytes: int
     grace: float
 
     def prepare(self, started: float) -> View:
-        """Make the folder, load the inputs, write the spec. Raises Broken when it cannot."""
+        """Make the folder, load the inputs, write the spec. Raises PodError when it cannot."""
         try:
             self.folder.create()
             view = self._plan()
+            self.roots.take(view)
             self._write(view, started)
         except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            raise Broken(f"cannot prepare the step's folder: {error.strerror}{where}") from error
+            raise PodError(f"cannot prepare the step's folder: {error}") from error
         return view
 
     def replan(self) -> View:
@@ -50,22 +55,21 @@ class Sandbox:
         """What became of the attempt, outputs included; kept, so that a later call may find it."""
         ending = self.folder.ending()
         if ending is None:
-            raise Broken("the step ended and left no record of how")
+            raise PodError("the step ended and left no record of how")
+        done = self._done(ending, view)
         try:
-            done = self._done(ending, view)
             self.folder.write_done(done)
+            self.roots.give(view)
             self.folder.forget_files()
-        except OSError as error:
-            message = f"cannot collect the step's outputs: {error.strerror} ({error.filename})"
-            started, finished = ending["started"], ending["finished"]
-            return Done("Error", message, int(ending["code"]), started, finished)
+        except OSError:
+            # The outputs are safe, and the attempt's own record stays: only the folder is not tidy.
+            log.warning("cannot tidy the folder of step %s", self.job.id, exc_info=True)
         return done
 
     def _plan(self) -> View:
         template = self.job.template
         workdir = working_dir(template)
         declared = [*input_paths(template), *output_paths(template), *mounts(template)]
-        declared += [SCRIPT, WORKDIR]
         if not os.path.isdir(workdir):
             declared.append(workdir)
         kept = [path for path in (*self.visible, *self._own_places()) if os.path.exists(path)]
@@ -82,7 +86,7 @@ class Sandbox:
         return [
             os.path.normpath(path)
             for path in named
-            if path.startswith("/tmp/") and path not in declared  # noqa: S108
+            if path.startswith("/tmp/") and path not in declared
         ]
 
     def _write(self, view: View, started: float) -> None:
@@ -122,7 +126,7 @@ class Sandbox:
                 value = outputs.parameter(entry)
                 if value is not None:
                     parameters[entry["name"]] = value
-        for entry in declared.get("artifacts") or []:
+        for entry in [entry for entry in declared.get("artifacts") or [] if entry.get("path")]:
             with _noting(faults):
                 saved = outputs.artifact(entry)
                 if saved is not None:
@@ -146,7 +150,7 @@ class Sandbox:
 def _noting(faults: list[str]) -> Iterator[None]:
     try:
         yield
-    except Broken as error:
+    except PodError as error:
         faults.append(str(error))
 
 

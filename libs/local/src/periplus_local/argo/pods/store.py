@@ -9,7 +9,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from periplus_local.argo.pods.job import Broken
+from periplus_local.argo.pods.job import PodError
 
 T = TypeVar("T")
 PART_BYTES = 64 << 20
@@ -26,12 +26,12 @@ class S3Store:
     secure: bool = False
 
 
-class Missing(Exception):
+class NoSuchKeyError(Exception):
     """The key is not there."""
 
 
 class Artifacts:
-    """Objects of the bucket as files. All calls block, and raise Broken with the store's words."""
+    """Objects of the bucket as files. All calls block, and raise PodError with the store's words."""
 
     def __init__(self, store: S3Store, connections: int) -> None:
         self._store = store
@@ -53,28 +53,24 @@ class Artifacts:
         bucket, key = self._place(place)
         try:
             self._call(lambda: self._client.fget_object(bucket, key, str(to)))
-        except Missing:
+        except NoSuchKeyError:
             if not self._get_folder(bucket, key.rstrip("/") + "/", to):
                 raise
 
     def put(self, place: dict[str, Any], file: Path) -> None:
         """Store a file under a key."""
         bucket, key = self._place(place)
-        self._call(
-            lambda: self._client.fput_object(bucket, key, str(file), part_size=PART_BYTES)
-        )
+        self._call(lambda: self._client.fput_object(bucket, key, str(file), part_size=PART_BYTES))
 
     def _get_folder(self, bucket: str, prefix: str, to: Path) -> bool:
-        listing = self._call(
-            lambda: list(self._client.list_objects(bucket, prefix=prefix, recursive=True))
-        )
+        listing = self._call(lambda: list(self._client.list_objects(bucket, prefix=prefix, recursive=True)))
         for entry in listing:
             name = entry.object_name or ""
             relative = name[len(prefix) :]
             if not relative or relative.endswith("/"):
                 continue
             if ".." in relative.split("/") or relative.startswith("/"):
-                raise Broken(f"the key {name!r} leaves its folder")
+                raise PodError(f"the key {name!r} leaves its folder")
             self._fetch(bucket, name, to / relative)
         return bool(listing)
 
@@ -84,7 +80,7 @@ class Artifacts:
     def _place(self, place: dict[str, Any]) -> tuple[str, str]:
         endpoint = place.get("endpoint")
         if endpoint and endpoint != self._store.endpoint:
-            raise Broken(f"s3.endpoint {endpoint!r} is not the store of this machine")
+            raise PodError(f"s3.endpoint {endpoint!r} is not the store of this machine")
         return str(place.get("bucket") or self._store.bucket), str(place["key"])
 
     def _call(self, action: Callable[[], T]) -> T:
@@ -92,7 +88,7 @@ class Artifacts:
             return action()
         except S3Error as error:
             if error.code in {"NoSuchKey", "NoSuchObject"}:
-                raise Missing(error.message or "The specified key does not exist.") from error
-            raise Broken(f"{error.code}: {error.message}") from error
+                raise NoSuchKeyError(error.message or "The specified key does not exist.") from error
+            raise PodError(f"{error.code}: {error.message}") from error
         except (MinioException, urllib3.exceptions.HTTPError, ValueError) as error:
-            raise Broken(f"the store at {self._store.endpoint} fails: {error}") from error
+            raise PodError(f"the store at {self._store.endpoint} fails: {error}") from error

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from periplus_local.argo.pods.job import Broken
+from periplus_local.argo.pods.job import PodError
 
 SCRIPT = "/argo/staging/script"
 WORKDIR = "/argo/work"
+# A step never sees the machine's own.
+OWN = ("/tmp", "/argo")
 # A private copy of a folder's listing costs one mount per entry.
 MOST_ENTRIES = 4096
 
@@ -89,12 +91,13 @@ class View:
 def plan(folder: Path, declared: Iterable[str], kept: Iterable[str], *, namespaces: bool) -> View:
     """The view of a step whose working folder is `folder` and that declares these paths.
 
-    `/tmp` is always private, but for the folders in `kept`. Raises Broken for a path that cannot
+    `/tmp` and `/argo` are always private, but for the folders in `kept`. Raises PodError for a path that cannot
     be made private.
     """
     root = f"{folder}/root"
-    keep = sorted({os.path.normpath(path) for path in kept} - {"/", "/tmp"}, key=len)  # noqa: S108
-    view = View(root, {"/tmp": f"{root}/tmp"}, keep, [], [], namespaces)  # noqa: S108
+    keep = sorted({os.path.normpath(path) for path in kept} - {"/", *OWN}, key=len)
+    own = {path: root + path for path in OWN}
+    view = View(root, own, keep, [], [], namespaces)
     areas = view.areas
     areas.update({path: path for path in keep})
     hidden: dict[str, set[str]] = {}
@@ -121,10 +124,10 @@ def plan(folder: Path, declared: Iterable[str], kept: Iterable[str], *, namespac
 def canonical(path: str, view: View) -> str:
     """`path` without dots, and without symbolic links in the part that this machine already has."""
     if not path.startswith("/"):
-        raise Broken(f"path {path!r} must be absolute")
+        raise PodError(f"path {path!r} must be absolute")
     path = "/" + os.path.normpath(path).lstrip("/")
     if path == "/" or under(path, "/proc") or under(path, "/sys"):
-        raise Broken(f"path {path!r} cannot be private to a step")
+        raise PodError(f"path {path!r} cannot be private to a step")
     if view.private(path):
         return path
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
@@ -141,7 +144,7 @@ def _anchor(path: str) -> tuple[str, str]:
     while not os.path.lexists(anchor):
         anchor, name = os.path.split(anchor)
     if not os.path.isdir(anchor):
-        raise Broken(f"path {path!r} lies below {anchor!r}, which is not a directory")
+        raise PodError(f"path {path!r} lies below {anchor!r}, which is not a directory")
     if anchor != "/" and os.access(anchor, os.R_OK) and len(os.listdir(anchor)) > MOST_ENTRIES:
-        raise Broken(f"path {path!r}: {anchor!r} has too many entries; use a folder of its own")
+        raise PodError(f"path {path!r}: {anchor!r} has too many entries; use a folder of its own")
     return anchor, name
