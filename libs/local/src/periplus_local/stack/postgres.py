@@ -12,6 +12,7 @@ from signal import SIGINT
 from typing import TYPE_CHECKING
 
 import asyncpg
+import psutil
 
 from periplus_local.stack import child, programs
 from periplus_local.stack.home import write_private
@@ -108,6 +109,7 @@ async def _prepare(home: Home, server: Postgres, user: User | None, durable: boo
     data = home.data / "postgres"
     if not (data / "PG_VERSION").exists():
         await _initialise(home, server, user)
+    _forget_dead(data)
     _write(data / "postgresql.auto.conf", _settings(server.port, durable=durable), user)
     _write(data / "pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n", user)
 
@@ -140,6 +142,25 @@ def _settings(port: int, *, durable: bool) -> str:
         "full_page_writes": "on" if durable else "off",
     }
     return "".join(f"{name} = '{value}'\n" for name, value in lines.items())
+
+
+def _forget_dead(data: Path) -> None:
+    """Remove the pid file of a server that is gone.
+
+    PostgreSQL takes any process that has its old pid by now for itself and would not start, which
+    happens after a reboot or in a new container. Ours alone may run here: the home is locked.
+    """
+    note = data / "postmaster.pid"
+    try:
+        pid = int(note.read_text(encoding="utf-8").split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return
+    try:
+        alive = psutil.Process(pid).cwd() == str(data)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # denied: somebody else's process
+        alive = False
+    if not alive:
+        note.unlink()
 
 
 async def _initialise(home: Home, server: Postgres, user: User | None) -> None:

@@ -1,0 +1,84 @@
+"""The embedded servers keep what they said they had, however they end."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import asyncpg
+import nats
+from minio import Minio
+
+from periplus_local.stack import embedded as servers
+from periplus_local.stack.home import Home
+from periplus_local.stack.part import Change, State
+from periplus_local.stack.supervisor import Supervisor
+
+SUBJECT = "periplus.cache.v1.EntryRecorded.p.r"
+
+
+async def write(chosen: servers.Embedded) -> None:
+    connection = await asyncpg.connect(chosen.postgres.dsn("cache"))
+    await connection.execute("CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)")
+    await connection.close()
+    bus = await nats.connect(chosen.nats.url)
+    await bus.jetstream().publish(SUBJECT, b"kept", headers={"Nats-Msg-Id": "kept"})
+    await bus.close()
+    store(chosen).put_object(chosen.s3.bucket, "kept", io.BytesIO(b"kept"), 4)
+
+
+async def check(chosen: servers.Embedded) -> None:
+    connection = await asyncpg.connect(chosen.postgres.dsn("cache"))
+    assert await connection.fetchval("SELECT id FROM kept") == 7
+    await connection.close()
+    bus = await nats.connect(chosen.nats.url)
+    again = await bus.jetstream().publish(SUBJECT, b"kept", headers={"Nats-Msg-Id": "kept"})
+    assert (again.seq, again.duplicate) == (1, True)
+    await bus.close()
+    assert store(chosen).get_object(chosen.s3.bucket, "kept").data == b"kept"
+
+
+def store(chosen: servers.Embedded) -> Minio:
+    return Minio(chosen.s3.endpoint, chosen.s3.access_key, chosen.s3.secret_key, secure=False)
+
+
+async def test_each_server_that_is_killed_comes_back_with_its_data(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    chosen = servers.embedded(home)
+    changes: list[Change] = []
+    async with Supervisor(home, servers.parts(home, chosen), changes.append) as supervisor:
+        await write(chosen)
+        for child in supervisor.children.values():
+            os.kill(child.pid, signal.SIGKILL)
+        end = time.monotonic() + 40
+        while sum(change.state is State.READY for change in changes) < 6:
+            assert time.monotonic() < end, [change.line() for change in changes]
+            await asyncio.sleep(0.05)
+        await check(chosen)
+    async with Supervisor(home, servers.parts(home, servers.embedded(home)), changes.append):
+        await check(chosen)
+
+
+async def test_a_pid_file_that_names_a_stranger_does_not_stop_postgres(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    chosen = servers.embedded(home)
+    part = next(p for p in servers.parts(home, chosen, durable=False) if p.name == "postgres")
+    async with Supervisor(home, [part], lambda _: None):
+        pass
+    # A stranger of the same user, as after a reboot: only such a one misleads the server.
+    stranger = subprocess.Popen(["/bin/sleep", "600"], user=part.user.uid if part.user else None, cwd="/")
+    try:
+        note = home.data / "postgres" / "postmaster.pid"
+        note.write_text(f"{stranger.pid}\n{note.parent}\n0\n5432\n\n127.0.0.1\n0 0\nready\n")
+        async with Supervisor(home, [part], lambda _: None):
+            assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()

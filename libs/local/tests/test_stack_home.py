@@ -1,0 +1,133 @@
+"""A home: who may look, what is kept, and who may hold it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from periplus_local.stack import lock, ports
+from periplus_local.stack.home import Home, HomeError, locate
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    made.create()
+    return made
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_home_is_what_is_given_or_named_by_the_environment_or_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PERIPLUS_HOME", raising=False)
+    assert locate().path == tmp_path / ".periplus"
+    monkeypatch.setenv("PERIPLUS_HOME", "elsewhere")
+    assert locate().path == tmp_path / "elsewhere"
+    assert locate(tmp_path / "given").path == tmp_path / "given"
+
+
+def test_everything_in_a_home_is_private_and_out_of_git(home: Home) -> None:
+    secret = home.secret("token")
+    assert len(secret) == 32
+    assert home.secret("token") == secret
+    assert mode(home.secrets / "token") == 0o600
+    assert {mode(path) for path in (home.path, home.data, home.run, home.log, home.secrets)} == {0o700}
+    assert (home.path / ".gitignore").read_text() == "*\n"
+
+
+def test_a_home_that_was_opened_up_is_closed_again(home: Home) -> None:
+    home.secrets.chmod(0o755)
+    home.create()
+    assert mode(home.secrets) == 0o700
+
+
+def test_a_home_that_cannot_be_made_says_which(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HomeError, match="PERIPLUS_HOME"):
+        Home(tmp_path / "file" / "home").create()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory away")
+def test_a_home_of_somebody_else_is_refused(home: Home) -> None:
+    os.chown(home.path, 65534, 65534)
+    with pytest.raises(HomeError, match="belongs to user 65534"):
+        home.create()
+
+
+def test_ports_are_taken_again_unless_somebody_has_them_now(home: Home) -> None:
+    path = home.run / "ports.json"
+    first = ports.assign(path, ("a", "b"))
+    assert ports.assign(path, ("a", "b")) == first
+    with socket.create_server((ports.LOOPBACK, first["a"])):
+        again = ports.assign(path, ("a", "b"))
+    assert again["a"] != first["a"]
+    assert again["b"] == first["b"]
+    assert ports.recorded(path) == again
+
+
+def test_a_port_that_must_lie_above_another_does(home: Home) -> None:
+    path = home.run / "ports.json"
+    first = ports.assign(path, ("low", "high"), above={"high": ("low", 10_000)})
+    assert first["high"] == first["low"] + 10_000
+    with socket.create_server((ports.LOOPBACK, first["high"])):
+        again = ports.assign(path, ("low", "high"), above={"high": ("low", 10_000)})
+    assert again["low"] != first["low"]
+    assert again["high"] == again["low"] + 10_000
+
+
+def test_a_damaged_list_of_ports_is_made_anew(home: Home) -> None:
+    path = home.run / "ports.json"
+    for damage in ("", "[]", '{"a": "x"}', "{"):
+        path.write_text(damage)
+        assert ports.assign(path, ("a",))["a"] > 0
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from periplus_local.stack import lock
+from periplus_local.stack.home import Home
+with lock.held(Home(Path(sys.argv[1]))) as note:
+    note({"cache": "127.0.0.1:4711"})
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_holder_is_told_who_holds_and_a_killed_one_holds_nothing(home: Home) -> None:
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(home.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert first.stdout
+        assert first.stdout.readline() == "held\n"
+        with pytest.raises(lock.HeldError) as refused, lock.held(home):
+            pass
+        told = str(refused.value)
+        assert f"process {first.pid} since 20" in told
+        assert "cache 127.0.0.1:4711" in told
+        assert "periplus down" in told
+        held = lock.holder(home)
+        assert held
+        assert held.pid == first.pid
+    finally:
+        first.kill()
+        first.wait()
+    assert lock.holder(home) is None
+    with lock.held(home):
+        assert lock.is_held(home)
+    assert not lock.is_held(home)
