@@ -1,0 +1,67 @@
+"""The project's code as one archive, the same bytes for the same files."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from periplus.sdk.errors import PipelineError
+
+# Argo unpacks an archive with a single entry at its root as that entry: the folder becomes the artifact's path.
+FOLDER = "code"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A tar.gz of code. `digest` is `sha256:…` of its bytes, `key` where it lies in the object store."""
+
+    data: bytes
+    digest: str
+    files: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The object's key."""
+        hexadecimal = self.digest.removeprefix("sha256:")
+        return f"code/sha256/{hexadecimal[:2]}/{hexadecimal[2:4]}/{hexadecimal}.tgz"
+
+
+def archive(root: Path, files: Iterable[str]) -> Archive:
+    """Pack files below a root, by their relative paths, without times, owners and order of the disk.
+
+    Raises PipelineError when one cannot be read.
+    """
+    names = sorted(set(files))
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0, compresslevel=6) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for folder in sorted({FOLDER, *(f"{FOLDER}/{parent}" for name in names for parent in _parents(name))}):
+            tar.addfile(_entry(folder, tarfile.DIRTYPE, 0o755))
+        for name in names:
+            try:
+                data = (root / name).read_bytes()
+            except OSError as missing:
+                raise PipelineError(f"the code of {name} cannot be read: {missing}") from missing
+            entry = _entry(f"{FOLDER}/{name}", tarfile.REGTYPE, 0o644)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    data = packed.getvalue()
+    return Archive(data, "sha256:" + hashlib.sha256(data).hexdigest(), tuple(names))
+
+
+def _parents(name: str) -> list[str]:
+    return [parent.as_posix() for parent in Path(name).parents if parent != Path()]
+
+
+def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type = kind
+    entry.mode = mode
+    return entry

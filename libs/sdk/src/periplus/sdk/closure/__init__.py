@@ -1,0 +1,82 @@
+"""Code identity: digests of the project's code that a step depends on, which comments and layout do not change."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from periplus.sdk.closure.canonical import digest
+from periplus.sdk.closure.modules import Project
+from periplus.sdk.closure.walk import Walk
+
+if TYPE_CHECKING:
+    from periplus.sdk.closure.modules import Module
+
+__all__ = ["Closure", "Project", "closure"]
+
+# A template carries the digests as an annotation, so a very large closure is told by file.
+MOST_NAMES = 64
+
+
+@dataclass(frozen=True)
+class Closure:
+    """The code that one function depends on.
+
+    `digests`: `helpers.py:normalise` → `sha256:…` for each name used; `helpers.py:<imports>` for what the used
+    imported names stand for, `helpers.py:<module>` for statements that run on import, `helpers.py` for a module
+    used as a whole. `files`: the files that an import of it needs, relative to the import root.
+    """
+
+    digests: dict[str, str]
+    files: tuple[str, ...]
+
+
+def closure(project: Project, module: str, name: str) -> Closure:
+    """The closure of one function of a project; empty when the module is not the project's own.
+
+    Raises PipelineError when a file on the way cannot be parsed.
+    """
+    walk = Walk(project)
+    walk.start(module, name)
+    digests: dict[str, str] = {}
+    for reached in sorted(walk.reached):
+        digests.update(_digests(walk, project.module(reached)))
+    if len(digests) > MOST_NAMES:
+        digests = _by_file(digests)
+    files = {project.module(reached).file for reached in walk.reached}
+    return Closure(digests, tuple(sorted(files)))
+
+
+def _digests(walk: Walk, module: Module) -> dict[str, str]:
+    if module.opaque is not None:
+        return {module.file: "sha256:" + hashlib.sha256(module.opaque).hexdigest()}
+    found = {}
+    included = [one for one in module.statements if one in walk.included.get(module.name, ())]
+    if module.name in walk.whole:
+        found[module.file] = digest([one.node for one in included], docstrings=walk.docstrings)
+    else:
+        named = sorted({name for one in included if one not in module.effects for name in one.names})
+        for name in named:
+            nodes = [one.node for one in module.bindings[name] if one in included]
+            found[f"{module.file}:{name}"] = digest(nodes, docstrings=walk.docstrings)
+        if effects := [one.node for one in included if one in module.effects]:
+            found[f"{module.file}:<module>"] = digest(effects, docstrings=walk.docstrings)
+    if walk.docstrings and module.docstring and included:
+        found[f"{module.file}:__doc__"] = _sha256([module.docstring])
+    names = module.imports if module.name in walk.whole else walk.bound.get(module.name, ())
+    if names:
+        lines = [f"{name}={one!r}" for name in sorted(names) for one in sorted(module.imports[name], key=repr)]
+        found[f"{module.file}:<imports>"] = _sha256(lines)
+    return found
+
+
+def _by_file(digests: dict[str, str]) -> dict[str, str]:
+    files: dict[str, list[str]] = {}
+    for name, one in sorted(digests.items()):
+        files.setdefault(name.partition(":")[0], []).append(f"{name} {one}")
+    return {file: _sha256(lines) for file, lines in files.items()}
+
+
+def _sha256(lines: list[str]) -> str:
+    return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,236 @@
+"""The modules of a project, each as the statements that bind its names, its imports, and what runs on import."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+from periplus.sdk.closure.canonical import is_idle
+from periplus.sdk.closure.scopes import Reference, Uses, imported, uses
+from periplus.sdk.errors import PipelineError
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """One statement of a module's top level."""
+
+    node: ast.stmt
+    names: frozenset[str]
+
+    @cached_property
+    def uses(self) -> Uses:
+        """What it takes from outside itself."""
+        return uses(self.node)
+
+
+@dataclass
+class Module:
+    """A module of the project, not imported, only read.
+
+    `bindings`: name → the statements that bind it. `imports`: name → what an import binds it to. `touched`:
+    modules imported when this one is. `stars`: modules whose names are all taken in. `effects`: statements that
+    do something when the module is imported.
+    """
+
+    name: str
+    file: str
+    package: str
+    opaque: bytes | None = None
+    docstring: str | None = None
+    statements: list[Statement] = field(default_factory=list)
+    bindings: dict[str, list[Statement]] = field(default_factory=dict)
+    imports: dict[str, set[Reference]] = field(default_factory=dict)
+    touched: set[tuple[str, int]] = field(default_factory=set)
+    stars: set[tuple[str, int]] = field(default_factory=set)
+    effects: list[Statement] = field(default_factory=list)
+
+    def absolute(self, module: str, level: int) -> str:
+        """The full name of a module as an import in this one names it."""
+        if level == 0:
+            return module
+        parts = self.package.split(".") if self.package else []
+        parts = parts[: len(parts) - (level - 1)]
+        return ".".join([*parts, module] if module else parts)
+
+
+class Project:
+    """The Python files under one import root. What is not found there belongs to the environment."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._read: dict[str, Module] = {}
+        self._files: dict[str, Path | None] = {}
+
+    def file(self, name: str) -> Path | None:
+        """The file of a module by its full name, or None when the project has none."""
+        if name not in self._files:
+            self._files[name] = self._find(name)
+        return self._files[name]
+
+    def is_folder(self, name: str) -> bool:
+        """Whether a name is a folder without `__init__.py`, which Python takes for a namespace package."""
+        parts = name.split(".")
+        return bool(name) and all(part.isidentifier() for part in parts) and self.root.joinpath(*parts).is_dir()
+
+    def module(self, name: str) -> Module:
+        """A module that `file` finds. Raises PipelineError when it cannot be parsed."""
+        if name not in self._read:
+            path = self.file(name)
+            assert path is not None, name
+            self._read[name] = _module(name, path, path.relative_to(self.root).as_posix())
+        return self._read[name]
+
+    def every_module(self) -> list[str]:
+        """The names of all modules under the root, folders with a dot in front and environments left out."""
+        names = []
+        folders = [self.root]
+        while folders:
+            folder = folders.pop()
+            for path in sorted(folder.iterdir()):
+                if path.is_dir() and path.name.isidentifier() and not (path / "pyvenv.cfg").exists():
+                    folders.append(path)
+                elif path.suffix == ".py" and path.stem.isidentifier():
+                    inside = path.relative_to(self.root).with_suffix("").parts
+                    names.append(".".join(inside[:-1] if inside[-1] == "__init__" else inside))
+        return sorted(filter(None, names))
+
+    def _find(self, name: str) -> Path | None:
+        if not name or not all(name.split(".")):
+            return None
+        base = self.root.joinpath(*name.split("."))
+        candidates = [base / "__init__.py", *(base.with_name(base.name + end) for end in _SUFFIXES)]
+        return next((path for path in candidates if path.is_file()), None)
+
+
+_SUFFIXES = (*EXTENSION_SUFFIXES, ".py")
+
+
+def _module(name: str, path: Path, file: str) -> Module:
+    is_package = path.name == "__init__.py"
+    package = name if is_package else name.rpartition(".")[0]
+    data = path.read_bytes()
+    if path.suffix != ".py":
+        return Module(name, file, package, opaque=data)
+    try:
+        tree = ast.parse(data, file)
+    except (SyntaxError, ValueError) as broken:
+        raise PipelineError(f"{file} cannot be parsed: {broken}") from broken
+    module = Module(name, file, package, docstring=ast.get_docstring(tree, clean=False))
+    for node in tree.body:
+        _add(module, node)
+    _strip_sdk_decorators(module)
+    return module
+
+
+def _add(module: Module, node: ast.stmt) -> None:
+    if is_idle(node) or _is_main(node):
+        return
+    if _is_type_checking(node):
+        assert isinstance(node, ast.If)
+        _add_imports(module, node.body)
+        for other in node.orelse:
+            _add(module, other)
+        return
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        _add_imports(module, [node])
+        module.touched |= _touched(node)
+        return
+    statement = Statement(node, frozenset(_names(node)))
+    module.statements.append(statement)
+    for name in statement.names:
+        module.bindings.setdefault(name, []).append(statement)
+    if isinstance(node, _DEFINES):
+        return
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and _binds_only_names(node):
+        return
+    module.effects.append(statement)
+    inner = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
+    _add_imports(module, inner)
+    module.touched |= {one for node in inner for one in _touched(node)}
+
+
+_DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, getattr(ast, "TypeAlias", ast.ClassDef))
+
+
+def _add_imports(module: Module, nodes: Iterable[ast.stmt]) -> None:
+    for node in nodes:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for name, reference in imported(node):
+            if name == "*":
+                module.stars.add((reference.module or "", reference.level))
+            else:
+                module.imports.setdefault(name, set()).add(reference)
+
+
+def _touched(node: ast.Import | ast.ImportFrom) -> set[tuple[str, int]]:
+    if isinstance(node, ast.Import):
+        return {(alias.name, 0) for alias in node.names}
+    return {(node.module or "", node.level)}
+
+
+def _names(node: ast.stmt) -> Iterator[str]:
+    """The names that a top-level statement binds, those inside its blocks too."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+        return
+    pending: list[ast.AST] = [node]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield one.name
+        elif isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
+            yield one.id
+        elif not isinstance(one, ast.Lambda):
+            pending += ast.iter_child_nodes(one)
+
+
+def _binds_only_names(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    names = [one for target in targets for one in ast.walk(target)]
+    plain = (ast.Name, ast.Tuple, ast.List, ast.Starred, ast.expr_context)
+    return all(isinstance(one, plain) for one in names) and not any(
+        isinstance(one, ast.Name) and one.id == "_" for one in names
+    )
+
+
+def _is_main(node: ast.stmt) -> bool:
+    """Whether this is `if __name__ == "__main__":`, which no import runs."""
+    return (
+        isinstance(node, ast.If)
+        and not node.orelse
+        and ast.unparse(node.test) in ("__name__ == '__main__'", "'__main__' == __name__")
+    )
+
+
+def _is_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    )
+
+
+def _strip_sdk_decorators(module: Module) -> None:
+    """Take @step and @pipeline off: they say how a function runs, not what it computes."""
+    for statement in module.statements:
+        node = statement.node
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = [one for one in node.decorator_list if not _of_sdk(module, one)]
+
+
+def _of_sdk(module: Module, decorator: ast.expr) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    root = called
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    if not isinstance(root, ast.Name):
+        return False
+    return any(
+        (reference.module or "").split(".")[:2] == ["periplus", "sdk"]
+        or (reference.module == "periplus" and ast.unparse(called).startswith("periplus.sdk."))
+        for reference in module.imports.get(root.id, ())
+    )

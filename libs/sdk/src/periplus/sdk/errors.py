@@ -1,0 +1,30 @@
+"""The errors a pipeline's author sees: what is wrong, in which function and argument, and how to mend it."""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """A pipeline, a step or a call of one is not what Periplus can run.
+
+    `what` says what is wrong; `function` and `argument` say where; `fix` says what to write instead.
+    """
+
+    def __init__(
+        self, what: str, *, function: str = "", argument: str = "", fix: str = ""
+    ) -> None:
+        self.what = what
+        self.function = function
+        self.argument = argument
+        self.fix = fix
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        places = [f"{self.function}()"] if self.function else []
+        places += [f"argument {self.argument}"] if self.argument else []
+        where = ", ".join(places)
+        said = f"{where}: {self.what}" if where else self.what
+        return f"{said}\n  fix: {self.fix}" if self.fix else said
+
+
+class ValueMismatch(PipelineError):
+    """A value is not of the type that its annotation names, or cannot be written as JSON."""

@@ -1,0 +1,123 @@
+"""The tasks that a pipeline's calls leave behind while it is recorded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from periplus.sdk.binding import Binding, Items, bind
+from periplus.sdk.handles import Condition, Handle, Outputs, condition_of
+
+if TYPE_CHECKING:
+    from periplus.sdk.steps import Step
+
+_recording: ContextVar[Recording | None] = ContextVar("periplus_recording", default=None)
+_skipping: ContextVar[bool] = ContextVar("periplus_skipping", default=False)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call of a step: what each input is bound to, over what it fans out, and when it runs."""
+
+    name: str
+    step: Step[Any, Any]
+    bindings: dict[str, Binding]
+    items: Items | None
+    conditions: tuple[Condition, ...]
+
+    def sources(self) -> list[Handle]:
+        """Every handle the task waits for, in the order in which they were written."""
+        handles = [bound for bound in self.bindings.values() if isinstance(bound, Handle)]
+        if self.items and self.items.source is not None:
+            handles.append(self.items.source)
+        handles += [handle for condition in self.conditions for handle in condition.handles]
+        return [handle for handle in handles if handle.task]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the task may be left out of a run."""
+        return bool(self.conditions) or any(source.conditional for source in self.sources())
+
+
+@dataclass
+class Recording:
+    """A pipeline while its function runs."""
+
+    tasks: list[Task] = field(default_factory=list)
+    conditions: tuple[Condition, ...] = ()
+
+    def call(self, step: Step[Any, Any], args: Any, kwargs: Any, *, fan_out: bool) -> Any:
+        """Record a call of a step, and return the handles of its outputs."""
+        bindings, items = bind(step, args, kwargs, fan_out=fan_out)
+        task = Task(self._free_name(step.name), step, bindings, items, self.conditions)
+        self.tasks.append(task)
+        handles = {
+            port.name: Handle(port, step.name, task.name, fan_out, task.conditional)
+            for port in step.outputs
+        }
+        if step.returns_record:
+            return Outputs(step.name, handles)
+        return handles.get("output")
+
+    def _free_name(self, name: str) -> str:
+        wanted = argo_name(name)
+        taken = {task.name for task in self.tasks}
+        number = 2
+        candidate = wanted
+        while candidate in taken:
+            candidate = f"{wanted}-{number}"
+            number += 1
+        return candidate
+
+
+def argo_name(name: str) -> str:
+    """A name as Argo takes it for tasks and templates."""
+    return re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-") or "step"
+
+
+def recording() -> Recording | None:
+    """The pipeline that is being recorded here, if any."""
+    return _recording.get()
+
+
+def skipping() -> bool:
+    """Whether a `when(False)` is open while steps run as plain Python."""
+    return _skipping.get()
+
+
+@contextmanager
+def record() -> Iterator[Recording]:
+    """Record every call of a step in this block instead of running it."""
+    token = _recording.set(Recording())
+    try:
+        current = _recording.get()
+        assert current is not None
+        yield current
+    finally:
+        _recording.reset(token)
+
+
+@contextmanager
+def when(condition: bool) -> Iterator[None]:
+    """Run the steps called in this block only if the condition holds: `with when(best.accuracy > 0.9): …`.
+
+    In a run, the steps are skipped by Argo's `when`. In plain Python, their calls return None.
+    """
+    current = _recording.get()
+    if current is None:
+        token = _skipping.set(_skipping.get() or not condition)
+        try:
+            yield
+        finally:
+            _skipping.reset(token)
+        return
+    outside = current.conditions
+    current.conditions = (*outside, condition_of(condition))
+    try:
+        yield
+    finally:
+        current.conditions = outside

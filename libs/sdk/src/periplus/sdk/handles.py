@@ -1,0 +1,220 @@
+"""What a step's call returns while a pipeline is recorded: the promise of a value, which cannot be looked at yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar
+
+from periplus.sdk.annotations import shown
+from periplus.sdk.errors import PipelineError
+from periplus.sdk.ports import Port
+from periplus.sdk.shapes import plain
+from periplus.sdk.values import dumps
+
+T = TypeVar("T")
+
+NOT_YET = "a value is not known while the pipeline is put together"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Handle:
+    """One output of a task, or one parameter of the pipeline when `task` is empty.
+
+    `gathered`: the outputs of a fan-out as a list. `conditional`: the task may be skipped.
+    """
+
+    port: Port
+    function: str
+    task: str = ""
+    gathered: bool = False
+    conditional: bool = False
+
+    @property
+    def reference(self) -> str:
+        """The name by which Argo knows the value, without braces."""
+        if not self.task:
+            return f"workflow.parameters.{self.port.name}"
+        kind = "artifacts" if self.port.format else "parameters"
+        return f"tasks.{self.task}.outputs.{kind}.{self.port.name}"
+
+    def __repr__(self) -> str:
+        return f"<{self.reference} of {self.function}()>"
+
+    def _compare(self, sign: str, other: object) -> Condition:
+        if self.gathered or self.port.format or plain(self.port.annotation) not in _SCALARS:
+            said = f"a list of {shown(self.port.annotation)}" if self.gathered else shown(self.port.annotation)
+            raise PipelineError(
+                f"{self!r} is {said}; a condition compares bool, int, float or str",
+                function=self.function,
+                fix="compare in a step, and return a bool",
+            )
+        if isinstance(other, Handle):
+            return Condition(f"{_braced(self)} {sign} {_braced(other)}", (self, other))
+        if not isinstance(other, _SCALARS):
+            raise PipelineError(
+                f"{self!r} is compared with {other!r}", function=self.function,
+                fix="compare with a bool, int, float or str",
+            )
+        return Condition(f"{_braced(self)} {sign} {dumps(other, type(other))}", (self,))
+
+    def __gt__(self, other: object) -> Condition:
+        return self._compare(">", other)
+
+    def __ge__(self, other: object) -> Condition:
+        return self._compare(">=", other)
+
+    def __lt__(self, other: object) -> Condition:
+        return self._compare("<", other)
+
+    def __le__(self, other: object) -> Condition:
+        return self._compare("<=", other)
+
+    def __eq__(self, other: object) -> Condition:  # type: ignore[override]
+        return self._compare("==", other)
+
+    def __ne__(self, other: object) -> Condition:  # type: ignore[override]
+        return self._compare("!=", other)
+
+    def __and__(self, other: object) -> Condition:
+        return condition_of(self) & other
+
+    def __or__(self, other: object) -> Condition:
+        return condition_of(self) | other
+
+    def __invert__(self) -> Condition:
+        return ~condition_of(self)
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> NoReturn:
+        self._refuse("`if`, `and`, `or` and `not` look at it", "write: with when(best.accuracy > 0.9): …")
+
+    def __iter__(self) -> NoReturn:
+        self._refuse("a loop looks at it", "fan out over it: train.map(each(values))")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._refuse(
+            f".{name} looks at it", f"let {self.function} return a NamedTuple: its fields are outputs of their own"
+        )
+
+    def _refuse(self, what: str, fix: str) -> NoReturn:
+        raise PipelineError(f"{NOT_YET}, and {what}: {self!r}", function=self.function, fix=fix)
+
+
+_SCALARS = (bool, int, float, str)
+
+
+def _refuse_use(name: str) -> Any:
+    def refuse(self: Handle, *_: object) -> NoReturn:
+        self._refuse(f"{name} needs it", "do it inside a step")
+
+    return refuse
+
+
+for _name in (
+    *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "mod", "pow", "neg", "abs"),
+    *("len", "getitem", "contains", "int", "float", "str", "format", "index", "round", "call"),
+):
+    setattr(Handle, f"__{_name}__", _refuse_use(f"__{_name}__"))
+
+
+class Outputs:
+    """The outputs of a step that returns a NamedTuple: one handle for each field, by name, by index, in order."""
+
+    def __init__(self, function: str, handles: dict[str, Handle]) -> None:
+        self._function = function
+        self._handles = handles
+
+    def __getattr__(self, name: str) -> Handle:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in self._handles:
+            raise PipelineError(
+                f"there is no output {name}", function=self._function,
+                fix="its outputs are " + ", ".join(self._handles),
+            )
+        return self._handles[name]
+
+    def __iter__(self) -> Iterator[Handle]:
+        return iter(self._handles.values())
+
+    def by_name(self) -> Iterator[tuple[str, Handle]]:
+        """Each output's name and handle."""
+        return iter(self._handles.items())
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def __getitem__(self, index: int) -> Handle:
+        return tuple(self._handles.values())[index]
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self._handles)} of {self._function}()>"
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """A comparison of handles, as the text of an Argo `when`."""
+
+    text: str
+    handles: tuple[Handle, ...] = field(repr=False)
+
+    def __and__(self, other: object) -> Condition:
+        return self._with("&&", other)
+
+    def __or__(self, other: object) -> Condition:
+        return self._with("||", other)
+
+    def __invert__(self) -> Condition:
+        return Condition(f"!({self.text})", self.handles)
+
+    def __bool__(self) -> NoReturn:
+        raise PipelineError(
+            f"{NOT_YET}, and `if`, `and`, `or` and `not` look at it: {self.text}",
+            function=self.handles[0].function if self.handles else "",
+            fix="write: with when(…): and join conditions by & and |, each in parentheses",
+        )
+
+    def _with(self, sign: str, other: object) -> Condition:
+        right = condition_of(other)
+        return Condition(f"({self.text}) {sign} ({right.text})", (*self.handles, *right.handles))
+
+
+def condition_of(value: object) -> Condition:
+    """What may stand in `when(…)`: a condition, a bool output, or a plain bool. Raises PipelineError."""
+    if isinstance(value, Condition):
+        return value
+    if isinstance(value, bool):
+        return Condition("true" if value else "false", ())
+    if isinstance(value, Handle) and plain(value.port.annotation) is bool and not value.gathered:
+        return Condition(f"{_braced(value)} == true", (value,))
+    raise PipelineError(
+        f"{value!r} is no condition", fix="compare an output, as best.accuracy > 0.9, or give a bool output"
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Each:
+    """An argument of `.map` that varies: a list known now, or the handle of one."""
+
+    values: Any
+
+    def known(self) -> list[Any]:
+        """The values, when they are known while the pipeline is put together."""
+        return list(self.values)
+
+
+def each(values: Iterable[T]) -> T:
+    """Mark an argument of `step.map(…)` as the one to fan out over: one task for each of the values.
+
+    `values` is a list, or the output of a step or a pipeline parameter that is a list. Several arguments may be
+    marked when all their values are known: the first of each go together, then the second of each.
+    """
+    return Each(values)  # type: ignore[return-value]
+
+
+def _braced(handle: Handle) -> str:
+    return "{{" + handle.reference + "}}"

@@ -1,0 +1,87 @@
+"""Finding the pipeline in a user's file, and the import root of the project that the file belongs to."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from periplus.sdk.errors import PipelineError
+from periplus.sdk.pipelines import Pipeline
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_loaded: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A module's name, and the directory that it is imported from."""
+
+    root: Path
+    module: str
+
+
+def place_of(file: Path) -> Place:
+    """Where a file is imported from: its own directory, or, inside packages, the directory that holds them."""
+    file = file.resolve()
+    root, parts = file.parent, [file.stem]
+    while (root / "__init__.py").is_file() and root != root.parent:
+        parts.insert(0, root.name)
+        root = root.parent
+    return Place(root, ".".join(parts))
+
+
+def load(path: str | Path) -> Pipeline[..., Any]:
+    """Import a Python file and return its one @pipeline; `file.py:name` says which one, if there are more.
+
+    Raises PipelineError when there is no such file, none or several pipelines in it, or its name hides a module
+    that is in use. What the file itself raises passes through.
+    """
+    text, _, name = str(path).rpartition(":") if ".py:" in str(path) else (str(path), "", "")
+    file = Path(text)
+    if not file.is_file() or file.suffix != ".py":
+        raise PipelineError(f"{text} is no Python file", fix="give the path of a .py file with a @pipeline")
+    module = _import(file)
+    found = {
+        one.__name__: one
+        for one in vars(module).values()
+        if isinstance(one, Pipeline) and one.__module__ == module.__name__
+    }
+    if name:
+        if name not in found:
+            raise PipelineError(
+                f"{text} has no pipeline {name}", fix="its pipelines are: " + (", ".join(found) or "none")
+            )
+        return found[name]
+    if len(found) != 1:
+        what = "no @pipeline" if not found else "several pipelines: " + ", ".join(found)
+        fix = "decorate a function with @pipeline" if not found else f"name one: {text}:{next(iter(found))}"
+        raise PipelineError(f"{text} has {what}", fix=fix)
+    return next(iter(found.values()))
+
+
+def _import(file: Path) -> ModuleType:
+    place = place_of(file)
+    for known in list(_loaded):
+        sys.modules.pop(known, None)
+    _loaded.clear()
+    top = place.module.split(".")[0]
+    if "." in file.stem or top in sys.modules or top in sys.stdlib_module_names:
+        raise PipelineError(f"the name {file.name} hides the module {top}", fix="give the file another name")
+    if str(place.root) in sys.path:
+        sys.path.remove(str(place.root))
+    sys.path.insert(0, str(place.root))
+    importlib.invalidate_caches()
+    before = set(sys.modules)
+    try:
+        return importlib.import_module(place.module)
+    finally:
+        for name in set(sys.modules) - before:
+            where = place.root.joinpath(*name.split("."))
+            source = getattr(sys.modules[name], "__file__", None)
+            if source in (f"{where}.py", str(where / "__init__.py")):
+                _loaded.add(name)

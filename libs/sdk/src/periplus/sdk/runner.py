@@ -1,0 +1,164 @@
+"""What runs inside a step: `python -m periplus.sdk.runner module:function` calls the function on the step's inputs.
+
+Values come in by environment variables and files, never as code; see ports.py for their names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from periplus.sdk import ports
+from periplus.sdk.errors import PipelineError
+from periplus.sdk.steps import Step
+from periplus.sdk.values import dumps, dumps_items, loads, loads_gathered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from periplus.sdk.ports import Port
+
+# The user's function raised, or the step was put together wrongly.
+FAILED = 1
+BROKEN = 2
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run one step, and return the exit code: 0, 1 when the user's code raised, 2 when its inputs or outputs are
+    not what its annotations say."""
+    if len(arguments) != 1 or ":" not in arguments[0]:
+        _complain("usage: python -m periplus.sdk.runner module:function")
+        return BROKEN
+    if code := environment.get(ports.CODE_VARIABLE):
+        sys.path.insert(0, code)
+    try:
+        step = _find(arguments[0])
+        values = {port.name: _read(step, port, environment) for port in step.inputs}
+        result = _call(step, values)
+        for port, value in _results(step, result):
+            _write(step, port, value, environment)
+    except PipelineError as wrong:
+        _complain(str(wrong))
+        return BROKEN
+    except _UserError as raised:
+        traceback.print_exception(raised.error)
+        return FAILED
+    return 0
+
+
+class _UserError(Exception):
+    """Carries what the user's code raised past the runner's own frames."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__()
+
+
+def _find(entry: str) -> Step[..., Any]:
+    module_name, _, name = entry.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as raised:
+        _raise_users(raised)
+    found = getattr(module, name, None)
+    if not isinstance(found, Step):
+        raise PipelineError(f"{module_name} has no step {name}", fix="decorate the function with @step")
+    return found
+
+
+def _call(step: Step[..., Any], values: dict[str, Any]) -> Any:
+    try:
+        return step.function(**values)
+    except Exception as raised:
+        _raise_users(raised)
+
+
+def _raise_users(raised: Exception) -> NoReturn:
+    raise _UserError(raised.with_traceback(_users_frames(raised.__traceback__))) from None
+
+
+def _users_frames(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame that is neither ours nor the import machinery's."""
+    first = frames
+    while first is not None and (
+        first.tb_frame.f_globals.get("__spec__") is __spec__
+        or first.tb_frame.f_code.co_filename.startswith("<frozen importlib")
+        or first.tb_frame.f_code.co_filename == importlib.__file__
+    ):
+        first = first.tb_next
+    return first or frames
+
+
+def _read(step: Step[..., Any], port: Port, environment: Mapping[str, str]) -> Any:
+    try:
+        if port.format is not None:
+            return port.format.read(Path(_variable(ports.INPUT_VARIABLE + port.name, environment)))
+        gathered = environment.get(ports.GATHERED_VARIABLE + port.name)
+        if gathered is not None:
+            return loads_gathered(gathered, port.annotation)
+        return loads(_variable(ports.PARAMETER_VARIABLE + port.name, environment), port.annotation)
+    except (PipelineError, OSError, ValueError) as wrong:
+        what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be read: {wrong}"
+        raise PipelineError(what, function=step.name, argument=port.name) from wrong
+
+
+def _results(step: Step[..., Any], result: Any) -> list[tuple[Port, Any]]:
+    """Each output with the part of the result that it takes."""
+    if not step.outputs:
+        if result is not None:
+            raise PipelineError(
+                f"returned {type(result).__qualname__}, its annotation says None", function=step.name
+            )
+        return []
+    if not step.returns_record:
+        return [(step.outputs[0], result)]
+    names = [port.name for port in step.outputs]
+    if getattr(result, "_fields", None) != tuple(names):
+        raise PipelineError(
+            f"returned {type(result).__qualname__}, its annotation says a NamedTuple of {', '.join(names)}",
+            function=step.name,
+        )
+    return [(port, getattr(result, port.name)) for port in step.outputs]
+
+
+def _write(step: Step[..., Any], port: Port, value: Any, environment: Mapping[str, str]) -> None:
+    try:
+        path = _output(port.name, environment)
+        if port.format is not None:
+            port.format.write(value, path)
+            return
+        path.write_text(dumps(value, port.annotation), encoding="utf-8")
+        if port.items:
+            _output(port.items, environment).write_text(
+                dumps_items(value, port.annotation), encoding="utf-8"
+            )
+    except (PipelineError, OSError) as wrong:
+        what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be written: {wrong}"
+        fix = wrong.fix if isinstance(wrong, PipelineError) else ""
+        place = "return" if port.name == "output" else f"return, field {port.name}"
+        raise PipelineError(what, function=step.name, argument=place, fix=fix) from wrong
+
+
+def _output(name: str, environment: Mapping[str, str]) -> Path:
+    path = Path(_variable(ports.OUTPUT_VARIABLE + name, environment))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _variable(name: str, environment: Mapping[str, str]) -> str:
+    if name not in environment:
+        raise PipelineError(f"the environment variable {name} is not set", fix="run it as its template says")
+    return environment[name]
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"periplus: {text}\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,128 @@
+"""One step as one Argo container template."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from periplus.sdk import ports
+from periplus.sdk.ports import Port
+
+if TYPE_CHECKING:
+    from periplus.sdk.closure import Closure
+    from periplus.sdk.steps import Step
+
+CODE_ARTIFACT = "periplus-code"
+DOMAIN = "periplus.dev"
+DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A step as it is called: the inputs that take the loose results of a fan-out make it another template."""
+
+    step: Step[Any, Any]
+    gathered: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a step runs: `module:function`, its closure, and the key of the archive that holds it."""
+
+    entry: str
+    closure: Closure
+    archive_key: str | None
+
+
+def template(name: str, shape: Shape, code: Code, image: str | None) -> dict[str, Any]:
+    """The container template of a step."""
+    step = shape.step
+    made: dict[str, Any] = {"name": name, "metadata": {"annotations": _annotations(step, code)}}
+    if inputs := _inputs(step, code):
+        made["inputs"] = inputs
+    if outputs := _outputs(step):
+        made["outputs"] = outputs
+    made["container"] = {
+        "image": step.policy.image or image or DEFAULT_IMAGE,
+        "command": ["python", "-m", "periplus.sdk.runner"],
+        "args": [code.entry],
+        "env": _environment(shape, code),
+    }
+    if step.policy.retries:
+        made["retryStrategy"] = {"limit": str(step.policy.retries)}
+    return made
+
+
+def _annotations(step: Step[Any, Any], code: Code) -> dict[str, str]:
+    policy = step.policy
+    ignored = [*policy.ignore_inputs, *([CODE_ARTIFACT] if code.archive_key else [])]
+    said = {
+        "code": json.dumps(code.closure.digests, sort_keys=True, separators=(",", ":")),
+        "cache": policy.cache,
+        "ttl": policy.ttl,
+        "ignore-inputs": ",".join(ignored),
+        "side-effects": "true" if policy.side_effects else None,
+    }
+    return {f"{DOMAIN}/{name}": value for name, value in said.items() if value}
+
+
+def _inputs(step: Step[Any, Any], code: Code) -> dict[str, Any]:
+    parameters = [{"name": port.name} for port in step.inputs if port.format is None]
+    artifacts: list[dict[str, Any]] = [
+        {"name": port.name, "path": ports.INPUT_PATH + port.file}
+        for port in step.inputs
+        if port.format is not None
+    ]
+    if code.archive_key:
+        artifacts.append(
+            {"name": CODE_ARTIFACT, "path": ports.CODE_PATH, "s3": {"key": code.archive_key}}
+        )
+    return _filled(parameters=parameters, artifacts=artifacts)
+
+
+def _outputs(step: Step[Any, Any]) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "valueFrom": {"path": path}}
+        for port in step.outputs
+        for name, path in output_paths(port).items()
+        if port.format is None
+    ]
+    artifacts = [
+        {"name": name, "path": path}
+        for port in step.outputs
+        for name, path in output_paths(port).items()
+        if port.format is not None
+    ]
+    return _filled(parameters=parameters, artifacts=artifacts)
+
+
+def output_paths(port: Port) -> dict[str, str]:
+    """The outputs that a port becomes, each with its path."""
+    paths = {port.name: ports.OUTPUT_PATH + port.file}
+    if port.items:
+        paths[port.items] = f"{ports.OUTPUT_PATH}{port.items}.json"
+    return paths
+
+
+def _environment(shape: Shape, code: Code) -> list[dict[str, str]]:
+    """Values reach the step here and are never pasted into code: Argo quotes what it puts into `env`."""
+    found: list[tuple[str, str]] = []
+    if code.archive_key:
+        found.append((ports.CODE_VARIABLE, ports.CODE_PATH))
+    for port in shape.step.inputs:
+        if port.format is not None:
+            found.append((ports.INPUT_VARIABLE + port.name, ports.INPUT_PATH + port.file))
+        else:
+            gathered = port.name in shape.gathered
+            variable = ports.GATHERED_VARIABLE if gathered else ports.PARAMETER_VARIABLE
+            found.append((variable + port.name, f"{{{{inputs.parameters.{port.name}}}}}"))
+    for port in shape.step.outputs:
+        for name, path in output_paths(port).items():
+            found.append((ports.OUTPUT_VARIABLE + name, path))
+    return [{"name": name, "value": value} for name, value in found]
+
+
+def _filled(**lists: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: held for name, held in lists.items() if held}

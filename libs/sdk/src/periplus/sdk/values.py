@@ -1,0 +1,104 @@
+"""Small values as JSON text and back, checked against the annotation that describes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, get_args, get_origin
+
+from periplus.sdk.annotations import shown
+from periplus.sdk.conversion import from_json, to_json
+from periplus.sdk.errors import ValueMismatch
+from periplus.sdk.shapes import element, plain
+
+# The kernel refuses an environment variable of 128 KiB, and a parameter reaches its step as one.
+LARGEST_PARAMETER = 100_000
+
+
+def dumps(value: Any, annotation: Any) -> str:
+    """The JSON text of a value, in one canonical form that Argo and Kubernetes pass on unchanged.
+
+    Raises ValueMismatch when the value does not have the annotated type.
+    """
+    data = to_json(value, annotation)
+    text = _decimal(data) if isinstance(data, float) else _compact(data)
+    if len(text.encode()) > LARGEST_PARAMETER:
+        raise ValueMismatch(
+            f"is {len(text.encode())} bytes as JSON; a parameter holds at most {LARGEST_PARAMETER}",
+            fix=f"annotate it Artifact[{shown(annotation)}], so that it travels as a file",
+        )
+    return text
+
+
+def loads(text: str, annotation: Any) -> Any:
+    """The value that JSON text says, of the annotated type.
+
+    Raises ValueMismatch when the text is not JSON or says something of another type.
+    """
+    try:
+        data = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as broken:
+        raise ValueMismatch(f"is not JSON ({broken}): {_short(text)}") from broken
+    return from_json(data, annotation)
+
+
+def dumps_items(values: list[Any], annotation: Any) -> str:
+    """A list as the JSON texts of its elements, so that Argo's `{{item}}` is the JSON of each."""
+    member = element(annotation)
+    return dumps([dumps(value, member) for value in values], list[str])
+
+
+def loads_gathered(text: str, annotation: Any) -> list[Any]:
+    """The values of a fan-out: Argo hands them on as a JSON list of strings, each one JSON text."""
+    member = element(annotation)
+    return [loads(one, member) for one in loads(text, list[str])]
+
+
+def parse(text: str, annotation: Any) -> Any:
+    """What someone typed for a parameter: JSON or, where a `str` may stand, the bare text.
+
+    Raises ValueMismatch when it is neither.
+    """
+    try:
+        return loads(text, annotation)
+    except ValueMismatch:
+        if not _takes_text(plain(annotation)):
+            raise
+        return from_json(text, annotation)
+
+
+def _takes_text(annotation: Any) -> bool:
+    return (
+        annotation is str or str in get_args(annotation) or get_origin(annotation) is Literal
+    )
+
+
+def _compact(data: Any) -> str:
+    try:
+        text = json.dumps(
+            data, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":")
+        )
+        text.encode()
+    except (ValueError, RecursionError) as refused:
+        raise ValueMismatch(f"cannot be written as JSON: {refused}") from refused
+    # Argo replaces `{{…}}` and Kubernetes `$(…)` and `$$` in what it passes on. Both can stand only inside the
+    # strings of a JSON text, where an escape means the same.
+    return text.replace("$", "\\u0024").replace("{{", "\\u007b\\u007b")
+
+
+def _decimal(value: float) -> str:
+    """A float without an exponent where that is short: Argo's `when` does not read `1e-05`."""
+    text = repr(value)
+    if "e" not in text or abs(int(text.partition("e")[2])) > 30:
+        return text
+    from decimal import Decimal
+
+    text = format(Decimal(text), "f")
+    return text if "." in text else text + ".0"
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
