@@ -73,7 +73,7 @@ async def test_a_pid_file_that_names_a_stranger_does_not_stop_postgres(tmp_path:
     async with Supervisor(home, [part], lambda _: None):
         pass
     # A stranger of the same user, as after a reboot: only such a one misleads the server.
-    stranger = subprocess.Popen(["/bin/sleep", "600"], user=part.user.uid if part.user else None, cwd="/")
+    stranger = subprocess.Popen(["/bin/sleep", "600"], user=part.user.uid if part.user else None, cwd="/")  # noqa: ASYNC220
     try:
         note = home.data / "postgres" / "postmaster.pid"
         note.write_text(f"{stranger.pid}\n{note.parent}\n0\n5432\n\n127.0.0.1\n0 0\nready\n")

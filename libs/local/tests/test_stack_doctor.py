@@ -103,4 +103,5 @@ async def test_clocks_and_parts_of_running_servers_are_well(tmp_path: Path) -> N
     assert all(line.startswith("ok") for line in lines)
     assert any("clock of postgres" in line and "ms from ours" in line for line in lines)
     assert any("clock of nats" in line for line in lines)
+    assert any(line.split()[1] == "memory" for line in lines)
     assert any(line.split()[1] == "s3" and "MiB" in line for line in lines)

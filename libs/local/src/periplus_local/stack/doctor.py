@@ -20,6 +20,7 @@ import nats
 from nats.errors import Error as NatsError
 
 from periplus_local.stack import embedded, leftovers, lock, programs
+from periplus_local.stack.exposure import listeners, resident
 from periplus_local.stack.home import Home, locate
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def doctor(home: Path | str | None = None) -> list[Finding]:
     holder = lock.holder(place)
     findings = [_python(), *_programs(), *_home(place), _disk(place), _supervisor(place, holder)]
     if holder:
-        findings += _parts(place, holder)
+        findings += [*_parts(place, holder), _memory(holder), _ports(holder)]
         findings += asyncio.run(_clocks(place))
     return findings
 
@@ -127,12 +128,26 @@ def _parts(home: Home, holder: lock.Holder) -> Iterator[Finding]:
         if process is None:
             yield Finding(name, ok=False, told="no process", fix=log)
             continue
-        resident = process.memory_info().rss / 1024**2
-        told = f"process {process.pid}, {address}, {resident:.0f} MiB"
+        told = f"process {process.pid}, {address}, {resident(process.pid) / 1024**2:.0f} MiB"
         if _open(address):
             yield Finding(name, ok=True, told=told)
         else:
             yield Finding(name, ok=False, told=f"{told}: the port is closed", fix=log)
+
+
+def _memory(holder: lock.Holder) -> Finding:
+    return Finding("memory", ok=True, told=f"{resident(holder.pid) / 1024**2:.0f} MiB resident in all")
+
+
+def _ports(holder: lock.Holder) -> Finding:
+    found = listeners([holder.pid])
+    astray = [
+        f"{listener.program} on {listener.host}:{listener.port}" for listener in found if not listener.local
+    ]
+    if astray:
+        fix = "periplus down"
+        return Finding("ports", ok=False, told=f"reachable from outside: {', '.join(astray)}", fix=fix)
+    return Finding("ports", ok=True, told=f"{len(found)} listen, all on loopback")
 
 
 def _open(address: str) -> bool:

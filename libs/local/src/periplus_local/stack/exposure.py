@@ -7,8 +7,10 @@ ways that a stranger would: plain HTTP, HTTPS and gRPC without a certificate or 
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import ssl
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import grpc
@@ -61,6 +63,11 @@ class Listener:
     host: str
     port: int
 
+    @property
+    def local(self) -> bool:
+        """Whether only processes of this machine can reach it."""
+        return ipaddress.ip_address(self.host).is_loopback
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -73,16 +80,20 @@ class Answer:
 
 def listeners(pids: Iterable[int]) -> list[Listener]:
     """Every TCP port that these processes and their descendants listen on."""
-    family = {process for pid in pids for process in _family(pid)}
-    return sorted(
-        (
+    processes = {process for pid in pids for process in family(pid)}
+    found = [listener for process in processes for listener in _of(process)]
+    return sorted(found, key=lambda listener: listener.port)
+
+
+def _of(process: psutil.Process) -> list[Listener]:
+    try:
+        return [
             Listener(process.pid, process.name(), open_.laddr.ip, open_.laddr.port)
-            for process in family
             for open_ in process.net_connections(kind="tcp")
             if open_.status == psutil.CONN_LISTEN
-        ),
-        key=lambda found: found.port,
-    )
+        ]
+    except psutil.NoSuchProcess:  # a short-lived one, such as a connection's to Postgres
+        return []
 
 
 def answers(listener: Listener) -> list[Answer]:
@@ -91,7 +102,17 @@ def answers(listener: Listener) -> list[Answer]:
     return [Answer(listener, request, told) for request, told in found]
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def resident(pid: int) -> int:
+    """Resident memory, in bytes, of a process and its descendants; shared pages count for each."""
+    total = 0
+    for process in family(pid):
+        with suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all its descendants that are alive; a process that is gone has none."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
