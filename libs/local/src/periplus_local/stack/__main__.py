@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> int:
         return _run(asked)
     except _FAILURES as error:
         _report(asked.report, {"failed": str(error)})
-        sys.stderr.write(f"{error}\n")
+        # The end of the log was told with the part's change.
+        sys.stderr.write(f"{str(error).splitlines()[0]}\n")
         return 1
 
 

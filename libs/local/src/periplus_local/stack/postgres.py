@@ -16,7 +16,7 @@ import psutil
 
 from periplus_local.stack import child, programs
 from periplus_local.stack.home import write_private
-from periplus_local.stack.part import NotReadyError, Part, PartFailedError, User
+from periplus_local.stack.part import NotReadyError, Part, User
 from periplus_local.stack.ports import LOOPBACK
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 SUPERUSER = "postgres"
 DATABASE = "periplus"
+
+
+class InitialiseError(Exception):
+    """The data directory could not be made; the message has the end of the log."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ def _forget_dead(data: Path) -> None:
 
 
 async def _initialise(home: Home, server: Postgres, user: User | None) -> None:
-    """Make the data directory, as a whole or not at all. Raises PartFailedError."""
+    """Make the data directory, as a whole or not at all. Raises InitialiseError."""
     data = home.data / "postgres"
     fresh = home.data / "postgres.new"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -187,7 +191,7 @@ async def _initialise(home: Home, server: Postgres, user: User | None) -> None:
     code = await (await child.start(initdb, log)).process.wait()
     password.unlink()
     if code != 0:
-        raise PartFailedError(f"initdb {child.ending(code)}; log: {log}\n{child.tail(log)}")
+        raise InitialiseError(f"initdb {child.ending(code)}; log: {log}\n{child.tail(log)}")
     await asyncio.to_thread(os.sync)
     fresh.replace(data)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from periplus_local.stack import ports
+from periplus_local.stack import migrations, ports
 from periplus_local.stack.embedded import SERVICES, Embedded
 from periplus_local.stack.health import answering, serving
 from periplus_local.stack.part import Part
@@ -56,7 +56,9 @@ def parts(home: Home, servers: Embedded, told: Services) -> list[Part]:
     """A migration and a service each, and the local Argo."""
     listed = [_argo(home, servers, told)]
     for name in SERVICES:
-        listed += [_migration(home, servers, told, name), _service(home, servers, told, name)]
+        env = environment(servers, told, name)
+        listed.append(migrations.part(home, name, servers.postgres.dsn(name), env))
+        listed.append(_service(home, told, name, env))
     return listed
 
 
@@ -79,24 +81,13 @@ def _argo(home: Home, servers: Embedded, told: Services) -> Part:
     )
 
 
-def _migration(home: Home, servers: Embedded, told: Services, name: str) -> Part:
-    return Part(
-        name=f"{name}-migrate",
-        command=(sys.executable, "-m", f"periplus_{name}", "migrate"),
-        directory=home.run,
-        after=("postgres",),
-        env=environment(servers, told, name),
-        once=True,
-    )
-
-
-def _service(home: Home, servers: Embedded, told: Services, name: str) -> Part:
+def _service(home: Home, told: Services, name: str, env: Mapping[str, str]) -> Part:
     return Part(
         name=name,
         command=(sys.executable, "-m", f"periplus_{name}"),
         directory=home.run,
         after=("nats", "s3", f"{name}-migrate", *(("argo",) if name == "dispatcher" else ())),
-        env=environment(servers, told, name),
+        env=env,
         ready=partial(serving, told.addresses[name]),
         address=told.addresses[name],
         grace=20.0,

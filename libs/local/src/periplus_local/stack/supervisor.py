@@ -85,16 +85,10 @@ class Supervisor:
         """Start one part and wait until it is ready. Raises PartFailedError."""
         begun = time.monotonic()
         self.on_change(Change(part.name, State.STARTING))
-        log = self.home.log / f"{part.name}.log"
         try:
             async with asyncio.timeout(part.timeout):
-                if part.prepare:
-                    await part.prepare()
-                child = await process.start(part, log)
-                self._remember(child)
-                await self._until_ready(child)
-                if part.provision:
-                    await part.provision()
+                if part.needed is None or await part.needed():
+                    await self._run(part)
         except PartFailedError:
             raise
         except TimeoutError as error:
@@ -102,6 +96,15 @@ class Supervisor:
         except Exception as error:
             raise self._failed(part, f"{type(error).__name__}: {error}", begun) from error
         self.on_change(Change(part.name, State.READY, time.monotonic() - begun, address=part.address))
+
+    async def _run(self, part: Part) -> None:
+        if part.prepare:
+            await part.prepare()
+        child = await process.start(part, self.home.log / f"{part.name}.log")
+        self._remember(child)
+        await self._until_ready(child)
+        if part.provision:
+            await part.provision()
 
     async def _until_ready(self, child: Child) -> None:
         """Ask until the part answers. Raises PartFailedError when its process ends instead."""
