@@ -143,7 +143,7 @@ def to_status(error: PeriplusError) -> status_pb2.Status:
 
 def from_status(error: grpc.RpcError) -> PeriplusError:
     """What a call's failure means, in our kinds. What has no kind is `Unavailable`: the caller may go on without."""
-    assert isinstance(error, grpc.Call)
+    assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
     kind = KIND.get(error.code(), Unavailable)
     message, field, reason, fix = error.details() or error.code().name, "", "", ""
     status = rpc_status.from_call(error)
