@@ -1,0 +1,1 @@
+"""Lockfiles: one parser per format, and the confined process in which they run."""

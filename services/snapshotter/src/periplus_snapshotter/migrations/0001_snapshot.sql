@@ -1,0 +1,73 @@
+-- A list of packages, stored once however many snapshots share it.
+CREATE TABLE package_set (
+    id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    digest text NOT NULL UNIQUE
+);
+
+CREATE TABLE package (
+    set_id  bigint NOT NULL REFERENCES package_set,
+    name    text   NOT NULL,
+    version text   NOT NULL,
+    hashes  text[] NOT NULL,
+    PRIMARY KEY (set_id, name, version)
+);
+
+-- "Which runs used this package?" starts from here.
+CREATE INDEX package_by_name ON package (name, version);
+
+-- What a lockfile pins, by its bytes and by the format that its name says: read once.
+CREATE TABLE lockfile (
+    name   text   NOT NULL,
+    digest text   NOT NULL,
+    set_id bigint NOT NULL REFERENCES package_set,
+    PRIMARY KEY (name, digest)
+);
+
+-- Objects that were written to the artifact store, as they were then.
+CREATE TABLE blob (
+    key    text   PRIMARY KEY,
+    digest text   NOT NULL,
+    size   bigint NOT NULL,
+    etag   text   NOT NULL
+);
+
+CREATE TABLE snapshot (
+    project               text        NOT NULL,
+    id                    text        NOT NULL,
+    environment           text        NOT NULL,
+    git_commit            text,
+    git_branch            text        NOT NULL,
+    git_remote            text        NOT NULL,
+    patch_digest          text,
+    patch_size            bigint      NOT NULL,
+    lockfile_name         text,
+    lockfile_digest       text,
+    lockfile_size         bigint      NOT NULL,
+    code_digest           text,
+    code_size             bigint      NOT NULL,
+    code_key              text        NOT NULL,
+    python_version        text        NOT NULL,
+    python_implementation text        NOT NULL,
+    system                text        NOT NULL,
+    machine               text        NOT NULL,
+    installed_set         bigint      NOT NULL REFERENCES package_set,
+    locked_set            bigint      NOT NULL REFERENCES package_set,
+    warnings              text[]      NOT NULL,
+    taken_at              timestamptz NOT NULL,
+    PRIMARY KEY (project, id)
+);
+
+-- From a list of packages to the snapshots that have it.
+CREATE INDEX snapshot_by_installed ON snapshot (installed_set);
+CREATE INDEX snapshot_by_locked ON snapshot (locked_set);
+
+-- Paths are bytes: file names need not be UTF-8.
+CREATE TABLE untracked (
+    project  text   NOT NULL,
+    snapshot text   NOT NULL,
+    path     bytea  NOT NULL,
+    digest   text   NOT NULL,
+    size     bigint NOT NULL,
+    PRIMARY KEY (project, snapshot, path),
+    FOREIGN KEY (project, snapshot) REFERENCES snapshot (project, id) ON DELETE CASCADE
+);

@@ -1,0 +1,14 @@
+"""The snapshotter's knobs, read from `SNAPSHOTTER_…`."""
+
+from pydantic import Field
+
+from periplus_common.settings import ServiceSettings
+
+
+class Settings(ServiceSettings, frozen=True, env_prefix="SNAPSHOTTER_"):
+    """Frozen and read once."""
+
+    lockfile_processes: int = Field(default=2, ge=1, le=64)
+    """How many lockfiles are read at once; each takes up to 512 MiB and one core for up to 5 s."""
+    otlp_endpoint: str = ""
+    """Where traces and metrics go, "host:port"; empty: nowhere."""

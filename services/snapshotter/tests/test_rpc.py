@@ -1,0 +1,163 @@
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+import nats
+import pytest
+
+from periplus.snapshotter.v1 import snapshotter_pb2 as pb
+from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
+from periplus.snapshotter.v1.snapshotter_pb2_grpc import SnapshotterServiceStub
+from periplus_common import auth, blobs, rpc
+from periplus_common.blobs import Place
+from periplus_common.errors import Invalid, NotFound
+from periplus_local.stack.testing import Servers
+from periplus_snapshotter.app import app
+from periplus_snapshotter.domain import Part
+from periplus_snapshotter.settings import Settings
+
+LOCK = b'version = 1\nrequires-python = ">=3.11"\n[[package]]\nname = "numpy"\nversion = "2.1.0"\n'
+
+
+@pytest.fixture
+def settings(embedded: Servers, dsn: str) -> Settings:
+    return Settings(
+        postgres_dsn=dsn,
+        nats_url=embedded.nats_url,
+        grpc_address="127.0.0.1:0",
+        token="token",
+        s3_endpoint=embedded.s3.endpoint,
+        s3_access_key=embedded.s3.access_key,
+        s3_secret_key=embedded.s3.secret_key,
+        s3_bucket=embedded.s3.bucket,
+    )
+
+
+@pytest.fixture
+async def stub(settings: Settings) -> AsyncIterator[SnapshotterServiceStub]:
+    async with app(settings) as port, rpc.channel(f"127.0.0.1:{port}", "token") as channel:
+        yield SnapshotterServiceStub(channel)
+
+
+@pytest.fixture
+def request_() -> pb.TakeSnapshotRequest:
+    """Unlike that of any other test: the object store is the session's."""
+    claim = pb.Claim(
+        git=pb.GitState(commit="a" * 40, patch=b"patch %d" % time.time_ns()),
+        lockfile=pb.Lockfile(name="uv.lock", content=LOCK),
+        installed=[pb.Package(name="NumPy", version="2.0.0")],
+        platform=pb.Platform(python_version="3.11.7"),
+        code_archive=b"\x1f\x8bcode %d" % time.time_ns(),
+    )
+    for path in (b"new file.txt", "größe\n.txt".encode(), b"raw\xff"):
+        claim.git.untracked.add(path=path, content=path)
+    return pb.TakeSnapshotRequest(project="p", claim=claim)
+
+
+async def test_a_claim_comes_back_from_postgres_and_s3(stub, request_, settings: Settings) -> None:
+    taken = await stub.TakeSnapshot(request_)
+    assert (await stub.TakeSnapshot(request_)) == taken
+    assert taken.warnings[1] == "installed packages differ from uv.lock: numpy 2.0.0 (locked 2.1.0)"
+    found = await stub.GetSnapshot(
+        pb.GetSnapshotRequest(project="p", snapshot=taken.snapshot, with_content=True)
+    )
+    snapshot = found.snapshot
+    assert {f.path: f.content for f in snapshot.claim.git.untracked} == {
+        f.path: f.content for f in request_.claim.git.untracked
+    }
+    assert snapshot.claim.git.patch == request_.claim.git.patch
+    assert snapshot.claim.lockfile == request_.claim.lockfile
+    assert [(p.name, p.version) for p in snapshot.locked] == [("numpy", "2.1.0")]
+    assert set(snapshot.digests) == {
+        "git.patch", "lockfile", "code", "untracked/new file.txt", "untracked/größe\\n.txt", "untracked/raw\\xff",
+    }  # fmt: skip
+    assert snapshot.environment == taken.environment
+    store = blobs.connect(settings)
+    assert await store.get(Place(taken.code_key)) == request_.claim.code_archive
+    store.close()
+
+
+async def test_a_code_archive_that_was_damaged_is_put_right(stub, request_, settings: Settings) -> None:
+    taken = await stub.TakeSnapshot(request_)
+    store = blobs.connect(settings)
+    await store.put(Place(taken.code_key), b"something else!")
+    assert (await stub.TakeSnapshot(request_)) == taken
+    assert await store.get(Place(taken.code_key)) == request_.claim.code_archive
+    store.close()
+
+
+async def test_bytes_that_are_not_what_was_written_are_not_given_out(stub, request_, settings) -> None:
+    taken = await stub.TakeSnapshot(request_)
+    store = blobs.connect(settings)
+    await store.put(Place(Part.of(request_.claim.git.patch).key), b"something else!")
+    store.close()
+    asked = pb.GetSnapshotRequest(project="p", snapshot=taken.snapshot, with_content=True)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetSnapshot(asked)
+    assert isinstance(rpc.from_status(caught.value), NotFound)
+
+
+async def test_bad_input_is_told_with_its_field(stub, request_) -> None:
+    def changed(change) -> pb.TakeSnapshotRequest:
+        other = pb.TakeSnapshotRequest()
+        other.CopyFrom(request_)
+        change(other)
+        return other
+
+    def set_(target, name, value):
+        setattr(target, name, value)
+
+    cases = [
+        (lambda r: set_(r.claim.lockfile, "content", b"x = "), "claim.lockfile.content"),
+        (lambda r: set_(r.claim.lockfile, "name", "poetry.lock"), "claim.lockfile.content"),
+        (lambda r: set_(r.claim.lockfile, "name", "Pipfile.lock"), "claim.lockfile.name"),
+        (lambda r: set_(r.claim.git, "commit", "main"), "claim.git.commit"),
+        (lambda r: set_(r.claim.git, "remote", "https://a:b@code.example"), "claim.git.remote"),
+        (lambda r: set_(r.claim.git.untracked[1], "path", b"../x"), "claim.git.untracked[1].path"),
+        (lambda r: set_(r.claim.git, "patch", b"x" * (8 * 1024 * 1024 + 1)), "claim.git.patch"),
+        (lambda r: set_(r.claim, "code_archive", b"PK"), "claim.code_archive"),
+        (lambda r: r.ClearField("claim"), "claim"),
+        (lambda r: set_(r, "project", "No Project"), "project"),
+    ]
+    for change, field in cases:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.TakeSnapshot(changed(change))
+        error = rpc.from_status(caught.value)
+        assert isinstance(error, Invalid), field
+        assert error.field == field
+
+
+async def test_two_snapshots_are_compared_and_an_unknown_one_is_not_found(stub, request_) -> None:
+    old = await stub.TakeSnapshot(request_)
+    request_.claim.platform.python_version = "3.12.0"
+    new = await stub.TakeSnapshot(request_)
+    asked = pb.DiffSnapshotsRequest(project="p", old=old.snapshot, new=new.snapshot)
+    answer = await stub.DiffSnapshots(asked)
+    assert [(c.field, c.old, c.new) for c in answer.changes] == [("python", "3.11.7", "3.12.0")]
+    asked.new = "sha256:" + "0" * 64
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.DiffSnapshots(asked)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_new_snapshot_is_told_on_nats(stub, request_, embedded: Servers) -> None:
+    request_.project = "told"
+    connection = await nats.connect(embedded.nats_url)
+    try:
+        stream = connection.jetstream()
+        told = await stream.subscribe("periplus.snapshotter.v1.SnapshotTaken.told.-", ordered_consumer=True)
+        taken = await stub.TakeSnapshot(request_)
+        message = await told.next_msg(timeout=10)
+    finally:
+        await connection.close()
+    assert SnapshotTaken.FromString(message.data).snapshot == taken.snapshot
+    assert message.headers["ce-type"] == "periplus.snapshotter.v1.SnapshotTaken"
+
+
+def test_every_rpc_declares_its_permission() -> None:
+    permissions = auth.permissions(pb.DESCRIPTOR.services_by_name["SnapshotterService"])
+    assert permissions == {
+        "TakeSnapshot": "snapshots.take",
+        "GetSnapshot": "snapshots.read",
+        "DiffSnapshots": "snapshots.read",
+    }
