@@ -104,7 +104,7 @@ async def test_a_part_that_cannot_start_says_why_and_stops_the_others(home: Home
 
 
 async def test_a_part_that_never_answers_is_given_up_with_what_it_lacks(home: Home) -> None:
-    with pytest.raises(PartFailedError, match="not ready after 0 s"):
+    with pytest.raises(PartFailedError, match="not ready after 0 s: no file yet"):
         async with Supervisor(home, [part(home, "mute", SLEEP, timeout=0.4)], lambda _: None):
             pass
     assert leftovers.recorded(home.run / "children.json") == []

@@ -48,6 +48,9 @@ class Part:
     ready: Check | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
+    """Parts that must be ready before it starts. They stop after it."""
+    uses: tuple[str, ...] = ()
+    """Parts that it can start without and that stop after it."""
     prepare: Prepare | None = None
     provision: Prepare | None = None
     address: str = ""

@@ -30,7 +30,7 @@ DATABASE = "periplus"
 
 
 class InitialiseError(Exception):
-    """The data directory could not be made; the message has the end of the log."""
+    """The data directory could not be made; why is in the log."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ async def _initialise(home: Home, server: Postgres, user: User | None) -> None:
     code = await (await child.start(initdb, log)).process.wait()
     password.unlink()
     if code != 0:
-        raise InitialiseError(f"initdb {child.ending(code)}; log: {log}\n{child.tail(log)}")
+        raise InitialiseError(f"initdb {child.ending(code)}")
     await asyncio.to_thread(os.sync)
     fresh.replace(data)
 

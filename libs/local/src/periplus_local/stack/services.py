@@ -67,7 +67,7 @@ def _argo(home: Home, servers: Embedded, told: Services) -> Part:
         name="argo",
         command=(sys.executable, "-m", "periplus_local.argo"),
         directory=home.data / "argo",
-        after=("s3",),
+        uses=("s3",),
         env={
             "ARGO_HOME": str(home.data / "argo"),
             "ARGO_PORT": told.argo_address.rpartition(":")[2],
@@ -86,7 +86,8 @@ def _service(home: Home, told: Services, name: str, env: Mapping[str, str]) -> P
         name=name,
         command=(sys.executable, "-m", f"periplus_{name}"),
         directory=home.run,
-        after=("nats", "s3", f"{name}-migrate", *(("argo",) if name == "dispatcher" else ())),
+        after=("nats", f"{name}-migrate"),
+        uses=("s3", *(("argo", "cache", "snapshotter") if name == "dispatcher" else ())),
         env=env,
         ready=partial(serving, told.addresses[name]),
         address=told.addresses[name],

@@ -39,6 +39,7 @@ class Supervisor:
     on_change: OnChange
     _children: dict[str, Child] = field(default_factory=dict)
     _watchers: list[asyncio.Task[None]] = field(default_factory=list)
+    _lacks: dict[str, str] = field(default_factory=dict)
     _stopping: bool = False
 
     async def __aenter__(self) -> Self:
@@ -92,7 +93,8 @@ class Supervisor:
         except PartFailedError:
             raise
         except TimeoutError as error:
-            raise self._failed(part, f"not ready after {part.timeout:.0f} s", begun) from error
+            reason = f"not ready after {part.timeout:.0f} s{self._lacks.get(part.name, '')}"
+            raise self._failed(part, reason, begun) from error
         except Exception as error:
             raise self._failed(part, f"{type(error).__name__}: {error}", begun) from error
         self.on_change(Change(part.name, State.READY, time.monotonic() - begun, address=part.address))
@@ -110,14 +112,13 @@ class Supervisor:
         """Ask until the part answers. Raises PartFailedError when its process ends instead."""
         ended = asyncio.ensure_future(child.process.wait())
         pause = _POLL
-        lacks = ""
         try:
             while not ended.done():
                 if child.part.ready and not child.part.once:
                     try:
                         return await child.part.ready()
                     except NotReadyError as error:
-                        lacks = str(error)
+                        self._lacks[child.part.name] = f": {error}"
                 await asyncio.wait([ended], timeout=pause)
                 pause = min(pause * 1.3, _POLL_LIMIT)
         finally:
@@ -126,8 +127,7 @@ class Supervisor:
         self._forget(child)
         if child.part.once and code == 0:
             return None
-        reason = process.ending(code) + (f" ({lacks})" if lacks else "")
-        raise self._failed(child.part, reason, child.started)
+        raise self._failed(child.part, process.ending(code), child.started)
 
     def _failed(self, part: Part, reason: str, begun: float) -> PartFailedError:
         log = self.home.log / f"{part.name}.log"
@@ -199,7 +199,7 @@ def _levels(parts: Sequence[Part]) -> list[list[str]]:
     left = {part.name: part for part in parts}
     levels: list[list[str]] = []
     while left:
-        needed = {name for part in left.values() for name in part.after}
+        needed = {name for part in left.values() for name in (*part.after, *part.uses)}
         level = [name for name in left if name not in needed]
         if not level:
             raise ValueError(f"parts wait for each other: {sorted(left)}")
