@@ -16,14 +16,15 @@ class S3Objects:
 
     async def is_there(self, kept: Kept) -> bool:
         """One HEAD: whether the object is still the one that was written."""
-        return await self._blobs.stat(Place(kept.key)) == Stat(kept.etag, kept.size)
+        found = await self._blobs.stat(Place(kept.key))
+        return found is not None and (found.etag, found.size) == (kept.etag, kept.size)
 
     async def keep(self, key: str, part: Part) -> Kept:
         """The first of many writers wins. What lies there and is not these bytes is written over."""
         place = Place(key)
         new = await self._blobs.put_new(place, part.content)
         found = await self._blobs.stat(place)
-        if not new and found != _expected(part):
+        if not new and not _is_as_written(found, part):
             # A key names its content, so anything else under it is damage.
             await self._blobs.put(place, part.content)
             found = await self._blobs.stat(place)
@@ -39,6 +40,7 @@ class S3Objects:
         return content
 
 
-def _expected(part: Part) -> Stat:
+def _is_as_written(found: Stat | None, part: Part) -> bool:
     # The ETag of an object that was written whole is its MD5, in S3 and in what stands in for it.
-    return Stat(hashlib.md5(part.content, usedforsecurity=False).hexdigest(), part.size)
+    etag = hashlib.md5(part.content, usedforsecurity=False).hexdigest()
+    return found is not None and (found.etag, found.size) == (etag, part.size)
