@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from periplus.sdk import Artifact, each, pipeline, step, when
 from preparation import edges, normalise, shuffled
 from scoring import accuracy, confusion
+
+from periplus.sdk import Artifact, each, pipeline, step, when
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,9 +76,7 @@ def features(pixels: np.ndarray, figures: np.ndarray, seed: int) -> Split:
     order = shuffled(len(rows), seed)
     first, second = len(order) * 3 // 5, len(order) * 4 // 5
     learn, compare, judge = order[:first], order[first:second], order[second:]
-    return Split(
-        rows[learn], figures[learn], rows[compare], figures[compare], rows[judge], figures[judge]
-    )
+    return Split(rows[learn], figures[learn], rows[compare], figures[compare], rows[judge], figures[judge])
 
 
 @step

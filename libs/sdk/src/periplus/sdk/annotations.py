@@ -7,6 +7,7 @@ import sys
 import types
 import typing
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from periplus.sdk.errors import PipelineError
@@ -29,9 +30,7 @@ def hints(subject: Any) -> dict[str, Any]:
     except (TypeError, SyntaxError) as broken:
         raise PipelineError(f"an annotation cannot be read: {broken}", function=_name(subject)) from broken
     try:
-        return typing.get_type_hints(
-            subject, localns=_checked_names(_module(subject)), include_extras=True
-        )
+        return typing.get_type_hints(subject, localns=_checked_names(_module(subject)), include_extras=True)
     except NameError as missing:
         raise PipelineError(
             f"an annotation names {missing.name!r}, which is not defined",
@@ -72,8 +71,7 @@ def _checked_names(module: str) -> dict[str, Any]:
     path = getattr(sys.modules.get(module), "__file__", None)
     if path is None:
         return {}
-    with open(path, "rb") as source:
-        tree = ast.parse(source.read(), path)
+    tree = ast.parse(Path(path).read_bytes(), path)
     names: dict[str, Any] = {}
     for block in tree.body:
         if isinstance(block, ast.If) and ast.unparse(block.test).endswith("TYPE_CHECKING"):
@@ -94,19 +92,18 @@ def _bound(statement: Any, package: str) -> dict[str, Any]:
         }
     if isinstance(statement, ast.ImportFrom):
         source = "." * statement.level + (statement.module or "")
-        return {
-            alias.asname or alias.name: _member(source, alias.name, package)
-            for alias in statement.names
-        }
+        return {alias.asname or alias.name: _member(source, alias.name, package) for alias in statement.names}
     return {}
 
 
 def _package(name: str) -> Any:
-    return _StandInModule(name) if name.split(".")[0] in STAND_INS else importlib.import_module(name)
+    return (
+        _StandInModule(name) if name.split(".", maxsplit=1)[0] in STAND_INS else importlib.import_module(name)
+    )
 
 
 def _member(source: str, name: str, package: str) -> Any:
-    if source.split(".")[0] in STAND_INS:
+    if source.split(".", maxsplit=1)[0] in STAND_INS:
         return getattr(_StandInModule(source), name)
     module = importlib.import_module(source, package)
     if hasattr(module, name):
@@ -127,6 +124,4 @@ class _StandInModule(types.ModuleType):
 
 @cache
 def _stand_in(module: str, name: str) -> type:
-    return type(
-        name, (), {"__module__": module, "__class_getitem__": classmethod(lambda cls, _: cls)}
-    )
+    return type(name, (), {"__module__": module, "__class_getitem__": classmethod(lambda cls, _: cls)})

@@ -42,7 +42,9 @@ def archive(root: Path, files: Iterable[str]) -> Archive:
         gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0, compresslevel=6) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for folder in sorted({FOLDER, *(f"{FOLDER}/{parent}" for name in names for parent in _parents(name))}):
+        for folder in sorted(
+            {FOLDER, *(f"{FOLDER}/{parent}" for name in names for parent in _parents(name))}
+        ):
             tar.addfile(_entry(folder, tarfile.DIRTYPE, 0o755))
         for name in names:
             try:

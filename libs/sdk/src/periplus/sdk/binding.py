@@ -56,7 +56,11 @@ def bind(
     given = bound.arguments
     varying = {name: value for name, value in given.items() if isinstance(value, Each)}
     if bool(varying) != fan_out:
-        fix = f"call {step.name}.map(…)" if varying else f"mark the argument that varies: {step.name}.map(each(…))"
+        fix = (
+            f"call {step.name}.map(…)"
+            if varying
+            else f"mark the argument that varies: {step.name}.map(each(…))"
+        )
         what = "each(…) stands in a plain call" if varying else "no argument of .map is marked with each(…)"
         raise PipelineError(what, function=step.name, fix=fix)
     items, bindings = _items(step, varying) if varying else (None, {})
@@ -77,12 +81,14 @@ def _bind_one(function: str, port: Port, value: Any) -> Binding:
         raise PipelineError(f"{value.text} is a condition, no value", **where, fix="use it in when(…)")
     if _holds_handle(value):
         raise PipelineError(
-            "a step's output stands inside a list, tuple or dict", **where,
+            "a step's output stands inside a list, tuple or dict",
+            **where,
             fix="pass each output as an argument of its own, or fan out with .map",
         )
     if port.format is not None:
         raise PipelineError(
-            f"takes {kind_of(port)}, got {type(value).__qualname__}", **where,
+            f"takes {kind_of(port)}, got {type(value).__qualname__}",
+            **where,
             fix="pass the output of a step; a step can read or make the file",
         )
     return Known(_text(function, port, value, port.annotation))
@@ -92,7 +98,8 @@ def _check_handle(function: str, port: Port, value: Handle) -> None:
     where = {"function": function, "argument": port.name}
     if value.gathered and value.port.format:
         raise PipelineError(
-            f"{value.function}.map(…) returns files, and Argo cannot gather the files of a fan-out", **where,
+            f"{value.function}.map(…) returns files, and Argo cannot gather the files of a fan-out",
+            **where,
             fix=f"return small values (a score) from {value.function}, choose among them, and make the file "
             "in a step of its own",
         )
@@ -106,7 +113,8 @@ def _check_handle(function: str, port: Port, value: Handle) -> None:
     if value.gathered:
         if not is_list(port.annotation):
             raise PipelineError(
-                f"{value.function}.map(…) gives a list, the argument is {shown(port.annotation)}", **where,
+                f"{value.function}.map(…) gives a list, the argument is {shown(port.annotation)}",
+                **where,
                 fix=f"annotate it list[{shown(value.port.annotation)}]",
             )
         _check_annotation(value.port.annotation, element(port.annotation), given, where)
@@ -116,7 +124,9 @@ def _check_handle(function: str, port: Port, value: Handle) -> None:
 
 def _check_annotation(source: Any, target: Any, given: str, where: dict[str, str]) -> None:
     if clash(source, target):
-        raise PipelineError(f"takes {shown(target)}, got {given}", **where, fix="give both the same annotation")
+        raise PipelineError(
+            f"takes {shown(target)}, got {given}", **where, fix="give both the same annotation"
+        )
 
 
 def _items(step: Step[Any, Any], varying: dict[str, Each]) -> tuple[Items, dict[str, Binding]]:
@@ -126,13 +136,17 @@ def _items(step: Step[Any, Any], varying: dict[str, Each]) -> tuple[Items, dict[
     for name in varying:
         if ports[name].format is not None:
             raise PipelineError(
-                f"takes {kind_of(ports[name])}: only JSON values can vary", function=step.name, argument=name,
+                f"takes {kind_of(ports[name])}: only JSON values can vary",
+                function=step.name,
+                argument=name,
                 fix="fan out over a small value that says which, as an index or a name",
             )
     if handles and len(varying) > 1:
         raise PipelineError(
-            "several arguments vary, and the values of one come from a step", function=step.name,
-            argument=next(iter(handles)), fix="let one step return the combinations as a list, and vary that",
+            "several arguments vary, and the values of one come from a step",
+            function=step.name,
+            argument=next(iter(handles)),
+            fix="let one step return the combinations as a list, and vary that",
         )
     if handles:
         name, handle = next(iter(handles.items()))
@@ -144,7 +158,8 @@ def _items_of_handle(function: str, port: Port, handle: Handle) -> Items:
     where = {"function": function, "argument": port.name}
     if handle.port.format or not (handle.gathered or is_list(handle.port.annotation)):
         raise PipelineError(
-            f"each(…) takes a list of JSON values, got {kind_of(handle.port)}", **where,
+            f"each(…) takes a list of JSON values, got {kind_of(handle.port)}",
+            **where,
             fix="let the step return list[…]",
         )
     member = handle.port.annotation if handle.gathered else element(handle.port.annotation)
@@ -153,7 +168,8 @@ def _items_of_handle(function: str, port: Port, handle: Handle) -> Items:
     if not handle.gathered and loses_form(member):
         if not handle.task:
             raise PipelineError(
-                f"Argo cannot fan out over a pipeline parameter of {shown(member)}", **where,
+                f"Argo cannot fan out over a pipeline parameter of {shown(member)}",
+                **where,
                 fix="pass the parameter through a step that returns the list",
             )
         reference = f"tasks.{handle.task}.outputs.parameters.{handle.port.items}"

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin, is_typeddict
 
 from periplus.sdk.annotations import shown
-from periplus.sdk.errors import ValueMismatch
+from periplus.sdk.errors import MismatchError
 from periplus.sdk.shapes import element, fields, is_list, is_named_tuple, is_record, is_union, plain
 
 Convert = Callable[[Any, Any, str], Any]
 
 
 def to_json(value: Any, annotation: Any, at: str = "") -> Any:
-    """A value of the annotated type as bare JSON data. Raises ValueMismatch with the place, as `[2].name`."""
+    """A value of the annotated type as bare JSON data. Raises MismatchError with the place, as `[2].name`."""
     annotation = plain(annotation)
     if is_record(annotation) and not is_typeddict(annotation):
         if not isinstance(value, annotation):
@@ -31,7 +31,7 @@ def to_json(value: Any, annotation: Any, at: str = "") -> Any:
 
 
 def from_json(data: Any, annotation: Any, at: str = "") -> Any:
-    """JSON data as a value of the annotated type. Raises ValueMismatch with the place, as `[2].name`."""
+    """JSON data as a value of the annotated type. Raises MismatchError with the place, as `[2].name`."""
     annotation = plain(annotation)
     if is_record(annotation) and not is_typeddict(annotation):
         return _record(data, annotation, at)
@@ -40,7 +40,9 @@ def from_json(data: Any, annotation: Any, at: str = "") -> Any:
     return _common(data, annotation, at, from_json)
 
 
-def _common(value: Any, annotation: Any, at: str, convert: Convert) -> Any:
+def _common(  # noqa: PLR0911 - one line for each kind of annotation
+    value: Any, annotation: Any, at: str, convert: Convert
+) -> Any:
     """What is the same in both directions: scalars, unions, literals, lists and dicts."""
     if annotation in (None, type(None), bool, int, float, str):
         return _scalar(value, annotation, at)
@@ -64,7 +66,7 @@ def _common(value: Any, annotation: Any, at: str, convert: Convert) -> Any:
 
 
 def _scalar(value: Any, annotation: Any, at: str) -> Any:
-    kind = type(None) if annotation is None else annotation
+    kind: Any = type(None) if annotation is None else annotation
     if kind is bool and type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"):
         return bool(value)
     if kind is bool or kind is type(None):
@@ -74,7 +76,7 @@ def _scalar(value: Any, annotation: Any, at: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, _ACCEPTED[kind]):
         raise _mismatch(value, kind, at)
     if kind is float and not math.isfinite(value):
-        raise ValueMismatch(f"{_at(at)}is {value}, which JSON cannot say")
+        raise MismatchError(f"{_at(at)}is {value}, which JSON cannot say")
     return kind(value)
 
 
@@ -88,7 +90,7 @@ def _union(value: Any, annotation: Any, at: str, convert: Convert) -> Any:
     for member in (*exact, *members):
         try:
             return convert(value, member, at)
-        except ValueMismatch:
+        except MismatchError:
             continue
     raise _mismatch(value, annotation, at)
 
@@ -99,7 +101,7 @@ def _dict(value: Any, annotation: Any, at: str, convert: Convert) -> Any:
     member = (get_args(annotation) or (str, object))[1]
     for key in value:
         if not isinstance(key, str):
-            raise ValueMismatch(f"{_at(at)}has the key {key!r}; keys of a JSON object are str")
+            raise MismatchError(f"{_at(at)}has the key {key!r}; keys of a JSON object are str")
     return {str(key): convert(one, member, f"{at}.{key}") for key, one in value.items()}
 
 
@@ -125,9 +127,7 @@ def _record(data: Any, annotation: Any, at: str) -> Any:
             if field.default is not missing or field.default_factory is not missing
         }
     _names(data, known, set(known) - optional, annotation, at)
-    return annotation(
-        **{name: from_json(one, known[name], f"{at}.{name}") for name, one in data.items()}
-    )
+    return annotation(**{name: from_json(one, known[name], f"{at}.{name}") for name, one in data.items()})
 
 
 def _names(value: Any, known: Any, required: Any, annotation: Any, at: str) -> None:
@@ -135,7 +135,7 @@ def _names(value: Any, known: Any, required: Any, annotation: Any, at: str) -> N
     missing = sorted(set(required) - set(value))
     if unknown or missing:
         said = "has no field " + ", ".join(unknown) if unknown else "lacks " + ", ".join(missing)
-        raise ValueMismatch(f"{_at(at)}{said} (of {shown(annotation)})")
+        raise MismatchError(f"{_at(at)}{said} (of {shown(annotation)})")
 
 
 def _tuple(value: Any, annotation: Any, at: str, convert: Convert, accepted: Any) -> list[Any]:
@@ -145,7 +145,7 @@ def _tuple(value: Any, annotation: Any, at: str, convert: Convert, accepted: Any
     if len(members) == 2 and members[1] is Ellipsis:
         members = (members[0],) * len(value)
     if len(members) != len(value):
-        raise ValueMismatch(f"{_at(at)}has {len(value)} elements, {shown(annotation)} has {len(members)}")
+        raise MismatchError(f"{_at(at)}has {len(value)} elements, {shown(annotation)} has {len(members)}")
     pairs = zip(value, members, strict=True)
     return [convert(one, member, f"{at}[{index}]") for index, (one, member) in enumerate(pairs)]
 
@@ -162,13 +162,13 @@ def _bare(value: Any, at: str) -> Any:
         return int(value)
     if isinstance(value, numbers.Real):
         return _scalar(value, float, at)
-    raise ValueMismatch(f"{_at(at)}is {_kind(value)}, which JSON cannot say")
+    raise MismatchError(f"{_at(at)}is {_kind(value)}, which JSON cannot say")
 
 
-def _mismatch(value: Any, annotation: Any, at: str) -> ValueMismatch:
+def _mismatch(value: Any, annotation: Any, at: str) -> MismatchError:
     text = repr(value)
     text = text if len(text) <= 60 else text[:57] + "..."
-    return ValueMismatch(f"{_at(at)}expected {shown(annotation)}, got {text} ({_kind(value)})")
+    return MismatchError(f"{_at(at)}expected {shown(annotation)}, got {text} ({_kind(value)})")
 
 
 def _at(at: str) -> str:

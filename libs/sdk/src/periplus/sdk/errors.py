@@ -9,9 +9,7 @@ class PipelineError(Exception):
     `what` says what is wrong; `function` and `argument` say where; `fix` says what to write instead.
     """
 
-    def __init__(
-        self, what: str, *, function: str = "", argument: str = "", fix: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, function: str = "", argument: str = "", fix: str = "") -> None:
         self.what = what
         self.function = function
         self.argument = argument
@@ -26,5 +24,5 @@ class PipelineError(Exception):
         return f"{said}\n  fix: {self.fix}" if self.fix else said
 
 
-class ValueMismatch(PipelineError):
+class MismatchError(PipelineError):
     """A value is not of the type that its annotation names, or cannot be written as JSON."""

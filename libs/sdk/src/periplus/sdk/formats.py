@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_args, g
 
 from periplus.sdk.annotations import mro_names, shown
 from periplus.sdk.conversion import from_json, to_json
-from periplus.sdk.errors import PipelineError, ValueMismatch
+from periplus.sdk.errors import MismatchError, PipelineError
 from periplus.sdk.shapes import is_json
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class Format(Protocol):
     @property
     def suffix(self) -> str: ...
     def write(self, value: Any, path: Path) -> None:
-        """Write the value to the path. Raises ValueMismatch for a value of another type."""
+        """Write the value to the path. Raises MismatchError for a value of another type."""
+
     def read(self, path: Path) -> Any:
         """Read back what write wrote."""
 
@@ -71,7 +72,7 @@ class Bytes:
 
     def write(self, value: Any, path: Path) -> None:
         if not isinstance(value, bytes):
-            raise ValueMismatch(f"expected bytes, got {type(value).__qualname__}")
+            raise MismatchError(f"expected bytes, got {type(value).__qualname__}")
         path.write_bytes(value)
 
     def read(self, path: Path) -> Any:
@@ -86,13 +87,13 @@ class Files:
 
     def write(self, value: Any, path: Path) -> None:
         if not isinstance(value, Path):
-            raise ValueMismatch(f"expected a Path, got {type(value).__qualname__}")
+            raise MismatchError(f"expected a Path, got {type(value).__qualname__}")
         if value.is_dir():
             shutil.copytree(value, path)
         elif value.is_file():
             shutil.copyfile(value, path)
         else:
-            raise ValueMismatch(f"the step returned the path {value}, and nothing is there")
+            raise MismatchError(f"the step returned the path {value}, and nothing is there")
 
     def read(self, path: Path) -> Any:
         return path
@@ -108,9 +109,9 @@ class Npy:
         import numpy as np
 
         if not isinstance(value, np.ndarray):
-            raise ValueMismatch(f"expected a numpy array, got {type(value).__qualname__}")
+            raise MismatchError(f"expected a numpy array, got {type(value).__qualname__}")
         if value.dtype.hasobject:
-            raise ValueMismatch(f"the array's dtype is {value.dtype}: Python objects are not written as .npy")
+            raise MismatchError(f"the array's dtype is {value.dtype}: Python objects are not written as .npy")
         with path.open("wb") as file:
             np.save(file, np.asarray(value, order="C"), allow_pickle=False)
 
@@ -130,13 +131,13 @@ class Estimator:
         import joblib
 
         if ("sklearn.base", "BaseEstimator") not in mro_names(type(value)):
-            raise ValueMismatch(f"expected a scikit-learn estimator, got {type(value).__qualname__}")
-        joblib.dump(value, path)
+            raise MismatchError(f"expected a scikit-learn estimator, got {type(value).__qualname__}")
+        joblib.dump(value, path)  # type: ignore[no-untyped-call]
 
     def read(self, path: Path) -> Any:
         import joblib
 
-        return joblib.load(path)
+        return joblib.load(path)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,7 @@ def _is_path(bases: Bases) -> bool:
 
 
 def _is_array(bases: Bases) -> bool:
-    return any(
-        module.split(".")[0] == "numpy" and name in ("ndarray", "NDArray") for module, name in bases
-    )
+    return any(module.split(".")[0] == "numpy" and name in ("ndarray", "NDArray") for module, name in bases)
 
 
 def _is_estimator(bases: Bases) -> bool:

@@ -56,8 +56,7 @@ class Recording:
         task = Task(self._free_name(step.name), step, bindings, items, self.conditions)
         self.tasks.append(task)
         handles = {
-            port.name: Handle(port, step.name, task.name, fan_out, task.conditional)
-            for port in step.outputs
+            port.name: Handle(port, step.name, task.name, fan_out, task.conditional) for port in step.outputs
         }
         if step.returns_record:
             return Outputs(step.name, handles)
@@ -103,7 +102,7 @@ def record() -> Iterator[Recording]:
 
 @contextmanager
 def when(condition: bool) -> Iterator[None]:
-    """Run the steps called in this block only if the condition holds: `with when(best.accuracy > 0.9): …`.
+    """Open a block whose steps run only if the condition holds: `with when(best.accuracy > 0.9): …`.
 
     In a run, the steps are skipped by Argo's `when`. In plain Python, their calls return None.
     """

@@ -43,7 +43,9 @@ class Handle:
 
     def _compare(self, sign: str, other: object) -> Condition:
         if self.gathered or self.port.format or plain(self.port.annotation) not in _SCALARS:
-            said = f"a list of {shown(self.port.annotation)}" if self.gathered else shown(self.port.annotation)
+            said = (
+                f"a list of {shown(self.port.annotation)}" if self.gathered else shown(self.port.annotation)
+            )
             raise PipelineError(
                 f"{self!r} is {said}; a condition compares bool, int, float or str",
                 function=self.function,
@@ -53,7 +55,8 @@ class Handle:
             return Condition(f"{_braced(self)} {sign} {_braced(other)}", (self, other))
         if not isinstance(other, _SCALARS):
             raise PipelineError(
-                f"{self!r} is compared with {other!r}", function=self.function,
+                f"{self!r} is compared with {other!r}",
+                function=self.function,
                 fix="compare with a bool, int, float or str",
             )
         return Condition(f"{_braced(self)} {sign} {dumps(other, type(other))}", (self,))
@@ -87,7 +90,7 @@ class Handle:
 
     __hash__ = object.__hash__
 
-    def __bool__(self) -> NoReturn:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it never returns
         self._refuse("`if`, `and`, `or` and `not` look at it", "write: with when(best.accuracy > 0.9): …")
 
     def __iter__(self) -> NoReturn:
@@ -97,7 +100,8 @@ class Handle:
         if name.startswith("__"):
             raise AttributeError(name)
         self._refuse(
-            f".{name} looks at it", f"let {self.function} return a NamedTuple: its fields are outputs of their own"
+            f".{name} looks at it",
+            f"let {self.function} return a NamedTuple: its fields are outputs of their own",
         )
 
     def _refuse(self, what: str, fix: str) -> NoReturn:
@@ -115,7 +119,21 @@ def _refuse_use(name: str) -> Any:
 
 
 for _name in (
-    *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "mod", "pow", "neg", "abs"),
+    *(
+        "add",
+        "radd",
+        "sub",
+        "rsub",
+        "mul",
+        "rmul",
+        "truediv",
+        "rtruediv",
+        "floordiv",
+        "mod",
+        "pow",
+        "neg",
+        "abs",
+    ),
     *("len", "getitem", "contains", "int", "float", "str", "format", "index", "round", "call"),
 ):
     setattr(Handle, f"__{_name}__", _refuse_use(f"__{_name}__"))
@@ -133,7 +151,8 @@ class Outputs:
             raise AttributeError(name)
         if name not in self._handles:
             raise PipelineError(
-                f"there is no output {name}", function=self._function,
+                f"there is no output {name}",
+                function=self._function,
                 fix="its outputs are " + ", ".join(self._handles),
             )
         return self._handles[name]

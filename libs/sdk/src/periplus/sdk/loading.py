@@ -47,9 +47,9 @@ def load(path: str | Path) -> Pipeline[..., Any]:
         raise PipelineError(f"{text} is no Python file", fix="give the path of a .py file with a @pipeline")
     module = _import(file)
     found = {
-        one.__name__: one
+        one.function.__name__: one
         for one in vars(module).values()
-        if isinstance(one, Pipeline) and one.__module__ == module.__name__
+        if isinstance(one, Pipeline) and one.function.__module__ == module.__name__
     }
     if name:
         if name not in found:

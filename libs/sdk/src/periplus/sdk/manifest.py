@@ -80,9 +80,7 @@ def compile(  # noqa: A001
     packed = archive(root, [file for one in closures.values() for file in one.files])
     key = packed.key if packed.files else None
     codes = {step: Code(":".join(entries[step]), closures[step], key) for step in entries}
-    templates = [
-        template(name, shape, codes[shape.step], pipeline.image) for shape, name in shapes.items()
-    ]
+    templates = [template(name, shape, codes[shape.step], pipeline.image) for shape, name in shapes.items()]
     main: dict[str, Any] = {
         "name": ENTRYPOINT,
         "dag": {"tasks": [_task(task, shapes[_shape(task)], recorded.tasks) for task in recorded.tasks]},
@@ -110,8 +108,7 @@ def _digests(found: Closure) -> dict[str, str]:
 
 def _workflow(name: str, arguments: dict[str, str | None], templates: list[Any]) -> dict[str, Any]:
     parameters = [
-        {"name": one} if text is None else {"name": one, "value": text}
-        for one, text in arguments.items()
+        {"name": one} if text is None else {"name": one, "value": text} for one, text in arguments.items()
     ]
     spec: dict[str, Any] = {"entrypoint": ENTRYPOINT, "templates": templates}
     if parameters:
@@ -131,7 +128,8 @@ def _entry(project: Project, step: Step[Any, Any]) -> tuple[str, str]:
     function = step.function
     if "." in function.__qualname__:
         raise PipelineError(
-            "a step is a function at the top level of a module", function=step.name,
+            "a step is a function at the top level of a module",
+            function=step.name,
             fix=f"move {function.__name__} out of {function.__qualname__.rpartition('.')[0]}",
         )
     file = Path(function.__code__.co_filename).resolve()
@@ -148,9 +146,7 @@ def _entry(project: Project, step: Step[Any, Any]) -> tuple[str, str]:
 
 
 def _shape(task: Task) -> Shape:
-    gathered = [
-        name for name, bound in task.bindings.items() if isinstance(bound, Handle) and bound.gathered
-    ]
+    gathered = [name for name, bound in task.bindings.items() if isinstance(bound, Handle) and bound.gathered]
     return Shape(task.step, frozenset(gathered))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from periplus.sdk.annotations import shown
-from periplus.sdk.errors import PipelineError, ValueMismatch
+from periplus.sdk.errors import MismatchError, PipelineError
 from periplus.sdk.graph import Task, record, recording
 from periplus.sdk.handles import Handle, Outputs
 from periplus.sdk.ports import REQUIRED, Port, check_signature, inputs_of
@@ -47,7 +47,9 @@ class Pipeline(Generic[P, R]):
             if port.format is not None:
                 raise PipelineError(
                     f"a pipeline's parameter is a JSON value, not {shown(port.annotation)}",
-                    function=self.name, argument=port.name, fix="let a step read or make it",
+                    function=self.name,
+                    argument=port.name,
+                    fix="let a step read or make it",
                 )
         return ports
 
@@ -61,9 +63,11 @@ class Pipeline(Generic[P, R]):
             port = self._port(name)
             try:
                 values[name] = parse(text, port.annotation)
-            except ValueMismatch as wrong:
+            except MismatchError as wrong:
                 raise PipelineError(
-                    wrong.what, function=self.name, argument=name,
+                    wrong.what,
+                    function=self.name,
+                    argument=name,
                     fix=f"give {shown(port.annotation)} as JSON",
                 ) from wrong
         return values
@@ -80,7 +84,7 @@ class Pipeline(Generic[P, R]):
             value = values.get(port.name, port.default)
             try:
                 texts[port.name] = None if value is REQUIRED else dumps(value, port.annotation)
-            except ValueMismatch as wrong:
+            except MismatchError as wrong:
                 raise PipelineError(wrong.what, function=self.name, argument=port.name) from wrong
         return texts
 
@@ -100,7 +104,9 @@ class Pipeline(Generic[P, R]):
             if port.name == name:
                 return port
         known = ", ".join(port.name for port in self.parameters) or "none"
-        raise PipelineError(f"has no parameter {name}", function=self.name, fix=f"its parameters are: {known}")
+        raise PipelineError(
+            f"has no parameter {name}", function=self.name, fix=f"its parameters are: {known}"
+        )
 
     def _outputs(self, returned: Any) -> dict[str, Handle]:
         if returned is None:
@@ -121,17 +127,20 @@ class Pipeline(Generic[P, R]):
         where = {"function": self.name, "argument": f"return, {name}"}
         if not isinstance(handle, Handle) or not handle.task:
             raise PipelineError(
-                f"returns {handle!r}, which is no output of a step", **where,
+                f"returns {handle!r}, which is no output of a step",
+                **where,
                 fix="return a step's output, or a NamedTuple or dict of outputs",
             )
         if handle.gathered:
             raise PipelineError(
-                f"returns the loose results of {handle.function}.map(…)", **where,
+                f"returns the loose results of {handle.function}.map(…)",
+                **where,
                 fix="let a step take the list, and return what it makes of it",
             )
         if handle.conditional:
             raise PipelineError(
-                f"returns an output of {handle.function}, which may be skipped", **where,
+                f"returns an output of {handle.function}, which may be skipped",
+                **where,
                 fix="return an output of a step outside `with when(…)`",
             )
 
@@ -152,4 +161,3 @@ def pipeline(
         return Pipeline(function, name or function.__name__, image)
 
     return decorate if function is None else decorate(function)
-

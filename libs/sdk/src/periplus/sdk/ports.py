@@ -100,30 +100,31 @@ def check_signature(function: Callable[..., Any], what: str) -> None:
     for argument in inspect.signature(function).parameters.values():
         if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
             raise PipelineError(
-                f"a {what} takes no * arguments", function=name, argument=argument.name,
+                f"a {what} takes no * arguments",
+                function=name,
+                argument=argument.name,
                 fix="name each argument, or take a list",
             )
         if argument.annotation is REQUIRED:
             raise PipelineError(
-                "the annotation is missing", function=name, argument=argument.name,
+                "the annotation is missing",
+                function=name,
+                argument=argument.name,
                 fix=f"write its type, as {argument.name}: float",
             )
     if what == "step" and "return" not in function.__annotations__:
         raise PipelineError(
-            "the return annotation is missing", function=name,
+            "the return annotation is missing",
+            function=name,
             fix="write the type after ->, or -> None",
         )
 
 
-def _port(
-    name: str, annotation: Any, function: str, place: str, default: Any = REQUIRED
-) -> Port:
+def _port(name: str, annotation: Any, function: str, place: str, default: Any = REQUIRED) -> Port:
     try:
         return Port(name, annotation, format_of(annotation), default)
     except PipelineError as refused:
-        raise PipelineError(
-            refused.what, function=function, argument=place, fix=refused.fix
-        ) from refused
+        raise PipelineError(refused.what, function=function, argument=place, fix=refused.fix) from refused
 
 
 def kind_of(port: Port) -> str:

@@ -30,7 +30,8 @@ BROKEN = 2
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run one step, and return the exit code: 0, 1 when the user's code raised, 2 when its inputs or outputs are
-    not what its annotations say."""
+    not what its annotations say.
+    """
     if len(arguments) != 1 or ":" not in arguments[0]:
         _complain("usage: python -m periplus.sdk.runner module:function")
         return BROKEN
@@ -63,7 +64,7 @@ def _find(entry: str) -> Step[..., Any]:
     module_name, _, name = entry.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as raised:
+    except Exception as raised:  # noqa: BLE001 - whatever the user's code raises, it is shown as theirs
         _raise_users(raised)
     found = getattr(module, name, None)
     if not isinstance(found, Step):
@@ -74,7 +75,7 @@ def _find(entry: str) -> Step[..., Any]:
 def _call(step: Step[..., Any], values: dict[str, Any]) -> Any:
     try:
         return step.function(**values)
-    except Exception as raised:
+    except Exception as raised:  # noqa: BLE001 - the same
         _raise_users(raised)
 
 
@@ -134,9 +135,7 @@ def _write(step: Step[..., Any], port: Port, value: Any, environment: Mapping[st
             return
         path.write_text(dumps(value, port.annotation), encoding="utf-8")
         if port.items:
-            _output(port.items, environment).write_text(
-                dumps_items(value, port.annotation), encoding="utf-8"
-            )
+            _output(port.items, environment).write_text(dumps_items(value, port.annotation), encoding="utf-8")
     except (PipelineError, OSError) as wrong:
         what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be written: {wrong}"
         fix = wrong.fix if isinstance(wrong, PipelineError) else ""

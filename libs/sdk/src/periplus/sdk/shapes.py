@@ -24,7 +24,9 @@ def plain(annotation: Any) -> Any:
             return annotation
 
 
-def is_json(annotation: Any, seen: tuple[Any, ...] = ()) -> bool:
+def is_json(  # noqa: PLR0911 - one line for each kind of annotation
+    annotation: Any, seen: tuple[Any, ...] = ()
+) -> bool:
     """Whether values of this annotation can be written as JSON and read back."""
     annotation = plain(annotation)
     if annotation is None or annotation in SCALARS or annotation in (list, dict):
@@ -44,9 +46,7 @@ def is_json(annotation: Any, seen: tuple[Any, ...] = ()) -> bool:
         return args[0] is str and is_json(args[1], inside)
     if origin in (list, tuple):
         return all(is_json(member, inside) for member in args if member is not Ellipsis)
-    return is_record(annotation) and all(
-        is_json(field, inside) for field in fields(annotation).values()
-    )
+    return is_record(annotation) and all(is_json(field, inside) for field in fields(annotation).values())
 
 
 def is_union(annotation: Any) -> bool:
@@ -56,19 +56,13 @@ def is_union(annotation: Any) -> bool:
 
 def is_named_tuple(annotation: Any) -> bool:
     """Whether the annotation is a class made by NamedTuple."""
-    return (
-        isinstance(annotation, type)
-        and issubclass(annotation, tuple)
-        and hasattr(annotation, "_fields")
-    )
+    return isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_fields")
 
 
 def is_record(annotation: Any) -> bool:
     """Whether the annotation is a dataclass, a NamedTuple or a TypedDict."""
     return isinstance(annotation, type) and (
-        dataclasses.is_dataclass(annotation)
-        or is_named_tuple(annotation)
-        or typing.is_typeddict(annotation)
+        dataclasses.is_dataclass(annotation) or is_named_tuple(annotation) or typing.is_typeddict(annotation)
     )
 
 

@@ -72,13 +72,14 @@ class Step(Generic[P, R]):
         marks = {name: one for name, one in bound.arguments.items() if isinstance(one, Each)}
         if not marks:
             raise PipelineError(
-                "no argument of .map is marked with each(…)", function=self.name,
+                "no argument of .map is marked with each(…)",
+                function=self.name,
                 fix=f"mark the argument that varies: {self.name}.map(each(…))",
             )
         results: Gathered[R] = Gathered()
         for row in zip(*(mark.known() for mark in marks.values()), strict=True):
             bound.arguments.update(zip(marks, row, strict=True))
-            results.append(self(*bound.args, **bound.kwargs))  # type: ignore[arg-type]
+            results.append(self(*bound.args, **bound.kwargs))
         return results
 
     @functools.cached_property
@@ -158,10 +159,14 @@ def step(
 def _check(policy: Policy, name: str) -> None:
     if policy.cache not in get_args(CachePolicy):
         raise PipelineError(
-            f"cache={policy.cache!r} is no policy", function=name, fix="use " + ", ".join(get_args(CachePolicy))
+            f"cache={policy.cache!r} is no policy",
+            function=name,
+            fix="use " + ", ".join(get_args(CachePolicy)),
         )
     if policy.ttl is not None and not re.fullmatch(r"[1-9][0-9]*[smhdw]", policy.ttl):
-        raise PipelineError(f"ttl={policy.ttl!r} is no duration", function=name, fix='write it as "12h" or "7d"')
+        raise PipelineError(
+            f"ttl={policy.ttl!r} is no duration", function=name, fix='write it as "12h" or "7d"'
+        )
     if isinstance(policy.retries, bool) or not isinstance(policy.retries, int) or policy.retries < 0:
         raise PipelineError(f"retries={policy.retries!r} is no count", function=name)
     if "" in policy.ignore_inputs or any("," in one for one in policy.ignore_inputs):

@@ -76,9 +76,7 @@ def _inputs(step: Step[Any, Any], code: Code) -> dict[str, Any]:
         if port.format is not None
     ]
     if code.archive_key:
-        artifacts.append(
-            {"name": CODE_ARTIFACT, "path": ports.CODE_PATH, "s3": {"key": code.archive_key}}
-        )
+        artifacts.append({"name": CODE_ARTIFACT, "path": ports.CODE_PATH, "s3": {"key": code.archive_key}})
     return _filled(parameters=parameters, artifacts=artifacts)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from periplus.sdk.annotations import shown
 from periplus.sdk.conversion import from_json, to_json
-from periplus.sdk.errors import ValueMismatch
+from periplus.sdk.errors import MismatchError
 from periplus.sdk.shapes import element, plain
 
 # The kernel refuses an environment variable of 128 KiB, and a parameter reaches its step as one.
@@ -17,12 +17,12 @@ LARGEST_PARAMETER = 100_000
 def dumps(value: Any, annotation: Any) -> str:
     """The JSON text of a value, in one canonical form that Argo and Kubernetes pass on unchanged.
 
-    Raises ValueMismatch when the value does not have the annotated type.
+    Raises MismatchError when the value does not have the annotated type.
     """
     data = to_json(value, annotation)
     text = _decimal(data) if isinstance(data, float) else _compact(data)
     if len(text.encode()) > LARGEST_PARAMETER:
-        raise ValueMismatch(
+        raise MismatchError(
             f"is {len(text.encode())} bytes as JSON; a parameter holds at most {LARGEST_PARAMETER}",
             fix=f"annotate it Artifact[{shown(annotation)}], so that it travels as a file",
         )
@@ -32,12 +32,12 @@ def dumps(value: Any, annotation: Any) -> str:
 def loads(text: str, annotation: Any) -> Any:
     """The value that JSON text says, of the annotated type.
 
-    Raises ValueMismatch when the text is not JSON or says something of another type.
+    Raises MismatchError when the text is not JSON or says something of another type.
     """
     try:
         data = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as broken:
-        raise ValueMismatch(f"is not JSON ({broken}): {_short(text)}") from broken
+        raise MismatchError(f"is not JSON ({broken}): {_short(text)}") from broken
     return from_json(data, annotation)
 
 
@@ -56,30 +56,26 @@ def loads_gathered(text: str, annotation: Any) -> list[Any]:
 def parse(text: str, annotation: Any) -> Any:
     """What someone typed for a parameter: JSON or, where a `str` may stand, the bare text.
 
-    Raises ValueMismatch when it is neither.
+    Raises MismatchError when it is neither.
     """
     try:
         return loads(text, annotation)
-    except ValueMismatch:
+    except MismatchError:
         if not _takes_text(plain(annotation)):
             raise
         return from_json(text, annotation)
 
 
 def _takes_text(annotation: Any) -> bool:
-    return (
-        annotation is str or str in get_args(annotation) or get_origin(annotation) is Literal
-    )
+    return annotation is str or str in get_args(annotation) or get_origin(annotation) is Literal
 
 
 def _compact(data: Any) -> str:
     try:
-        text = json.dumps(
-            data, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":")
-        )
+        text = json.dumps(data, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         text.encode()
     except (ValueError, RecursionError) as refused:
-        raise ValueMismatch(f"cannot be written as JSON: {refused}") from refused
+        raise MismatchError(f"cannot be written as JSON: {refused}") from refused
     # Argo replaces `{{…}}` and Kubernetes `$(…)` and `$$` in what it passes on. Both can stand only inside the
     # strings of a JSON text, where an escape means the same.
     return text.replace("$", "\\u0024").replace("{{", "\\u007b\\u007b")

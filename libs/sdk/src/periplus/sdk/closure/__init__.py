@@ -66,7 +66,9 @@ def _digests(walk: Walk, module: Module) -> dict[str, str]:
         found[f"{module.file}:__doc__"] = _sha256([module.docstring])
     names = module.imports if module.name in walk.whole else walk.bound.get(module.name, ())
     if names:
-        lines = [f"{name}={one!r}" for name in sorted(names) for one in sorted(module.imports[name], key=repr)]
+        lines = [
+            f"{name}={one!r}" for name in sorted(names) for one in sorted(module.imports[name], key=repr)
+        ]
         found[f"{module.file}:<imports>"] = _sha256(lines)
     return found
 

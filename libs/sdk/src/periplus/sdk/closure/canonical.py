@@ -44,7 +44,7 @@ def _tokens(value: Any, docstrings: bool) -> Iterable[str]:
             yield from _tokens(one, docstrings)
         yield "]"
     else:
-        yield f"{type(value).__name__} {ascii(value)}"
+        yield f"{type(value).__name__} {value!a}"
 
 
 def _body(node: ast.AST, docstrings: bool) -> Any:

@@ -74,7 +74,9 @@ class Project:
     def is_folder(self, name: str) -> bool:
         """Whether a name is a folder without `__init__.py`, which Python takes for a namespace package."""
         parts = name.split(".")
-        return bool(name) and all(part.isidentifier() for part in parts) and self.root.joinpath(*parts).is_dir()
+        return (
+            bool(name) and all(part.isidentifier() for part in parts) and self.root.joinpath(*parts).is_dir()
+        )
 
     def module(self, name: str) -> Module:
         """A module that `file` finds. Raises PipelineError when it cannot be parsed."""

@@ -123,7 +123,7 @@ class _Walk(ast.NodeVisitor):
         # A class's own names do not hide the module's: `timeout = timeout` reads the module's, and functions in
         # it see the module's only.
         own = {name: bound for name, bound in _bound(node.body).items() if bound is not None}
-        self.scopes.append((False, own))
+        self.scopes.append((False, {**own}))
         for statement in node.body:
             self.visit(statement)
         self.scopes.pop()

@@ -1,0 +1,177 @@
+"""What a run claims about the place it was started from: code, lockfile, Python, platform.
+
+Claims, because a client makes them; what really ran is observed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from periplus.sdk.repository import Repository, look
+
+LARGEST_FILE = 2 * 1024 * 1024
+LARGEST_UNTRACKED = 8 * 1024 * 1024
+MOST_UNTRACKED = 2_000
+LARGEST_LOCKFILE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Lockfile:
+    """A file that pins packages. `path` is relative to the directory asked for, and may lead upwards.
+
+    `format`: uv, pylock, poetry or requirements.
+    """
+
+    path: str
+    format: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What `collect` found. Texts are empty where there is nothing to say.
+
+    `commit` is a full id. `patch` is `git diff --binary` against it, and `untracked` maps paths, relative to the
+    repository's root, to the bytes of files that git neither tracks nor ignores. `omitted` maps what was left out
+    to the reason, so that nobody takes the snapshot for whole.
+    """
+
+    commit: str = ""
+    branch: str = ""
+    remote: str = ""
+    patch: bytes = b""
+    untracked: dict[str, bytes] = field(default_factory=dict)
+    omitted: dict[str, str] = field(default_factory=dict)
+    lockfile: Lockfile | None = None
+    python_version: str = ""
+    python_implementation: str = ""
+    platform: str = ""
+    libc: str = ""
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the code is not what the commit says."""
+        return bool(self.patch or self.untracked or self.omitted)
+
+    @cached_property
+    def packages(self) -> dict[str, str]:
+        """The packages that this Python can import, name → version, looked up when first asked for."""
+        return packages()
+
+
+def collect(directory: Path) -> Snapshot:
+    """Look at a project directory: its git repository if it is in one, its lockfile, and this Python.
+
+    What cannot be read is named in `omitted` and does not raise. Raises NotADirectoryError for no directory.
+    """
+    directory = directory.resolve(strict=True)
+    if not directory.is_dir():
+        raise NotADirectoryError(directory)
+    repository = look(directory)
+    omitted = dict(repository.omitted)
+    untracked = _untracked(repository, omitted)
+    lockfile = _lockfile(directory, repository.root, omitted)
+    system = os.uname()
+    return Snapshot(
+        commit=repository.commit,
+        branch=repository.branch,
+        remote=repository.remote,
+        patch=repository.patch,
+        untracked=untracked,
+        omitted=omitted,
+        lockfile=lockfile,
+        python_version=".".join(map(str, sys.version_info[:3])),
+        python_implementation=sys.implementation.name,
+        platform=f"{system.sysname.lower()}-{system.machine}",
+        libc=_libc(),
+    )
+
+
+def packages() -> dict[str, str]:
+    """Name → version of every installed package, names in their normal form (lower case, `-`)."""
+    import importlib.metadata
+    import re
+
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        # Of two copies, the one that is found first is the one that is imported. Broken ones have no name.
+        name: Any = distribution.metadata["Name"]
+        if name:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
+    return dict(sorted(found.items()))
+
+
+def _untracked(repository: Repository, omitted: dict[str, str]) -> dict[str, bytes]:
+    """The untracked files' bytes, as far as the limits go."""
+    kept: dict[str, bytes] = {}
+    total = 0
+    for path in repository.untracked:
+        if len(kept) == MOST_UNTRACKED:
+            omitted["untracked files"] = f"there are more than {MOST_UNTRACKED}"
+            break
+        file = repository.root / path
+        try:
+            path.encode()
+            status = file.lstat()
+            if not stat.S_ISREG(status.st_mode):
+                omitted[path] = "no regular file"
+            elif status.st_size > LARGEST_FILE or total + status.st_size > LARGEST_UNTRACKED:
+                omitted[path] = f"{status.st_size} bytes are too many"
+            else:
+                kept[path] = file.read_bytes()
+                total += len(kept[path])
+        except OSError as unreadable:
+            omitted[path] = unreadable.strerror or "cannot be read"
+        except UnicodeEncodeError:
+            omitted[os.fsencode(path).decode(errors="backslashreplace")] = "its name is no UTF-8"
+    return kept
+
+
+_LOCKFILES = (
+    ("uv.lock", "uv"),
+    ("pylock.toml", "pylock"),
+    ("poetry.lock", "poetry"),
+    ("requirements.txt", "requirements"),
+    ("requirements.lock", "requirements"),
+)
+
+
+def _lockfile(directory: Path, root: Path | None, omitted: dict[str, str]) -> Lockfile | None:
+    """The nearest lockfile, from the directory up to the repository's root."""
+    folders = [directory]
+    while root is not None and folders[-1] != root and folders[-1] != folders[-1].parent:
+        folders.append(folders[-1].parent)
+    for folder in folders:
+        for name, form in _LOCKFILES:
+            file = folder / name
+            if not file.is_file():
+                continue
+            path = os.path.relpath(file, directory)
+            try:
+                if file.stat().st_size > LARGEST_LOCKFILE:
+                    omitted[path] = "too large for a lockfile"
+                    continue
+                content = file.read_bytes()
+            except OSError as unreadable:
+                omitted[path] = unreadable.strerror or "cannot be read"
+                continue
+            # Without hashes a requirements.txt pins nothing.
+            if form != "requirements" or b"--hash=" in content:
+                return Lockfile(path, form, content)
+    return None
+
+
+def _libc() -> str:
+    """The C library and its version, as `glibc 2.36`, where the system says it."""
+    if "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}):
+        return ""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except OSError:
+        return ""

@@ -1,0 +1,322 @@
+"""The digest of a step's code changes when what the step computes may change, and only then."""
+
+import ast
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from periplus.sdk.closure import Project, closure
+from periplus.sdk.closure.canonical import digest
+from periplus.sdk.errors import PipelineError
+
+FLOW = """
+from periplus.sdk import step
+from helpers import normalise
+import shapes.round as circles
+LIMIT = 3
+OTHER = 4
+
+@step(retries=1)
+def train(x: float) -> float:
+    '''Train.'''
+    # a comment
+    values = [normalise(one) for one in range(LIMIT)]
+    return sum(values) + circles.area(x)
+
+@step
+def features(x: float) -> float:
+    return x + OTHER
+"""
+
+HELPERS = """
+import math
+SCALE = 2.0
+
+def scaled(x):
+    return x * SCALE
+
+def normalise(x):
+    return scaled(math.sqrt(x))
+
+def unrelated(x):
+    return x
+"""
+
+ROUND = """
+def area(r):
+    return 3.14 * r * r
+
+def girth(r):
+    return 6.28 * r
+"""
+
+PROJECT = {"flow.py": FLOW, "helpers.py": HELPERS, "shapes/round.py": ROUND, "shapes/__init__.py": ""}
+
+
+def digests(folder: Path, module: str = "flow", name: str = "train") -> dict[str, str]:
+    return closure(Project(folder), module, name).digests
+
+
+def changed(write: Any, files: dict[str, str], file: str, old: str, new: str, name: str = "train") -> set[str]:
+    """The names whose digests differ after one edit."""
+    before = digests(write(files), name=name)
+    assert old in files[file]
+    after = digests(write({file: files[file].replace(old, new)}), name=name)
+    return {one for one in before.keys() | after.keys() if before.get(one) != after.get(one)}
+
+
+def test_the_closure_names_what_the_step_uses_in_every_module_and_nothing_else(write):
+    found = closure(Project(write(PROJECT)), "flow", "train")
+    assert set(found.digests) == {
+        "flow.py:<imports>", "flow.py:LIMIT", "flow.py:train", "helpers.py:<imports>", "helpers.py:SCALE",
+        "helpers.py:normalise", "helpers.py:scaled", "shapes/round.py:area",
+    }  # fmt: skip
+    assert found.files == ("flow.py", "helpers.py", "shapes/__init__.py", "shapes/round.py")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("flow.py", "# a comment", "# another comment\n    # and one more"),
+        ("flow.py", "'''Train.'''", "'''Train it\n\n    well.'''"),
+        ("flow.py", "'''Train.'''", ""),
+        ("flow.py", "sum(values) + circles.area(x)", "(sum( values )\n        + circles . area (x))"),
+        ("flow.py", "@step(retries=1)", "@step(retries=5, ttl='7d')"),
+        ("flow.py", "return x + OTHER", "return x - OTHER"),
+        ("flow.py", "OTHER = 4", "OTHER = 5"),
+        ("helpers.py", "def unrelated(x):\n    return x", "def unrelated(x):\n    return x + 1"),
+        ("helpers.py", "SCALE = 2.0", "# the scale\nSCALE = 2.0  # twice\nUNUSED = 1"),
+        ("helpers.py", "SCALE = 2.0", 'SCALE = 2.0\nif __name__ == "__main__":\n    print(1)'),
+        ("shapes/round.py", "6.28", "6.2831"),
+        ("shapes/round.py", "def area(r):", "'''Round things.'''\n\n\ndef area(r):\n    ''' '''"),
+    ],
+)
+def test_what_changes_no_result_changes_no_digest(write, file, old, new):
+    assert changed(write, PROJECT, file, old, new) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "named"),
+    [
+        ("flow.py", "sum(values) + ", "sum(values) - ", {"flow.py:train"}),
+        ("flow.py", "LIMIT = 3", "LIMIT = 4", {"flow.py:LIMIT"}),
+        ("flow.py", "x: float) -> float:\n    '''", "x: float = 1.0) -> float:\n    '''", {"flow.py:train"}),
+        ("helpers.py", "x * SCALE", "x / SCALE", {"helpers.py:scaled"}),
+        ("helpers.py", "SCALE = 2.0", "SCALE = 2", {"helpers.py:SCALE"}),
+        ("helpers.py", "import math", "import cmath as math", {"helpers.py:<imports>"}),
+        ("shapes/round.py", "3.14", "3.1416", {"shapes/round.py:area"}),
+        ("shapes/__init__.py", "", "print('imported')", {"shapes/__init__.py:<module>"}),
+        ("helpers.py", "import math", "import math, random\nrandom.seed(1)", {"helpers.py:<module>", "helpers.py:<imports>"}),
+        ("helpers.py", "SCALE = 2.0", "SCALE = 2.0\nSCALE += 1", {"helpers.py:SCALE"}),
+    ],
+)  # fmt: skip
+def test_a_change_of_logic_changes_the_digest_of_the_name_that_changed(write, file, old, new, named):
+    assert changed(write, PROJECT, file, old, new) == named
+
+
+def test_swapped_imports_are_a_change_though_each_name_is_as_before(write):
+    files = {
+        "a.py": "def f(x):\n    return x\ndef g(x):\n    return -x\n",
+        "flow.py": "from a import f as one, g as two\ndef train(x):\n    return one(x) + 2 * two(x)\n",
+    }
+    assert changed(write, files, "flow.py", "f as one, g as two", "g as one, f as two") == {"flow.py:<imports>"}
+
+
+def test_a_local_variable_is_not_the_function_of_the_same_name(write):
+    files = {
+        "flow.py": """
+def features(x):
+    return x
+def train(features, y):
+    model = [features for features in y]
+    data = lambda data: data
+    return model, data
+def model(): return 1
+def data(): return 2
+"""
+    }
+    assert set(digests(write(files))) == {"flow.py:train"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def train():\n    from helpers import used\n    return used()",
+        "def train():\n    import helpers\n    return helpers.used()",
+        "def train():\n    import helpers as h\n    def inner():\n        return h.used()\n    return inner()",
+        "import helpers\ndef train():\n    return helpers.used()",
+        "from helpers import used as u\ndef train():\n    return u()",
+        "from helpers import used\ndef train(f=used):\n    return f()",
+        "from helpers import used\ndef train(x: used):\n    return x",
+        "from helpers import used\ndef train(x: 'list[used]'):\n    return x",
+        "from helpers import used\nclass Model:\n    method = used\ndef train():\n    return Model()",
+        "from helpers import used\nclass Model:\n    used = used\ndef train():\n    return Model()",
+        "from helpers import used\nrun = used\ndef train():\n    return run()",
+        "import helpers\ndef train():\n    global used\n    used = helpers.used\n    return used()",
+        "try:\n    from helpers import used\nexcept ImportError:\n    used = None\ndef train():\n    return used()",
+    ],
+)
+def test_every_way_to_reach_a_function_of_another_module_is_followed(write, body):
+    helpers = "def used():\n    return deep()\ndef deep():\n    return 1\ndef unused():\n    return 2\n"
+    files = {"flow.py": body, "helpers.py": helpers}
+    assert changed(write, files, "helpers.py", "return 1", "return 3") == {"helpers.py:deep"}
+    assert changed(write, files, "helpers.py", "return 2", "return 3") == set()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "from helpers import *\ndef train():\n    return used()",
+        "import helpers\ndef train(name):\n    return getattr(helpers, name)()",
+        "import importlib\ndef train(name):\n    return importlib.import_module(name)",
+        "from importlib import import_module\ndef train(name):\n    return import_module(name)",
+        "def train(name):\n    return __import__(name)",
+        "import helpers\ndef call(m):\n    return m.used()\ndef train():\n    return call(helpers)",
+    ],
+)
+def test_where_a_name_cannot_be_known_the_whole_module_counts(write, body):
+    files = {"flow.py": body, "helpers.py": "def used():\n    return 1\ndef other():\n    return 2\n"}
+    assert changed(write, files, "helpers.py", "return 2", "return 3") == {"helpers.py"}
+
+
+def test_looking_names_up_in_globals_makes_the_own_module_count_as_a_whole(write):
+    files = {"flow.py": "def other():\n    return 2\ndef train(n):\n    return globals()[n]()\n"}
+    assert changed(write, files, "flow.py", "return 2", "return 3") == {"flow.py"}
+
+
+def test_relative_imports_and_re_exports_are_followed(write):
+    files = {
+        "pkg/__init__.py": "from .inner import thing\n",
+        "pkg/inner.py": "from . import deep\ndef thing():\n    return deep.value()\n",
+        "pkg/deep.py": "def value():\n    return 1\ndef unused():\n    return 2\n",
+        "flow.py": "import pkg\ndef train():\n    return pkg.thing()\n",
+    }
+    assert changed(write, files, "pkg/deep.py", "return 1", "return 3") == {"pkg/deep.py:value"}
+    assert changed(write, files, "pkg/deep.py", "return 2", "return 3") == set()
+
+
+def test_a_namespace_package_and_a_cycle_of_imports_are_followed(write):
+    files = {
+        "space/one.py": "import space.two\ndef f(n):\n    return space.two.g(n - 1) if n else 0\n",
+        "space/two.py": "from space.one import f\ndef g(n):\n    return f(n) + 1\n",
+        "flow.py": "from space import one\ndef train():\n    return one.f(3)\n",
+    }
+    assert changed(write, files, "space/two.py", "+ 1", "+ 2") == {"space/two.py:g"}
+
+
+def test_a_function_that_registers_itself_counts_though_no_name_leads_to_it(write):
+    registry = """
+LOADERS = {}
+def loader(f):
+    LOADERS[f.__name__] = f
+    return f
+@loader
+def csv():
+    return 1
+def plain():
+    return 2
+"""
+    files = {"loaders.py": registry, "flow.py": "from loaders import LOADERS\ndef train(n):\n    return LOADERS[n]()"}
+    assert changed(write, files, "loaders.py", "return 1", "return 3") == {"loaders.py:csv"}
+    assert changed(write, files, "loaders.py", "return 2", "return 3") == set()
+
+
+def test_a_subclass_that_its_base_collects_counts(write):
+    models = """
+class Model:
+    known = []
+    def __init_subclass__(cls):
+        Model.known.append(cls)
+class Tree(Model):
+    depth = 1
+class Loose:
+    depth = 2
+"""
+    files = {"models.py": models, "flow.py": "from models import Model\ndef train():\n    return Model.known"}
+    assert changed(write, files, "models.py", "depth = 1", "depth = 3") == {"models.py:Tree"}
+    assert changed(write, files, "models.py", "depth = 2", "depth = 3") == set()
+
+
+def test_code_that_reads_docstrings_is_changed_by_one(write):
+    files = {"flow.py": 'def prompt():\n    """Answer briefly."""\ndef train():\n    return prompt.__doc__\n'}
+    assert changed(write, files, "flow.py", "briefly", "at length") == {"flow.py:prompt"}
+
+
+def test_modules_from_outside_the_project_are_not_included(write):
+    files = {"flow.py": "import json, pytest\ndef train():\n    return json.dumps(pytest.approx(1))\n"}
+    assert set(digests(write(files))) == {"flow.py:<imports>", "flow.py:train"}
+    assert closure(Project(write(files)), "json", "dumps").digests == {}
+
+
+def test_an_import_for_the_type_checker_only_is_no_import(write):
+    files = {
+        "flow.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import helpers\ndef train(): return 1\n",
+        "helpers.py": "print('imported')\n",
+    }
+    assert closure(Project(write(files)), "flow", "train").files == ("flow.py",)
+
+
+def test_a_very_large_closure_is_told_by_file(write):
+    many = "\n".join(f"def f{n}():\n    return f{n + 1}()\n" for n in range(99)) + "\ndef f99():\n    return 1\n"
+    files = {"many.py": many, "flow.py": "from many import f0\ndef train():\n    return f0()\n"}
+    assert set(digests(write(files))) == {"flow.py", "many.py"}
+    assert changed(write, files, "many.py", "return 1\n", "return 2\n") == {"many.py"}
+
+
+def test_a_file_that_cannot_be_parsed_is_named(write):
+    folder = write({"flow.py": "from broken import f\ndef train(): return f()\n", "broken.py": "def f(:\n"})
+    with pytest.raises(PipelineError, match=r"broken\.py cannot be parsed"):
+        digests(folder)
+
+
+def test_digests_are_the_same_as_ever():
+    """A change here empties every cache of SDK steps: it must be meant."""
+    tree = ast.parse("def f(x: int = 1, *rest, y=None) -> str:\n    '''Doc.'''\n    return f'{x!r:>3} é' + u'a'\n")
+    assert digest(tree.body) == "sha256:36629057f4319cee834efcd960da76b6ac535f94da5ec037d81934caff848ec7"
+
+
+def test_names_and_texts_of_the_same_spelling_differ():
+    forms = ["x = y", "x = 'y'", "x = b'y'", "x = 1", "x = 1.0", "x = True", "x = 1j", "x = None", "x = ...", "x: y"]
+    assert len({digest(ast.parse(one).body) for one in forms}) == len(forms)
+
+
+names = st.sampled_from(["a", "b", "c", "alpha"])
+atoms = st.one_of(names, st.integers(0, 99).map(str), st.just("'text'"), st.just("None"))
+expressions = st.recursive(
+    atoms,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["+", "*", "and", "<", "in"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        st.lists(inner, max_size=3).map(lambda l: "[" + ", ".join(l) + "]"),
+        st.tuples(names, inner).map(lambda t: f"{t[0]}({t[1]})"),
+        st.tuples(inner, inner).map(lambda t: f"{{{t[0]}: {t[1]}}}"),
+        st.tuples(names, inner).map(lambda t: f"(lambda {t[0]}: {t[1]})"),
+    ),
+    max_leaves=8,
+)
+statements = st.one_of(
+    st.tuples(names, expressions).map(lambda t: f"{t[0]} = {t[1]}"),
+    expressions.map(lambda e: f"return {e}"),
+    st.tuples(names, expressions).map(lambda t: f"for {t[0]} in {t[1]}:\n        pass"),
+    st.tuples(expressions, expressions).map(lambda t: f"if {t[0]}:\n        return {t[1]}"),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(statements, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_layout_comments_and_docstrings_never_change_a_digest(body: list[str], chance: random.Random):
+    plain = "def f(a, b, c):\n" + "".join(f"    {one}\n" for one in body)
+    dressed = "# top\n\n\ndef f(\n    a,  # first\n    b, c\n):\n    '''Says what it does.'''\n"
+    for one in body:
+        dressed += chance.choice(["", "\n", "    # why\n", "\n    #: here\n\n"])
+        dressed += f"    {one}" + chance.choice(["", "  # so", ";"]) + "\n"
+    assert digest(ast.parse(plain).body) == digest(ast.parse(dressed).body)
+
+
+@settings(max_examples=100, deadline=None)
+@given(expressions, expressions)
+def test_different_code_has_different_digests(one: str, other: str):
+    left, right = ast.parse(one).body, ast.parse(other).body
+    assert (digest(left) == digest(right)) == (ast.dump(left[0]) == ast.dump(right[0]))
