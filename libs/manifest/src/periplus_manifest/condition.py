@@ -200,8 +200,6 @@ def _ordered(operator: str, holds: Callable[[Any, Any], bool]) -> Callable[[Any,
         if not texts:
             for side in (left, right):
                 _wants(isinstance(side, float), side, operator, "a number")
-        elif not (left.isascii() and right.isascii()):
-            left, right = left.encode(), right.encode()
         return holds(left, right)
 
     return compare

@@ -26,15 +26,21 @@ class WrittenNumber(float):
         return number
 
 
-def json_text(value: Any, *, indent: str = "") -> str:
-    """Write a value as Go's json.Marshal does: compact, keys sorted, <, > and & escaped.
+class AnyKeyed(dict[Any, Any]):
+    """A map whose keys may be anything (groupBy and fromPairs make such), which Go cannot write as JSON."""
+
+
+def json_text(value: Any, *, indent: str = "", html: bool = True) -> str:
+    """Write a value as Go's json.Marshal does: compact, keys sorted, and <, > and & escaped unless not `html`.
 
     With `indent` it is json.MarshalIndent. Raises ValueError for NaN, infinities and what JSON has no form
     for.
     """
     out: list[str] = []
     _write(value, out, indent, "\n")
-    return "".join(out)
+    text = "".join(out)
+    # <, > and & stand in texts alone, never in JSON's own signs, so one pass over the whole escapes them.
+    return _HTML_CHARACTER.sub(lambda match: _HTML[match[0]], text) if html else text
 
 
 def _write(value: Any, out: list[str], indent: str, newline: str) -> None:
@@ -48,12 +54,13 @@ def _write(value: Any, out: list[str], indent: str, newline: str) -> None:
         out.append(str(value))
     elif isinstance(value, float):
         out.append(float_json(value))
-    elif isinstance(value, Mapping):
+    elif isinstance(value, Mapping) and not isinstance(value, AnyKeyed):
         _write_map(value, out, indent, newline)
     elif isinstance(value, (list, tuple)):
         _write_list(value, out, indent, newline)
     else:
-        raise ValueError(f"a {type(value).__name__} has no JSON form")
+        what = "map with keys of any kind" if isinstance(value, Mapping) else type(value).__name__
+        raise ValueError(f"a {what} has no JSON form")
 
 
 def _write_map(value: Mapping[Any, Any], out: list[str], indent: str, newline: str) -> None:
@@ -81,8 +88,7 @@ def _write_list(value: list[Any] | tuple[Any, ...], out: list[str], indent: str,
 
 
 def _quoted(text: str) -> str:
-    quoted = json.dumps(text, ensure_ascii=False)
-    return _HTML_CHARACTER.sub(lambda match: _HTML[match[0]], quoted)
+    return json.dumps(text, ensure_ascii=False)
 
 
 def unescaped(text: str) -> str:
@@ -159,6 +165,24 @@ def display(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{' '.join(display(item) for item in value)}]"
     return str(value)
+
+
+_GO_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+_GO_ESCAPES |= {'"': '\\"', "\\": "\\\\"}
+
+
+def go_quoted(text: str) -> str:
+    """Put a text into double quotes as Go's %q does."""
+    return '"' + "".join(_go_escaped(character) for character in text) + '"'
+
+
+def _go_escaped(character: str) -> str:
+    if (found := _GO_ESCAPES.get(character)) is not None:
+        return found
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def kind(value: Any) -> str:

@@ -1,1 +1,0 @@
-"""expr-lang, the language of {{=…}}, `expression` and `fromExpression`."""

@@ -1,0 +1,276 @@
+"""Walking an expression's tree with an environment, within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import regex
+from ..errors import ExpressionError, ManifestError, UnknownVariable
+from . import clock, predicate, value
+from .budget import Budget
+from .functions import FUNCTIONS
+from .tree import (
+    Array,
+    Call,
+    Closure,
+    Comparison,
+    Infix,
+    Let,
+    Literal,
+    Map,
+    Member,
+    Method,
+    Name,
+    Node,
+    Path,
+    Piped,
+    Pointer,
+    Prefix,
+    Row,
+    Sequence,
+    Slice,
+    Ternary,
+)
+
+
+class Evaluation:
+    """One evaluation: what is known, what was bound on the way, and what may still be spent."""
+
+    def __init__(self, env: Mapping[str, Any]) -> None:
+        self._env = env
+        self._bound: dict[str, Any] = {}
+        self._item: tuple[Any, int, Any] | None = None
+        self._handed: Any = None
+        self.budget = Budget()
+
+    def value(self, node: Node) -> Any:
+        """Give a node's value. Raises ExpressionError, and UnknownVariable for a name that nobody gave."""
+        self.budget.step()
+        return _EVALUATE[type(node)](self, node)
+
+    def _name(self, node: Name) -> Any:
+        if node.name in self._bound:
+            return self._bound[node.name]
+        if node.name in self._env:
+            return self._env[node.name]
+        raise UnknownVariable("", f"unknown name {node.name}")
+
+    def _pointer(self, node: Pointer) -> Any:
+        assert self._item is not None
+        item, place, gathered = self._item
+        return {"": item, "index": place, "acc": gathered}[node.name]
+
+    def _path(self, node: Path) -> Any:
+        found = self.value(node.base)
+        skipping = False
+        for step in node.steps:
+            self.budget.step()
+            if isinstance(step, Slice):
+                skipping = False
+                start = None if step.start is None else self.value(step.start)
+                found = value.sliced(found, start, None if step.end is None else self.value(step.end))
+                continue
+            dotted = isinstance(step, Method) or step.dotted
+            # a?.b.c is nil as a whole when a is; [0] after it is not part of that chain.
+            skipping = (skipping and dotted) or (step.maybe and found is None)
+            if skipping:
+                continue
+            if isinstance(step, Method):
+                found = self._method(found, step)
+            else:
+                found = value.fetched(found, self.value(step.key))
+        return found
+
+    def _method(self, found: Any, step: Method) -> Any:
+        return clock.method(found, step.name, [self.value(argument) for argument in step.arguments])
+
+    def _prefix(self, node: Prefix) -> Any:
+        operand = self.value(node.operand)
+        if node.operator == "not":
+            return not self._bool(operand, "not")
+        if not value.is_number(operand):
+            raise ExpressionError("", f"invalid operation: {node.operator} {value.kind(operand)}")
+        if node.operator == "+":
+            return operand
+        return -operand if isinstance(operand, float) else value.wrapped(-operand)
+
+    def _bool(self, found: Any, operator: str) -> bool:
+        if not isinstance(found, bool):
+            raise ExpressionError("", f"invalid operation: {operator} takes bool, not {value.kind(found)}")
+        return found
+
+    def _row(self, node: Row) -> Any:
+        left = self.value(node.first)
+        for infix in node.rest:
+            self.budget.step()
+            lazy = _LAZY.get(infix.operator)
+            left = lazy(self, left, infix) if lazy else self._strict(left, infix)
+        return left
+
+    def _and(self, left: Any, infix: Infix) -> bool:
+        return self._bool(left, infix.operator) and self._bool(self.value(infix.right), infix.operator)
+
+    def _or(self, left: Any, infix: Infix) -> bool:
+        return self._bool(left, infix.operator) or self._bool(self.value(infix.right), infix.operator)
+
+    def _else(self, left: Any, infix: Infix) -> Any:
+        return self.value(infix.right) if left is None else left
+
+    def _pipe(self, left: Any, infix: Infix) -> Any:
+        before, self._handed = self._handed, left
+        try:
+            return self.value(infix.right)
+        finally:
+            self._handed = before
+
+    def _strict(self, left: Any, infix: Infix) -> Any:
+        right = self.value(infix.right)
+        sign = infix.operator
+        if sign in ("==", "!="):
+            if isinstance(left, (list, Mapping)) and isinstance(right, (list, Mapping)):
+                self.budget.weigh(left)
+                self.budget.weigh(right)
+            return value.equal(left, right) is (sign == "==")
+        if sign == "+":
+            if isinstance(left, str) and isinstance(right, str):
+                self.budget.room(len(left) + len(right))
+            return value.added(left, right)
+        if sign == "in":
+            self._searching(right)
+            return value.contains(left, right) is not infix.negated
+        if sign == "..":
+            return self._range(left, right)
+        if sign in _TEXTUAL:
+            return self._textual(sign, left, right) is not infix.negated
+        return value.computed(sign, left, right)
+
+    def _searching(self, place: Any) -> None:
+        if isinstance(place, (list, tuple)):
+            self.budget.step(len(place) >> 3)
+            if any(isinstance(item, (list, Mapping)) for item in place):
+                self.budget.weigh(place)
+
+    def _range(self, first: Any, last: Any) -> list[int]:
+        low, high = value.whole(first), value.whole(last)
+        self.budget.room(max(high - low + 1, 0))
+        return list(range(low, high + 1))
+
+    def _textual(self, sign: str, left: Any, right: Any) -> bool:
+        if not (isinstance(left, str) and isinstance(right, str)):
+            if sign == "matches" and left is None:
+                return False
+            raise ExpressionError("", f"invalid operation: {value.kind(left)} {sign} {value.kind(right)}")
+        if sign == "contains":
+            return right in left
+        if sign != "matches":
+            return left.startswith(right) if sign == "startsWith" else left.endswith(right)
+        try:
+            return regex.compile(right).search(left)
+        except ManifestError as error:
+            raise ExpressionError("", error.message) from None
+
+    def _comparison(self, node: Comparison) -> bool:
+        left = self.value(node.first)
+        for sign, part in node.rest:
+            right = self.value(part)
+            if sign in ("<", ">="):
+                holds = value.less(left, right, sign) is (sign == "<") and _ordered(left, right)
+            else:
+                holds = value.less(right, left, sign) is (sign == ">") and _ordered(left, right)
+            if not holds:
+                return False
+            left = right
+        return True
+
+    def _ternary(self, node: Ternary) -> Any:
+        condition = self.value(node.condition)
+        if self._bool(condition, "?"):
+            return condition if node.yes is None else self.value(node.yes)
+        return self.value(node.no)
+
+    def _call(self, node: Call) -> Any:
+        if node.function in predicate.PREDICATES:
+            return self._predicate(node)
+        arguments = [self.value(argument) for argument in node.arguments]
+        return FUNCTIONS[node.function].call(self.budget, arguments)
+
+    def _predicate(self, node: Call) -> Any:
+        first, *others = node.arguments
+        items = self.value(first)
+        ask = self._asking(others[0]) if others else None
+        more = self.value(others[1]) if len(others) > 1 else None
+        if node.function == "reduce":
+            assert ask is not None
+            return predicate.reduced(items, ask, more, started=len(others) > 1)
+        return predicate.apply(self.budget, node.function, items, ask, more)
+
+    def _asking(self, node: Node) -> predicate.Ask:
+        body = node.body if isinstance(node, Closure) else node
+
+        def ask(item: Any, place: int, gathered: Any) -> Any:
+            before, self._item = self._item, (item, place, gathered)
+            try:
+                return self.value(body)
+            finally:
+                self._item = before
+
+        return ask
+
+    def _let(self, node: Let) -> Any:
+        bound = self.value(node.value)
+        before = self._bound
+        self._bound = {**before, node.name: bound}
+        try:
+            return self.value(node.body)
+        finally:
+            self._bound = before
+
+    def _sequence(self, node: Sequence) -> Any:
+        return [self.value(part) for part in node.parts][-1]
+
+    def _array(self, node: Array) -> list[Any]:
+        return [self.value(item) for item in node.items]
+
+    def _map(self, node: Map) -> dict[str, Any]:
+        found = {}
+        for key, item in node.pairs:
+            name = self.value(key)
+            if not isinstance(name, str):
+                raise ExpressionError("", f"a map's key is a string, not {value.kind(name)}")
+            found[name] = self.value(item)
+        return found
+
+
+def _ordered(left: Any, right: Any) -> bool:
+    """Say whether neither side is NaN, which is neither below nor above anything."""
+    return bool(left == left and right == right)  # noqa: PLR0124 - NaN alone differs from itself
+
+
+_TEXTUAL = frozenset(("matches", "contains", "startsWith", "endsWith"))
+
+_LAZY: dict[str, Callable[[Evaluation, Any, Infix], Any]] = {
+    "and": Evaluation._and,
+    "&&": Evaluation._and,
+    "or": Evaluation._or,
+    "||": Evaluation._or,
+    "??": Evaluation._else,
+    "|": Evaluation._pipe,
+}
+
+_EVALUATE: dict[type, Callable[[Evaluation, Any], Any]] = {
+    Literal: lambda _, node: node.value,
+    Name: Evaluation._name,
+    Pointer: Evaluation._pointer,
+    Path: Evaluation._path,
+    Prefix: Evaluation._prefix,
+    Row: Evaluation._row,
+    Comparison: Evaluation._comparison,
+    Piped: lambda evaluation, _: evaluation._handed,
+    Ternary: Evaluation._ternary,
+    Call: Evaluation._call,
+    Let: Evaluation._let,
+    Sequence: Evaluation._sequence,
+    Array: Evaluation._array,
+    Map: Evaluation._map,
+}

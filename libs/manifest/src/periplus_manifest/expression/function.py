@@ -1,0 +1,65 @@
+"""How a function of the language is declared: its name, what it takes, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ExpressionError
+from . import value
+from .budget import Budget
+
+Kind = tuple[str, Callable[[Any], bool]]
+
+ANY: Kind = ("anything", lambda _: True)
+TEXT: Kind = ("string", lambda it: isinstance(it, str))
+WHOLE: Kind = ("int", lambda it: isinstance(it, int) and not isinstance(it, bool))
+NUMBER: Kind = ("number", value.is_number)
+BOOL: Kind = ("bool", lambda it: isinstance(it, bool))
+LIST: Kind = ("array", lambda it: isinstance(it, (list, tuple)))
+MAP: Kind = ("map", lambda it: isinstance(it, Mapping))
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function: the kinds of its arguments, how many of them must be there, and of those that may follow."""
+
+    name: str
+    kinds: tuple[Kind, ...]
+    least: int
+    more: Kind | None
+    body: Callable[..., Any]
+
+    def counts(self, given: int) -> None:
+        """Raise ExpressionError when so many arguments do not fit."""
+        if given < self.least or (self.more is None and given > len(self.kinds)):
+            wanted = str(self.least) if self.least == len(self.kinds) else f"{self.least} to {len(self.kinds)}"
+            wanted = f"at least {self.least}" if self.more else wanted
+            raise ExpressionError("", f"{self.name} takes {wanted} arguments, not {given}")
+
+    def call(self, budget: Budget, arguments: list[Any]) -> Any:
+        """Call it. Raises ExpressionError when an argument is of the wrong kind, and for what goes wrong."""
+        self.counts(len(arguments))
+        for place, given in enumerate(arguments):
+            kind = self.kinds[place] if place < len(self.kinds) else self.more
+            if kind is not None and not kind[1](given):
+                raise ExpressionError(
+                    "", f"cannot use {value.kind(given)} as argument {place + 1} (type {kind[0]}) to call {self.name}"
+                )
+        return self.body(budget, *arguments)
+
+
+Table = dict[str, Function]
+
+
+def declare(
+    table: Table, name: str, *kinds: Kind, least: int | None = None, more: Kind | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Put the decorated body into a table; it gets the budget, then the arguments."""
+
+    def put(body: Callable[..., Any]) -> Callable[..., Any]:
+        table[name] = Function(name, kinds, len(kinds) if least is None else least, more, body)
+        return body
+
+    return put

@@ -1,0 +1,166 @@
+"""The JSONPath that Argo's jsonpath() takes: names, places, slices, unions, * and .., and simple filters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from ..errors import ExpressionError
+from . import value
+from .budget import Budget
+
+_STEP = re.compile(
+    r"""(?P<deep>\.\.)?(?:\.?(?P<name>\*|[^\W\d][\w-]*)|\[(?P<inside>(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\]'"])*)\])""",
+    re.VERBOSE,
+)
+_QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""")
+_PART = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,'"]+)\s*(?:,|$)""")
+_FILTER = re.compile(r"\?\((?P<test>.*)\)", re.DOTALL)
+_TEST = re.compile(
+    r"""\s*@((?:\.[^\W\d][\w-]*)+)\s*(?:(==|!=|<=|>=|<|>)\s*('[^']*'|"[^"]*"|-?[\d.]+|true|false|null)\s*)?"""
+)
+_LONGEST = 1_000
+
+Step = tuple[str, Any]
+Test = tuple[list[str], str | None, Any]
+
+
+def query(budget: Budget, found: Any, path: str) -> Any:
+    """Give what a path finds: one value for a path that names one place, else a list.
+
+    Raises ExpressionError for a bad path, and where a named place is not there.
+    """
+    steps = _steps(path)
+    if all(kind in ("name", "place") for kind, _ in steps):
+        for kind, key in steps:
+            found = _taken(found, kind, key, path)
+        return found
+    values = [found]
+    for step in steps:
+        budget.step(len(values))
+        values = [item for each in values for item in _spread(each, step)]
+        budget.room(len(values))
+    return values
+
+
+@lru_cache(maxsize=256)
+def _steps(path: str) -> tuple[Step, ...]:
+    if not path.startswith("$") or len(path) > _LONGEST:
+        raise ExpressionError("", f"a JSONPath starts with $: {path[:60]!r}")
+    steps: list[Step] = []
+    position = 1
+    while position < len(path):
+        match = _STEP.match(path, position)
+        if match is None:
+            raise ExpressionError("", f"JSONPath {path[:60]!r} is not understood at character {position + 1}")
+        if match["deep"]:
+            steps.append(("deep", None))
+        steps.append(("any", None) if match["name"] == "*" else _step(match["name"], match["inside"], path))
+        position = match.end()
+    return tuple(steps)
+
+
+def _step(name: str | None, inside: str | None, path: str) -> Step:
+    if name is not None:
+        return "name", name
+    text = (inside or "").strip()
+    if text == "*":
+        return "any", None
+    if match := _FILTER.fullmatch(text):
+        return "filter", _tests(match["test"], path)
+    parts = [_part(part.strip(), path) for part in _PART.findall(text)]
+    if not parts or _PART.sub("", text).strip():
+        raise ExpressionError("", f"JSONPath {path[:60]!r}: [{text[:40]}] is not understood")
+    return parts[0] if len(parts) == 1 else ("union", tuple(parts))
+
+
+def _tests(text: str, path: str) -> list[list[Test]]:
+    """Parse a filter into alternatives, each a list of tests that must all hold."""
+    found: list[list[Test]] = []
+    for alternative in text.split("||"):
+        tests = [_TEST.fullmatch(part) for part in alternative.split("&&")]
+        if any(test is None for test in tests):
+            raise ExpressionError("", f"JSONPath {path[:60]!r}: the filter {text[:40]!r} is not understood")
+        found.append([(test[1][1:].split("."), test[2], _literal(test[3])) for test in tests if test])
+    return found
+
+
+def _part(text: str, path: str) -> Step:
+    if match := _QUOTED.fullmatch(text):
+        return "name", re.sub(r"\\(.)", r"\1", match[1] if match[1] is not None else match[2])
+    if re.fullmatch(r"-?\d{1,9}", text):
+        return "place", int(text)
+    if re.fullmatch(r"(-?\d{0,9}):(-?\d{0,9})(:-?\d{0,9})?", text) and not text.endswith(":0"):
+        return "slice", slice(*(int(each) if each not in ("", "-") else None for each in text.split(":")))
+    raise ExpressionError("", f"JSONPath {path[:60]!r}: [{text[:40]}] is not understood")
+
+
+def _literal(text: str | None) -> Any:
+    if text is None:
+        return None
+    if text in ("true", "false", "null"):
+        return {"true": True, "false": False, "null": None}[text]
+    if text[0] in "'\"":
+        return text[1:-1]
+    try:
+        return float(text)
+    except ValueError:
+        raise ExpressionError("", f"{text[:40]!r} is no number") from None
+
+
+def _taken(found: Any, kind: str, key: Any, path: str) -> Any:
+    if kind == "name" and isinstance(found, Mapping) and key in found:
+        return found[key]
+    if kind == "place" and isinstance(found, list) and -len(found) <= key < len(found):
+        return found[key]
+    raise ExpressionError("", f"JSONPath {path[:60]!r}: there is no {key!r} in {value.kind(found)}")
+
+
+def _spread(found: Any, step: Step) -> Iterator[Any]:
+    kind, key = step
+    if kind == "deep":
+        yield from _below(found)
+    elif kind == "name":
+        if isinstance(found, Mapping) and key in found:
+            yield found[key]
+    elif kind == "place":
+        if isinstance(found, list) and -len(found) <= key < len(found):
+            yield found[key]
+    elif kind == "slice":
+        if isinstance(found, list):
+            yield from found[key]
+    elif kind == "union":
+        for part in key:
+            yield from _spread(found, part)
+    else:
+        items = found.values() if isinstance(found, Mapping) else found if isinstance(found, list) else ()
+        for item in items:
+            if kind == "any" or any(all(_passes(item, *test) for test in tests) for tests in key):
+                yield item
+
+
+def _below(found: Any) -> Iterator[Any]:
+    waiting = [found]
+    while waiting:
+        each = waiting.pop()
+        yield each
+        inner = list(each.values()) if isinstance(each, Mapping) else each if isinstance(each, list) else []
+        waiting += inner[::-1]
+
+
+def _passes(item: Any, names: list[str], sign: str | None, wanted: Any) -> bool:
+    for name in names:
+        if not isinstance(item, Mapping) or name not in item:
+            return False
+        item = item[name]
+    if sign is None:
+        return True
+    if sign in ("==", "!="):
+        return value.equal(item, wanted) is (sign == "==")
+    try:
+        below, above = value.less(item, wanted), value.less(wanted, item)
+    except ExpressionError:
+        return False
+    return {"<": below, ">": above, "<=": not above, ">=": not below}[sign]

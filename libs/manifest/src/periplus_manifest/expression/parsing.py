@@ -1,0 +1,182 @@
+"""From an expression's text to its tree, by the grammar in expr.lark."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ..errors import ExpressionError
+from . import literal
+from .climbing import Item, Operator, Pipe, Sign, climb, piped
+from .tree import (
+    Array,
+    Call,
+    Closure,
+    Let,
+    Literal,
+    Map,
+    Member,
+    Method,
+    Name,
+    Node,
+    Path,
+    Pointer,
+    Sequence,
+    Slice,
+    Ternary,
+)
+
+LONGEST = 16 * 1024
+_DEEPEST = 120
+
+_CONSTANTS: dict[str, Any] = {"true": True, "false": False, "nil": None}
+
+
+@cache
+def _parser() -> Any:
+    # Loading lark and its tables takes a tenth of a second: only those who meet an expression pay for it.
+    from lark import Lark
+
+    grammar = (files(__package__) / "expr.lark").read_text(encoding="utf-8")
+    return Lark(grammar, parser="lalr", start="start", maybe_placeholders=False)
+
+
+def parse(text: str) -> Node:
+    """Parse an expression. Raises ExpressionError with the place where it stops making sense."""
+    if len(text) > LONGEST:
+        raise ExpressionError("", f"the expression is longer than {LONGEST} characters")
+    if not text.strip():
+        raise ExpressionError("", "the expression is empty")
+    from lark.exceptions import LarkError
+
+    try:
+        found = _parser().parse(text)
+    except LarkError as error:
+        raise ExpressionError("", _words(error, text)) from None
+    return _Builder().node(found, 0)
+
+
+def _words(error: Any, text: str) -> str:
+    place = getattr(error, "pos_in_stream", None)
+    ended = getattr(getattr(error, "token", None), "type", "") == "$END"
+    if ended or not isinstance(place, int) or not 0 <= place < len(text):
+        return f"the expression {_short(text)} ends too early"
+    return f"unexpected {text[place : place + 20]!r} at character {place + 1} of {_short(text)}"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 100 else text[:100] + "…")
+
+
+class _Builder:
+    """Turns the grammar's tree into ours, one method for each of its names."""
+
+    def node(self, tree: Any, depth: int) -> Node:
+        if depth > _DEEPEST:
+            raise ExpressionError("", "nested too deeply")
+        built: Node = getattr(self, f"_{tree.data}")(tree.children, depth + 1)
+        return built
+
+    def _sequence(self, children: list[Any], depth: int) -> Node:
+        parts = tuple(self.node(child, depth) for child in children)
+        return parts[0] if len(parts) == 1 else Sequence(parts)
+
+    _group = _sequence
+
+    def _ternary(self, children: list[Any], depth: int) -> Node:
+        condition, yes, no = (self.node(child, depth) for child in children)
+        return Ternary(condition, yes, no)
+
+    _choice = _ternary
+
+    def _elvis(self, children: list[Any], depth: int) -> Node:
+        condition, no = (self.node(child, depth) for child in children)
+        return Ternary(condition, None, no)
+
+    def _let(self, children: list[Any], depth: int) -> Node:
+        return Let(str(children[0]), self.node(children[1], depth), self.node(children[2], depth))
+
+    def _row(self, children: list[Any], depth: int) -> Node:
+        if len(children) == 1:
+            return self.node(children[0], depth)
+        return climb([self._item(child, depth) for child in children])
+
+    def _item(self, tree: Any, depth: int) -> Item:
+        if tree.data == "prefix":
+            return Sign(str(tree.children[0]))
+        if tree.data == "infix":
+            return Operator(str(tree.children[0]))
+        if tree.data == "negated":
+            return Operator(str(tree.children[1]), negated=True)
+        if tree.data == "pipe":
+            return Pipe(piped(Call(str(tree.children[0]), self._arguments(tree.children[1], depth))))
+        return self.node(tree, depth)
+
+    def _arguments(self, tree: Any, depth: int) -> tuple[Node, ...]:
+        return tuple(self.node(child, depth + 1) for child in tree.children)
+
+    def _closure(self, children: list[Any], depth: int) -> Node:
+        return Closure(self.node(children[0], depth))
+
+    def _operand(self, children: list[Any], depth: int) -> Node:
+        base = self.node(children[0], depth)
+        if len(children) == 1:
+            return base
+        tails = children[1:]
+        if isinstance(base, Name) and base.name == "sprig" and tails[0].data == "method":
+            name, arguments = tails[0].children
+            base, tails = Call(f"sprig.{name}", self._arguments(arguments, depth)), tails[1:]
+        steps = tuple(self._step(tail, depth) for tail in tails)
+        if isinstance(base, Path):
+            return Path(base.base, base.steps + steps)
+        return Path(base, steps) if steps else base
+
+    def _step(self, tail: Any, depth: int) -> Member | Slice | Method:
+        kind, children = tail.data, tail.children
+        maybe = kind.startswith("maybe_")
+        if kind.endswith("member"):
+            return Member(Literal(str(children[0])), maybe=maybe, dotted=True)
+        if kind.endswith("method"):
+            return Method(str(children[0]), self._arguments(children[1], depth), maybe=maybe)
+        nodes = [self.node(child, depth) for child in children]
+        if kind.endswith("index"):
+            return Member(nodes[0], maybe=maybe, dotted=False)
+        start = nodes[0] if kind in ("slice", "slice_from") else None
+        end = nodes[-1] if kind in ("slice", "slice_to") else None
+        return Slice(start, end)
+
+    def _number(self, children: list[Any], depth: int) -> Node:
+        return Literal(literal.number(str(children[0])))
+
+    def _string(self, children: list[Any], depth: int) -> Node:
+        return Literal(literal.text(str(children[0])))
+
+    def _raw(self, children: list[Any], depth: int) -> Node:
+        return Literal(str(children[0])[1:-1].replace("``", "`"))
+
+    def _name(self, children: list[Any], depth: int) -> Node:
+        name = str(children[0])
+        return Literal(_CONSTANTS[name]) if name in _CONSTANTS else Name(name)
+
+    def _call(self, children: list[Any], depth: int) -> Node:
+        return Call(str(children[0]), self._arguments(children[1], depth))
+
+    def _array(self, children: list[Any], depth: int) -> Node:
+        return Array(tuple(self.node(child, depth) for child in children))
+
+    def _map(self, children: list[Any], depth: int) -> Node:
+        return Map(tuple(self._pair(child, depth) for child in children))
+
+    def _pair(self, tree: Any, depth: int) -> tuple[Node, Node]:
+        key, value = tree.children
+        if tree.data == "computed":
+            return self.node(key, depth), self.node(value, depth)
+        written = str(key)
+        return Literal(literal.text(written) if written[0] in "'\"" else written), self.node(value, depth)
+
+    def _pointer(self, children: list[Any], depth: int) -> Node:
+        return Pointer(str(children[0])[1:])
+
+    def _own(self, children: list[Any], depth: int) -> Node:
+        return Path(Pointer(""), (Member(Literal(str(children[0])), maybe=False, dotted=True),))

@@ -1,0 +1,157 @@
+"""What an expression refers to: its variables with their paths, and whether its functions exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .. import regex
+from ..errors import ExpressionError, ManifestError
+from .clock import METHODS
+from .functions import FUNCTIONS
+from .predicate import PREDICATES
+from .tree import (
+    Array,
+    Call,
+    Closure,
+    Comparison,
+    Infix,
+    Let,
+    Literal,
+    Map,
+    Member,
+    Method,
+    Name,
+    Node,
+    Path,
+    Pointer,
+    Prefix,
+    Row,
+    Sequence,
+    Slice,
+    Ternary,
+)
+
+
+@dataclass(slots=True)
+class Found:
+    """The variables of an expression, and those of them that nothing stands in for when they are missing."""
+
+    variables: set[str] = field(default_factory=set)
+    required: set[str] = field(default_factory=set)
+
+
+def names(tree: Node) -> Found:
+    """Collect a tree's variables. Raises ExpressionError for an unknown function, a wrong number of
+    arguments, # outside of a predicate, and a bad regular expression."""
+    walk = _Walk()
+    walk.node(tree, frozenset(), predicate=False, guarded=False)
+    return walk.found
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self.found = Found()
+
+    def node(self, node: Node, bound: frozenset[str], *, predicate: bool, guarded: bool) -> None:
+        if isinstance(node, Path):
+            self._path(node, bound, predicate=predicate, guarded=guarded)
+        elif isinstance(node, Name):
+            self._variable(node.name, node.name, bound, guarded=guarded)
+        elif isinstance(node, Pointer):
+            self._pointer(node, predicate=predicate)
+        elif isinstance(node, Row):
+            self._row(node, bound, predicate=predicate, guarded=guarded)
+        elif isinstance(node, Let):
+            self.node(node.value, bound, predicate=predicate, guarded=guarded)
+            self.node(node.body, bound | {node.name}, predicate=predicate, guarded=guarded)
+        elif isinstance(node, Call):
+            self._call(node, bound, predicate=predicate, guarded=guarded)
+        elif isinstance(node, Closure):
+            raise ExpressionError("", "a predicate in braces stands only in functions such as filter and map")
+        else:
+            for child in _children(node):
+                self.node(child, bound, predicate=predicate, guarded=guarded)
+
+    def _variable(self, name: str, path: str, bound: frozenset[str], *, guarded: bool) -> None:
+        if name not in bound:
+            self.found.variables.add(path)
+            if not guarded:
+                self.found.required.add(path)
+
+    def _pointer(self, node: Pointer, *, predicate: bool) -> None:
+        if not predicate:
+            raise ExpressionError("", f"#{node.name} stands only in the predicate of a function such as filter")
+        if node.name not in ("", "acc", "index"):
+            raise ExpressionError("", f"unknown pointer #{node.name}")
+
+    def _path(self, node: Path, bound: frozenset[str], *, predicate: bool, guarded: bool) -> None:
+        parts: list[str] = []
+        maybe = False
+        for step in node.steps:
+            if not isinstance(step, Member) or not isinstance(step.key, Literal) or not isinstance(step.key.value, str):
+                break
+            maybe = maybe or step.maybe
+            parts.append(step.key.value)
+        if isinstance(node.base, Name):
+            path = ".".join((node.base.name, *parts))
+            self._variable(node.base.name, path, bound, guarded=guarded or maybe)
+        else:
+            self.node(node.base, bound, predicate=predicate, guarded=guarded)
+        for step in node.steps:
+            if isinstance(step, Method) and step.name not in METHODS:
+                raise ExpressionError("", f"unknown function {step.name}")
+            for child in _inside(step):
+                self.node(child, bound, predicate=predicate, guarded=guarded)
+
+    def _row(self, node: Row, bound: frozenset[str], *, predicate: bool, guarded: bool) -> None:
+        falls_back = any(infix.operator == "??" for infix in node.rest)
+        self.node(node.first, bound, predicate=predicate, guarded=guarded or falls_back)
+        for infix in node.rest:
+            _check_pattern(infix)
+            self.node(infix.right, bound, predicate=predicate, guarded=guarded)
+
+    def _call(self, node: Call, bound: frozenset[str], *, predicate: bool, guarded: bool) -> None:
+        given = node.arguments
+        limits = PREDICATES.get(node.function)
+        if limits is None:
+            if node.function not in FUNCTIONS:
+                raise ExpressionError("", f"unknown function {node.function}")
+            FUNCTIONS[node.function].counts(len(given))
+        elif not limits[0] <= len(given) <= limits[1]:
+            raise ExpressionError("", f"{node.function} takes {limits[0]} to {limits[1]} arguments, not {len(given)}")
+        for place, argument in enumerate(given):
+            asks = limits is not None and place == 1
+            inner = argument.body if asks and isinstance(argument, Closure) else argument
+            self.node(inner, bound, predicate=predicate or asks, guarded=guarded)
+
+
+def _check_pattern(infix: Infix) -> None:
+    if infix.operator == "matches" and isinstance(infix.right, Literal) and isinstance(infix.right.value, str):
+        try:
+            regex.compile(infix.right.value)
+        except ManifestError as error:
+            raise ExpressionError("", error.message) from None
+
+
+def _inside(step: Member | Slice | Method) -> tuple[Node, ...]:
+    if isinstance(step, Member):
+        return (step.key,)
+    if isinstance(step, Method):
+        return step.arguments
+    return tuple(part for part in (step.start, step.end) if part is not None)
+
+
+def _children(node: Node) -> tuple[Node, ...]:
+    if isinstance(node, Prefix):
+        return (node.operand,)
+    if isinstance(node, Comparison):
+        return (node.first, *(part for _, part in node.rest))
+    if isinstance(node, Ternary):
+        return tuple(part for part in (node.condition, node.yes, node.no) if part is not None)
+    if isinstance(node, Sequence):
+        return node.parts
+    if isinstance(node, Array):
+        return node.items
+    if isinstance(node, Map):
+        return tuple(part for pair in node.pairs for part in pair)
+    return ()

@@ -1,0 +1,14 @@
+"""The sprig functions that an expression may call, as sprig.name."""
+
+from __future__ import annotations
+
+from . import clock, spriglist, sprignumber, sprigregex, sprigtext
+from .function import Table
+
+TABLE: Table = {
+    **sprigtext.TABLE,
+    **sprigregex.TABLE,
+    **sprignumber.TABLE,
+    **spriglist.TABLE,
+    **clock.SPRIG,
+}

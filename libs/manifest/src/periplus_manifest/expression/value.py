@@ -1,0 +1,177 @@
+"""Values of an expression: how Go compares, adds and names them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..errors import ExpressionError
+
+_WORD = 1 << 64
+_HALF = 1 << 63
+
+
+def kind(value: Any) -> str:
+    """Name a value's type as Go's %T would, shortened to what a reader needs."""
+    if value is None:
+        return "nil"
+    names: tuple[tuple[type | tuple[type, ...], str], ...] = (
+        (bool, "bool"),
+        (int, "int"),
+        (float, "float"),
+        (str, "string"),
+        (Mapping, "map"),
+        ((list, tuple), "array"),
+        (datetime, "time"),
+        (timedelta, "duration"),
+    )
+    return next((name for types, name in names if isinstance(value, types)), type(value).__name__)
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value is an int or a float, and no boolean."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def wrapped(number: int) -> int:
+    """Keep an int within 64 bits as Go does, by wrapping round."""
+    return number if -_HALF <= number < _HALF else (number + _HALF) % _WORD - _HALF
+
+
+def whole(value: Any) -> int:
+    """Give a number as an int, a fraction cut off. Raises ExpressionError for anything else."""
+    if not is_number(value):
+        raise ExpressionError("", f"invalid operation: int({kind(value)})")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return -_HALF
+        return wrapped(int(value)) if abs(value) < _HALF else -_HALF
+    return int(value)
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Compare as expr-lang does: numbers by value, everything else only with its own type."""
+    if is_number(left) and is_number(right):
+        return bool(left == right)
+    if left is None or right is None:
+        return left is right
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, str) or isinstance(right, str):
+        return isinstance(left, str) and isinstance(right, str) and left == right
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return left.keys() == right.keys() and all(equal(item, right[key]) for key, item in left.items())
+    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+        return len(left) == len(right) and all(equal(*pair) for pair in zip(left, right, strict=True))
+    return type(left) is type(right) and bool(left == right)
+
+
+def less(left: Any, right: Any, sign: str = "<") -> bool:
+    """Order numbers, texts, times and durations. Raises ExpressionError for a mixture."""
+    if is_number(left) and is_number(right):
+        return bool(left < right)
+    if isinstance(left, str) and isinstance(right, str):
+        return left < right
+    for time in (datetime, timedelta):
+        if isinstance(left, time) and isinstance(right, time):
+            return bool(left < right)
+    raise ExpressionError("", f"invalid operation: {kind(left)} {sign} {kind(right)}")
+
+
+def added(left: Any, right: Any) -> Any:
+    """Add numbers, texts, times and durations. Raises ExpressionError for a mixture."""
+    if isinstance(left, str) and isinstance(right, str):
+        return left + right
+    if is_number(left) and is_number(right):
+        total = left + right
+        return wrapped(total) if isinstance(total, int) else total
+    if isinstance(left, (datetime, timedelta)) and isinstance(right, timedelta):
+        return left + right
+    if isinstance(left, timedelta) and isinstance(right, datetime):
+        return right + left
+    raise ExpressionError("", f"invalid operation: {kind(left)} + {kind(right)}")
+
+
+def computed(sign: str, left: Any, right: Any) -> Any:
+    """Apply -, *, /, %, ** or ^. Raises ExpressionError for what is no number."""
+    if sign == "-" and isinstance(left, (datetime, timedelta)) and isinstance(right, (datetime, timedelta)):
+        return left - right  # type: ignore[operator]
+    if not (is_number(left) and is_number(right)):
+        raise ExpressionError("", f"invalid operation: {kind(left)} {sign} {kind(right)}")
+    if sign == "/":
+        return _divided(float(left), float(right))
+    if sign in ("**", "^"):
+        return _power(float(left), float(right))
+    if sign == "%":
+        return _remainder(left, right)
+    result = left - right if sign == "-" else left * right
+    return wrapped(result) if isinstance(result, int) else result
+
+
+def _divided(left: float, right: float) -> float:
+    if right:
+        return left / right
+    return math.nan if not left or left != left else math.copysign(math.inf, left) * math.copysign(1, right)
+
+
+def _power(base: float, exponent: float) -> float:
+    try:
+        return math.pow(base, exponent)
+    except OverflowError:
+        return math.inf
+    except ValueError:
+        return math.nan if base else math.inf
+
+
+def _remainder(left: Any, right: Any) -> int:
+    if isinstance(left, float) or isinstance(right, float):
+        raise ExpressionError("", f"invalid operation: {kind(left)} % {kind(right)}")
+    if right == 0:
+        raise ExpressionError("", "integer divide by zero")
+    rest = abs(left) % abs(right)
+    return -rest if left < 0 else rest
+
+
+def fetched(source: Any, key: Any) -> Any:
+    """Take a map's entry (nil when it has none) or a list's item. Raises ExpressionError where there is none."""
+    if isinstance(source, Mapping):
+        if not isinstance(key, (str, int, float, bool, type(None))):
+            raise ExpressionError("", f"cannot use {kind(key)} as a key")
+        return source.get(key)
+    if isinstance(source, (list, tuple, str)):
+        if not is_number(key):
+            raise ExpressionError("", f"cannot fetch {key} from {kind(source)}")
+        row: Any = source.encode() if isinstance(source, str) else source
+        index = whole(key)
+        index += len(row) if index < 0 else 0
+        if not 0 <= index < len(row):
+            raise ExpressionError("", f"index out of range: {index} (array length is {len(row)})")
+        return row[index]
+    raise ExpressionError("", f"cannot fetch {key} from {kind(source)}")
+
+
+def sliced(source: Any, start: Any, end: Any) -> Any:
+    """Take a part of a list or, by bytes, of a text."""
+    if not isinstance(source, (list, tuple, str)):
+        raise ExpressionError("", f"cannot slice {kind(source)}")
+    plain = isinstance(source, str) and source.isascii()
+    row: Any = source if plain or not isinstance(source, str) else source.encode()
+    first = 0 if start is None else whole(start)
+    last = len(row) if end is None else whole(end)
+    first = max(first + len(row), 0) if first < 0 else first
+    last = max(last + len(row), 0) if last < 0 else min(last, len(row))
+    part = row[min(first, last) : last]
+    return part.decode(errors="replace") if isinstance(part, bytes) else part
+
+
+def contains(needle: Any, place: Any) -> bool:
+    """Say whether a list holds a value, or a map a key. Raises ExpressionError for other places."""
+    if place is None:
+        return False
+    if isinstance(place, Mapping):
+        return isinstance(needle, (str, int, float, bool, type(None))) and needle in place
+    if isinstance(place, (list, tuple)):
+        return any(equal(item, needle) for item in place)
+    raise ExpressionError("", f'operator "in" not defined on {kind(place)}')
