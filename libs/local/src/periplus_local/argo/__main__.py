@@ -1,0 +1,39 @@
+"""Run the local Argo alone until SIGINT or SIGTERM."""
+
+import asyncio
+import logging
+import signal
+import sys
+
+from periplus_local.argo.app import app
+from periplus_local.argo.settings import ArgoSettings
+
+
+async def serve() -> None:
+    """Serve until a signal comes; the address is printed first."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    settings = ArgoSettings()
+    async with app(settings) as argo:
+        sys.stdout.write(f"{argo.address}\ntoken in {settings.home.resolve() / 'token'}\n")
+        sys.stdout.flush()
+        waiting = asyncio.create_task(ended.wait())
+        await asyncio.wait({waiting, argo.serving}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+
+def main() -> int:
+    """The command; 1 when the server cannot start."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        asyncio.run(serve())
+    except (RuntimeError, OSError) as error:
+        sys.stderr.write(f"the local Argo cannot run: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""The fields of a manifest that the local Argo knows: what each object may hold, and what is refused.
+
+Each object is a table from field to what it holds. A field that is in no table is refused by name.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Table = dict[str, "str | None"]
+
+NO_CLUSTER = "there is no cluster here"
+REFUSED: dict[str, dict[str, str]] = {
+    "workflow": {"status": "a new workflow has none"},
+    "spec": {
+        "executorPlugins": NO_CLUSTER,
+        "volumeClaimTemplates": "volumes of a cluster do not exist here",
+    },
+    "template": {
+        "containerSet": "several containers in one step cannot run here",
+        "data": "this kind of template does not run here",
+        "http": "this kind of template does not run here",
+        "plugin": "this kind of template does not run here",
+        "resource": NO_CLUSTER,
+        "daemon": "a step that goes on in the background cannot run here",
+        "sidecars": "several containers in one step cannot run here",
+        "initContainers": "several containers in one step cannot run here",
+    },
+    "synchronization": {"semaphores": "their limits are objects of a cluster"},
+    "valueFrom": {
+        "configMapKeyRef": NO_CLUSTER,
+        "event": "there are no events here",
+        "jqFilter": "it belongs to resource templates",
+    },
+    "env": {"valueFrom": "values of a cluster's objects do not exist here"},
+    "artifact": {
+        place: "only S3 and raw artifacts can be had here"
+        for place in ("git", "http", "artifactory", "hdfs", "oss", "gcs", "azure", "plugin")
+    },
+}
+
+WORKFLOW: Table = {"apiVersion": None, "kind": None, "metadata": None, "spec": "spec"}
+SPEC: Table = {
+    "activeDeadlineSeconds": None,
+    "arguments": "arguments",
+    "artifactRepositoryRef": None,
+    "entrypoint": None,
+    "hooks": "hooks",
+    "onExit": None,
+    "parallelism": None,
+    "priority": None,
+    "retryStrategy": "retryStrategy",
+    "serviceAccountName": None,
+    "shutdown": None,
+    "suspend": None,
+    "synchronization": "synchronization",
+    "templateDefaults": "template",
+    "templates": "template[]",
+    "workflowMetadata": None,
+    "workflowTemplateRef": "workflowTemplateRef",
+}
+SPEC_IDLE = frozenset(
+    "affinity archiveLogs artifactGC automountServiceAccountToken dnsConfig dnsPolicy executor hostAliases"
+    " hostNetwork imagePullSecrets metrics nodeSelector podDisruptionBudget podGC podMetadata"
+    " podPriorityClassName podResources podSpecPatch resourceClaims schedulerName securityContext"
+    " tolerations ttlStrategy volumeClaimGC volumes".split()
+)
+TEMPLATE: Table = {
+    "activeDeadlineSeconds": None,
+    "annotations": None,
+    "container": "container",
+    "dag": "dag",
+    "failFast": None,
+    "inputs": "inputs",
+    "metadata": None,
+    "name": None,
+    "outputs": "outputs",
+    "parallelism": None,
+    "retryStrategy": "retryStrategy",
+    "script": "script",
+    "serviceAccountName": None,
+    "steps": "steps",
+    "suspend": "suspend",
+    "synchronization": "synchronization",
+    "timeout": None,
+}
+TEMPLATE_IDLE = frozenset(
+    "affinity archiveLocation automountServiceAccountToken executor hostAliases memoize metrics nodeSelector"
+    " pendingTimeout podResources podSpecPatch priorityClassName resourceClaims schedulerName"
+    " securityContext tolerations volumes".split()
+)
+CONTAINER: Table = {
+    "args": None,
+    "command": None,
+    "env": "env[]",
+    "image": None,
+    "name": None,
+    "workingDir": None,
+}
+CONTAINER_IDLE = frozenset(
+    "imagePullPolicy lifecycle livenessProbe mirrorVolumeMounts ports readinessProbe resizePolicy resources"
+    " restartPolicy securityContext startupProbe stdin stdinOnce terminationMessagePath"
+    " terminationMessagePolicy tty".split()
+)
+CALL: Table = {
+    "arguments": "arguments",
+    "continueOn": "continueOn",
+    "hooks": "hooks",
+    "inline": "template",
+    "name": None,
+    "onExit": None,
+    "template": None,
+    "templateRef": "templateRef",
+    "when": None,
+    "withItems": None,
+    "withParam": None,
+    "withSequence": "withSequence",
+}
+PARAMETERS: Table = {"parameters": "parameter[]", "artifacts": "artifact[]"}
+TABLES: dict[str, Table] = {
+    "arguments": PARAMETERS,
+    "artifact": dict.fromkeys(
+        "archive from fromExpression globalName mode name optional path raw recurseMode s3 subPath".split()
+    ),
+    "backoff": dict.fromkeys(("cap", "duration", "factor", "maxDuration")),
+    "container": CONTAINER,
+    "continueOn": dict.fromkeys(("error", "failed")),
+    "dag": {"failFast": None, "target": None, "tasks": "task[]"},
+    "env": {"name": None, "value": None},
+    "hook": {"arguments": "arguments", "expression": None, "template": None, "templateRef": "templateRef"},
+    "inputs": PARAMETERS,
+    "outputs": {**PARAMETERS, "exitCode": None, "result": None},
+    "parameter": {
+        **dict.fromkeys(("default", "description", "enum", "globalName", "name", "value")),
+        "valueFrom": "valueFrom",
+    },
+    "retryStrategy": {**dict.fromkeys(("expression", "limit", "retryPolicy")), "backoff": "backoff"},
+    "script": {**CONTAINER, "source": None},
+    "spec": SPEC,
+    "step": CALL,
+    "suspend": {"duration": None},
+    "synchronization": {"mutexes": None},
+    "task": {**CALL, "dependencies": None, "depends": None},
+    "template": TEMPLATE,
+    "templateRef": dict.fromkeys(("clusterScope", "name", "template")),
+    "valueFrom": dict.fromkeys(("default", "expression", "jsonPath", "parameter", "path", "supplied")),
+    "withSequence": dict.fromkeys(("count", "end", "format", "start")),
+    "workflow": WORKFLOW,
+    "workflowTemplateRef": dict.fromkeys(("clusterScope", "name")),
+}
+IDLE: dict[str, frozenset[str]] = {
+    "artifact": frozenset({"artifactGC", "archiveLogs", "deleted"}),
+    "container": CONTAINER_IDLE,
+    "script": CONTAINER_IDLE,
+    "retryStrategy": frozenset({"affinity"}),
+    "spec": SPEC_IDLE,
+    "template": TEMPLATE_IDLE,
+}
+UNMOUNTED = "a step that mounts a volume cannot run here"
+REFUSED["container"] = {
+    "volumeMounts": UNMOUNTED,
+    "volumeDevices": UNMOUNTED,
+    "envFrom": NO_CLUSTER,
+}
+REFUSED["script"] = REFUSED["container"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A field that does not do here what it does on a cluster."""
+
+    path: str
+    field: str
+    refused: str | None
+
+
+def findings(kind: str, value: Any, path: str = "") -> Iterator[Finding]:
+    """The fields of an object that are refused (with the reason) or have no effect here."""
+    if not isinstance(value, dict):
+        return
+    table = TABLES[kind]
+    for field, held in value.items():
+        here = f"{path}.{field}" if path else field
+        if field in REFUSED.get(kind, {}):
+            if held not in (None, {}, [], False):
+                yield Finding(here, field, REFUSED[kind][field])
+        elif field in IDLE.get(kind, frozenset()):
+            if held not in (None, {}, [], ""):
+                yield Finding(here, field, None)
+        elif field not in table:
+            yield Finding(here, field, "unknown field")
+        elif held is not None:
+            yield from _within(table[field], held, here)
+
+
+def _within(kind: str | None, held: Any, path: str) -> Iterator[Finding]:
+    if kind is None:
+        return
+    if kind == "steps":
+        for outer, group in enumerate(held if isinstance(held, list) else ()):
+            listed = group.get("steps", []) if isinstance(group, dict) else group
+            for inner, step in enumerate(listed if isinstance(listed, list) else ()):
+                yield from findings("step", step, f"{path}[{outer}][{inner}]")
+    elif kind == "hooks":
+        for name, hook in held.items() if isinstance(held, dict) else ():
+            yield from findings("hook", hook, f"{path}.{name}")
+    elif kind.endswith("[]"):
+        for index, item in enumerate(held if isinstance(held, list) else ()):
+            yield from findings(kind[:-2], item, f"{path}[{index}]")
+    else:
+        yield from findings(kind, held, path)

@@ -1,0 +1,132 @@
+"""Who watches workflows, and what each has not been told yet."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from periplus_local.argo import selector
+
+BYTES_A_SECOND = 20e6
+LONGEST_PAUSE = 0.5
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A workflow as it is told to those who watch: its labels, and all of it as JSON."""
+
+    labels: dict[str, str]
+    body: bytes
+    completed: bool
+
+
+Look = Callable[[str], "Seen | None"]
+
+
+@dataclass(eq=False)
+class Watch:
+    """One client that watches; changes of one workflow that it has not read yet become one.
+
+    A large workflow that changes often is told of less often, so that neither side does little else than
+    write and read it; its end is told at once.
+    """
+
+    namespace: str
+    matches: selector.Test
+    look: Look
+    pending: dict[str, str] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    due: dict[str, float] = field(default_factory=dict)
+    gone: list[bytes] = field(default_factory=list)
+
+    def note(self, uid: str, kind: str) -> None:
+        """A workflow was added, changed or removed."""
+        if self.pending.get(uid) == "ADDED" and kind == "MODIFIED":
+            return
+        self.pending[uid] = kind
+        self.ready.set()
+
+    def removed(self, uid: str, body: bytes) -> None:
+        """A workflow was taken away."""
+        self.pending.pop(uid, None)
+        self.due.pop(uid, None)
+        if uid in self.told:
+            self.told.discard(uid)
+            self.gone.append(body)
+            self.ready.set()
+
+    async def next(self) -> list[tuple[str, bytes]]:
+        """The next events: their kind, and the workflow as JSON."""
+        while True:
+            await self.ready.wait()
+            made = self._made()
+            if made:
+                return made
+            if self.pending:
+                now = asyncio.get_running_loop().time()
+                soonest = min(self.due.get(uid, 0.0) for uid in self.pending)
+                await asyncio.sleep(max(soonest - now, 0.001))
+
+    def _made(self) -> list[tuple[str, bytes]]:
+        now = asyncio.get_running_loop().time()
+        events = [("DELETED", body) for body in self.gone]
+        self.gone.clear()
+        for uid, kind in list(self.pending.items()):
+            if self.due.get(uid, 0.0) > now:
+                seen = self.look(uid)
+                if seen is not None and not seen.completed:
+                    continue
+            else:
+                seen = self.look(uid)
+            self.pending.pop(uid)
+            event = self._event(uid, kind, seen)
+            if event is not None:
+                events.append(event)
+                self.due[uid] = now + min(len(event[1]) / BYTES_A_SECOND, LONGEST_PAUSE)
+                if seen is not None and seen.completed:
+                    self.due.pop(uid, None)
+        if not self.pending:
+            self.ready.clear()
+        return events
+
+    def _event(self, uid: str, kind: str, seen: Seen | None) -> tuple[str, bytes] | None:
+        if seen is None:
+            self.told.discard(uid)
+            return None
+        if not self.matches(seen.labels):
+            if uid not in self.told:
+                return None
+            self.told.discard(uid)
+            return "DELETED", seen.body
+        first = uid not in self.told and kind == "ADDED"
+        self.told.add(uid)
+        return "ADDED" if first else "MODIFIED", seen.body
+
+
+class Hub:
+    """All who watch."""
+
+    def __init__(self) -> None:
+        """Nobody yet."""
+        self._watches: set[Watch] = set()
+
+    def join(self, watch: Watch) -> None:
+        """Tell this one, too, from now on."""
+        self._watches.add(watch)
+
+    def leave(self, watch: Watch) -> None:
+        """Tell this one no more."""
+        self._watches.discard(watch)
+
+    def tell(self, namespace: str, uid: str, kind: str) -> None:
+        """Something happened to a workflow."""
+        for watch in self._watches:
+            if watch.namespace in {"", namespace}:
+                watch.note(uid, kind)
+
+    def tell_removed(self, namespace: str, uid: str, body: bytes) -> None:
+        """A workflow was taken away; `body` is what it was last."""
+        for watch in self._watches:
+            if watch.namespace in {"", namespace}:
+                watch.removed(uid, body)
+

@@ -1,0 +1,1 @@
+"""The REST API: Argo's paths, its JSON, its errors."""

@@ -1,0 +1,62 @@
+"""Answers of the API: JSON that is ready, and streams of it as a client asked for them."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from periplus_local.argo import submission
+from periplus_local.argo.faults import Fault
+from periplus_local.argo.rest.guard import encoded
+from periplus_manifest.errors import ManifestError
+
+Handler = Callable[[Request], Awaitable[Response]]
+EVENTS = "text/event-stream"
+
+
+def answer(value: Any) -> Response:
+    """A value as JSON; bytes are JSON already."""
+    body = value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode()
+    return Response(body, media_type="application/json")
+
+
+def faulty(handler: Handler) -> Handler:
+    """The handler with its faults made into Argo's answers."""
+
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Fault as fault:
+            return Response(encoded(fault), fault.status, media_type="application/json")
+        except ManifestError as error:
+            return Response(encoded(Fault(3, str(error))), 400, media_type="application/json")
+
+    return guarded
+
+
+async def sent(request: Request) -> dict[str, Any]:
+    """The JSON object that the client sent; reads no more of it than is allowed."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > 2 * submission.LARGEST:
+            break
+        parts.append(part)
+    return submission.body(b"".join(parts))
+
+
+def streamed(request: Request, lines: AsyncIterator[bytes]) -> Response:
+    """A stream of results, as server-sent events if the client wants those, else one JSON per line."""
+    wanted = EVENTS in request.headers.get("accept", "") or "workflow-events" in request.url.path
+    before, after = (b"data: ", b"\n\n") if wanted else (b"", b"\n")
+
+    async def framed() -> AsyncIterator[bytes]:
+        if wanted:
+            yield b":\n\n"
+        async for line in lines:
+            yield before + line + after
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(framed(), media_type=EVENTS if wanted else "application/json", headers=headers)

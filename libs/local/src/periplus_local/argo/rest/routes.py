@@ -1,0 +1,105 @@
+"""Every path of the API and what answers it."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from periplus_local.argo.faults import Fault
+from periplus_local.argo.library import NARROW, WIDE, Shelves
+from periplus_local.argo.rest.answers import Handler, answer, faulty
+from periplus_local.argo.rest.deeds import Deeds
+from periplus_local.argo.rest.events import Events
+from periplus_local.argo.rest.flows import Flows
+from periplus_local.argo.rest.guard import Guard, encoded
+from periplus_local.argo.rest.logs import Logs, Printed
+from periplus_local.argo.rest.shelf import Shelf
+from periplus_local.argo.workflows import Workflows
+
+VERSION = {
+    "version": "v4.1.2+periplus.local",
+    "buildDate": "",
+    "gitCommit": "",
+    "gitTag": "v4.1.2",
+    "gitTreeState": "clean",
+    "goVersion": "",
+    "compiler": "",
+    "platform": "local",
+}
+FLOW = "/api/v1/workflows/{namespace}"
+ONE = FLOW + "/{name}"
+KINDS = {NARROW: "/api/v1/workflow-templates/{namespace}", WIDE: "/api/v1/cluster-workflow-templates"}
+EVERYWHERE = "/api/v1/workflows/"
+
+
+async def version(_: Request) -> Response:
+    """Which Argo this speaks like."""
+    return answer(VERSION)
+
+
+async def info(_: Request) -> Response:
+    """What a client may assume of this server."""
+    return answer({"managedNamespace": "", "links": [], "columns": [], "modals": {}})
+
+
+async def userinfo(_: Request) -> Response:
+    """Who the caller is: whoever holds the token."""
+    return answer({"subject": "local", "serviceAccountName": "local", "serviceAccountNamespace": "default"})
+
+
+async def unknown(request: Request, _: Exception) -> Response:
+    """The answer where there is nothing."""
+    fault = Fault(5, f"Not Found: the local Argo has no {request.method} {request.url.path}")
+    return Response(encoded(fault), 404, media_type="application/json")
+
+
+async def unimplemented(request: Request, _: Exception) -> Response:
+    """The answer where there is something, but not by this method."""
+    fault = Fault(12, f"Method Not Allowed: {request.method} {request.url.path}")
+    return Response(encoded(fault), 501, media_type="application/json")
+
+
+async def broken(_: Request, error: Exception) -> Response:
+    """The answer when the server itself is at fault."""
+    fault = Fault(13, f"the local Argo could not answer: {type(error).__name__}")
+    return Response(encoded(fault), 500, media_type="application/json")
+
+
+def routes(workflows: Workflows, shelves: Shelves, pods: Printed, token: str) -> ASGIApp:
+    """The API as an application that asks every caller for the token."""
+    flows, deeds = Flows(workflows, shelves), Deeds(workflows, shelves)
+    events, logs = Events(workflows), Logs(workflows, pods)
+    paths: list[tuple[str, str, Handler]] = [
+        ("GET", "/api/v1/version", version),
+        ("GET", "/api/v1/info", info),
+        ("GET", "/api/v1/userinfo", userinfo),
+        ("GET", "/api/v1/workflow-events/{namespace}", events.watch),
+        ("GET", "/api/v1/workflow-events/", events.watch),
+        ("GET", EVERYWHERE, flows.find),
+        ("GET", FLOW, flows.find),
+        ("POST", FLOW, flows.create),
+        ("POST", FLOW + "/lint", flows.lint),
+        ("POST", FLOW + "/submit", flows.submit),
+        ("GET", ONE, flows.get),
+        ("DELETE", ONE, flows.delete),
+        ("GET", ONE + "/log", logs.log),
+        ("GET", ONE + "/{pod}/log", logs.log),
+        *(("PUT", f"{ONE}/{deed}", getattr(deeds, deed)) for deed in DEEDS),
+    ]
+    for kind, path in KINDS.items():
+        shelf = Shelf(kind, shelves)
+        paths += [
+            ("GET", path, shelf.find),
+            ("POST", path, shelf.create),
+            ("POST", path + "/lint", shelf.lint),
+            ("GET", path + "/{name}", shelf.get),
+            ("PUT", path + "/{name}", shelf.change),
+            ("DELETE", path + "/{name}", shelf.delete),
+        ]
+    listed = [Route(path, faulty(handler), methods=[method]) for method, path, handler in paths]
+    handlers = {404: unknown, 405: unimplemented, Exception: broken}
+    return Guard(Starlette(routes=listed, exception_handlers=handlers), token)
+
+
+DEEDS = ("set", "resume", "suspend", "stop", "terminate", "retry", "resubmit")

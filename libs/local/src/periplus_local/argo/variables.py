@@ -1,0 +1,98 @@
+"""The variables `workflow.*`: what every template of a workflow can refer to."""
+
+import datetime
+import json
+from typing import Any
+
+from periplus_local.argo import names
+from periplus_local.argo.nodes import FAILED, Nodes
+from periplus_local.argo.scope import Scope
+from periplus_manifest import gotext
+
+CREATION_LETTERS = "aAbBcdfHIjLmMnpQSsTuUwWXxyYzZDeEgGhklPrRtV"
+
+
+def workflow_scope(metadata: dict[str, Any], spec: dict[str, Any], status: dict[str, Any]) -> Scope:
+    """The variables that are known when the workflow starts."""
+    scope = Scope()
+    for key in ("name", "namespace", "uid"):
+        scope.put(metadata[key], "workflow", key)
+    scope.put(spec.get("entrypoint", ""), "workflow", "mainEntrypoint")
+    scope.put(spec.get("serviceAccountName", ""), "workflow", "serviceAccountName")
+    if "priority" in spec:
+        scope.put(str(spec["priority"]), "workflow", "priority")
+    _creation(scope, names.parse(metadata["creationTimestamp"]))
+    _parameters(scope, (spec.get("arguments") or {}).get("parameters") or [])
+    extra = spec.get("workflowMetadata") or {}
+    for kind in ("annotations", "labels"):
+        own = metadata.get(kind) or {}
+        named = {**own, **(extra.get(kind) or {})}
+        scope.nested["workflow"][kind] = dict(named)
+        for key, value in named.items():
+            scope.flat[f"workflow.{kind}.{key}"] = value
+        for key in (f"workflow.{kind}", f"workflow.{kind}.json"):
+            scope.flat[key] = gotext.json_text(own)
+    put_outputs(scope, status.get("outputs") or {})
+    put_state(scope, status.get("phase", ""), metadata)
+    return scope
+
+
+def _creation(scope: Scope, created: datetime.datetime) -> None:
+    for letter in CREATION_LETTERS:
+        try:
+            written = created.strftime(f"%{letter}")
+        except ValueError:
+            continue
+        scope.flat[f"workflow.creationTimestamp.{letter}"] = written
+    scope.flat["workflow.creationTimestamp"] = names.stamp(created)
+    scope.flat["workflow.creationTimestamp.RFC3339"] = names.stamp(created)
+    scope.flat["workflow.creationTimestamp.s"] = str(int(created.timestamp()))
+    prefix = "workflow.creationTimestamp."
+    scope.nested["workflow"]["creationTimestamp"] = {
+        key.removeprefix(prefix): value for key, value in scope.flat.items() if key.startswith(prefix)
+    }
+
+
+def _parameters(scope: Scope, parameters: list[dict[str, Any]]) -> None:
+    said = [{key: value for key, value in parameter.items()} for parameter in parameters]
+    for parameter in parameters:
+        if "value" in parameter:
+            scope.put(parameter["value"], "workflow", "parameters", parameter["name"])
+    for key in ("workflow.parameters", "workflow.parameters.json"):
+        scope.flat[key] = gotext.json_text(said)
+
+
+def put_outputs(scope: Scope, outputs: dict[str, Any]) -> None:
+    """Put the workflow's global outputs in reach."""
+    for parameter in outputs.get("parameters") or ():
+        if "value" in parameter:
+            scope.put(parameter["value"], "workflow", "outputs", "parameters", parameter["name"])
+    for artifact in outputs.get("artifacts") or ():
+        scope.put(artifact, "workflow", "outputs", "artifacts", artifact["name"])
+
+
+def put_state(scope: Scope, status: str, metadata: dict[str, Any]) -> None:
+    """Put the workflow's present state and age in reach."""
+    scope.put(status, "workflow", "status")
+    age = names.now() - names.parse(metadata["creationTimestamp"])
+    scope.put(f"{max(age.total_seconds(), 0.0):f}", "workflow", "duration")
+
+
+def put_failures(scope: Scope, nodes: Nodes) -> None:
+    """Put the list of failed nodes in reach of the exit handler: JSON, quoted once more as a JSON string."""
+    failures = [
+        {
+            "displayName": node["displayName"],
+            "message": node.get("message", ""),
+            "templateName": node.get("templateName", ""),
+            "phase": node["phase"],
+            "podName": names.pod_name(nodes.workflow, node["name"], node.get("templateName", "")),
+            "finishedAt": node.get("finishedAt"),
+        }
+        for node in nodes
+        if node["phase"] in FAILED
+    ]
+    listed = json.dumps(failures, separators=(",", ":"), ensure_ascii=False) if failures else "null"
+    scope.put(json.dumps(listed, ensure_ascii=False), "workflow", "failures")
+
+

@@ -1,0 +1,243 @@
+"""All workflows of the server: those under way in memory, the others on disk."""
+
+import asyncio
+import json
+import logging
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from periplus_local.argo import names
+from periplus_local.argo.drive import drive
+from periplus_local.argo.faults import exists, invalid, missing
+from periplus_local.argo.hub import Hub, Seen
+from periplus_local.argo.run import LABEL, Run, Surroundings, document
+from periplus_local.argo.store import Row, Store
+
+log = logging.getLogger(__name__)
+SECONDS_TO_TRY_AGAIN = 1.0
+EFFECTLESS = "accepted with no effect here: "
+MEMOIZE = "memoize is replaced by the cache of Periplus"
+
+
+class Workflows:
+    """Creates, keeps, finds and removes workflows, and has each driven to its end."""
+
+    def __init__(self, store: Store, hub: Hub, around: Surroundings) -> None:
+        """Workflows that are kept in the store and told of through the hub."""
+        self.store = store
+        self.hub = hub
+        self.around = around
+        self.live: dict[str, Run] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._changed: set[str] = set()
+        self._planned = False
+
+    def recover(self) -> None:
+        """Go on with every workflow that had not ended when the server did."""
+        for row in self.store.unfinished():
+            run = self._run(row.metadata, row.spec, row.status, row.control, recovered=True)
+            for _, body in self.store.nodes(row.uid):
+                run.nodes.load(json.loads(body))
+            self._drive(run)
+
+    async def close(self) -> None:
+        """Leave the workflows as they are; the next server goes on with them."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self.flush()
+
+    def create(self, workflow: dict[str, Any], stored: dict[str, Any] | None, idle: list[str]) -> Run:
+        """Keep a new workflow and start it; Fault when its name is taken."""
+        metadata, version = self._metadata(workflow), self.store.next_version()
+        metadata["resourceVersion"] = str(version)
+        status: dict[str, Any] = {"artifactRepositoryRef": self.around.repository}
+        if stored is not None:
+            status["storedWorkflowTemplateSpec"] = stored
+        if idle:
+            said = [EFFECTLESS + ", ".join(idle)]
+            said += [MEMOIZE] if any(path.endswith(".memoize") for path in idle) else []
+            status["conditions"] = [
+                {"type": "SpecWarning", "status": "True", "message": "; ".join(said)}
+            ]
+        run = self._run(metadata, workflow["spec"], status, {})
+        if not self.store.add(self._row(run, version, version)):
+            raise exists(f'workflows.argoproj.io "{run.name}" already exists')
+        self.hub.tell(metadata["namespace"], run.uid, "ADDED")
+        self._drive(run)
+        return run
+
+    def _metadata(self, workflow: dict[str, Any]) -> dict[str, Any]:
+        given = dict(workflow.get("metadata") or {})
+        name = given.get("name")
+        if not name:
+            if not given.get("generateName"):
+                raise invalid("metadata.name: name or generateName is required")
+            name = names.generated(given["generateName"])
+        kept = {key: given[key] for key in ("generateName", "labels", "ownerReferences") if key in given}
+        annotations = {**(given.get("annotations") or {}), LABEL + "pod-name-format": "v2"}
+        return {
+            **kept,
+            "annotations": annotations,
+            "name": name,
+            "namespace": given.get("namespace") or "default",
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": names.stamp(names.now()),
+            "generation": 1,
+        }
+
+    def _run(
+        self,
+        metadata: dict[str, Any],
+        spec: dict[str, Any],
+        status: dict[str, Any],
+        control: dict[str, Any],
+        *,
+        recovered: bool = False,
+    ) -> Run:
+        return Run(self.around, metadata, spec, status, control, recovered, self._note)
+
+    def _drive(self, run: Run) -> None:
+        self.live[run.uid] = run
+        task = asyncio.create_task(drive(run), name=run.name)
+        self._tasks[run.uid] = task
+        task.add_done_callback(lambda done: self._driven(run, done))
+
+    def _driven(self, run: Run, done: "asyncio.Task[None]") -> None:
+        if done.cancelled() or self._tasks.get(run.uid) is not done:
+            return
+        self._tasks.pop(run.uid)
+        self._flush(run)
+
+    def _note(self, run: Run) -> None:
+        if run.uid not in self.live:
+            return
+        self._changed.add(run.uid)
+        if not self._planned:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what has changed, then tell those who watch."""
+        self._planned = False
+        changed, self._changed = self._changed, set()
+        for uid in changed:
+            if uid in self.live:
+                self._flush(self.live[uid])
+
+    def _flush(self, run: Run) -> None:
+        nodes, version = run.nodes, self.store.next_version()
+        if not (run.head_dirty or nodes.dirty or nodes.gone):
+            self._release(run)
+            return
+        run.metadata["resourceVersion"] = str(version)
+        run.metadata["generation"] += 1
+        fresh = [(node, nodes.fragment(node)) for node in nodes.dirty]
+        try:
+            self.store.write(self._row(run, version, 0), run.head_dirty, fresh, nodes.gone)
+        except sqlite3.Error as error:
+            self._unwritten(run, error)
+            return
+        nodes.dirty.clear()
+        nodes.gone.clear()
+        run.head_dirty = False
+        self.hub.tell(run.metadata["namespace"], run.uid, "MODIFIED")
+        self._release(run)
+
+    def _unwritten(self, run: Run, error: sqlite3.Error) -> None:
+        log.error("the state of %s cannot be written: %s", run.name, error)
+        if not run.shutdown:
+            run.spec["shutdown"] = "Terminate"
+            run.status["message"] = f"the local Argo cannot write its state: {error}"
+            run.stir()
+            reason = f"the local Argo cannot write its state: {error}"
+            run.background(run.end_jobs(reason, exit_parts=True))
+        self._changed.add(run.uid)
+        self._planned = True
+        asyncio.get_running_loop().call_later(SECONDS_TO_TRY_AGAIN, self.flush)
+
+    def _release(self, run: Run) -> None:
+        if run.completed and run.uid not in self._tasks:
+            self.live.pop(run.uid, None)
+
+    def _row(self, run: Run, version: int, born: int) -> Row:
+        return Row(
+            run.uid, run.metadata["namespace"], run.name, born, version, run.completed,
+            run.metadata, run.spec, run.status, run.control,
+        )  # fmt: skip
+
+    def row(self, namespace: str, name: str) -> Row:
+        """The kept workflow of that name; Fault when there is none."""
+        found = self.store.named(namespace, name)
+        if found is None:
+            raise missing(f'workflows.argoproj.io "{name}" not found')
+        return found
+
+    def run(self, namespace: str, name: str) -> Run | None:
+        """The workflow of that name if it is under way; Fault when there is no such workflow at all."""
+        return self.live.get(self.row(namespace, name).uid)
+
+    def reopened(self, row: Row) -> Run:
+        """A workflow that has ended, in memory once more; it is driven when `go_on` is called."""
+        run = self._run(row.metadata, row.spec, row.status, row.control)
+        for _, body in self.store.nodes(row.uid):
+            run.nodes.load(json.loads(body))
+        return run
+
+    def go_on(self, run: Run) -> Run:
+        """Drive a reopened workflow, as it is now written; gives it as it is driven."""
+        self.live[run.uid] = run
+        run.note_head()
+        self.flush()
+        fresh = self._run(run.metadata, run.spec, run.status, run.control)
+        for node in run.nodes:
+            fresh.nodes.load(node)
+        self._drive(fresh)
+        return fresh
+
+    def body(self, row: Row) -> bytes:
+        """A workflow as JSON."""
+        run = self.live.get(row.uid)
+        if run is not None:
+            return run.document()
+        parts = (b'"%s":%s' % (node.encode(), body.encode()) for node, body in self.store.nodes(row.uid))
+        nodes = b"{" + b",".join(parts) + b"}"
+        metadata = {**row.metadata, "resourceVersion": str(row.version)}
+        return document(_json(metadata), _json(row.spec), row.status, nodes)
+
+    def look(self, uid: str) -> Seen | None:
+        """A workflow as those who watch are told of it."""
+        run = self.live.get(uid)
+        if run is not None:
+            return Seen(run.metadata.get("labels") or {}, run.document(), run.completed)
+        row = self.store.with_uid(uid)
+        if row is None:
+            return None
+        return Seen(row.metadata.get("labels") or {}, self.body(row), row.completed)
+
+    def rows(self, namespace: str, after: int = -1) -> Iterator[Row]:
+        """The workflows of a namespace, or of all."""
+        return self.store.all(namespace, after)
+
+    async def delete(self, namespace: str, name: str) -> None:
+        """End a workflow's processes and take it away."""
+        row = self.row(namespace, name)
+        run = self.live.get(row.uid)
+        if run is not None:
+            run.spec["shutdown"] = "Terminate"
+            await run.end_jobs("the workflow was deleted", exit_parts=True)
+            task = self._tasks.pop(row.uid, None)
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        body = self.body(row)
+        self.live.pop(row.uid, None)
+        self.store.remove(row, self.store.next_version(), body.decode())
+        self.hub.tell_removed(namespace, row.uid, body)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
