@@ -48,7 +48,7 @@ def store(chosen: servers.Embedded) -> Minio:
 
 
 async def test_each_server_that_is_killed_comes_back_with_its_data(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
+    home = Home(tmp_path / f'a home, "long" & ünusual {"x" * 90}')
     home.create()
     chosen = servers.embedded(home)
     changes: list[Change] = []

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from periplus_local.stack import embedded, leftovers, lock, ports
-from periplus_local.stack.child import birth
+from periplus_local.stack.birth import birth
 from periplus_local.stack.doctor import Finding, doctor
 from periplus_local.stack.home import Home
 from periplus_local.stack.supervisor import Supervisor

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from periplus_local.stack import leftovers
-from periplus_local.stack.child import birth
+from periplus_local.stack.birth import birth
 from periplus_local.stack.home import Home
 from periplus_local.stack.part import Change, NotReadyError, Part, PartFailedError, State
 from periplus_local.stack.supervisor import Supervisor
@@ -204,7 +204,7 @@ async def test_the_next_supervisor_ends_what_a_killed_one_left(home: Home) -> No
 def test_a_pid_that_now_belongs_to_somebody_else_is_left_alone(home: Home) -> None:
     other = subprocess.Popen([sys.executable, "-I", "-S", "-c", SLEEP])
     try:
-        stale = leftovers.Recorded("stale", other.pid, birth(other.pid) - 100, int(signal.SIGTERM))
+        stale = leftovers.Recorded("stale", other.pid, birth(other.pid) + "0", int(signal.SIGTERM))
         leftovers.record(home.run / "children.json", [stale])
         assert leftovers.clean(home.run / "children.json") == []
         assert other.poll() is None

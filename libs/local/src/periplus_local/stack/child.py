@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
+from periplus_local.stack.birth import birth
 
 if TYPE_CHECKING:
     from periplus_local.stack.part import Part
@@ -30,8 +30,8 @@ class Child:
     part: Part
     process: asyncio.subprocess.Process
     log: Path
-    born: float
-    """The process's start time as the system tells it: with the pid it names the process."""
+    born: str
+    """With the pid, what names this process and no other."""
     started: float
     """The monotonic time at which it was started."""
 
@@ -81,14 +81,6 @@ def environment(part: Part) -> dict[str, str]:
     """What a part's process sees: the few inherited variables it needs, then its own."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return inherited | {"PYTHONUNBUFFERED": "1"} | dict(part.env)
-
-
-def birth(pid: int) -> float:
-    """A process's start time in seconds since the epoch, or 0 if it is gone."""
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return 0.0
 
 
 async def stop(child: Child) -> float:

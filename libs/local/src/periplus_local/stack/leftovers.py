@@ -1,6 +1,6 @@
 """Processes of a stack that outlived their supervisor: recorded as they start, ended by the next.
 
-A process is known by its pid and its start time together, never by its name, so that a pid that
+A process is known by its pid and its birth together, never by its name, so that a pid that
 the system has given to somebody else since is left alone.
 """
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from periplus_local.stack.birth import birth
 from periplus_local.stack.child import kill_group
 from periplus_local.stack.home import write_private_json
 
@@ -23,16 +24,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _GRACE = 5.0
-_CLOCK_SLACK = 0.05
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A process that was started: its part, its pid, its start time and how it likes to stop."""
+    """A process that was started: its part, its pid, its birth and how it likes to stop."""
 
     part: str
     pid: int
-    born: float
+    born: str
     stop_signal: int
 
 
@@ -54,11 +54,10 @@ def running(child: Recorded) -> psutil.Process | None:
     """The process, if it is still that very process."""
     try:
         process = psutil.Process(child.pid)
-        same = abs(process.create_time() - child.born) < _CLOCK_SLACK
         alive = process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None
-    return process if same and alive else None
+    return process if alive and birth(child.pid) == child.born else None
 
 
 def clean(path: Path, grace: float = _GRACE) -> list[str]:

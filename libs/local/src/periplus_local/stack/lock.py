@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
-from periplus_local.stack.child import birth
+from periplus_local.stack.birth import birth
 from periplus_local.stack.home import write_private_json
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that runs a home's stack; times are seconds since the epoch."""
+    """The process that runs a home's stack; `since` is in seconds since the epoch."""
 
     pid: int
-    born: float
+    born: str
     since: float
     addresses: Mapping[str, str] = field(default_factory=dict)
 

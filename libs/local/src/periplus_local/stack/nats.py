@@ -104,7 +104,7 @@ async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
         "authorization": {"user": _USER, "password": server.password},
         "max_payload": _MIB,
         "jetstream": {
-            "store_dir": str(home.data / "nats"),
+            "store_dir": ".",
             "max_memory_store": 16 * _MIB,
             "max_file_store": 16 * 1024 * _MIB,
             # An acknowledged message is on the disk, and not in a cache for two minutes.

@@ -35,8 +35,10 @@ class Running:
 def print_change(change: Change) -> None:
     """Tell a change on a line of standard output; the start of a start is not worth one."""
     if change.state is not State.STARTING:
-        sys.stdout.write(f"{change.line()}\n")
-        sys.stdout.flush()
+        # Whoever reads may have left; the stack goes on.
+        with suppress(BrokenPipeError):
+            sys.stdout.write(f"{change.line()}\n")
+            sys.stdout.flush()
 
 
 @asynccontextmanager
@@ -100,6 +102,8 @@ async def _until_signalled(
                 kill_group(child.pid)
 
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            continue  # as under nohup
         loop.add_signal_handler(signum, stop)
     with suppress(asyncio.CancelledError):
         await life

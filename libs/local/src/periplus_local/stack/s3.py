@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +59,8 @@ def part(home: Home, store: S3) -> Part:
         directory=home.run / "s3",  # where it looks for security.toml
         prepare=partial(_prepare, home, store),
         ready=partial(_answers, store),
-        env={"GOMEMLIMIT": "160MiB", "GOGC": "50"},
+        # It would also read settings below the user's home.
+        env={"GOMEMLIMIT": "160MiB", "GOGC": "50", "HOME": str(home.run / "s3")},
         address=store.endpoint,
         grace=10.0,
         leaves=_sockets(store.ports),
@@ -66,9 +68,9 @@ def part(home: Home, store: S3) -> Part:
 
 
 def _arguments(home: Home, store: S3) -> list[str]:
-    run = home.run / "s3"
-    options = {
-        "dir": home.data / "s3",
+    # Relative to where it runs: it splits a path at commas, and a socket's path must be short.
+    options: dict[str, object] = {
+        "dir": os.path.relpath(home.data / "s3", home.run / "s3"),
         "ip": LOOPBACK,
         "ip.bind": LOOPBACK,
         "master.telemetry": "false",
@@ -78,10 +80,10 @@ def _arguments(home: Home, store: S3) -> list[str]:
         "s3.iam": "false",
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
-        "s3.config": run / "s3.json",
-        "s3.localSocket": run / "s3.sock",
+        "s3.config": "s3.json",
+        "s3.localSocket": "s3.sock",
         "s3.allowedOrigins": "http://127.0.0.1",
-        "filer.localSocket": run / "filer.sock",
+        "filer.localSocket": "filer.sock",
         "filer.allowedOrigins": "http://127.0.0.1",
         "volume.preStopSeconds": 0,
     }
@@ -107,8 +109,10 @@ async def _prepare(home: Home, store: S3) -> None:
 
 def _security(home: Home, held: Path, key: Path) -> str:
     """Mutual TLS on every inner port, and signed tokens on top where SeaweedFS knows them."""
-    pair = f"cert = {json.dumps(str(held))}\nkey = {json.dumps(str(key))}\n"
-    authority = f"ca = {json.dumps(str(held))}\n"
+    run = home.run / "s3"
+    crt, private = (json.dumps(os.path.relpath(path, run)) for path in (held, key))
+    pair = f"cert = {crt}\nkey = {private}\n"
+    authority = f"ca = {crt}\n"
     sections = [f"[grpc]\n{authority}"]
     sections += [f"[grpc.{server}]\n{pair}" for server in _GRPC]
     sections += [f"[https.{server}]\n{pair}{authority}" for server in _SERVERS]

@@ -1,0 +1,118 @@
+"""The whole stack, as a person has it: up, looked at, hurt, and down."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from periplus_local.stack import HeldError, detach, doctor, down, leftovers, lock, up
+from periplus_local.stack.exposure import answers, family, listeners
+from periplus_local.stack.home import Home
+
+PARTS = {"nats", "postgres", "s3", "argo", "cache", "snapshotter", "lineage", "dispatcher"}
+COMMAND = [sys.executable, "-m", "periplus_local.stack"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    place = Home(tmp_path_factory.mktemp("stack") / "home")
+    detach(place.path)
+    yield place
+    down(place.path)
+
+
+def children(home: Home) -> dict[str, leftovers.Recorded]:
+    return {child.part: child for child in leftovers.recorded(home.run / "children.json")}
+
+
+def test_every_part_is_up_and_well(home: Home) -> None:
+    assert set(children(home)) == PARTS
+    assert [finding.line() for finding in doctor(home.path) if not finding.ok] == []
+
+
+def test_the_command_line_finds_its_settings_and_nobody_else_does(home: Home) -> None:
+    settings = json.loads(home.client_settings.read_text())
+    assert set(settings) == {"dispatcher", "cache", "snapshotter", "lineage", "token", "project"}
+    assert settings["project"] == "default"
+    assert stat.S_IMODE(home.client_settings.stat().st_mode) == 0o600
+
+
+def test_a_second_up_says_who_holds_the_home(home: Home) -> None:
+    holder = lock.holder(home)
+    assert holder
+    with pytest.raises(HeldError, match=f"process {holder.pid} since .*dispatcher 127.0.0.1"):
+        up(home.path)
+    with pytest.raises(HeldError, match=f"process {holder.pid}"):
+        detach(home.path)
+    told = subprocess.run(
+        [*COMMAND, "up", "--home", str(home.path)], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 1
+    assert f"process {holder.pid}" in told.stderr
+    assert set(children(home)) == PARTS
+
+
+def test_no_port_of_the_stack_answers_a_stranger(home: Home) -> None:
+    holder = lock.holder(home)
+    assert holder
+    found = listeners([holder.pid])
+    assert {listener.host for listener in found} == {"127.0.0.1"}
+    assert len(found) >= 12 + 5
+    assert [answer for listener in found for answer in answers(listener)] == []
+
+
+def test_no_secret_is_on_a_command_line_or_in_a_log(home: Home) -> None:
+    holder = lock.holder(home)
+    assert holder
+    secrets = [file.read_text() for file in home.secrets.iterdir()]
+    shown = [" ".join(process.cmdline()) for process in family(holder.pid)]
+    shown += [log.read_text(errors="replace") for log in home.log.iterdir()]
+    assert [secret for secret in secrets if any(secret in text for text in shown)] == []
+
+
+@pytest.mark.parametrize("part", ["cache", "snapshotter", "lineage", "dispatcher", "argo"])
+def test_a_service_that_is_killed_comes_back(home: Home, part: str) -> None:
+    first = children(home)[part].pid
+    os.kill(first, signal.SIGKILL)
+    limit = time.monotonic() + 30
+    while (now := children(home).get(part)) is None or now.pid == first or not well(home, part):
+        assert time.monotonic() < limit, (home.log / f"{part}.log").read_text()[-2000:]
+        time.sleep(0.1)
+    assert f"{part:<20} restarting: was ended by SIGKILL" in (home.log / "stack.log").read_text()
+
+
+def well(home: Home, part: str) -> bool:
+    return next(finding for finding in doctor(home.path) if finding.subject == part).ok
+
+
+def test_down_stops_everything_and_ctrl_c_does_so_in_order(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    assert down(home.path) is None
+    with subprocess.Popen(
+        [*COMMAND, "up", "--home", str(home.path)], stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout
+        lines: list[str] = []
+        for line in running.stdout:
+            lines.append(line)
+            if sum(" ready in " in said for said in lines) == len(PARTS) + 4:
+                break
+        pids = [child.pid for child in children(home).values()]
+        assert len(pids) == len(PARTS), lines
+        running.send_signal(signal.SIGINT)
+        rest = running.stdout.read()
+        assert running.wait() == 0
+    assert rest.split()[0] == "dispatcher"
+    assert {line.split()[0] for line in rest.splitlines()[-3:]} == {"nats", "postgres", "s3"}
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not lock.is_held(home)
