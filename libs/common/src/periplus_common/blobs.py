@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import IO, TypeVar
 
 import urllib3
@@ -35,6 +36,7 @@ class Stat:
 
     etag: str
     size: int
+    modified: datetime | None = None
 
 
 class Blobs:
@@ -104,7 +106,7 @@ class Blobs:
             if error.code in _GONE:
                 return None
             raise
-        return Stat((found.etag or "").strip('"'), found.size or 0)
+        return Stat((found.etag or "").strip('"'), found.size or 0, found.last_modified)
 
     def _read(self, place: Place, use: Callable[[IO[bytes]], T]) -> T:
         if place.endpoint and place.endpoint != self.endpoint:

@@ -37,7 +37,7 @@ def fate(link: bus.Link) -> type[BaseMiddleware[Any, Any]]:
                     result = await call_next(msg)
                 except IgnoredException:
                     raise
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - the boundary: every failure gets its fate
                     await bus.fail(link, raw, error, name)
                     return None
                 await raw.ack()
@@ -54,7 +54,7 @@ def new_broker(url: str, link: bus.Link) -> NatsBroker:
         apply_types=False,
         graceful_timeout=20,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.5,
+        reconnect_time_wait=1,
         ping_interval=10,
         middlewares=[fate(link)],
     )

@@ -42,7 +42,7 @@ class Event:
 def event(message: Message, *, project: str, run: str, key: str, at: datetime) -> Event:
     """The event that `message` tells. Its id is made of type, run and `key`: telling it twice is telling it once."""
     kind = message.DESCRIPTOR.full_name
-    identity = str(uuid.uuid5(_IDS, "/".join((kind, project, run, key))))
+    identity = str(uuid.uuid5(_IDS, f"{kind}/{project}/{run}/{key}"))
     headers = {
         "ce-specversion": "1.0",
         "ce-id": identity,

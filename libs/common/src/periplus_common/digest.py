@@ -1,6 +1,7 @@
 """Names made from contents: canonical bytes, and digests that are blind to how contents were packed."""
 
 import hashlib
+import math
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ def _refuse_nan(value: object) -> None:
     stack = [value]
     while stack:
         item = stack.pop()
-        if isinstance(item, float) and (item != item or item in (float("inf"), float("-inf"))):
+        if isinstance(item, float) and not math.isfinite(item):
             raise Invalid("NaN and infinities have no canonical form")
         if isinstance(item, dict):
             stack += item.values()
@@ -39,7 +40,7 @@ def _refuse_nan(value: object) -> None:
 
 
 def sha256(content: bytes) -> str:
-    """ "sha256:" and 64 hex digits."""
+    """Name bytes: "sha256:" and 64 hex digits."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 

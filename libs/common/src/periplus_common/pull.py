@@ -153,7 +153,7 @@ async def _fly(link: bus.Link, consumer: Consumer, handle: Handle, batch: list[M
 async def _handle(link: bus.Link, consumer: Consumer, handle: Handle, batch: list[Msg]) -> None:
     try:
         await handle(batch)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the boundary: every failure gets its fate
         if isinstance(error, Unavailable) or len(batch) == 1:
             for message in batch:
                 await bus.fail(link, message, error, consumer.name)

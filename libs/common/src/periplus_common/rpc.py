@@ -73,7 +73,7 @@ class Wrapper(grpc.aio.ServerInterceptor):
                     admit(request)
                     async with asyncio.timeout(context.time_remaining() or PATIENCE):
                         return await handler.unary_unary(request, context)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - the boundary: every failure gets its status
                     await _abort(context, method, error)
 
         async def stream(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -82,7 +82,7 @@ class Wrapper(grpc.aio.ServerInterceptor):
                     admit(request)
                     async for response in handler.unary_stream(request, context):
                         yield response
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - the boundary: every failure gets its status
                     await _abort(context, method, error)
 
         if handler.response_streaming:
@@ -220,13 +220,13 @@ class Caller(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 @asynccontextmanager
-async def channel(address: str, token: str, *, timeout: float = 10) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel whose unary calls carry the token and end after `timeout` seconds."""
+async def channel(address: str, token: str, *, deadline: float = 10) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel whose unary calls carry the token and end after `deadline` seconds."""
     options = [
         ("grpc.max_receive_message_length", MAX_MESSAGE),
         ("grpc.max_send_message_length", MAX_MESSAGE),
     ]
     async with grpc.aio.insecure_channel(
-        address, options=options, interceptors=[Caller(token, timeout)]
+        address, options=options, interceptors=[Caller(token, deadline)]
     ) as opened:
         yield opened

@@ -1,0 +1,314 @@
+"""The templates that are written into a manifest: gates that start no pod, and what stands in for a hit.
+
+Seen on a real Argo (4.1): a suspend template whose outputs are supplied is a node without a pod; `?.` and `??`
+keep a run going when a person resumes a gate and so gives no outputs; a `duration` lets the step run when nobody
+answers.
+"""
+
+import copy
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from periplus_dispatcher.domain import Resolved, Template, Verdict
+
+Json = dict[str, Any]
+
+HIT = "periplus-hit"
+TODO = "periplus-todo"
+ITEMS = "periplus-items"
+RESULT = "periplus-result"
+NEVER = "periplus-never"
+
+
+def parameter_of(name: str) -> str:
+    """The parameter that carries an output parameter of a hit."""
+    return f"periplus-p-{name}"
+
+
+def artifact_of(name: str) -> str:
+    """The parameter or artifact that carries an output artifact of a hit."""
+    return f"periplus-a-{name}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a leaf template takes and gives, as its wrappers must take and give it."""
+
+    name: str
+    inputs: Json
+    outputs: tuple[str, ...]
+    """Names of its output parameters, and `periplus-result` where others read its result."""
+    artifacts: tuple[str, ...]
+
+    @property
+    def carried(self) -> list[str]:
+        """The parameters that carry all of a hit's outputs."""
+        return [parameter_of(n) for n in self.outputs] + [artifact_of(n) for n in self.artifacts]
+
+
+def shape(template: Json, described: Template, given: Iterable[str], *, result: bool) -> Shape:
+    """The shape of a template at a call that gives these artifacts. Only what is given can be passed on."""
+    inputs = template.get("inputs") or {}
+    parameters = [
+        {k: copy.deepcopy(p[k]) for k in ("name", "value", "default") if k in p}
+        for p in inputs.get("parameters") or ()
+    ]
+    names = set(given)
+    artifacts = [{"name": a["name"]} for a in inputs.get("artifacts") or () if a["name"] in names]
+    outputs = (*described.parameters, *((RESULT,) if result else ()))
+    return Shape(
+        template["name"], {"parameters": parameters, "artifacts": artifacts}, outputs, described.artifacts
+    )
+
+
+def never() -> Json:
+    """A template that is called and never runs: a DAG must have a task."""
+    return {"name": NEVER, "suspend": {"duration": "0"}}
+
+
+def hit(name: str, shape: Shape) -> Json:
+    """Gives what its arguments carry, and runs nothing."""
+    return {
+        "name": name,
+        "inputs": {
+            "parameters": [{"name": parameter_of(n)} for n in shape.outputs],
+            "artifacts": [{"name": artifact_of(n)} for n in shape.artifacts],
+        },
+        "dag": {"tasks": [{"name": "run", "template": NEVER, "when": "false"}]},
+        "outputs": {
+            "parameters": [
+                {"name": n, "valueFrom": {"expression": f"inputs.parameters['{parameter_of(n)}']"}}
+                for n in shape.outputs
+            ],
+            "artifacts": [
+                {"name": n, "fromExpression": f"inputs.artifacts['{artifact_of(n)}']"}
+                for n in shape.artifacts
+            ],
+        },
+    }
+
+
+def hit_arguments(shape: Shape, resolved: Resolved) -> Json:
+    """The arguments that carry a hit's outputs."""
+    assert resolved.outputs is not None
+    values = dict(resolved.outputs.parameters)
+    if resolved.outputs.result is not None:
+        values[RESULT] = resolved.outputs.result
+    places = {a.name: a.object for a in resolved.outputs.artifacts}
+    return {
+        "parameters": [{"name": parameter_of(n), "value": values.get(n, "")} for n in shape.outputs],
+        "artifacts": [
+            {
+                "name": artifact_of(n),
+                "s3": {
+                    k: v for k, v in (("key", p.key), ("bucket", p.bucket), ("endpoint", p.endpoint)) if v
+                },
+            }
+            for n, p in places.items()
+        ],
+    }
+
+
+def cached(name: str, gate_name: str, select_name: str, shape: Shape) -> Json:
+    """The wrapper of one step: ask, then run or reuse."""
+    passed = _passed(shape)
+    answer = "tasks.gate.outputs?.parameters?.['{}'] ?? '{}'"
+    return {
+        "name": name,
+        "inputs": copy.deepcopy(shape.inputs),
+        "dag": {
+            "tasks": [
+                {"name": "gate", "template": gate_name, "arguments": passed},
+                {
+                    "name": "sel",
+                    "template": select_name,
+                    "depends": "gate",
+                    "arguments": {
+                        "parameters": [
+                            *copy.deepcopy(passed["parameters"]),
+                            {"name": HIT, "value": "{{=" + answer.format(HIT, "false") + "}}"},
+                            *(
+                                {
+                                    "name": parameter_of(n),
+                                    "value": "{{=" + answer.format(parameter_of(n), "") + "}}",
+                                }
+                                for n in shape.outputs
+                            ),
+                        ],
+                        "artifacts": [
+                            *copy.deepcopy(passed["artifacts"]),
+                            # Not optional: an object that vanished after the answer must fail, not be left out.
+                            *(
+                                {
+                                    "name": artifact_of(n),
+                                    "s3": {"key": "{{=" + answer.format(artifact_of(n), "") + "}}"},
+                                }
+                                for n in shape.artifacts
+                            ),
+                        ],
+                    },
+                },
+            ]
+        },
+        "outputs": {
+            "parameters": [
+                {"name": n, "valueFrom": {"parameter": "{{tasks.sel.outputs.parameters." + n + "}}"}}
+                for n in shape.outputs
+            ],
+            "artifacts": [
+                {"name": n, "from": "{{tasks.sel.outputs.artifacts." + n + "}}"} for n in shape.artifacts
+            ],
+        },
+    }
+
+
+def gate(name: str, inputs: Json, supplied: Iterable[str], seconds: int) -> Json:
+    """The gate: no pod, its inputs in the status for us to read, its outputs ours to supply."""
+    outputs = [{"name": n, "valueFrom": {"supplied": {}, "default": ""}} for n in supplied]
+    plain = {
+        "parameters": [{k: v for k, v in p.items() if k == "name"} for p in inputs["parameters"]],
+        "artifacts": [{"name": a["name"]} for a in inputs["artifacts"]],
+    }
+    return {
+        "name": name,
+        "inputs": plain,
+        "suspend": {"duration": f"{seconds}s"},
+        "outputs": {"parameters": outputs},
+    }
+
+
+def select(name: str, shape: Shape) -> Json:
+    """Run the user's template unless it was a hit, and give the one's outputs or the other's."""
+    chosen = f"inputs.parameters['{HIT}'] == 'true' ? "
+    return {
+        "name": name,
+        "inputs": {
+            "parameters": [
+                *({"name": p["name"]} for p in shape.inputs["parameters"]),
+                {"name": HIT},
+                *({"name": parameter_of(n), "default": ""} for n in shape.outputs),
+            ],
+            "artifacts": [
+                *copy.deepcopy(shape.inputs["artifacts"]),
+                *({"name": artifact_of(n), "optional": True} for n in shape.artifacts),
+            ],
+        },
+        "dag": {
+            "tasks": [
+                {
+                    "name": "run",
+                    "template": shape.name,
+                    "when": "{{inputs.parameters." + HIT + "}} != true",
+                    "arguments": _passed(shape),
+                }
+            ]
+        },
+        "outputs": {
+            "parameters": [
+                {
+                    "name": n,
+                    "valueFrom": {
+                        "expression": f"{chosen}inputs.parameters['{parameter_of(n)}'] : {_of_run(n)}"
+                    },
+                }
+                for n in shape.outputs
+            ],
+            "artifacts": [
+                {
+                    "name": n,
+                    "fromExpression": f"{chosen}inputs.artifacts['{artifact_of(n)}'] : tasks.run.outputs.artifacts['{n}']",
+                }
+                for n in shape.artifacts
+            ],
+        },
+    }
+
+
+def fan(name: str, shape: Shape, inputs: Json, arguments: Json, gate_name: str | None) -> Json:
+    """A fan-out of which the items that are known are left out: by one gate's answer, or as given at the start.
+
+    `inputs` are what the call passes in besides the items, `arguments` what each item's run is given.
+    """
+    carried = [parameter_of(n) for n in shape.outputs]
+    answers = "tasks.gate.outputs?.parameters?.['{}']" if gate_name else "inputs.parameters['{}']"
+    todo = answers.format(TODO)
+    asked = [{"name": ITEMS}] if gate_name else [{"name": TODO}, *({"name": n} for n in carried)]
+    tasks: list[Json] = []
+    run: Json = {"name": "run", "template": shape.name, "arguments": arguments}
+    if gate_name:
+        passed = {
+            "parameters": [_pass_parameter(p["name"]) for p in (*asked, *inputs["parameters"])],
+            "artifacts": [_pass_artifact(a["name"]) for a in inputs["artifacts"]],
+        }
+        tasks.append({"name": "gate", "template": gate_name, "arguments": passed})
+        run["depends"] = "gate"
+        run["withParam"] = (
+            "{{=(" + todo + " ?? '') == '' ? inputs.parameters['" + ITEMS + "'] : " + todo + "}}"
+        )
+    else:
+        run["withParam"] = "{{inputs.parameters." + TODO + "}}"
+    return {
+        "name": name,
+        "inputs": {"parameters": [*asked, *inputs["parameters"]], "artifacts": inputs["artifacts"]},
+        "dag": {"tasks": [*tasks, run]},
+        "outputs": {
+            "parameters": [
+                {"name": n, "valueFrom": {"expression": _merged(answers.format(parameter_of(n)), n)}}
+                for n in shape.outputs
+            ]
+        },
+    }
+
+
+def fan_answer(
+    shape_outputs: Iterable[str], items: list[Any], verdicts: Iterable[Resolved]
+) -> tuple[dict[str, str], list[int]]:
+    """What a fan-out's gate is told, and the indices of the items that run, in their order."""
+    found = list(verdicts)
+    todo = [index for index, verdict in enumerate(found) if verdict.verdict is not Verdict.HIT]
+    if len(todo) == len(found):
+        return {}, todo
+    answer = {TODO: _compact([items[index] for index in todo])}
+    place = {index: at for at, index in enumerate(todo)}
+    for name in shape_outputs:
+        pieces: list[Json] = []
+        for index, verdict in enumerate(found):
+            if index in place:
+                pieces.append({"i": place[index]})
+            else:
+                assert verdict.outputs is not None
+                value = verdict.outputs.result if name == RESULT else verdict.outputs.parameters.get(name, "")
+                pieces.append({"v": value})
+        answer[parameter_of(name)] = _compact(pieces)
+    return answer, todo
+
+
+def _merged(known: str, name: str) -> str:
+    """The outputs of all items in order: those known, and those of the run between them."""
+    ran = _of_run(name)
+    return f"({known} ?? '') == '' ? {ran} : toJson(map(fromJSON({known}), .v ?? fromJSON({ran})[int(.i)]))"
+
+
+def _of_run(name: str) -> str:
+    return "tasks.run.outputs.result" if name == RESULT else f"tasks.run.outputs.parameters['{name}']"
+
+
+def _passed(shape: Shape) -> Json:
+    return {
+        "parameters": [_pass_parameter(p["name"]) for p in shape.inputs["parameters"]],
+        "artifacts": [_pass_artifact(a["name"]) for a in shape.inputs["artifacts"]],
+    }
+
+
+def _pass_parameter(name: str) -> Json:
+    return {"name": name, "value": "{{inputs.parameters." + name + "}}"}
+
+
+def _pass_artifact(name: str) -> Json:
+    return {"name": name, "from": "{{inputs.artifacts." + name + "}}"}
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

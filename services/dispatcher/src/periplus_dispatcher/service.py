@@ -1,0 +1,321 @@
+"""What the dispatcher does with an order: read it, ask what is known of it, and have Argo run the rest."""
+
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from periplus_common import digest
+from periplus_common.errors import Invalid, NotFound, Refused, Unavailable
+from periplus_dispatcher import rewrite
+from periplus_dispatcher.domain import Mode, Outputs, Phase, Resolved, Template, Verdict
+from periplus_dispatcher.observe import Seen, Store, View
+from periplus_dispatcher.plan import Plan, decide, phase_of
+from periplus_dispatcher.ports import Argo, Cache, Runs, Snapshotter
+from periplus_dispatcher.record import Record, Run
+from periplus_dispatcher.walk import Walk, walk
+from periplus_manifest.check import check
+from periplus_manifest.errors import ManifestError
+from periplus_manifest.read import read
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+NAME = 63  # characters of a name; it becomes a label
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be run."""
+
+    project: str
+    manifest: str
+    parameters: Mapping[str, str]
+    cache: Mode | None
+    claim: object | None
+
+    @property
+    def digest(self) -> str:
+        """Names the order, so that a request id used twice for different ones is noticed."""
+        mode = self.cache.value if self.cache else ""
+        return digest.of([self.project, self.manifest, dict(self.parameters), mode])
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An order that was read, with all that is known of it before anything runs."""
+
+    manifest: Json
+    parameters: Mapping[str, str]
+    walk: Walk
+    plan: Plan
+    snapshot: str
+    warnings: tuple[str, ...]
+
+    @property
+    def pipeline(self) -> str:
+        """What the runs of one pipeline share: the workflow's name, or the prefix of it."""
+        metadata = self.manifest.get("metadata") or {}
+        return str(metadata.get("generateName") or metadata.get("name") or "workflow").rstrip("-.")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A run that was accepted; the draft is absent where the request had made it before."""
+
+    run: Run
+    draft: Draft | None
+
+
+class Dispatcher:
+    """Takes orders. What becomes of a run once Argo has it is the follower's to tell."""
+
+    def __init__(
+        self, runs: Runs, argo: Argo, cache: Cache, snapshotter: Snapshotter, store: Store, gate_seconds: int
+    ) -> None:
+        self._runs = runs
+        self._argo = argo
+        self._cache = cache
+        self._snapshotter = snapshotter
+        self._store = store
+        self._gate_seconds = gate_seconds
+
+    async def plan(self, order: Order) -> Draft:
+        """Say what a run would do."""
+        draft = await self._draft(order)
+        await self._argo.lint(
+            rewrite.addressed(draft.manifest, "plan", self._argo.namespace, order.project, draft.parameters)
+        )
+        return draft
+
+    async def submit(self, order: Order, request_id: str) -> Submitted:
+        """Run an order, or give the run that the same request made before."""
+        known = await self._runs.find(order.project, request_id)
+        if known is not None:
+            return Submitted(_same(known, order), None)
+        draft = await self._draft(order)
+        run, steps = self._run(order, request_id, draft)
+        if not run.phase.final:
+            await self._checked(run)
+        kept = await self._runs.add(run, steps, nodes(draft))
+        if kept.request_digest != run.request_digest or kept.submitted_at != run.submitted_at:
+            return Submitted(_same(kept, order), None)
+        if not run.phase.final:
+            kept = await self.launch(kept)
+        return Submitted(kept, draft)
+
+    async def launch(self, run: Run) -> Run:
+        """Give a recorded run to Argo. Where Argo is away, the run stays pending and is launched later."""
+        try:
+            await self._argo.create(json.loads(run.manifest))
+        except Unavailable as error:
+            log.warning("%s waits for Argo: %s", run.id, error)
+            return run
+        except Invalid as error:
+            now = datetime.now(UTC)
+            await self._runs.finish(run, [], Phase.ERROR, str(error), Outputs(), now)
+            return replace(run, phase=Phase.ERROR, message=str(error), finished_at=now)
+        await self._runs.started(run.id)
+        return replace(run, phase=Phase.RUNNING)
+
+    async def _checked(self, run: Run) -> None:
+        """Have Argo look at a manifest before the run is recorded: what it refuses leaves no trace."""
+        try:
+            await self._argo.lint(json.loads(run.manifest))
+        except Unavailable as error:
+            log.warning("%s was not checked by Argo: %s", run.id, error)
+
+    async def cancel(self, project: str, run_id: str, *, terminate: bool, reason: str) -> Phase:
+        """Stop a run. One that has ended stays as it is."""
+        run = await self._found(project, run_id)
+        if run.phase.final:
+            return run.phase
+        await self._runs.cancel(run_id)
+        await self._argo.stop(run_id, terminate=terminate, message=reason or "stopped by a person")
+        return run.phase
+
+    async def logs(
+        self, project: str, run_id: str, step: str, *, follow: bool
+    ) -> AsyncIterator[tuple[str, str]]:
+        """What the steps of a run print, as (path of the step, line)."""
+        run = await self._found(project, run_id)
+        if not run.manifest:
+            raise Refused("nothing of this run was run: the cache had it all", fix=f"periplus runs {run_id}")
+        paths: dict[str, str] = {}
+        async for pod, line in self._argo.logs(run_id, follow=follow):
+            if pod not in paths:
+                paths = await self._pods(run)
+            path = paths.get(pod, pod)
+            if not step or path == step or path.startswith((f"{step}(", f"{step}.")):
+                yield path, line
+
+    async def _pods(self, run: Run) -> dict[str, str]:
+        """Paths of the steps by pod name; Argo names a pod by workflow, template and the number of its node."""
+        workflow = await self._argo.get(run.id)
+        if workflow is None:
+            raise NotFound(f"Argo has forgotten {run.id}, and its logs with it")
+        view = View(workflow, run.record, await self._runs.answers(run.id), self._store)
+        found = {}
+        for node, path in view.pods().items():
+            template = workflow["status"]["nodes"][node].get("templateName", "")
+            found[node] = found[f"{run.id}-{template}-{node.rpartition('-')[2]}"] = path
+        return found
+
+    async def _found(self, project: str, run_id: str) -> Run:
+        run = await self._runs.get(run_id)
+        if run is None or run.project != project:
+            raise NotFound(f"no run {run_id} in project {project}", fix="periplus runs")
+        return run
+
+    async def _draft(self, order: Order) -> Draft:
+        manifest, parameters = _read(order)
+        snapshot, environment = "", ""
+        warnings: list[str] = []
+        if order.claim is not None:
+            try:
+                snapshot, environment, warnings = await self._snapshotter.take(order.project, order.claim)
+            except Unavailable as error:
+                warnings = [f"no snapshot was taken: {error}"]
+        if not await self._argo.local():
+            environment = ""  # there, the image's digest says it
+        walked = walk(manifest, parameters, environment)
+        templates = _overridden(walked.templates, order.cache)
+        walked = replace(walked, templates=templates)
+        queries = [call.query for call in walked.calls if call.query is not None]
+        resolved: dict[str, Resolved] = {}
+        try:
+            if queries:
+                resolved = await self._cache.resolve(order.project, "", templates, queries)
+        except Unavailable as error:
+            warnings = [*warnings, f"the cache was not asked: {error}"]
+        return Draft(manifest, parameters, walked, decide(walked, resolved), snapshot, tuple(warnings))
+
+    def _run(self, order: Order, request_id: str, draft: Draft) -> tuple[Run, list[Seen]]:
+        """The run of a draft, and the steps that are over before it begins."""
+        name = run_name(draft.pipeline, order.project, request_id)
+        plan, now = draft.plan, datetime.now(UTC)
+        record = Record(templates=draft.walk.templates, cached=len(plan.hits), saved=plan.saved)
+        run = Run(
+            project=order.project,
+            id=name,
+            request_id=request_id,
+            request_digest=order.digest,
+            pipeline=draft.pipeline,
+            phase=Phase.SUCCEEDED,
+            manifest="",
+            record=record,
+            snapshot=draft.snapshot,
+            cache=order.cache.value if order.cache else "",
+            submitted_at=now,
+            parameters=draft.parameters,
+            source=order.manifest,
+            outputs=plan.outputs,
+            finished_at=now,
+        )
+        if plan.complete:
+            return run, _left_out(plan, now)
+        written = rewrite.rewrite(draft.manifest, plan, draft.walk.templates, gate_seconds=self._gate_seconds)
+        manifest = rewrite.addressed(
+            written.manifest, name, self._argo.namespace, order.project, draft.parameters
+        )
+        changed = {s.call.path: s.resolved for s in plan.steps if s.treatment.value in ("hit", "part")}
+        record = Record(
+            templates=draft.walk.templates,
+            generated=written.generated,
+            fans=written.fans,
+            resolved=changed if written.generated else {},
+            verdicts={s.call.path: s.resolved.verdict.value for s in plan.steps},
+        )
+        return replace(
+            run, phase=Phase.PENDING, manifest=json.dumps(manifest), record=record, finished_at=None
+        ), []
+
+
+def run_name(pipeline: str, project: str, request_id: str) -> str:
+    """The run's id: the same request always gives the same, so that submitting twice is submitting once."""
+    seed = hashlib.sha256(f"{project}\0{request_id}".encode()).digest()
+    suffix = base64.b32encode(seed[:5]).decode().lower()
+    return f"{pipeline[: NAME - len(suffix) - 1].rstrip('-.')}-{suffix}"
+
+
+def nodes(draft: Draft) -> list[Json]:
+    """The steps as the run plans them, for those who draw it before it has happened."""
+    return [
+        {
+            "path": step.call.path,
+            "template": step.call.template,
+            "after": list(step.call.after),
+            "verdict": step.resolved.verdict.value,
+            "reason": step.resolved.reason,
+        }
+        for step in draft.plan.steps
+        if not step.call.nested
+    ]
+
+
+def _read(order: Order) -> tuple[Json, dict[str, str]]:
+    """The manifest and the values of its parameters. Raises `Invalid`, with the field's path."""
+    try:
+        manifest = read(order.manifest)
+        check(manifest, parameters=order.parameters)
+    except ManifestError as error:
+        path = f"spec.manifest.{error.path}" if error.path else "spec.manifest"
+        raise Invalid(error.message, field=path, reason="MANIFEST_INVALID") from error
+    if manifest.get("kind") != "Workflow":
+        raise Invalid(f"is a {manifest.get('kind')}, not a Workflow", field="spec.manifest.kind")
+    declared = ((manifest["spec"].get("arguments") or {}).get("parameters")) or []
+    names = [p["name"] for p in declared]
+    for name in order.parameters:
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise Invalid(
+                f"the workflow has no parameter {name}; it has: {known}", field=f"spec.parameters[{name}]"
+            )
+    values = {
+        p["name"]: order.parameters.get(p["name"], _text(p.get("value", p.get("default")))) for p in declared
+    }
+    return manifest, {name: value for name, value in values.items() if value is not None}
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _overridden(templates: Mapping[str, Template], mode: Mode | None) -> Mapping[str, Template]:
+    if mode is None:
+        return templates
+    return {name: replace(t, policy=replace(t.policy, mode=mode)) for name, t in templates.items()}
+
+
+def _left_out(plan: Plan, now: datetime) -> list[Seen]:
+    """The steps of a plan that is complete."""
+    hits = [
+        Seen(path, Phase.CACHED, _template(plan, path), outputs=hit.outputs or Outputs(), started_at=now,
+             finished_at=now, resolved=hit)
+        for path, hit in plan.hits
+    ]  # fmt: skip
+    skipped = [
+        Seen(step.call.path, phase_of(step.resolved.verdict), step.call.template, message=step.resolved.reason,
+             finished_at=now)
+        for step in plan.steps
+        if step.resolved.verdict is Verdict.SKIPPED
+    ]  # fmt: skip
+    return hits + skipped
+
+
+def _template(plan: Plan, path: str) -> str:
+    plain = path.rpartition("(")[0] if path.endswith(")") else path
+    return next(s.call.template for s in plan.steps if s.call.path in (path, plain))
+
+
+def _same(run: Run, order: Order) -> Run:
+    if run.request_digest != order.digest:
+        raise Invalid(
+            "was used for another request before", field="request_id", reason="REQUEST_ID_REUSED",
+            fix="send the request with a new request_id",
+        )  # fmt: skip
+    return run
