@@ -106,7 +106,7 @@ def _unpack_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path, pa
             shutil.copyfileobj(content, file, CHUNK)
         path.chmod(entry.mode & 0o777 | 0o600)
     else:
-        raise PodError(f"the archive holds {entry.name!r}, which is a device or a pipe")
+        raise PodError(f"the archive's entry {entry.name!r} is a device or a pipe")
 
 
 def unpack_zip(file: Path, folder: Path, allowance: Allowance) -> None:
@@ -132,7 +132,7 @@ def _inside(folder: Path, name: str) -> Path:
     """The path of an entry; raises PodError when it, or a link on the way, leaves the folder."""
     path = folder / os.path.normpath(name)
     parent = os.path.realpath(path.parent)
-    if os.path.isabs(name) or ".." in Path(name).parts or not _below(parent, folder):
+    if name.startswith("/") or ".." in Path(name).parts or not _below(parent, folder):
         raise PodError(f"the archive's entry {name!r} leaves its folder")
     return path
 
@@ -141,8 +141,8 @@ def _check_link(folder: Path, path: Path, target: str) -> None:
     """A link may climb first and then descend; anything else could meet another link and escape."""
     parts = Path(target).parts
     climbs = sum(1 for part in parts if part == "..")
-    aim = os.path.normpath(os.path.join(os.path.realpath(path.parent), target))
-    if os.path.isabs(target) or ".." in parts[climbs:] or not _below(aim, folder):
+    aim = os.path.normpath(f"{os.path.realpath(path.parent)}/{target}")
+    if target.startswith("/") or ".." in parts[climbs:] or not _below(aim, folder):
         raise PodError(f"the archive's link {path.name!r} leaves its folder")
 
 

@@ -5,6 +5,9 @@ Runs in a process of its own, one per step, which outlives the server. Its folde
 end of it) and `exit` (how it ended).
 """
 
+# Paths are strings here: they go to system calls in a process that must start quickly.
+# ruff: noqa: PTH119, PTH123
+
 import json
 import os
 import select
@@ -153,7 +156,7 @@ def become(
             namespace.enter(isolation, spec["view"])
         descendants.die_with_parent(launcher)
         os.chdir(spec["cwd"])
-        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
+        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 - this is what a step is
     except (OSError, ValueError) as error:
         code, fault = _explain(spec, error)
     finally:

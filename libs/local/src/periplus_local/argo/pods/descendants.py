@@ -1,5 +1,8 @@
 """Every process that a step left behind: found, signalled, reaped."""
 
+# Paths are strings here: they go to system calls in a process that must start quickly.
+# ruff: noqa: PTH123, PTH208
+
 import ctypes
 import os
 import signal

@@ -115,7 +115,7 @@ class Folder:
 
     def _read(self, name: str) -> str:
         try:
-            return (self.path / name).read_text()
+            return (self.path / name).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
 
@@ -134,5 +134,5 @@ def _remove_tree(path: Path) -> None:
         return
     except PermissionError:
         for folder, _, _ in os.walk(path):
-            os.chmod(folder, 0o700)
+            Path(folder).chmod(0o700)
         shutil.rmtree(path)

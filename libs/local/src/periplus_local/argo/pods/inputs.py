@@ -1,6 +1,5 @@
 """What a step finds when it starts: its script, its input artifacts, its folders."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from periplus_local.argo.pods import archive
 from periplus_local.argo.pods.job import PodError
 from periplus_local.argo.pods.store import Artifacts, NoSuchKeyError
-from periplus_local.argo.pods.view import SCRIPT, View, canonical
+from periplus_local.argo.pods.view import SCRIPT, TMP, WORKDIR, View, canonical, under
 
 UNPACKED_BYTES = 64 << 30
 UNPACKED_ENTRIES = 1_000_000
@@ -25,9 +24,9 @@ class Inputs:
 
     def make_folders(self, template: dict[str, Any], workdir: str) -> None:
         """The folders that an image, or Kubernetes, would have had ready."""
-        for path in ("/tmp", "/argo/staging", "/argo/work"):
+        for path in (TMP, "/argo/staging", WORKDIR):
             Path(self.view.host(path)).mkdir(parents=True, exist_ok=True)
-        Path(self.view.host("/tmp")).chmod(0o1777)
+        Path(self.view.host(TMP)).chmod(0o1777)
         for shadow in self.view.shadows:
             Path(shadow.storage).mkdir(parents=True, exist_ok=True)
         for path in (workdir, *mounts(template)):
@@ -36,9 +35,9 @@ class Inputs:
             path = canonical(given, self.view)
             # A script makes its own folders in /tmp, as it must in a container; other folders
             # would have come with the image.
-            if not path.startswith("/tmp/"):
-                self._folder(os.path.dirname(path))
-                if self.view.private(path) and os.path.isdir(path):
+            if not under(path, TMP):
+                self._folder(path.rpartition("/")[0] or "/")
+                if self.view.private(path) and Path(path).is_dir():
                     self._folder(path)
 
     def write_script(self, source: str) -> None:

@@ -72,7 +72,7 @@ class Launcher:
             code = 0
         except OSError as error:
             code = error.errno or 1  # a full disk, say: the server puts it into words
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - told in the log, and by the status
             traceback.print_exc()
             sys.stderr.flush()
         finally:

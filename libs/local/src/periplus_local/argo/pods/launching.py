@@ -85,7 +85,7 @@ class Launching:
             self._channel.close()
         with tempfile.TemporaryDirectory(dir=self._home, prefix=".probe-") as probe:
             with theirs, (self._home / "launcher.log").open("ab") as log:
-                self._process = subprocess.Popen(
+                self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - once, and our own module
                     [sys.executable, "-I", "-m", MODULE, probe, *([] if self._namespaces else ["none"])],
                     stdin=theirs.fileno(),
                     stdout=log,
@@ -135,7 +135,7 @@ class Launching:
 
 async def gone(folder: Folder) -> None:
     """Wait until no attempt of this folder lives."""
-    while folder.alive():
+    while folder.alive():  # noqa: ASYNC110 - a lock tells nobody that it is free
         await asyncio.sleep(POLL_SECONDS)
 
 

@@ -1,5 +1,8 @@
 """What a step prints: kept on disk, as much as is allowed, and no more of it in memory."""
 
+# Paths are strings here: they go to system calls in a process that must start quickly.
+# ruff: noqa: PTH123
+
 import os
 import select
 import time

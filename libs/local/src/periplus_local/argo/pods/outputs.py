@@ -62,23 +62,23 @@ class Outputs:
         done, rest = "/", [part for part in canonical(path, self.view).split("/") if part]
         links = 0
         while rest:
-            step = os.path.join(done, rest.pop(0))
-            place = self.view.host(os.path.normpath(step))
-            if os.path.islink(place):
+            step = os.path.normpath(f"{done.rstrip('/')}/{rest.pop(0)}")
+            place = Path(self.view.host(step))
+            if place.is_symlink():
                 links += 1
                 if links > MOST_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-                target = os.path.normpath(os.path.join(done, os.readlink(place)))
+                target = os.path.normpath(Path(done) / place.readlink())
                 done, rest = "/", [part for part in target.split("/") if part] + rest
             else:
-                done = os.path.normpath(step)
+                done = step
         return Path(self.view.host(done))
 
     def _read(self, path: str) -> str:
         source = self.locate(path)
         # Not blocking: a step may have left a pipe there.
         handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-        with open(handle, "rb") as file:
+        with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise PodError("it is not a file")
             content = file.read(PARAMETER_BYTES + 1)
@@ -88,7 +88,7 @@ class Outputs:
 
     def _save(self, entry: dict[str, Any], source: Path) -> dict[str, Any]:
         how = entry.get("archive") or {}
-        base = os.path.basename(os.path.normpath(str(entry["path"])))
+        base = Path(os.path.normpath(str(entry["path"]))).name
         kind = stat.S_IFMT(source.lstat().st_mode)
         if kind not in {stat.S_IFREG, stat.S_IFDIR}:
             raise PodError("it is neither a file nor a directory")

@@ -5,13 +5,14 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from periplus_local.argo.pods.job import Job, PodError
-from periplus_local.argo.pods.view import SCRIPT, WORKDIR, View
+from periplus_local.argo.pods.view import SCRIPT, TMP, WORKDIR, View
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-REFERENCE = re.compile(r"\$(?:\$|\(([A-Za-z_][A-Za-z0-9_.-]*)\))")
+REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
 @dataclass(frozen=True)
@@ -47,25 +48,25 @@ def program(job: Job, view: View, rewrite: Callable[[str], str]) -> Program:
             "the image would run must be written in the template"
         )
     words = command + [str(word) for word in main.get("args") or []]
-    env = environment(job, view)
+    own: dict[str, str] = {}
     for entry in main.get("env") or []:
-        env[str(entry["name"])] = rewrite(expand(_text(entry.get("value")), env))
-    argv = [rewrite(expand(word, env)) for word in words]
+        own[str(entry["name"])] = rewrite(expand(_text(entry.get("value")), own))
+    argv = [rewrite(expand(word, own)) for word in words]
     source = None
     if "script" in job.template:
         source = rewrite(str(main.get("source") or ""))
         argv.append(view.seen(SCRIPT))
-    return Program(argv, env, view.seen(working_dir(job.template)), source)
+    return Program(argv, {**environment(job, view), **own}, view.seen(working_dir(job.template)), source)
 
 
 def environment(job: Job, view: View) -> dict[str, str]:
     """What every step finds in its environment, before its own variables."""
-    binaries = os.path.dirname(sys.executable)
+    binaries = Path(sys.executable).parent
     return {
         "PATH": f"{binaries}:{os.environ.get('PATH') or DEFAULT_PATH}",
-        "HOME": os.environ.get("HOME") or os.path.expanduser("~"),
+        "HOME": os.environ.get("HOME") or str(Path.home()),
         "LANG": os.environ.get("LANG") or "C.UTF-8",
-        "TMPDIR": view.seen("/tmp"),
+        "TMPDIR": view.seen(TMP),
         "HOSTNAME": job.pod_name,
         "ARGO_CONTAINER_NAME": "main",
         "ARGO_NODE_ID": job.id,
@@ -73,7 +74,10 @@ def environment(job: Job, view: View) -> dict[str, str]:
 
 
 def expand(text: str, env: dict[str, str]) -> str:
-    """Replace `$(NAME)` as Kubernetes does: unknown names stay as they are, `$$` is one `$`."""
+    """Replace `$(NAME)` by a variable of the template, as Kubernetes does.
+
+    Unknown names stay as they are, and `$$` is one `$`.
+    """
 
     def value(match: re.Match[str]) -> str:
         name = match[1]

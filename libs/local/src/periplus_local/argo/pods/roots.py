@@ -4,7 +4,6 @@ Making and removing some 25 folders per step costs more than the step (ext4 is s
 inodes that were freed a moment ago), so a root that is no longer used is cleaned and kept.
 """
 
-import os
 import shutil
 from collections import deque
 from pathlib import Path
@@ -31,7 +30,7 @@ class Roots:
         try:
             waiting = self._waiting.popleft()
         except IndexError:
-            os.mkdir(view.root)
+            Path(view.root).mkdir()
             return
         waiting.rename(view.root)
         for name in view.hidden:
@@ -42,10 +41,10 @@ class Roots:
         root = Path(view.root)
         if not view.namespaces or len(self._waiting) >= self._most:
             return
-        mount_points = set(os.listdir("/")) - {"tmp", "argo", *view.hidden}
-        for name in os.listdir(root):
-            if name not in mount_points:
-                _remove(root / name)
+        mount_points = {path.name for path in Path("/").iterdir()} - {"tmp", "argo", *view.hidden}
+        for path in list(root.iterdir()):
+            if path.name not in mount_points:
+                _remove(path)
         root.chmod(0o755)
         self._made += 1
         kept = self._folder / str(self._made)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from periplus_local.argo.pods.folder import Folder
@@ -15,7 +16,7 @@ from periplus_local.argo.pods.program import body, program, working_dir
 from periplus_local.argo.pods.rewriting import rewriter
 from periplus_local.argo.pods.roots import Roots
 from periplus_local.argo.pods.store import Artifacts
-from periplus_local.argo.pods.view import View, plan
+from periplus_local.argo.pods.view import TMP, View, plan, under
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +71,9 @@ class Sandbox:
         template = self.job.template
         workdir = working_dir(template)
         declared = [*input_paths(template), *output_paths(template), *mounts(template)]
-        if not os.path.isdir(workdir):
+        if not Path(workdir).is_dir():
             declared.append(workdir)
-        kept = [path for path in (*self.visible, *self._own_places()) if os.path.exists(path)]
+        kept = [path for path in (*self.visible, *self._own_places()) if Path(path).exists()]
         return plan(self.folder.path, declared, kept, namespaces=self.namespaces)
 
     def _own_places(self) -> list[str]:
@@ -83,11 +84,7 @@ class Sandbox:
         named = [working_dir(self.job.template), *words]
         named += [part for value in values for part in value.split(":")]
         declared = set(input_paths(self.job.template)) | set(output_paths(self.job.template))
-        return [
-            os.path.normpath(path)
-            for path in named
-            if path.startswith("/tmp/") and path not in declared
-        ]
+        return [os.path.normpath(path) for path in named if under(path, TMP) and path not in declared]
 
     def _write(self, view: View, started: float) -> None:
         job = self.job

@@ -13,6 +13,7 @@ from periplus_local.argo.pods.job import PodError
 
 T = TypeVar("T")
 PART_BYTES = 64 << 20
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Artifacts:
         """Bring an object to the file `to`, or everything below its key to the folder `to`."""
         bucket, key = self._place(place)
         try:
-            self._call(lambda: self._client.fget_object(bucket, key, str(to)))
+            self._fetch(bucket, key, to)
         except NoSuchKeyError:
             if not self._get_folder(bucket, key.rstrip("/") + "/", to):
                 raise
@@ -75,7 +76,18 @@ class Artifacts:
         return bool(listing)
 
     def _fetch(self, bucket: str, name: str, to: Path) -> None:
-        self._call(lambda: self._client.fget_object(bucket, name, str(to)))
+        def stream() -> None:
+            answer = self._client.get_object(bucket, name)
+            try:
+                to.parent.mkdir(parents=True, exist_ok=True)
+                with to.open("wb") as file:
+                    for piece in answer.stream(CHUNK):
+                        file.write(piece)
+            finally:
+                answer.close()
+                answer.release_conn()
+
+        self._call(stream)
 
     def _place(self, place: dict[str, Any]) -> tuple[str, str]:
         endpoint = place.get("endpoint")
@@ -88,7 +100,7 @@ class Artifacts:
             return action()
         except S3Error as error:
             if error.code in {"NoSuchKey", "NoSuchObject"}:
-                raise NoSuchKeyError(error.message or "The specified key does not exist.") from error
+                raise NoSuchKeyError("The specified key does not exist.") from error
             raise PodError(f"{error.code}: {error.message}") from error
         except (MinioException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise PodError(f"the store at {self._store.endpoint} fails: {error}") from error

@@ -1,5 +1,8 @@
 """Which folder of this machine stands behind each path that a step sees."""
 
+# Paths are strings here: a step's own names, which this machine need not have.
+# ruff: noqa: PTH112, PTH118, PTH119, PTH120, PTH208
+
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -11,7 +14,8 @@ from periplus_local.argo.pods.job import PodError
 SCRIPT = "/argo/staging/script"
 WORKDIR = "/argo/work"
 # A step never sees the machine's own.
-OWN = ("/tmp", "/argo")
+TMP = "/tmp"  # noqa: S108 - the private one
+OWN = (TMP, "/argo")
 # A private copy of a folder's listing costs one mount per entry.
 MOST_ENTRIES = 4096
 
@@ -97,6 +101,8 @@ def plan(folder: Path, declared: Iterable[str], kept: Iterable[str], *, namespac
     root = f"{folder}/root"
     keep = sorted({os.path.normpath(path) for path in kept} - {"/", *OWN}, key=len)
     own = {path: root + path for path in OWN}
+    if not namespaces:
+        own[root] = root  # where the step's own links lead, even when it lies below /tmp
     view = View(root, own, keep, [], [], namespaces)
     areas = view.areas
     areas.update({path: path for path in keep})

@@ -1,0 +1,170 @@
+"""A real S3 store for the session, and executors on it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from minio import Minio
+
+from periplus_local.argo.pods.job import Job
+from periplus_local.argo.pods.pods import Pods
+from periplus_local.argo.pods.store import S3Store
+
+ACCESS, SECRET, BUCKET = "pods", "pods-secret", "artifacts"
+PARTS = ("master", "volume", "filer", "s3", "admin")
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+    folder = tmp_path_factory.mktemp("weed")
+    ports = free_ports(2 * len(PARTS))
+    identity = {
+        "name": "pods",
+        "credentials": [{"accessKey": ACCESS, "secretKey": SECRET}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    flags = [f"-{part}.port={ports[2 * i]}" for i, part in enumerate(PARTS)]
+    flags += [f"-{part}.port.grpc={ports[2 * i + 1]}" for i, part in enumerate(PARTS)]
+    command = [
+        str(Path(sys.executable).parent / "weed"),
+        *("-logtostderr=true", "-v=0", "mini", f"-dir={folder}"),
+        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false"),
+        *("-webdav=false", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *(f"-s3.config={folder}/s3.json", f"-filer.localSocket={folder}/f.sock", *flags),
+    ]
+    with (folder / "weed.log").open("wb") as log:
+        weed = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    try:
+        settings = S3Store(f"127.0.0.1:{ports[6]}", ACCESS, SECRET, BUCKET)
+        _make_bucket(settings, weed, folder / "weed.log")
+        yield settings
+    finally:
+        weed.send_signal(signal.SIGKILL)
+        weed.wait()
+
+
+def _make_bucket(settings: S3Store, weed: "subprocess.Popen[bytes]", log: Path) -> None:
+    client = client_of(settings)
+    for _ in range(200):
+        assert weed.poll() is None, log.read_text()[-2000:]
+        try:
+            client.make_bucket(BUCKET)
+        except Exception:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail(log.read_text()[-2000:])
+
+
+def client_of(settings: S3Store) -> Minio:
+    return Minio(
+        settings.endpoint,
+        access_key=settings.access_key,
+        secret_key=settings.secret_key,
+        secure=settings.secure,
+    )
+
+
+@pytest.fixture(scope="session")
+def s3(store: S3Store) -> Minio:
+    return client_of(store)
+
+
+@pytest.fixture
+def nowhere() -> S3Store:
+    """A store that does not answer, for steps that need none."""
+    return S3Store("127.0.0.1:9", ACCESS, SECRET, BUCKET)
+
+
+@pytest.fixture(params=["namespaces", "rewritten"])
+async def pods(request: pytest.FixtureRequest, tmp_path: Path, nowhere: S3Store) -> AsyncIterator[Pods]:
+    """An executor with a mount namespace per step, and one that rewrites paths."""
+    namespaces = request.param == "namespaces"
+    async with Pods(tmp_path / "pods", nowhere, 2, grace=0.5, namespaces=namespaces) as opened:
+        if namespaces and opened.isolation == "none":
+            pytest.skip(f"no namespaces here: {opened.isolation_reason}")
+        yield opened
+
+
+@pytest.fixture(params=["namespaces", "rewritten"])
+async def stored(request: pytest.FixtureRequest, tmp_path: Path, store: S3Store) -> AsyncIterator[Pods]:
+    """The same two, with a store."""
+    namespaces = request.param == "namespaces"
+    async with Pods(tmp_path / "pods", store, 2, grace=0.5, namespaces=namespaces) as opened:
+        if namespaces and opened.isolation == "none":
+            pytest.skip(f"no namespaces here: {opened.isolation_reason}")
+        yield opened
+
+
+@pytest.fixture
+def sh() -> Callable[..., Job]:
+    """A job that runs a line of shell; keywords are the template's inputs and outputs."""
+
+    def make(line: str, *, container: dict[str, Any] | None = None, **given: Any) -> Job:
+        job = {key: given.pop(key) for key in ("capture_result", "deadline_seconds") if key in given}
+        name = given.pop("id", f"wf-{uuid.uuid4().hex[:8]}")
+        main = {"command": ["sh", "-c"], "args": [line], **(container or {})}
+        return Job(name, "wf", f"wf-{name}", {"container": main, **given}, f"wf/{name}", **job)
+
+    return make
+
+
+def parameters(**paths: str) -> dict[str, Any]:
+    """Output parameters by name and path."""
+    return {"parameters": [{"name": n, "valueFrom": {"path": p}} for n, p in paths.items()]}
+
+
+@pytest.fixture(name="parameters")
+def _parameters() -> Callable[..., dict[str, Any]]:
+    return parameters
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], Any]], Any]:
+    """Wait, without holding up the loop's threads for ever, until something is true."""
+
+    def wait(true: Callable[[], Any], seconds: float = 20) -> Any:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if value := true():
+                return value
+            time.sleep(0.02)
+        return pytest.fail("it did not come to pass")
+
+    return wait
+
+
+@pytest.fixture
+def alive() -> Callable[[int], bool]:
+    """Whether a process runs (a zombie does not)."""
+
+    def check(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (ProcessLookupError, FileNotFoundError):
+            return False
+        return state != "Z"
+
+    return check

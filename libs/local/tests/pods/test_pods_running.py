@@ -1,0 +1,184 @@
+"""A step's process: what it is given, how it ends, what is said of it."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from periplus_local.argo.pods.job import Job
+from periplus_local.argo.pods.pods import Pods
+from periplus_local.argo.pods.store import S3Store
+
+Sh = Callable[..., Job]
+
+
+async def test_a_step_that_succeeds_says_nothing(pods: Pods, sh: Sh) -> None:
+    done = await pods.run(sh("true"))
+    assert (done.phase, done.message, done.exit_code) == ("Succeeded", "", 0)
+    assert done.started_at <= done.finished_at
+
+
+async def test_an_exit_code_is_told_as_argo_tells_it(pods: Pods, sh: Sh) -> None:
+    done = await pods.run(sh("exit 3"))
+    assert (done.phase, done.message, done.exit_code) == ("Failed", "main: Error (exit code 3)", 3)
+
+
+async def test_a_step_killed_by_a_signal_has_the_shell_s_exit_code(pods: Pods, sh: Sh) -> None:
+    done = await pods.run(sh("kill -9 $$$$"))
+    assert (done.phase, done.exit_code) == ("Failed", 137)
+
+
+async def test_a_command_that_is_not_there_fails_with_127(pods: Pods, sh: Sh) -> None:
+    done = await pods.run(sh("", container={"command": ["no-such-program"]}))
+    assert (done.phase, done.exit_code) == ("Failed", 127)
+    assert '"no-such-program": executable file not found in $PATH' in done.message
+
+
+async def test_a_template_without_a_command_is_an_error_that_says_why(pods: Pods, sh: Sh) -> None:
+    done = await pods.run(sh("", container={"command": []}))
+    assert (done.phase, done.exit_code) == ("Error", None)
+    assert "template has no command" in done.message
+
+
+async def test_the_result_is_the_standard_output_without_its_newline(pods: Pods, sh: Sh) -> None:
+    done = await pods.run(sh("echo one; echo two; echo; echo no >&2", capture_result=True))
+    assert done.result == "one\ntwo\n"
+
+
+async def test_the_result_is_the_last_256_kb(pods: Pods, sh: Sh) -> None:
+    line = "head -c 700000 /dev/zero | tr '\\0' a; echo end"
+    done = await pods.run(sh(line, capture_result=True))
+    assert done.result is not None
+    assert len(done.result) == 256 * 1024
+    assert done.result.endswith("aend")
+
+
+async def test_the_log_holds_both_outputs(pods: Pods, sh: Sh) -> None:
+    job = sh("echo out; echo err >&2")
+    await pods.run(job)
+    assert sorted(pods.logs(job.id).read_text().split()) == ["err", "out"]
+
+
+async def test_standard_input_is_empty(pods: Pods, sh: Sh) -> None:
+    done = await pods.run(sh("cat", capture_result=True))
+    assert (done.phase, done.result) == ("Succeeded", "")
+
+
+async def test_a_script_is_run_by_its_command_after_its_args(pods: Pods, sh: Sh) -> None:
+    script = {"command": ["python"], "args": ["-u"], "source": "import sys\nprint(sys.executable)"}
+    job = Job("s-1", "wf", "wf-s", {"script": script}, "wf/s", capture_result=True)
+    done = await pods.run(job)
+    assert (done.phase, done.result) == ("Succeeded", sys.executable)
+
+
+async def test_the_environment_is_clean_and_the_template_adds_to_it(
+    pods: Pods, sh: Sh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_SERVER", "x")
+    env = [
+        {"name": "WHO", "value": "world"},
+        {"name": "GREETING", "value": "hello $(WHO) $(NOBODY) $$(WHO)"},
+        {"name": "NUMBER", "value": 3},
+        {"name": "NOTHING"},
+    ]
+    line = "echo '$(GREETING)'/$NUMBER/$NOTHING/$SECRET_OF_THE_SERVER"
+    done = await pods.run(sh(line, container={"env": env}, capture_result=True))
+    assert done.result == "hello world $(NOBODY) $(WHO)/3//"
+
+
+async def test_a_working_folder_that_is_not_there_is_made(pods: Pods, sh: Sh) -> None:
+    job = sh("echo x > here; ls", container={"workingDir": "/app-of-an-image"}, capture_result=True)
+    assert (await pods.run(job)).result == "here"
+    assert not Path("/app-of-an-image").exists()
+
+
+async def test_a_working_folder_below_tmp_that_exists_is_the_real_one(
+    pods: Pods, sh: Sh, tmp_path: Path
+) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "module.py").write_text("print('found')")
+    job = sh(
+        "python module.py",
+        container={"workingDir": str(tmp_path / "project")},
+        capture_result=True,
+    )
+    assert (await pods.run(job)).result == "found"
+
+
+async def test_no_more_steps_run_at_once_than_there_are_slots(
+    tmp_path: Path, nowhere: S3Store, sh: Sh
+) -> None:
+    running, most = 0, 0
+
+    async def started() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+
+    async def one(pods: Pods) -> None:
+        nonlocal running
+        await pods.run(sh("sleep 0.05"), started)
+        running -= 1
+
+    async with Pods(tmp_path / "pods", nowhere, 2) as pods:
+        await asyncio.gather(*(one(pods) for _ in range(8)))
+    assert most == 2
+
+
+async def test_two_steps_with_the_same_paths_do_not_meet(
+    pods: Pods, sh: Sh, parameters: Callable[..., dict[str, Any]]
+) -> None:
+    def job(word: str) -> Job:
+        line = f"test ! -e /tmp/o; echo {word} > /tmp/o; sleep 0.2; cat /tmp/o > /tmp/p"
+        return sh(line, outputs=parameters(p="/tmp/p"))
+
+    one, two = await asyncio.gather(pods.run(job("one")), pods.run(job("two")))
+    assert (one.parameters, two.parameters) == ({"p": "one"}, {"p": "two"})
+
+
+async def test_an_argument_with_a_nul_or_without_sense_is_an_error_of_the_step(pods: Pods, sh: Sh) -> None:
+    assert (await pods.run(sh("echo \0"))).phase == "Error"
+    assert (await pods.run(sh("echo \ud800"))).phase == "Error"
+    assert (await pods.run(sh("x" * 3_000_000))).phase == "Error"
+    assert (await pods.run(sh("true"))).phase == "Succeeded"
+
+
+async def test_an_id_that_is_no_file_name_is_no_way_out_of_the_home(pods: Pods, sh: Sh) -> None:
+    job = sh("echo hi", id="../../x/é\n")
+    assert (await pods.run(job)).phase == "Succeeded"
+    assert pods.logs(job.id).read_text() == "hi\n"
+    assert pods.logs(job.id).parent.parent == pods.logs("a").parent.parent
+
+
+async def test_following_a_log_gives_its_lines_and_ends_with_the_step(pods: Pods, sh: Sh) -> None:
+    job = sh("for i in 1 2 3; do echo $i; sleep 0.1; done; printf 'é no newline'")
+    running = asyncio.create_task(pods.run(job))
+    await asyncio.sleep(0)
+    lines = [line async for line in pods.follow(job.id)]
+    assert lines == ["1", "2", "3", "é no newline"]
+    assert (await running).phase == "Succeeded"
+
+
+async def test_a_removed_job_leaves_nothing(pods: Pods, sh: Sh) -> None:
+    job = sh("true")
+    await pods.run(job)
+    await pods.remove(job.id)
+    assert not pods.logs(job.id).parent.exists()
+
+
+async def test_a_home_that_cannot_be_written_is_an_error_of_the_step(
+    tmp_path: Path, nowhere: S3Store, sh: Sh
+) -> None:
+    async with Pods(tmp_path / "pods", nowhere, 1) as pods:
+        # A file where the folder must be: root writes even where it may not.
+        (tmp_path / "pods" / "taken").write_text("")
+        job = sh("true", id="taken")
+        done = await pods.run(job)
+        assert done.phase == "Error"
+        assert "cannot prepare the step's folder" in done.message
+        assert (await pods.run(sh("true"))).phase == "Succeeded"
+    assert os.path.exists(tmp_path / "pods" / "taken")
