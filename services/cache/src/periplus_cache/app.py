@@ -1,0 +1,32 @@
+"""The whole service on one page: what is opened, what is wired to what, in order."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from periplus.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
+from periplus_cache import events, rpc
+from periplus_cache.objects import S3Objects
+from periplus_cache.rpc import CacheServicer
+from periplus_cache.service import Cache
+from periplus_cache.settings import Settings
+from periplus_cache.store.record import PostgresStore
+from periplus_common import blobs, bus, outbox, postgres
+from periplus_common.rpc import serving
+
+
+@asynccontextmanager
+async def app(settings: Settings) -> AsyncIterator[int]:
+    """Serve, record and tell until the block is left. Yields the port. NATS may come later."""
+    dsn, url = settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
+    async with postgres.database(dsn) as database, bus.link(url) as link:
+        cache = Cache(PostgresStore(database), S3Objects(blobs.connect(settings)), epoch=settings.epoch)
+        servicer = partial(add_CacheServiceServicer_to_server, CacheServicer(cache))
+        async with (
+            events.consuming(url, link, cache),
+            outbox.relaying(database, dsn, link.publish),
+            serving(
+                settings.grpc_address, settings.token.get_secret_value(), servicer, names=[rpc.NAME]
+            ) as port,
+        ):
+            yield port

@@ -1,0 +1,51 @@
+"""Events in, domain out. No decisions are taken here."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from faststream.nats import NatsBroker
+from nats.errors import Error as NatsError
+
+from periplus.dispatcher.v1.events_pb2 import StepFinished
+from periplus_cache import wire
+from periplus_cache.service import Cache
+from periplus_common import broker as consumers
+from periplus_common.bus import Link
+
+log = logging.getLogger(__name__)
+
+STREAM = "DISPATCHER"
+CONSUMER = "cache"
+
+
+def subscribe(broker: NatsBroker, cache: Cache) -> None:
+    """Have each finished step recorded."""
+
+    async def record(event: StepFinished) -> None:
+        await cache.record(wire.finished(event))
+
+    consumers.subscribe(broker, STREAM, StepFinished, CONSUMER, record)
+
+
+@asynccontextmanager
+async def consuming(url: str, link: Link, cache: Cache) -> AsyncIterator[None]:
+    """Record for as long as the block is open; as soon as NATS and the stream are there, which may be later."""
+    async with asyncio.TaskGroup() as tasks:
+        loop = tasks.create_task(_consume(url, link, cache))
+        yield
+        loop.cancel()
+
+
+async def _consume(url: str, link: Link, cache: Cache) -> None:
+    await link.client()
+    while True:
+        broker = consumers.new_broker(url, link)
+        subscribe(broker, cache)
+        try:
+            async with consumers.consuming(broker):
+                await asyncio.Event().wait()
+        except (NatsError, TimeoutError, OSError) as error:
+            log.warning("recording waits for the stream %s: %s", STREAM, error)
+            await asyncio.sleep(0.5)

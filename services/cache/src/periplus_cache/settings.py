@@ -1,0 +1,17 @@
+"""The knobs of the cache service."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from periplus_common.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Read from CACHE_… variables."""
+
+    model_config = SettingsConfigDict(env_prefix="CACHE_", frozen=True)
+
+    epoch: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Part of every key. Raising it disowns every entry at once, without deleting any."""
+    otlp_endpoint: str = ""
+    """Where traces and metrics go; nowhere if empty."""
