@@ -129,13 +129,13 @@ def _results(step: Step[..., Any], result: Any) -> list[tuple[Port, Any]]:
 
 def _write(step: Step[..., Any], port: Port, value: Any, environment: Mapping[str, str]) -> None:
     try:
-        path = _output(port.name, environment)
+        path = _output(ports.OUTPUT_VARIABLE + port.name, environment)
         if port.format is not None:
             port.format.write(value, path)
             return
         path.write_text(dumps(value, port.annotation), encoding="utf-8")
         if port.items:
-            _output(port.items, environment).write_text(dumps_items(value, port.annotation), encoding="utf-8")
+            _output(ports.ITEMS_VARIABLE + port.name, environment).write_text(dumps_items(value, port.annotation), encoding="utf-8")
     except (PipelineError, OSError) as wrong:
         what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be written: {wrong}"
         fix = wrong.fix if isinstance(wrong, PipelineError) else ""
@@ -143,8 +143,8 @@ def _write(step: Step[..., Any], port: Port, value: Any, environment: Mapping[st
         raise PipelineError(what, function=step.name, argument=place, fix=fix) from wrong
 
 
-def _output(name: str, environment: Mapping[str, str]) -> Path:
-    path = Path(_variable(ports.OUTPUT_VARIABLE + name, environment))
+def _output(variable: str, environment: Mapping[str, str]) -> Path:
+    path = Path(_variable(variable, environment))
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -100,8 +100,12 @@ def output_paths(port: Port) -> dict[str, str]:
     """The outputs that a port becomes, each with its path."""
     paths = {port.name: ports.OUTPUT_PATH + port.file}
     if port.items:
-        paths[port.items] = f"{ports.OUTPUT_PATH}{port.items}.json"
+        paths[port.items] = _items_path(port)
     return paths
+
+
+def _items_path(port: Port) -> str:
+    return f"{ports.OUTPUT_PATH}{port.items}.json"
 
 
 def _environment(shape: Shape, code: Code) -> list[dict[str, str]]:
@@ -117,8 +121,9 @@ def _environment(shape: Shape, code: Code) -> list[dict[str, str]]:
             variable = ports.GATHERED_VARIABLE if gathered else ports.PARAMETER_VARIABLE
             found.append((variable + port.name, f"{{{{inputs.parameters.{port.name}}}}}"))
     for port in shape.step.outputs:
-        for name, path in output_paths(port).items():
-            found.append((ports.OUTPUT_VARIABLE + name, path))
+        found.append((ports.OUTPUT_VARIABLE + port.name, ports.OUTPUT_PATH + port.file))
+        if port.items:
+            found.append((ports.ITEMS_VARIABLE + port.name, _items_path(port)))
     return [{"name": name, "value": value} for name, value in found]
 
 
