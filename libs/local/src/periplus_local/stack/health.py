@@ -24,7 +24,7 @@ async def serving(address: str) -> None:
         raise NotReadyError(f"{address}: {error.strerror}") from error
     writer.close()
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+        stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_PATIENCE)
         except grpc.aio.AioRpcError as error:

@@ -13,8 +13,6 @@ Check = Callable[[], Awaitable[None]]
 
 Prepare = Callable[[], Awaitable[None]]
 
-Question = Callable[[], Awaitable[bool]]
-
 
 class PartFailedError(Exception):
     """A part did not become ready; the message has the reason and the end of its log."""
@@ -38,8 +36,8 @@ class Part:
 
     `env` is added to a small inherited environment. `prepare` runs before every start and
     `provision` after the part first answers; both must be repeatable. A part with `once` is a job:
-    it is ready when it has ended with 0, and it is never restarted; it is left out where `needed`
-    says so. Times are in seconds.
+    it is ready when it has ended with 0, and it is never restarted. A job without a command is
+    what it prepares and provisions. Times are in seconds.
     """
 
     name: str
@@ -56,7 +54,6 @@ class Part:
     address: str = ""
     user: User | None = None
     once: bool = False
-    needed: Question | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 10.0
     timeout: float = 60.0

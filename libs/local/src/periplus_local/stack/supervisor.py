@@ -88,8 +88,7 @@ class Supervisor:
         self.on_change(Change(part.name, State.STARTING))
         try:
             async with asyncio.timeout(part.timeout):
-                if part.needed is None or await part.needed():
-                    await self._run(part)
+                await self._run(part)
         except PartFailedError:
             raise
         except TimeoutError as error:
@@ -102,9 +101,10 @@ class Supervisor:
     async def _run(self, part: Part) -> None:
         if part.prepare:
             await part.prepare()
-        child = await process.start(part, self.home.log / f"{part.name}.log")
-        self._remember(child)
-        await self._until_ready(child)
+        if part.command:
+            child = await process.start(part, self.home.log / f"{part.name}.log")
+            self._remember(child)
+            await self._until_ready(child)
         if part.provision:
             await part.provision()
 
@@ -131,7 +131,7 @@ class Supervisor:
 
     def _failed(self, part: Part, reason: str, begun: float) -> PartFailedError:
         log = self.home.log / f"{part.name}.log"
-        told = f"{reason}; log: {log}\n{process.tail(log)}".rstrip()
+        told = f"{reason}; log: {log}\n{process.tail(log)}".rstrip() if part.command else reason
         self.on_change(Change(part.name, State.FAILED, time.monotonic() - begun, told))
         return PartFailedError(f"{part.name} {told}")
 
