@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import types
 import typing
 from functools import cache
 from pathlib import Path
@@ -97,31 +96,31 @@ def _bound(statement: Any, package: str) -> dict[str, Any]:
 
 
 def _package(name: str) -> Any:
-    return (
-        _StandInModule(name) if name.split(".", maxsplit=1)[0] in STAND_INS else importlib.import_module(name)
-    )
+    return _stand_in(name) if name.split(".")[0] in STAND_INS else importlib.import_module(name)
 
 
 def _member(source: str, name: str, package: str) -> Any:
-    if source.split(".", maxsplit=1)[0] in STAND_INS:
-        return getattr(_StandInModule(source), name)
+    if source.split(".")[0] in STAND_INS:
+        return _stand_in(f"{source}.{name}")
     module = importlib.import_module(source, package)
     if hasattr(module, name):
         return getattr(module, name)
     return importlib.import_module(f"{module.__name__}.{name}")
 
 
-class _StandInModule(types.ModuleType):
-    """A package that is not imported; each name in it is a class of that name."""
+class _StandIn(type):
+    """A name of a package that is not imported: a class, and also what holds further names."""
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
             raise AttributeError(name)
-        if name.islower() and name in ("typing", "random", "linalg"):
-            return _StandInModule(f"{self.__name__}.{name}")
-        return _stand_in(self.__name__, name)
+        return _stand_in(f"{cls.__module__}.{cls.__qualname__}".lstrip(".") + f".{name}")
+
+    def __getitem__(cls, _: Any) -> Any:
+        return cls
 
 
 @cache
-def _stand_in(module: str, name: str) -> type:
-    return type(name, (), {"__module__": module, "__class_getitem__": classmethod(lambda cls, _: cls)})
+def _stand_in(name: str) -> type:
+    module, _, last = name.rpartition(".")
+    return _StandIn(last, (), {"__module__": module})

@@ -1,0 +1,106 @@
+"""Steps and pipelines are ordinary functions outside a compilation."""
+
+from typing import NamedTuple
+
+import pytest
+
+from periplus.sdk import PipelineError, each, pipeline, step, when
+
+
+class Fit(NamedTuple):
+    slope: float
+    error: float
+
+
+@step
+def double(x: int) -> int:
+    """Twice x."""
+    return 2 * x
+
+
+@step(retries=3)
+def fit(x: int, shift: int = 0) -> Fit:
+    return Fit(x + shift, x / 10)
+
+
+@step
+def worst(errors: list[float]) -> float:
+    return max(errors)
+
+
+log: list[str] = []
+
+
+@step
+def note(text: str) -> None:
+    log.append(text)
+
+
+@step
+def below(n: int) -> list[int]:
+    return list(range(n))
+
+
+@pipeline
+def flow(n: int = 3) -> float:
+    fits = fit.map(each(below(n)), shift=double(2))
+    error = worst(fits.error)
+    with when(error > 0.5):
+        note("bad")
+        with when(error > 0):
+            note("very")
+    with when(error <= 0.5):
+        note("good")
+    return error
+
+
+def test_a_step_called_outside_a_pipeline_is_its_function():
+    assert double(4) == 8
+    assert double.__doc__ == "Twice x."
+    assert double.__name__ == "double"
+    assert fit(1, shift=2) == Fit(3, 0.1)
+
+
+def test_map_outside_a_pipeline_calls_the_function_for_each_value():
+    fits = fit.map(each([1, 2]), 10)
+    assert fits == [Fit(11, 0.1), Fit(12, 0.2)]
+    assert fits.slope == [11, 12]
+    assert fit.map(each([1, 2]), each([3, 4])) == [Fit(4, 0.1), Fit(6, 0.2)]
+    with pytest.raises(PipelineError, match="marked with each"):
+        fit.map(1)
+    with pytest.raises(ValueError, match="shorter"):
+        fit.map(each([1, 2]), each([3]))
+
+
+def test_a_pipeline_called_runs_its_steps_and_leaves_out_those_whose_condition_is_false():
+    log.clear()
+    assert flow() == 0.2
+    assert log == ["good"]
+    assert flow(n=9) == 0.8
+    assert log == ["good", "bad", "very"]
+
+
+def test_compiling_runs_no_step():
+    log.clear()
+    recorded = flow.record()
+    assert [task.name for task in recorded.tasks] == ["below", "double", "fit", "worst", "note", "note-2", "note-3"]
+    assert log == []
+
+
+def test_a_pipeline_inside_a_pipeline_is_recorded_in_it():
+    @pipeline
+    def outer() -> float:
+        return flow(2)
+
+    assert [task.name for task in outer.record().tasks][:3] == ["below", "double", "fit"]
+
+
+def test_an_error_while_recording_leaves_nothing_behind():
+    @pipeline
+    def wrong() -> None:
+        if double(1):
+            note("no")
+
+    with pytest.raises(PipelineError):
+        wrong.record()
+    assert double(1) == 2

@@ -1,0 +1,156 @@
+"""Values survive the way through JSON text, and texts that Argo or Kubernetes would change never come up."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, NewType, NotRequired, TypedDict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from periplus.sdk.errors import MismatchError
+from periplus.sdk.shapes import is_json, loses_form
+from periplus.sdk.values import dumps, dumps_items, loads, loads_gathered, parse
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), inner, max_size=3),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(json_values)
+def test_any_json_comes_back_as_it_was(value: Any):
+    text = dumps({"v": value}, dict[str, Any])
+    assert loads(text, dict[str, Any]) == {"v": value}
+    assert "$" not in text
+    assert "{{" not in text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_come_back_exactly_and_mostly_without_an_exponent(value: float):
+    text = dumps(value, float)
+    assert math.copysign(1, loads(text, float)) == math.copysign(1, value)
+    assert loads(text, float) == value
+    assert "e" not in text or not 1e-30 < abs(value) < 1e30
+
+
+def test_small_floats_are_written_so_that_a_condition_can_read_them():
+    assert [dumps(one, float) for one in (1e-05, 2.5e-7, 1e16, 0.1)] == ["0.00001", "0.00000025", "10000000000000000.0", "0.1"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_the_items_of_a_list_are_the_json_of_each(values: list[str]):
+    items = json.loads(dumps_items(values, list[str]))
+    assert [loads(one, str) for one in items] == values
+    # Argo gathers the texts that the steps wrote, as a list of strings.
+    assert loads_gathered(json.dumps(items), list[str]) == values
+
+
+class Pair(NamedTuple):
+    left: int
+    right: float = 0.5
+
+
+@dataclass(frozen=True)
+class Node:
+    name: str
+    children: "list[Node]"
+    mark: Literal["a", "b"] | None = None
+
+
+class Row(TypedDict):
+    id: int
+    note: NotRequired[str]
+
+
+Age = NewType("Age", int)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "text"),
+    [
+        (None, None, "null"),
+        (3, int | None, "3"),
+        (None, int | None, "null"),
+        (3, float, "3.0"),
+        (True, bool, "true"),
+        (Pair(1), Pair, '{"left":1,"right":0.5}'),
+        ([Pair(1, 2)], list[Pair], '[{"left":1,"right":2.0}]'),
+        (Node("a", [Node("b", [], "b")]), Node, '{"children":[{"children":[],"mark":"b","name":"b"}],"mark":null,"name":"a"}'),
+        ({"id": 1}, Row, '{"id":1}'),
+        ((1, "a"), tuple[int, str], '[1,"a"]'),
+        ((1, 2, 3), tuple[int, ...], "[1,2,3]"),
+        ({"a": [1]}, dict[str, list[int]], '{"a":[1]}'),
+        (Age(5), Age, "5"),
+        ("x", int | str, '"x"'),
+        ([1, "a", None], list, '[1,"a",null]'),
+    ],
+)
+def test_a_value_and_its_text_belong_together(value, annotation, text):
+    assert is_json(annotation)
+    assert dumps(value, annotation) == text
+    assert loads(text, annotation) == value
+    assert type(loads(text, annotation)) is type(value) or annotation is float
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "text"),
+    [(np.int64(3), int, "3"), (np.float32(0.5), float, "0.5"), (np.bool_(True), bool, "true"), (np.float64(1), float, "1.0")],
+)
+def test_numbers_of_numpy_pass_for_pythons(value, annotation, text):
+    assert dumps(value, annotation) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "said"),
+    [
+        (float("inf"), float, "is inf, which JSON cannot say"),
+        ({"a": float("nan")}, dict[str, float], "a: is nan"),
+        (True, int, "expected int, got True"),
+        (1, bool, "expected bool, got 1"),
+        (1.0, int, "expected int, got 1.0"),
+        ({1: 2}, dict, "keys of a JSON object are str"),
+        ({"a": {1}}, dict, "a: is set, which JSON cannot say"),
+        ([1, [2, "x"]], list[Any], None),
+        ([[1], ["x"]], list[list[int]], r"[1][0]: expected int"),
+        ("c", Literal["a", "b"], "expected Literal['a', 'b'], got 'c'"),
+        ({"note": "x"}, Row, "lacks id (of Row)"),
+        ({"id": 1, "more": 2}, Row, "has no field more"),
+        ((1,), tuple[int, int], "has 1 elements"),
+        ((1, 2), Pair, "expected Pair, got (1, 2)"),
+        ("\ud800", str, "cannot be written as JSON"),
+        ("x" * 100_000, str, "a parameter holds at most"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_with_its_place(value, annotation, said):
+    if said is None:
+        assert dumps(value, annotation)
+        return
+    with pytest.raises(MismatchError) as refused:
+        dumps(value, annotation)
+    assert said in str(refused.value)
+
+
+def test_text_as_deep_as_it_likes_is_refused_and_not_a_crash():
+    with pytest.raises(MismatchError):
+        loads("[" * 100_000 + "]" * 100_000, list)
+
+
+def test_bare_text_is_taken_where_a_text_may_stand():
+    assert parse("plain", str) == "plain"
+    assert parse("plain", str | None) == "plain"
+    assert parse("null", str | None) is None
+    assert parse("a", Literal["a"]) == "a"
+    for text, annotation in [("plain", int), ("c", Literal["a"]), ("[1", list[int])]:
+        with pytest.raises(MismatchError):
+            parse(text, annotation)
+
+
+def test_items_are_written_only_where_argo_would_lose_the_form():
+    assert [loses_form(one) for one in (str, int | None, Any, Literal["a"], None)] == [True] * 5
+    assert [loses_form(one) for one in (int, float, bool, Pair, Row, list[str], dict, tuple[int, ...])] == [False] * 8
