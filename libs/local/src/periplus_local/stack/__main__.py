@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 
 from periplus_local.stack import (
@@ -14,6 +15,7 @@ from periplus_local.stack import (
     HomeError,
     PartFailedError,
     ProgramMissingError,
+    Running,
     detach,
     doctor,
     down,
@@ -60,7 +62,8 @@ def _up(asked: argparse.Namespace) -> None:
         print_change(change)
         _report(asked.report, asdict(change))
 
-    def on_ready(_: object) -> None:
+    def on_ready(running: Running) -> None:
+        _say(running.told())
         _report(asked.report, {"ready": True})
         if asked.report != -1:
             os.close(asked.report)
@@ -79,7 +82,9 @@ def _report(descriptor: int, told: object) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    with suppress(BrokenPipeError):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 def _doctor(home: str | None, *, as_json: bool) -> int:

@@ -146,7 +146,8 @@ def _http(listener: Listener, *, secure: bool) -> Iterator[tuple[str, str]]:
 
 
 def _grpc(listener: Listener) -> Iterator[tuple[str, str]]:
-    with grpc.insecure_channel(f"{listener.host}:{listener.port}") as channel:
+    options = (("grpc.enable_http_proxy", 0),)
+    with grpc.insecure_channel(f"{listener.host}:{listener.port}", options) as channel:
         for name in CALLS:
             call = channel.stream_stream(
                 name, request_serializer=lambda body: body, response_deserializer=lambda body: body

@@ -11,6 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from periplus_local.stack.part import NotReadyError
 
 _PATIENCE = 2.0
+# The one that the environment names for the web would be asked for 127.0.0.1 too.
+_NO_PROXY = (("grpc.enable_http_proxy", 0),)
 _ANSWER_LIMIT = 65_536
 
 
@@ -23,7 +25,7 @@ async def serving(address: str) -> None:
     except OSError as error:
         raise NotReadyError(f"{address}: {error.strerror}") from error
     writer.close()
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, _NO_PROXY) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_PATIENCE)

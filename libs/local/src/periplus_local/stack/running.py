@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,12 @@ class Running:
     supervisor: Supervisor
     addresses: Mapping[str, str]
     """host:port by the part's name."""
+    seconds: float
+    """From the first start to the last part's readiness."""
+
+    def told(self) -> str:
+        """What is running, on one line."""
+        return f"all ready in {self.seconds:.1f} s; everything is in {self.home.path}"
 
 
 def print_change(change: Change) -> None:
@@ -70,8 +77,9 @@ async def supervised(
     addresses = {part.name: part.address for part in parts if part.address}
     note(addresses)
     supervisor = Supervisor(home, parts, on_change)
+    begun = time.monotonic()
     async with supervisor:
-        yield Running(home, supervisor, addresses)
+        yield Running(home, supervisor, addresses, time.monotonic() - begun)
 
 
 def up(
