@@ -44,7 +44,11 @@ def recorded(home: Home) -> Embedded | None:
 
 def _at(home: Home, chosen: Mapping[str, int]) -> Embedded:
     return Embedded(
-        nats=Nats(chosen["nats"], home.secret("nats")),
+        nats=Nats(
+            chosen["nats"],
+            home.secret("nats"),
+            {service: home.secret(f"nats-{service}") for service in SERVICES},
+        ),
         postgres=Postgres(
             chosen["postgres"],
             home.secret("postgres"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,11 @@ from periplus_local.stack.part import NotReadyError, Part
 from periplus_local.stack.ports import LOOPBACK
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nats.js import JetStreamContext
 
-_USER = "periplus"
+ADMINISTRATOR = "periplus"
 _DAY = 86_400.0
 _MIB = 1024 * 1024
 
@@ -31,15 +33,17 @@ PUBLISHERS = ("dispatcher", "cache", "snapshotter", "lineage")
 
 @dataclass(frozen=True)
 class Nats:
-    """The server's port and secret."""
+    """The server's port, the administrator's password, and each publisher's."""
 
     port: int
     password: str
+    publishers: Mapping[str, str] = field(default_factory=dict)
+    """Password by service. A service may publish its own events and nobody else's."""
 
-    @property
-    def url(self) -> str:
-        """Where to connect, credentials included."""
-        return f"nats://{_USER}:{self.password}@{LOOPBACK}:{self.port}"
+    def url(self, user: str = ADMINISTRATOR) -> str:
+        """Where to connect as a service, or as the one who may do everything."""
+        password = self.password if user == ADMINISTRATOR else self.publishers[user]
+        return f"nats://{user}:{password}@{LOOPBACK}:{self.port}"
 
 
 def part(home: Home, server: Nats, *, durable: bool = True) -> Part:
@@ -51,7 +55,7 @@ def part(home: Home, server: Nats, *, durable: bool = True) -> Part:
         directory=home.data / "nats",
         prepare=partial(_write_settings, home, server, durable),
         ready=partial(_answers, server),
-        provision=partial(declare_streams, server.url),
+        provision=partial(declare_streams, server.url()),
         env={"GOMEMLIMIT": "96MiB"},
         address=f"{LOOPBACK}:{server.port}",
     )
@@ -101,7 +105,7 @@ async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
     settings = {
         "server_name": "periplus",
         "listen": f"{LOOPBACK}:{server.port}",
-        "authorization": {"user": _USER, "password": server.password},
+        "authorization": {"users": _users(server)},
         "max_payload": _MIB,
         "jetstream": {
             "store_dir": ".",
@@ -114,13 +118,23 @@ async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
     write_private(home.run / "nats.json", json.dumps(settings, indent=2))
 
 
+def _users(server: Nats) -> list[dict[str, object]]:
+    users: list[dict[str, object]] = [{"user": ADMINISTRATOR, "password": server.password}]
+    for service, password in server.publishers.items():
+        foreign = [f"periplus.{other}.>" for other in PUBLISHERS if other != service]
+        streams = [f"$JS.API.STREAM.{act}.>" for act in ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE")]
+        denied = {"publish": {"deny": [*foreign, *streams, "$JS.API.STREAM.MSG.DELETE.>"]}}
+        users.append({"user": service, "password": password, "permissions": denied})
+    return users
+
+
 async def _answers(server: Nats) -> None:
     try:
         # The client would first wait two seconds where nobody listens yet.
         _, writer = await asyncio.open_connection(LOOPBACK, server.port)
         writer.close()
         connection = await nats.connect(
-            server.url,
+            server.url(),
             connect_timeout=1,
             allow_reconnect=False,
             max_reconnect_attempts=1,

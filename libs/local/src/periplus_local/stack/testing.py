@@ -50,13 +50,15 @@ class S3Settings:
 
 @dataclass(frozen=True)
 class Servers:
-    """Three running servers. `dsn` is the superuser's on an empty database."""
+    """Three running servers. `dsn` is the superuser's on an empty database, `nats_url` likewise."""
 
     dsn: str
     nats_url: str
     s3: S3Settings
     service_dsns: dict[str, str]
     """One per service, each with a role and a schema of its own, shared by the session."""
+    service_nats_urls: dict[str, str]
+    """One per service, each of which may publish its own events only."""
 
 
 @asynccontextmanager
@@ -160,9 +162,10 @@ def _settings(chosen: parts.Embedded) -> Servers:
     store = chosen.s3
     return Servers(
         dsn=chosen.postgres.dsn(database=postgres.SUPERUSER),
-        nats_url=chosen.nats.url,
+        nats_url=chosen.nats.url(),
         s3=S3Settings(store.endpoint, store.access_key, store.secret_key, s3.BUCKET),
         service_dsns={role: chosen.postgres.dsn(role) for role in chosen.postgres.roles},
+        service_nats_urls={name: chosen.nats.url(name) for name in chosen.nats.publishers},
     )
 
 
