@@ -1,5 +1,7 @@
 """FastStream on JetStream pull consumers: for handlers that take one message at a time."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -17,8 +19,9 @@ from opentelemetry.trace import SpanKind
 from periplus_common import bus, telemetry
 from periplus_common.errors import Invalid
 
-M = TypeVar("M", bound=Message)
+log = logging.getLogger(__name__)
 
+M = TypeVar("M", bound=Message)
 
 Handler = Callable[[M], Awaitable[None]]
 
@@ -34,7 +37,8 @@ def fate(link: bus.Link) -> type[BaseMiddleware[Any, Any]]:
             name = raw.metadata.consumer
             with telemetry.continuing(f"consume {raw.subject}", raw.headers or {}, SpanKind.CONSUMER):
                 try:
-                    result = await call_next(msg)
+                    async with _in_hand(raw):
+                        result = await call_next(msg)
                 except IgnoredException:
                     raise
                 except Exception as error:  # noqa: BLE001 - the boundary: every failure gets its fate
@@ -44,6 +48,22 @@ def fate(link: bus.Link) -> type[BaseMiddleware[Any, Any]]:
                 return result
 
     return Fate
+
+
+@asynccontextmanager
+async def _in_hand(message: Msg) -> AsyncIterator[None]:
+    """Tell the server now and then that a message is worked on, so that a slow handler's is not sent again."""
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(bus.ACK_WAIT / 3)
+            await message.in_progress()
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
 
 
 def new_broker(url: str, link: bus.Link) -> NatsBroker:
@@ -57,6 +77,8 @@ def new_broker(url: str, link: bus.Link) -> NatsBroker:
         reconnect_time_wait=1,
         ping_interval=10,
         middlewares=[fate(link)],
+        logger=log,  # not FastStream's own, which writes in colours
+        log_level=logging.DEBUG,
     )
 
 
