@@ -1,0 +1,39 @@
+"""gRPC in, domain out, and back. No decisions are taken here."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from periplus.lineage.v1 import lineage_pb2 as pb
+from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceServicer
+from periplus_lineage.domain.run import RunPhase
+from periplus_lineage.service.runs import RunQueries
+from periplus_lineage.wire import answer
+
+NAME = pb.DESCRIPTOR.services_by_name["LineageService"].full_name
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class LineageServicer(LineageServiceServicer):
+    """The RPCs of lineage."""
+
+    def __init__(self, runs: RunQueries) -> None:
+        self._runs = runs
+
+    async def GetRun(self, request: pb.GetRunRequest, _: Context) -> pb.GetRunResponse:
+        return pb.GetRunResponse(run=answer.to_recorded(await self._runs.get(request.project, request.run)))
+
+    async def ListRuns(self, request: pb.ListRunsRequest, _: Context) -> pb.ListRunsResponse:
+        runs, token = await self._runs.list(
+            request.project,
+            request.pipeline,
+            RunPhase(request.phase),
+            request.page_size,
+            request.page_token,
+        )
+        return answer.to_list(runs, token)
+
+    async def WatchRun(self, request: pb.WatchRunRequest, _: Context) -> AsyncIterator[pb.WatchRunResponse]:
+        async for news in self._runs.follow(request.project, request.run):
+            yield pb.WatchRunResponse(run=answer.to_run(news.run), steps=answer.to_steps(news.steps))

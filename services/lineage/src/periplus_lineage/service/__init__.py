@@ -1,0 +1,1 @@
+"""What lineage does: it keeps facts, and answers from them."""

@@ -1,0 +1,1 @@
+"""The tables of lineage. All of this service's SQL is in this folder."""

@@ -1,0 +1,1 @@
+"""proto ↔ domain, pure, both directions. The only meeting of the two."""

@@ -1,0 +1,61 @@
+"""Fixtures of this folder's tests: a database and streams of their own on the real servers."""
+
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import nats
+import pytest
+
+from periplus_common import postgres
+from periplus_lineage.settings import Settings
+from periplus_local.stack.nats import declare_streams
+from periplus_local.stack.testing import Servers, database, embedded
+
+__all__ = ["embedded"]
+
+# The tests of a folder are no package; what they share is found beside them.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+async def dsn(embedded: Servers) -> AsyncIterator[str]:
+    """An empty database with lineage's tables."""
+    async with database(embedded) as fresh:
+        await postgres.migrate(fresh, "periplus_lineage")
+        yield fresh
+
+
+@pytest.fixture
+async def db(dsn: str) -> AsyncIterator[postgres.Database]:
+    async with postgres.database(dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def streams(embedded: Servers) -> str:
+    """The address of NATS, with every stream empty and no consumer left from before."""
+    await declare_streams(embedded.nats_url)
+    client = await nats.connect(embedded.nats_url)
+    stream = client.jetstream()
+    for name in ("DISPATCHER", "CACHE", "SNAPSHOTTER", "DEAD"):
+        for consumer in await stream.consumers_info(name):
+            await stream.delete_consumer(name, consumer.name)
+        await stream.purge_stream(name)
+    await client.close()
+    return embedded.nats_url
+
+
+@pytest.fixture
+def settings(embedded: Servers, dsn: str, streams: str) -> Settings:
+    return Settings(
+        postgres_dsn=dsn,
+        nats_url=streams,
+        grpc_address="127.0.0.1:0",
+        token=uuid.uuid4().hex,
+        s3_endpoint="s3.test:9000",
+        s3_access_key="unused",
+        s3_secret_key="unused",
+        s3_bucket="artifacts",
+    )
