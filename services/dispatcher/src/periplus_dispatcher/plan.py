@@ -105,10 +105,10 @@ class _Decider:
     def step(self, call: Call) -> Step:
         if call.path.rpartition(".")[0] in self.skipped:
             return self._skip(call, "the step that holds it is skipped", {"Omitted"})
-        if call.depends is not None:
-            wants = {name: self._results(call.siblings[name]) for name in call.depends.tasks}
+        if call.waits_for is not None:
+            wants = {name: self._results(call.siblings[name]) for name in call.waits_for.tasks}
             seen = {name: results for name, results in wants.items() if results is not None}
-            if len(seen) == len(wants) and not call.depends.evaluate(seen):
+            if len(seen) == len(wants) and not call.waits_for.evaluate(seen):
                 return self._skip(call, "what it depends on did not happen", {"Omitted"})
         holds = self._holds(call)
         if holds is False:
