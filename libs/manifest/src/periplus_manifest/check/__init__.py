@@ -1,0 +1,103 @@
+"""Whether Argo would take a manifest: what its own validation refuses, found without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ManifestError
+from . import argument, call, naming, shape, template
+from .manifest import Manifest, items
+
+__all__ = ["check"]
+
+_API = "argoproj.io/"
+_TEMPLATES = ("WorkflowTemplate", "ClusterWorkflowTemplate")
+_LONGEST_NAME = 63
+_LONGEST_CRON_NAME = 52
+_POD_GC = ("", "OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess")
+_CONCURRENCY = ("", "Allow", "Forbid", "Replace")
+
+
+def check(workflow: Mapping[str, Any], *, parameters: Mapping[str, str] | None = None) -> None:
+    """Refuse a Workflow, WorkflowTemplate, ClusterWorkflowTemplate or CronWorkflow that Argo would refuse.
+
+    `workflow` is what `read.read` gives; `parameters` are values given for this start, by name. Templates of
+    other objects (templateRef, workflowTemplateRef) are taken to be as they are called. Raises ManifestError
+    with the path of the field, and for expressions and conditions in it that cannot be parsed as well.
+    """
+    manifest = _manifest(workflow, parameters or {})
+    spec, path = manifest.spec, manifest.path
+    naming.check_fields(items(spec, "templates"), f"{path}.templates")
+    if spec.get("workflowTemplateRef") is not None:
+        _check_elsewhere(manifest)
+        return
+    argument.check_given({"parameters": manifest.arguments}, f"{path}.arguments", may_be_empty=manifest.is_template)
+    argument.check_given({"artifacts": items(spec, "arguments", "artifacts")}, f"{path}.arguments")
+    _check_starts(manifest)
+    scope = manifest.globals()
+    for body, place in manifest.bodies():
+        template.check(manifest, body, place, scope)
+
+
+def _manifest(workflow: Mapping[str, Any], parameters: Mapping[str, str]) -> Manifest:
+    document = dict(workflow)
+    shape.check(document, "Manifest", "")
+    kind = _check_kind(document)
+    spec, path = document.get("spec"), "spec"
+    if not spec:
+        raise ManifestError("spec", "is required")
+    if kind == "CronWorkflow":
+        _check_cron(document, spec)
+        spec, path = spec.get("workflowSpec"), "spec.workflowSpec"
+        if not spec:
+            raise ManifestError(path, "is required")
+    shape.check(spec, "Spec", path)
+    templates = {each["name"]: each for each in items(spec, "templates") if each.get("name")}
+    return Manifest(spec, path, document.get("metadata") or {}, kind in _TEMPLATES, parameters, templates)
+
+
+def _check_kind(document: Mapping[str, Any]) -> str:
+    kind, version = document.get("kind"), document.get("apiVersion")
+    if kind not in ("Workflow", "CronWorkflow", *_TEMPLATES):
+        raise ManifestError("kind", f"must be Workflow, WorkflowTemplate or CronWorkflow, not {kind!r}"[:120])
+    if not version or not version.startswith(_API):
+        raise ManifestError("apiVersion", f"must be argoproj.io/v1alpha1, not {version!r}"[:120])
+    name = (document.get("metadata") or {}).get("name") or ""
+    longest = _LONGEST_CRON_NAME if kind == "CronWorkflow" else _LONGEST_NAME
+    if len(name) > longest:
+        raise ManifestError("metadata.name", f"must not be more than {longest} characters long (currently {len(name)})")
+    return str(kind)
+
+
+def _check_cron(document: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+    shape.check(document.get("spec"), "CronSpec", "spec")
+    if not spec.get("schedules") and not spec.get("schedule"):
+        raise ManifestError("spec.schedules", "a cron workflow must have at least one schedule")
+    if (spec.get("concurrencyPolicy") or "") not in _CONCURRENCY:
+        raise ManifestError("spec.concurrencyPolicy", f"'{spec['concurrencyPolicy']}' is not a valid concurrencyPolicy")
+    if (spec.get("startingDeadlineSeconds") or 0) < 0:
+        raise ManifestError("spec.startingDeadlineSeconds", "must be positive")
+
+
+def _check_elsewhere(manifest: Manifest) -> None:
+    """Check a workflow whose templates lie in a WorkflowTemplate."""
+    if items(manifest.spec, "templates"):
+        raise ManifestError(f"{manifest.path}.templates", "cannot be there together with workflowTemplateRef")
+    if not manifest.spec["workflowTemplateRef"].get("name"):
+        raise ManifestError(f"{manifest.path}.workflowTemplateRef.name", "is required")
+    argument.check_given(manifest.spec.get("arguments"), f"{manifest.path}.arguments", may_be_empty=True)
+
+
+def _check_starts(manifest: Manifest) -> None:
+    spec, path = manifest.spec, manifest.path
+    if spec.get("entrypoint"):
+        template.check_start(manifest, spec["entrypoint"], f"{path}.entrypoint")
+    elif not manifest.is_template:
+        raise ManifestError(f"{path}.entrypoint", "is required")
+    if spec.get("onExit"):
+        template.check_start(manifest, spec["onExit"], f"{path}.onExit")
+    call.check_hooks(spec.get("hooks"), f"{path}.hooks")
+    strategy = (spec.get("podGC") or {}).get("strategy") or ""
+    if strategy not in _POD_GC:
+        raise ManifestError(f"{path}.podGC.strategy", f"unknown strategy '{strategy}'")

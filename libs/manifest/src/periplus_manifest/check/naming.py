@@ -1,0 +1,63 @@
+"""Names inside a manifest: what they may be made of, and that no two of a list are the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import ManifestError
+
+_FIELD = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*", re.ASCII)
+_PARAMETER = re.compile(r"[-a-zA-Z0-9_]+", re.ASCII)
+_TAGGED = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_LONGEST = 128
+
+FIELD_RULE = "must consist of letters, digits or '-', and begin with a letter or digit"
+PARAMETER_RULE = "must consist of letters, digits, '_' or '-'"
+
+
+def is_tagged(text: str) -> bool:
+    """Say whether a text is, at least in part, a tag that is known only later."""
+    return "{{" in text
+
+
+def check_field(name: Any, path: str) -> None:
+    """Check the name of a template, step, task or container."""
+    if not name:
+        raise ManifestError(path, "is required")
+    plain = _TAGGED.sub("x", name)
+    if len(plain) > _LONGEST or not _FIELD.fullmatch(plain):
+        raise ManifestError(path, f"'{name[:140]}' is invalid: it {FIELD_RULE}, and have at most {_LONGEST} characters")
+
+
+def check_parameter(name: Any, path: str) -> None:
+    """Check the name of a parameter or artifact."""
+    if not name:
+        raise ManifestError(path, "is required")
+    if not _PARAMETER.fullmatch(name):
+        raise ManifestError(path, f"'{name[:140]}' is invalid: it {PARAMETER_RULE}")
+
+
+def check_parameters(items: Iterable[Mapping[str, Any]], path: str) -> None:
+    """Check the names in a list of parameters or artifacts, each of which may be there once."""
+    seen: set[str] = set()
+    for index, item in enumerate(items):
+        name = item.get("name")
+        check_parameter(name, f"{path}[{index}].name")
+        _once(name, seen, f"{path}[{index}].name")
+
+
+def check_fields(items: Iterable[Mapping[str, Any]], path: str) -> None:
+    """Check the names in a list of templates, tasks or containers, each of which may be there once."""
+    seen: set[str] = set()
+    for index, item in enumerate(items):
+        name = item.get("name")
+        check_field(name, f"{path}[{index}].name")
+        _once(name, seen, f"{path}[{index}].name")
+
+
+def _once(name: Any, seen: set[str], path: str) -> None:
+    if name in seen:
+        raise ManifestError(path, f"'{name}' is not unique")
+    seen.add(name)

@@ -1,0 +1,114 @@
+"""One template: its type, its inputs, and what only some types may have."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..errors import ManifestError
+from . import argument, dag, leaf, naming, output, reference, steps
+from .artifact import check_path
+from .manifest import LEAF_TYPES, POD_TYPES, TYPES, Fields, Manifest, items
+from .reference import Scope
+
+_POLICIES = ("Always", "OnFailure", "OnError", "OnTransientError")
+_RETRY_VARIABLES = ("retries", "lastRetry.exitCode", "lastRetry.status", "lastRetry.duration", "lastRetry.message")
+
+
+def check(manifest: Manifest, template: Fields, path: str, outer: Scope) -> None:
+    """Check a template on its own; whether its callers give it what it needs is their matter."""
+    own = check_type(template, path)
+    _check_retry(template.get("retryStrategy"), f"{path}.retryStrategy")
+    scope = Scope(outer)
+    _inputs(template, own, path, scope)
+    if own in POD_TYPES:
+        scope.add("pod.name")
+    scope.add(*_RETRY_VARIABLES)
+    _check_times(template, own, path)
+    for index, container in enumerate(items(template, "initContainers")):
+        if not container.get("name"):
+            raise ManifestError(f"{path}.initContainers[{index}].name", "is required")
+    if own == "steps":
+        steps.check(manifest, template, path, scope)
+    elif own == "dag":
+        dag.check(manifest, template, path, scope)
+    else:
+        leaf.check(manifest, template, own, path, scope)
+    output.check(template, own, path, scope)
+
+
+def check_type(template: Fields, path: str) -> str:
+    """Give the one type that a template has. Raises ManifestError for none or several."""
+    present = [each for each in TYPES if template.get(each) is not None]
+    if len(present) == 1:
+        return present[0]
+    what = f"multiple template types specified ({', '.join(present)})" if present else "template type unspecified"
+    raise ManifestError(path, f"{what}; choose one of: {', '.join(TYPES)}")
+
+
+def _inputs(template: Fields, own: str, path: str, scope: Scope) -> None:
+    parameters, artifacts = items(template, "inputs", "parameters"), items(template, "inputs", "artifacts")
+    naming.check_parameters(parameters, f"{path}.inputs.parameters")
+    naming.check_parameters(artifacts, f"{path}.inputs.artifacts")
+    scope.add(*reference.names("inputs.parameters", parameters), *reference.names("inputs.artifacts", artifacts))
+    if parameters:
+        scope.add("inputs.parameters")
+    for index, artifact in enumerate(artifacts):
+        place = f"{path}.inputs.artifacts[{index}]"
+        if own in LEAF_TYPES:
+            check_path(artifact, place)
+            scope.add(f"inputs.artifacts.{artifact['name']}.path")
+        elif artifact.get("path"):
+            raise ManifestError(f"{place}.path", "is only valid in container and script templates")
+        if artifact.get("from"):
+            raise ManifestError(f"{place}.from", "is not valid in inputs")
+        if artifact.get("git") is not None and not artifact["git"].get("repo"):
+            raise ManifestError(f"{place}.git.repo", "is required")
+    for index, parameter in enumerate(parameters):
+        if parameter.get("enum") == []:
+            raise ManifestError(f"{path}.inputs.parameters[{index}].enum", "should contain at least one value")
+
+
+def _check_times(template: Fields, own: str, path: str) -> None:
+    is_leaf = own in LEAF_TYPES
+    if template.get("timeout"):
+        if not is_leaf:
+            raise ManifestError(f"{path}.timeout", f"is not supported by {own} templates")
+        if re.fullmatch(r"[-+]?\d+", template["timeout"]):
+            raise ManifestError(f"{path}.timeout", f"{template['timeout']!r} has no unit; write {template['timeout']}s")
+    deadline = template.get("activeDeadlineSeconds")
+    if deadline is not None:
+        if own in ("steps", "dag"):
+            raise ManifestError(f"{path}.activeDeadlineSeconds", "is only valid for leaf templates")
+        if not _is_positive(deadline):
+            raise ManifestError(f"{path}.activeDeadlineSeconds", "must be a positive whole number or a tag")
+    if template.get("parallelism") is not None and own not in ("steps", "dag"):
+        raise ManifestError(f"{path}.parallelism", "is only valid for steps and dag templates")
+
+
+def _is_positive(deadline: Any) -> bool:
+    if isinstance(deadline, str):
+        return "{{" in deadline or re.fullmatch(r"\+?\d+", deadline) is not None
+    return bool(deadline >= 0)
+
+
+def _check_retry(strategy: Any, path: str) -> None:
+    if not strategy:
+        return
+    policy = strategy.get("retryPolicy")
+    if policy and policy not in _POLICIES:
+        raise ManifestError(f"{path}.retryPolicy", f"{policy} is not a valid RetryPolicy; there are {', '.join(_POLICIES)}")
+    if strategy.get("expression"):
+        reference.check_expression(strategy["expression"], f"{path}.expression", Scope())
+
+
+def check_start(manifest: Manifest, name: str, path: str) -> None:
+    """Check the template that a workflow starts or ends with: that it is there, and gets its inputs."""
+    template = manifest.templates.get(name)
+    if template is None:
+        if naming.is_tagged(name):
+            return
+        raise ManifestError(path, f"template name '{name}' undefined")
+    if not manifest.is_template:
+        artifacts = items(manifest.spec, "arguments", "artifacts")
+        argument.check_inputs(template, manifest.arguments, artifacts, f"{manifest.path}.arguments")
