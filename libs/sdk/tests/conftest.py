@@ -1,12 +1,12 @@
 """Projects written to a folder of their own, and a small executor that runs what they compile to."""
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
 import tarfile
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from periplus.sdk.loading import load
-from periplus.sdk.manifest import Compiled, compile
+from periplus.sdk.manifest import Compiled, compile  # noqa: A004 - the public name
 
 Write = Callable[..., Path]
 
@@ -95,7 +95,8 @@ class Execution:
             self.files |= {f"tasks.{task['name']}.outputs.artifacts.{k}": v for k, v in files.items()}
             return
         results = [
-            self._once(task, f"{task['name']}-{index}", self._item(item))[0] for index, item in enumerate(items)
+            self._once(task, f"{task['name']}-{index}", self._item(item))[0]
+            for index, item in enumerate(items)
         ]
         for name in results[0]:
             aggregate = json.dumps([one[name] for one in results], separators=(",", ":"))
@@ -138,7 +139,7 @@ class Execution:
         python, *rest = template["container"]["command"]
         assert python == "python"
         place.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: PLW1510 - the exit code is asserted
             [sys.executable, *rest, *template["container"]["args"]],
             env={"PATH": os.environ["PATH"], "HOME": str(place), **environment},
             cwd=place,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from periplus.sdk.closure import Project, closure
 from periplus.sdk.closure.canonical import digest
@@ -60,7 +61,9 @@ def digests(folder: Path, module: str = "flow", name: str = "train") -> dict[str
     return closure(Project(folder), module, name).digests
 
 
-def changed(write: Any, files: dict[str, str], file: str, old: str, new: str, name: str = "train") -> set[str]:
+def changed(
+    write: Any, files: dict[str, str], file: str, old: str, new: str, name: str = "train"
+) -> set[str]:
     """The names whose digests differ after one edit."""
     before = digests(write(files), name=name)
     assert old in files[file]
@@ -122,7 +125,9 @@ def test_swapped_imports_are_a_change_though_each_name_is_as_before(write):
         "a.py": "def f(x):\n    return x\ndef g(x):\n    return -x\n",
         "flow.py": "from a import f as one, g as two\ndef train(x):\n    return one(x) + 2 * two(x)\n",
     }
-    assert changed(write, files, "flow.py", "f as one, g as two", "g as one, f as two") == {"flow.py:<imports>"}
+    assert changed(write, files, "flow.py", "f as one, g as two", "g as one, f as two") == {
+        "flow.py:<imports>"
+    }
 
 
 def test_a_local_variable_is_not_the_function_of_the_same_name(write):
@@ -219,7 +224,10 @@ def csv():
 def plain():
     return 2
 """
-    files = {"loaders.py": registry, "flow.py": "from loaders import LOADERS\ndef train(n):\n    return LOADERS[n]()"}
+    files = {
+        "loaders.py": registry,
+        "flow.py": "from loaders import LOADERS\ndef train(n):\n    return LOADERS[n]()",
+    }
     assert changed(write, files, "loaders.py", "return 1", "return 3") == {"loaders.py:csv"}
     assert changed(write, files, "loaders.py", "return 2", "return 3") == set()
 
@@ -260,7 +268,9 @@ def test_an_import_for_the_type_checker_only_is_no_import(write):
 
 
 def test_a_very_large_closure_is_told_by_file(write):
-    many = "\n".join(f"def f{n}():\n    return f{n + 1}()\n" for n in range(99)) + "\ndef f99():\n    return 1\n"
+    many = (
+        "\n".join(f"def f{n}():\n    return f{n + 1}()\n" for n in range(99)) + "\ndef f99():\n    return 1\n"
+    )
     files = {"many.py": many, "flow.py": "from many import f0\ndef train():\n    return f0()\n"}
     assert set(digests(write(files))) == {"flow.py", "many.py"}
     assert changed(write, files, "many.py", "return 1\n", "return 2\n") == {"many.py"}
@@ -274,12 +284,25 @@ def test_a_file_that_cannot_be_parsed_is_named(write):
 
 def test_digests_are_the_same_as_ever():
     """A change here empties every cache of SDK steps: it must be meant."""
-    tree = ast.parse("def f(x: int = 1, *rest, y=None) -> str:\n    '''Doc.'''\n    return f'{x!r:>3} é' + u'a'\n")
+    tree = ast.parse(
+        "def f(x: int = 1, *rest, y=None) -> str:\n    '''Doc.'''\n    return f'{x!r:>3} é' + u'a'\n"
+    )
     assert digest(tree.body) == "sha256:36629057f4319cee834efcd960da76b6ac535f94da5ec037d81934caff848ec7"
 
 
 def test_names_and_texts_of_the_same_spelling_differ():
-    forms = ["x = y", "x = 'y'", "x = b'y'", "x = 1", "x = 1.0", "x = True", "x = 1j", "x = None", "x = ...", "x: y"]
+    forms = [
+        "x = y",
+        "x = 'y'",
+        "x = b'y'",
+        "x = 1",
+        "x = 1.0",
+        "x = True",
+        "x = 1j",
+        "x = None",
+        "x = ...",
+        "x: y",
+    ]
     assert len({digest(ast.parse(one).body) for one in forms}) == len(forms)
 
 
@@ -288,8 +311,10 @@ atoms = st.one_of(names, st.integers(0, 99).map(str), st.just("'text'"), st.just
 expressions = st.recursive(
     atoms,
     lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(["+", "*", "and", "<", "in"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
-        st.lists(inner, max_size=3).map(lambda l: "[" + ", ".join(l) + "]"),
+        st.tuples(inner, st.sampled_from(["+", "*", "and", "<", "in"]), inner).map(
+            lambda t: f"({t[0]} {t[1]} {t[2]})"
+        ),
+        st.lists(inner, max_size=3).map(lambda t: "[" + ", ".join(t) + "]"),
         st.tuples(names, inner).map(lambda t: f"{t[0]}({t[1]})"),
         st.tuples(inner, inner).map(lambda t: f"{{{t[0]}: {t[1]}}}"),
         st.tuples(names, inner).map(lambda t: f"(lambda {t[0]}: {t[1]})"),

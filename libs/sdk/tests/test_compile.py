@@ -10,7 +10,7 @@ import pytest
 
 from periplus.sdk import PipelineError
 from periplus.sdk.loading import load
-from periplus.sdk.manifest import compile
+from periplus.sdk.manifest import compile  # noqa: A004 - the public name
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -110,9 +110,7 @@ def test_a_comment_changes_the_archive_and_no_annotation(write, compiled):
     after = compiled(EVERYTHING + "\n# a comment\n")
     assert before.archive_digest != after.archive_digest
     assert before.steps == after.steps
-    texts = [
-        json.dumps(one.manifest).replace(one.archive_key, "") for one in (before, after)
-    ]
+    texts = [json.dumps(one.manifest).replace(one.archive_key, "") for one in (before, after)]
     assert texts[0] == texts[1]
 
 
@@ -243,7 +241,10 @@ def test_what_cannot_be_compiled_names_function_argument_and_fix(compiled, text,
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("@step\ndef f(x) -> int: ...", r"f\(\), argument x: the annotation is missing\n  fix: write its type"),
+        (
+            "@step\ndef f(x) -> int: ...",
+            r"f\(\), argument x: the annotation is missing\n  fix: write its type",
+        ),
         ("@step\ndef f(x: int): ...", r"f\(\): the return annotation is missing\n  fix: .*-> None"),
         ("@step\ndef f(*x: int) -> int: ...", r"f\(\), argument x: a step takes no \* arguments"),
         ("@step\nasync def f() -> int: ...", r"f\(\): a step is a plain function"),

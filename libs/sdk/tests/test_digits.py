@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from periplus.sdk.loading import load
-from periplus.sdk.manifest import compile
+from periplus.sdk.manifest import compile  # noqa: A004 - the public name
 
 PIPELINE = Path(__file__).parents[3] / "examples" / "digits" / "pipeline.py"
 

@@ -33,7 +33,9 @@ def test_the_annotation_chooses_the_format(annotation, name):
     assert (chosen.name if chosen else None) == name
 
 
-@pytest.mark.parametrize("annotation", [object, Any, set[int], dict[int, int], list[np.ndarray], type, complex])
+@pytest.mark.parametrize(
+    "annotation", [object, Any, set[int], dict[int, int], list[np.ndarray], type, complex]
+)
 def test_a_type_that_cannot_travel_is_refused_with_those_that_can(annotation):
     with pytest.raises(PipelineError, match="cannot pass from step to step\n  fix: use JSON types"):
         format_of(annotation)
@@ -78,7 +80,11 @@ def test_arrays_come_back_as_they_were(tmp_path, array):
 
 def test_equal_arrays_give_equal_bytes_however_they_lie_in_memory(tmp_path):
     npy, array = format_of(np.ndarray), np.arange(12).reshape(3, 4)
-    for name, one in (("c", array), ("f", np.asfortranarray(array)), ("v", np.arange(24).reshape(3, 8)[:, ::2] // 2)):
+    for name, one in (
+        ("c", array),
+        ("f", np.asfortranarray(array)),
+        ("v", np.arange(24).reshape(3, 8)[:, ::2] // 2),
+    ):
         npy.write(one, tmp_path / name)
     assert (tmp_path / "c").read_bytes() == (tmp_path / "f").read_bytes() == (tmp_path / "v").read_bytes()
 

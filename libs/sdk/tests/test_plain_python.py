@@ -83,7 +83,15 @@ def test_a_pipeline_called_runs_its_steps_and_leaves_out_those_whose_condition_i
 def test_compiling_runs_no_step():
     log.clear()
     recorded = flow.record()
-    assert [task.name for task in recorded.tasks] == ["below", "double", "fit", "worst", "note", "note-2", "note-3"]
+    assert [task.name for task in recorded.tasks] == [
+        "below",
+        "double",
+        "fit",
+        "worst",
+        "note",
+        "note-2",
+        "note-3",
+    ]
     assert log == []
 
 

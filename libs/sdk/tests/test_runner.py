@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-STEPS = '''
+STEPS = """
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,7 @@ def leave(n: int) -> None:
 
 def bare(n: int) -> int:
     return n
-'''
+"""
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def run(write, tmp_path):
     def ran(entry: str, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": os.environ["PATH"], "PERIPLUS_CODE": str(tmp_path / "code")}
         environment |= {f"PERIPLUS_{name}": value for name, value in variables.items()}
-        return subprocess.run(
+        return subprocess.run(  # noqa: PLW1510 - tests look at the exit code
             [sys.executable, "-m", "periplus.sdk.runner", entry],
             env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
@@ -104,7 +104,10 @@ def test_parameters_come_as_json_and_the_result_is_written_as_json(run, tmp_path
     assert out.read_text("utf-8") == '"AB ÉAB É"'
 
 
-@pytest.mark.parametrize("text", ['\'); import os; os._exit(9) #', '"""\n{{inputs.parameters.x}}', "$(touch x) `id` \\", "\x01\u2028🦀"])
+@pytest.mark.parametrize(
+    "text",
+    ["'); import os; os._exit(9) #", '"""\n{{inputs.parameters.x}}', "$(touch x) `id` \\", "\x01\u2028🦀"],
+)
 def test_no_text_is_taken_for_code(run, tmp_path, text):
     out = tmp_path / "out.json"
     done = run("steps:shout", PARAMETER_text=json.dumps(text), PARAMETER_times="1", OUTPUT_output=str(out))
@@ -114,7 +117,12 @@ def test_no_text_is_taken_for_code(run, tmp_path, text):
 
 def test_records_are_built_and_written_by_their_annotations(run, tmp_path):
     out = tmp_path / "out.json"
-    done = run("steps:move", PARAMETER_points='[{"x": 1}, {"label": "b", "x": 2.5}]', PARAMETER_by="1", OUTPUT_output=str(out))
+    done = run(
+        "steps:move",
+        PARAMETER_points='[{"x": 1}, {"label": "b", "x": 2.5}]',
+        PARAMETER_by="1",
+        OUTPUT_output=str(out),
+    )
     assert done.returncode == 0, done.stderr
     assert out.read_text() == '[{"label":"none","x":2.0},{"label":"b","x":3.5}]'
 
@@ -130,7 +138,9 @@ def test_the_loose_results_of_a_fan_out_are_read_as_a_list(run, tmp_path):
 def test_the_fields_of_a_named_tuple_are_outputs_of_their_own(run, tmp_path):
     source = tmp_path / "in.bin"
     source.write_bytes(b"\x00abc")
-    done = run("steps:both", INPUT_data=str(source), OUTPUT_number=f"{tmp_path}/n", OUTPUT_data=f"{tmp_path}/d")
+    done = run(
+        "steps:both", INPUT_data=str(source), OUTPUT_number=f"{tmp_path}/n", OUTPUT_data=f"{tmp_path}/d"
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "n").read_text() == "4"
     assert (tmp_path / "d").read_bytes() == b"cba\x00"
@@ -155,7 +165,9 @@ def test_a_returned_path_is_copied_and_stays_where_it_is(run, tmp_path):
 
 
 def test_a_list_of_texts_is_also_written_as_items_for_a_fan_out(run, tmp_path):
-    done = run("steps:words", PARAMETER_n="3", OUTPUT_output=f"{tmp_path}/out", ITEMS_output=f"{tmp_path}/items")
+    done = run(
+        "steps:words", PARAMETER_n="3", OUTPUT_output=f"{tmp_path}/out", ITEMS_output=f"{tmp_path}/items"
+    )
     assert done.returncode == 0, done.stderr
     plain = (tmp_path / "out").read_text()
     assert json.loads(plain) == ["a", 'b"c', "$x {{y}}"]
@@ -211,7 +223,9 @@ def test_a_steps_own_exit_code_is_kept(run):
         ("steps", {}, "usage: python -m periplus.sdk.runner module:function"),
     ],
 )  # fmt: skip
-def test_inputs_and_outputs_that_do_not_fit_are_said_in_one_line_and_exit_2(run, tmp_path, entry, variables, said):
+def test_inputs_and_outputs_that_do_not_fit_are_said_in_one_line_and_exit_2(
+    run, tmp_path, entry, variables, said
+):
     done = run(entry, OUTPUT_output=str(tmp_path / "out"), OUTPUT_number="n", OUTPUT_data="d", **variables)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("periplus: ")
@@ -234,7 +248,7 @@ def test_a_step_process_imports_neither_hera_nor_numpy_for_json(write, tmp_path)
         return [one for one in ("hera", "numpy", "grpc", "rich", "hashlib", "tarfile") if one in sys.modules]
     """
     write({"code/steps.py": dedent(steps)})
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: PLW1510 - the exit code is asserted
         [sys.executable, "-m", "periplus.sdk.runner", "steps:modules"],
         env={"PERIPLUS_CODE": str(tmp_path / "code"), "PERIPLUS_OUTPUT_output": str(tmp_path / "o"), "PERIPLUS_ITEMS_output": str(tmp_path / "i")},
         capture_output=True, text=True, timeout=60,

@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple, NewType, NotRequired, TypedDict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from periplus.sdk.errors import MismatchError
 from periplus.sdk.shapes import is_json, loses_form
@@ -39,7 +40,12 @@ def test_floats_come_back_exactly_and_mostly_without_an_exponent(value: float):
 
 
 def test_small_floats_are_written_so_that_a_condition_can_read_them():
-    assert [dumps(one, float) for one in (1e-05, 2.5e-7, 1e16, 0.1)] == ["0.00001", "0.00000025", "10000000000000000.0", "0.1"]
+    assert [dumps(one, float) for one in (1e-05, 2.5e-7, 1e16, 0.1)] == [
+        "0.00001",
+        "0.00000025",
+        "10000000000000000.0",
+        "0.1",
+    ]
 
 
 @settings(max_examples=100, deadline=None)
@@ -81,7 +87,11 @@ Age = NewType("Age", int)
         (True, bool, "true"),
         (Pair(1), Pair, '{"left":1,"right":0.5}'),
         ([Pair(1, 2)], list[Pair], '[{"left":1,"right":2.0}]'),
-        (Node("a", [Node("b", [], "b")]), Node, '{"children":[{"children":[],"mark":"b","name":"b"}],"mark":null,"name":"a"}'),
+        (
+            Node("a", [Node("b", [], "b")]),
+            Node,
+            '{"children":[{"children":[],"mark":"b","name":"b"}],"mark":null,"name":"a"}',
+        ),
         ({"id": 1}, Row, '{"id":1}'),
         ((1, "a"), tuple[int, str], '[1,"a"]'),
         ((1, 2, 3), tuple[int, ...], "[1,2,3]"),
@@ -100,7 +110,12 @@ def test_a_value_and_its_text_belong_together(value, annotation, text):
 
 @pytest.mark.parametrize(
     ("value", "annotation", "text"),
-    [(np.int64(3), int, "3"), (np.float32(0.5), float, "0.5"), (np.bool_(True), bool, "true"), (np.float64(1), float, "1.0")],
+    [
+        (np.int64(3), int, "3"),
+        (np.float32(0.5), float, "0.5"),
+        (np.bool_(True), bool, "true"),
+        (np.float64(1), float, "1.0"),
+    ],
 )
 def test_numbers_of_numpy_pass_for_pythons(value, annotation, text):
     assert dumps(value, annotation) == text
@@ -153,4 +168,6 @@ def test_bare_text_is_taken_where_a_text_may_stand():
 
 def test_items_are_written_only_where_argo_would_lose_the_form():
     assert [loses_form(one) for one in (str, int | None, Any, Literal["a"], None)] == [True] * 5
-    assert [loses_form(one) for one in (int, float, bool, Pair, Row, list[str], dict, tuple[int, ...])] == [False] * 8
+    assert [loses_form(one) for one in (int, float, bool, Pair, Row, list[str], dict, tuple[int, ...])] == [
+        False
+    ] * 8

@@ -96,11 +96,11 @@ def _bound(statement: Any, package: str) -> dict[str, Any]:
 
 
 def _package(name: str) -> Any:
-    return _stand_in(name) if name.split(".")[0] in STAND_INS else importlib.import_module(name)
+    return _stand_in(name) if name.split(".", maxsplit=1)[0] in STAND_INS else importlib.import_module(name)
 
 
 def _member(source: str, name: str, package: str) -> Any:
-    if source.split(".")[0] in STAND_INS:
+    if source.split(".", maxsplit=1)[0] in STAND_INS:
         return _stand_in(f"{source}.{name}")
     module = importlib.import_module(source, package)
     if hasattr(module, name):

@@ -40,9 +40,7 @@ def from_json(data: Any, annotation: Any, at: str = "") -> Any:
     return _common(data, annotation, at, from_json)
 
 
-def _common(  # noqa: PLR0911 - one line for each kind of annotation
-    value: Any, annotation: Any, at: str, convert: Convert
-) -> Any:
+def _common(value: Any, annotation: Any, at: str, convert: Convert) -> Any:
     """What is the same in both directions: scalars, unions, literals, lists and dicts."""
     if annotation in (None, type(None), bool, int, float, str):
         return _scalar(value, annotation, at)

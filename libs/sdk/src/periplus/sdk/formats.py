@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_args, get_origin
@@ -88,6 +87,8 @@ class Files:
     def write(self, value: Any, path: Path) -> None:
         if not isinstance(value, Path):
             raise MismatchError(f"expected a Path, got {type(value).__qualname__}")
+        import shutil
+
         if value.is_dir():
             shutil.copytree(value, path)
         elif value.is_file():

@@ -102,7 +102,7 @@ def record() -> Iterator[Recording]:
 
 @contextmanager
 def when(condition: bool) -> Iterator[None]:
-    """Open a block whose steps run only if the condition holds: `with when(best.accuracy > 0.9): …`.
+    """Open a block whose steps run only if the condition holds.
 
     In a run, the steps are skipped by Argo's `when`. In plain Python, their calls return None.
     """

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -47,6 +46,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         _complain(str(wrong))
         return BROKEN
     except _UserError as raised:
+        import traceback
+
         traceback.print_exception(raised.error)
         return FAILED
     return 0
@@ -135,7 +136,9 @@ def _write(step: Step[..., Any], port: Port, value: Any, environment: Mapping[st
             return
         path.write_text(dumps(value, port.annotation), encoding="utf-8")
         if port.items:
-            _output(ports.ITEMS_VARIABLE + port.name, environment).write_text(dumps_items(value, port.annotation), encoding="utf-8")
+            _output(ports.ITEMS_VARIABLE + port.name, environment).write_text(
+                dumps_items(value, port.annotation), encoding="utf-8"
+            )
     except (PipelineError, OSError) as wrong:
         what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be written: {wrong}"
         fix = wrong.fix if isinstance(wrong, PipelineError) else ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, Union
 
 from periplus.sdk.annotations import hints
@@ -24,9 +26,7 @@ def plain(annotation: Any) -> Any:
             return annotation
 
 
-def is_json(  # noqa: PLR0911 - one line for each kind of annotation
-    annotation: Any, seen: tuple[Any, ...] = ()
-) -> bool:
+def is_json(annotation: Any, seen: tuple[Any, ...] = ()) -> bool:
     """Whether values of this annotation can be written as JSON and read back."""
     annotation = plain(annotation)
     if annotation is None or annotation in SCALARS or annotation in (list, dict):
@@ -66,7 +66,8 @@ def is_record(annotation: Any) -> bool:
     )
 
 
-def fields(record: Any) -> dict[str, Any]:
+@cache
+def fields(record: Any) -> Mapping[str, Any]:
     """Names and annotations of a record's fields, in order."""
     found = hints(record)
     if dataclasses.is_dataclass(record):

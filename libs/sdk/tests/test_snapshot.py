@@ -1,0 +1,205 @@
+"""What a client claims about the place a run starts from, with and without git, with any file name."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from periplus.sdk import snapshot
+from periplus.sdk.repository import look, without_credentials
+from periplus.sdk.snapshot import collect
+
+
+def git(folder: Path, *arguments: str) -> str:
+    environment = {
+        **os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull,
+        "GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@example.org",
+        "GIT_COMMITTER_NAME": "A", "GIT_COMMITTER_EMAIL": "a@example.org",
+    }  # fmt: skip
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path):
+    folder = tmp_path / "repo"
+    (folder / "sub").mkdir(parents=True)
+    git(folder, "init", "-q", "-b", "trunk")
+    (folder / "kept.py").write_text("x = 1\n")
+    (folder / "sub" / "with space ü.txt").write_text("old\n")
+    (folder / ".gitignore").write_text("*.log\n")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "first")
+    return folder
+
+
+def test_a_clean_repository_is_its_commit(repository):
+    git(
+        repository, "remote", "add", "origin", "https://user:secret@example.org/team/project.git?token=secret"
+    )
+    found = collect(repository / "sub")
+    assert found.commit == git(repository, "rev-parse", "HEAD")
+    assert found.branch == "trunk"
+    assert found.remote == "https://example.org/team/project.git"
+    assert (found.patch, found.untracked, found.omitted, found.dirty) == (b"", {}, {}, False)
+
+
+def test_changes_of_any_kind_make_a_patch_that_applies(repository, tmp_path):
+    (repository / "kept.py").write_text("x = 2\n")
+    (repository / "sub" / "with space ü.txt").rename(repository / "sub" / "né\tw\n.txt")
+    (repository / "image.bin").write_bytes(bytes(range(256)) * 4)
+    git(repository, "add", "-A")
+    (repository / "kept.py").write_text("x = 3\n")
+    found = collect(repository)
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(repository), str(clone))
+    subprocess.run(["git", "apply", "--index", "-"], cwd=clone, input=found.patch, check=True)
+    assert (clone / "kept.py").read_text() == "x = 3\n"
+    assert (clone / "sub" / "né\tw\n.txt").read_text() == "old\n"
+    assert (clone / "image.bin").read_bytes() == (repository / "image.bin").read_bytes()
+    assert found.dirty
+
+
+def test_untracked_files_come_with_their_bytes_and_ignored_ones_do_not(repository):
+    names = ["new.py", "with space.txt", "ümläut/deep file.txt", "line\nbreak", "-dash", '"quoted"']
+    for name in names:
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_bytes(name.encode())
+    (repository / "noise.log").write_text("ignored")
+    found = collect(repository)
+    assert found.untracked == {name: name.encode() for name in names}
+    assert found.omitted == {}
+
+
+def test_what_is_too_large_or_no_file_is_named_and_left_out(repository, monkeypatch):
+    monkeypatch.setattr(snapshot, "LARGEST_FILE", 100)
+    monkeypatch.setattr(snapshot, "LARGEST_UNTRACKED", 150)
+    (repository / "large").write_bytes(b"x" * 101)
+    for name in ("a", "b"):
+        (repository / name).write_bytes(b"x" * 90)
+    (repository / "link").symlink_to("/etc/passwd")
+    (repository / os.fsdecode(b"odd\xff")).write_text("x")
+    found = collect(repository)
+    assert set(found.untracked) == {"a"}
+    assert found.omitted == {
+        "large": "101 bytes are too many", "b": "90 bytes are too many", "link": "no regular file",
+        "odd\\xff": "its name is no UTF-8",
+    }  # fmt: skip
+    assert found.dirty
+
+
+def test_a_patch_beyond_the_limit_is_left_out_and_said(repository, monkeypatch):
+    monkeypatch.setattr("periplus.sdk.repository.LARGEST_PATCH", 1_000)
+    (repository / "kept.py").write_text("y = 1\n" * 1_000)
+    found = collect(repository)
+    assert found.patch == b""
+    assert found.omitted == {"changes": "git printed more than 1000 bytes"}
+
+
+def test_a_repository_without_a_commit_has_its_staged_files_as_a_patch(tmp_path):
+    git(tmp_path, "init", "-q", "-b", "trunk")
+    (tmp_path / "one.py").write_text("x = 1\n")
+    git(tmp_path, "add", "one.py")
+    found = collect(tmp_path)
+    assert (found.commit, found.branch) == ("", "trunk")
+    assert b"+x = 1" in found.patch
+
+
+def test_a_detached_head_has_no_branch(repository):
+    git(repository, "checkout", "-q", "--detach")
+    assert collect(repository).branch == ""
+
+
+def test_a_directory_without_git_still_says_what_it_can(tmp_path):
+    found = collect(tmp_path)
+    assert (found.commit, found.branch, found.remote, found.patch, found.untracked) == ("", "", "", b"", {})
+    assert found.python_version.count(".") == 2
+    assert found.python_implementation == "cpython"
+    assert found.platform.startswith("linux-")
+    with pytest.raises(FileNotFoundError):
+        collect(tmp_path / "nowhere")
+
+
+def test_without_a_git_to_ask_the_repository_is_named_as_unread(repository, monkeypatch):
+    monkeypatch.setenv("PATH", str(repository))
+    assert collect(repository).omitted == {".git": "there is no git to read it with"}
+
+
+def test_a_broken_repository_is_said_and_not_raised(repository):
+    (repository / ".git" / "HEAD").write_text("nonsense")
+    found = collect(repository)
+    assert found.commit == ""
+    assert "not a git repository" in found.omitted[".git"]
+
+
+def test_nothing_that_the_repository_configures_is_run(repository, tmp_path):
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\n")
+    trap.chmod(0o755)
+    for setting in (
+        "diff.external",
+        "core.fsmonitor",
+        "diff.trap.command",
+        "diff.trap.textconv",
+        "core.pager",
+    ):
+        git(repository, "config", setting, str(trap))
+    (repository / ".gitattributes").write_text("*.py diff=trap\n")
+    (repository / "kept.py").write_text("x = 2\n")
+    assert b"+x = 2" in collect(repository).patch
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_looking_changes_nothing_in_the_repository(repository):
+    os.utime(repository / "kept.py", (1, 1))
+    before = (repository / ".git" / "index").read_bytes()
+    look(repository)
+    assert (repository / ".git" / "index").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"uv.lock": "u", "poetry.lock": "p"}, ("uv.lock", "uv")),
+        ({"pylock.toml": "l", "requirements.txt": "a==1 --hash=sha256:x"}, ("pylock.toml", "pylock")),
+        ({"poetry.lock": "p"}, ("poetry.lock", "poetry")),
+        ({"requirements.txt": "a==1 --hash=sha256:x"}, ("requirements.txt", "requirements")),
+        ({"requirements.txt": "a==1"}, None),
+        ({"../uv.lock": "u", "requirements.txt": "a"}, ("../uv.lock", "uv")),
+        ({"../../uv.lock": "u"}, None),
+    ],
+)
+def test_the_nearest_lockfile_that_pins_is_found_within_the_repository(repository, files, expected):
+    folder = repository / "sub"
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    found = collect(folder).lockfile
+    assert (found and (found.path, found.format)) == expected
+    assert found is None or found.content == (folder / found.path).read_bytes()
+
+
+def test_packages_are_looked_up_when_asked_for():
+    found = collect(Path(__file__).parent)
+    assert "packages" not in vars(found)
+    assert found.packages["scikit-learn"]
+    assert found.packages is found.packages
+    assert all(name == name.lower() and "_" not in name for name in found.packages)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://token@example.org/a.git", "https://example.org/a.git"),
+        ("https://u:p@example.org:8443/a.git", "https://example.org:8443/a.git"),
+        ("ssh://git@example.org/a.git", "ssh://example.org/a.git"),
+        ("git@example.org:team/a.git", "git@example.org:team/a.git"),
+        ("https://u:p%40@ss@example.org/a", "https://example.org/a"),
+        ("/srv/git/a.git", "/srv/git/a.git"),
+        ("", ""),
+    ],
+)
+def test_an_address_loses_what_could_be_a_secret(url, shown):
+    assert without_credentials(url) == shown
