@@ -163,7 +163,7 @@ from periplus_local.stack.supervisor import Supervisor
 
 async def main():
     home = Home(Path(sys.argv[1]))
-    command = (sys.executable, "-I", "-S", "-c", sys.argv[2])
+    command = (sys.executable, "-I", "-S", "-c", sys.argv[2], str(home.run / "said"))
     async def ready(): pass
     async with Supervisor(home, [Part("kept", command, home.run, ready)], lambda c: None) as supervisor:
         print(supervisor.children["kept"].pid, flush=True)
@@ -183,16 +183,17 @@ def supervisor_process(home: Home, code: str) -> tuple[subprocess.Popen[str], in
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
 async def test_parts_die_with_a_supervisor_that_is_killed(home: Home) -> None:
-    process, pid = supervisor_process(home, SLEEP)
+    process, pid = supervisor_process(home, SAY)
+    await until((home.run / "said").exists)
     process.kill()
     process.wait()
     await until(lambda: gone(pid))
 
 
 async def test_the_next_supervisor_ends_what_a_killed_one_left(home: Home) -> None:
-    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SAY}"
     process, pid = supervisor_process(home, deaf)
-    await asyncio.sleep(0.5)  # until it is deaf
+    await until((home.run / "said").exists)
     process.kill()
     process.wait()
     await asyncio.sleep(0.2)
