@@ -21,7 +21,12 @@ from periplus_common.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-Handle = Callable[[list[Msg]], Awaitable[None]]
+Refusals = list[tuple[Msg, Exception]]
+"""Messages that can not be handled, each with its reason; the rest of their batch is."""
+
+Handle = Callable[[list[Msg]], Awaitable[Refusals | None]]
+
+PAUSE = 1.0  # seconds before a batch is tried again whose handler lacks something
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,9 @@ class Inbox:
 async def consuming(link: bus.Link, consumer: Consumer, handle: Handle) -> AsyncIterator[None]:
     """Give batches to `handle` for as long as the block is open, and acknowledge what it has handled.
 
-    `handle` may see a message more than once and in any order. When it raises, the batch is tried again one
-    by one, so that one bad message does not hold up the others.
+    `handle` may see a message more than once and in any order. Those that it returns are refused, each by itself.
+    When it raises, the batch is tried again one by one, so that one bad message does not hold up the others; while
+    it raises `Unavailable`, the batch waits.
     """
     async with asyncio.TaskGroup() as tasks:
         loop = tasks.create_task(_consume(link, consumer, handle))
@@ -152,14 +158,29 @@ async def _fly(link: bus.Link, consumer: Consumer, handle: Handle, batch: list[M
 
 async def _handle(link: bus.Link, consumer: Consumer, handle: Handle, batch: list[Msg]) -> None:
     try:
-        await handle(batch)
+        refusals = await _patiently(consumer, handle, batch)
     except Exception as error:  # noqa: BLE001 - the boundary: every failure gets its fate
-        if isinstance(error, Unavailable) or len(batch) == 1:
-            for message in batch:
-                await bus.fail(link, message, error, consumer.name)
+        if len(batch) == 1:
+            await bus.fail(link, batch[0], error, consumer.name)
             return
         for message in batch:
             await _handle(link, consumer, handle, [message])
         return
+    refused = {id(message): error for message, error in refusals or ()}
     for message in batch:
-        await message.ack()
+        if id(message) in refused:
+            await bus.fail(link, message, refused[id(message)], consumer.name)
+        else:
+            await message.ack()
+
+
+async def _patiently(consumer: Consumer, handle: Handle, batch: list[Msg]) -> Refusals | None:
+    """Handle a batch, however long what it needs is away: that must never use up a message's deliveries."""
+    while True:
+        try:
+            return await handle(batch)
+        except Unavailable as error:
+            log.warning("%s: %d messages wait: %s", consumer.name, len(batch), error)
+            for message in batch:
+                await message.in_progress()
+            await asyncio.sleep(PAUSE)
