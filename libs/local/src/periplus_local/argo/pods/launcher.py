@@ -87,10 +87,11 @@ class Launcher:
             if pid == 0:
                 return
             folder = self._running.pop(pid, None)
-            if folder is None:
-                continue  # an orphan of an attempt that was killed
-            if status != 0:
+            if folder is None or status != 0:
+                # An attempt was killed, or what it left: the next generation comes to us.
                 self._end_orphans()
+            if folder is None:
+                continue
             self._send({"ended": folder, "status": os.waitstatus_to_exitcode(status)})
 
     def _end_orphans(self) -> None:
