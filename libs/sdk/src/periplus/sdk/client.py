@@ -20,6 +20,7 @@ from periplus.sdk.refusal import CallError, told
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
+    from typing import Self
 
     from periplus.cache.v1 import cache_pb2 as cache
     from periplus.dispatcher.v1 import dispatcher_pb2 as dispatcher
@@ -46,7 +47,7 @@ class Client:
         self._channels: dict[str, grpc.Channel] = {}
         self._metadata = (("authorization", f"Bearer {to.token}"),)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -67,7 +68,8 @@ class Client:
         from periplus.dispatcher.v1.dispatcher_pb2 import PlanRunRequest
 
         spec.project = spec.project or self.connection.project
-        return self._call("dispatcher", "PlanRun", PlanRunRequest(spec=spec)).plan
+        answer: dispatcher.PlanRunResponse = self._call("dispatcher", "PlanRun", PlanRunRequest(spec=spec))
+        return answer.plan
 
     def submit(self, spec: dispatcher.RunSpec, request_id: str) -> dispatcher.SubmitRunResponse:
         """Run a manifest. Sent again with the same id when the answer is lost: it is the same run."""
@@ -75,13 +77,15 @@ class Client:
 
         spec.project = spec.project or self.connection.project
         request = SubmitRunRequest(spec=spec, request_id=request_id)
+        answer: dispatcher.SubmitRunResponse
         try:
-            return self._call("dispatcher", "SubmitRun", request)
+            answer = self._call("dispatcher", "SubmitRun", request)
         except CallError as error:
             if error.code != "UNAVAILABLE":
                 raise
-        time.sleep(PAUSE)
-        return self._call("dispatcher", "SubmitRun", request)
+            time.sleep(PAUSE)
+            answer = self._call("dispatcher", "SubmitRun", request)
+        return answer
 
     def cancel(self, run: str, *, terminate: bool = False, reason: str = "") -> int:
         """Stop a run, and return its RunPhase."""
@@ -103,7 +107,10 @@ class Client:
         """A run with its steps."""
         from periplus.lineage.v1.lineage_pb2 import GetRunRequest
 
-        return self._call("lineage", "GetRun", GetRunRequest(project=self._project, run=run)).run
+        answer: lineage.GetRunResponse = self._call(
+            "lineage", "GetRun", GetRunRequest(project=self._project, run=run)
+        )
+        return answer.run
 
     def list_runs(
         self, *, pipeline: str = "", phase: int = 0, size: int = 50, page: str = ""
@@ -118,7 +125,8 @@ class Client:
             page_size=size,
             page_token=page,
         )
-        return self._call("lineage", "ListRuns", request)
+        answer: lineage.ListRunsResponse = self._call("lineage", "ListRuns", request)
+        return answer
 
     def watch(self, run: str) -> Iterator[lineage.WatchRunResponse]:
         """A run's state, then each change, until it has ended; goes on by itself when the stream breaks."""
@@ -152,26 +160,32 @@ class Client:
             page_size=size,
             page_token=page,
         )
-        return self._call("lineage", "Walk", request)
+        answer: lineage.WalkResponse = self._call("lineage", "Walk", request)
+        return answer
 
     def diff_runs(self, old: str, new: str) -> lineage.DiffRunsResponse:
         """How two runs differ."""
         from periplus.lineage.v1.lineage_pb2 import DiffRunsRequest
 
-        return self._call("lineage", "DiffRuns", DiffRunsRequest(project=self._project, old=old, new=new))
+        request = DiffRunsRequest(project=self._project, old=old, new=new)
+        answer: lineage.DiffRunsResponse = self._call("lineage", "DiffRuns", request)
+        return answer
 
     def explain(self, run: str, step: str) -> cache.ExplainMissResponse:
         """Why a step was not served from the cache."""
         from periplus.cache.v1.cache_pb2 import ExplainMissRequest
 
-        return self._call("cache", "ExplainMiss", ExplainMissRequest(project=self._project, run=run, step=step))
+        request = ExplainMissRequest(project=self._project, run=run, step=step)
+        answer: cache.ExplainMissResponse = self._call("cache", "ExplainMiss", request)
+        return answer
 
     def diff_snapshots(self, old: str, new: str) -> snapshotter.DiffSnapshotsResponse:
         """How two snapshots differ."""
         from periplus.snapshotter.v1.snapshotter_pb2 import DiffSnapshotsRequest
 
         request = DiffSnapshotsRequest(project=self._project, old=old, new=new)
-        return self._call("snapshotter", "DiffSnapshots", request)
+        answer: snapshotter.DiffSnapshotsResponse = self._call("snapshotter", "DiffSnapshots", request)
+        return answer
 
     @property
     def _project(self) -> str:

@@ -1,0 +1,95 @@
+"""How a command ends: its exit code, and what it says when it could not do what was asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from periplus.sdk.cli.text import plain
+
+if TYPE_CHECKING:
+    from periplus.sdk.refusal import CallError
+
+
+class Exit(IntEnum):
+    """Exit codes. They are a promise to scripts."""
+
+    OK = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    NOT_REACHABLE = 3
+    CANCELLED = 4
+    NOT_FOUND = 5
+    REFUSED = 6
+    DEFECT = 70
+    INTERRUPTED = 130
+
+
+CODES = """\
+Exit codes: 0 done, or the run succeeded; 1 the run failed, or `doctor` found something wrong; 2 bad input;
+3 the stack is not reachable; 4 the run was cancelled; 5 there is no such run, step or node; 6 refused in this
+state; 70 a defect of periplus; 130 interrupted."""
+
+_OF_CALLS = {
+    "INVALID_ARGUMENT": Exit.BAD_INPUT,
+    "ALREADY_EXISTS": Exit.BAD_INPUT,
+    "RESOURCE_EXHAUSTED": Exit.BAD_INPUT,
+    "NOT_FOUND": Exit.NOT_FOUND,
+    "FAILED_PRECONDITION": Exit.REFUSED,
+    "UNAVAILABLE": Exit.NOT_REACHABLE,
+    "DEADLINE_EXCEEDED": Exit.NOT_REACHABLE,
+    "UNAUTHENTICATED": Exit.NOT_REACHABLE,
+}
+
+# RunPhase: FAILED, ERROR, CANCELLED.
+_OF_RUNS = {4: Exit.FAILED, 5: Exit.FAILED, 6: Exit.CANCELLED}
+
+
+class Failure(Exception):
+    """A command could not do what was asked. `fix` is the command or the change that helps; may be empty."""
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", code: Exit = Exit.BAD_INPUT) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+        self.code = code
+
+
+def of_call(error: CallError) -> Failure:
+    """A call that failed, as a person needs it told."""
+    code = _OF_CALLS.get(error.code, Exit.DEFECT)
+    where = error.field or error.service
+    if code is Exit.NOT_REACHABLE:
+        where = f"{error.service} at {error.address}"
+    elif code is Exit.DEFECT:
+        return Failure(
+            f"{error.service} failed: {error.message} ({error.code})",
+            where=f"{error.service} at {error.address}",
+            fix=error.fix or "periplus doctor",
+            code=code,
+        )
+    return Failure(error.message, where=where, fix=error.fix, code=code)
+
+
+def of_run(phase: int) -> Exit:
+    """The exit code of a command that waited for a run."""
+    return _OF_RUNS.get(phase, Exit.OK)
+
+
+def tell(failure: Failure, *, as_json: bool) -> None:
+    """Say a failure on the standard error and, where JSON is asked for, as the one document of the output."""
+    lines = [f"error: {plain(failure.what)}"]
+    lines += [f"  where: {plain(failure.where)}"] if failure.where else []
+    lines += [f"  fix:   {plain(failure.fix)}"] if failure.fix else []
+    print(*lines, sep="\n", file=sys.stderr)
+    if as_json:
+        told = {
+            "what": failure.what,
+            "where": failure.where,
+            "fix": failure.fix,
+            "exit_code": int(failure.code),
+        }
+        print(json.dumps({"error": told}, indent=2))

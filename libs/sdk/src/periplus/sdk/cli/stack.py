@@ -1,0 +1,128 @@
+"""`periplus up`, `down` and `doctor`: the stack on this machine."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from periplus.sdk.cli.options import Format, Output
+from periplus.sdk.cli.outcome import Exit, Failure
+from periplus.sdk.cli.text import line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Home = Annotated[
+    str, typer.Option("--home", help="Where everything is; default: $PERIPLUS_HOME, or .periplus here.")
+]
+
+
+@contextmanager
+def _stack() -> Iterator[Any]:
+    """The module that runs the stack; its errors told as ours. It is not installed with every client."""
+    try:
+        from periplus_local import stack
+    except ImportError as error:
+        raise Failure(
+            f"the local stack is not installed: {error}", fix="pip install 'periplus-sdk[local]'"
+        ) from error
+    try:
+        yield stack
+    except stack.HeldError as error:
+        raise Failure(str(error), fix="periplus down", code=Exit.REFUSED) from error
+    except (stack.HomeError, stack.ProgramMissingError) as error:
+        raise Failure(str(error), fix="periplus doctor") from error
+    except (stack.PartFailedError, TimeoutError) as error:
+        raise Failure(str(error), fix="periplus doctor", code=Exit.NOT_REACHABLE) from error
+
+
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is ready.")] = False,
+    home: Home = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Start NATS, Postgres, S3, the services and the local Argo, one line per part; Ctrl-C stops them in order.
+
+    \b
+    Examples:
+      periplus up
+      periplus up --detach && periplus run pipeline.py
+    """
+    from periplus.sdk.cli.document import show
+
+    def told(change: Any) -> None:
+        if change.state.name != "STARTING":
+            print(line(change.line()), file=sys.stderr if output is Format.JSON else sys.stdout, flush=True)
+
+    def ready(running: Any) -> None:
+        if output is Format.JSON:
+            show({"home": str(running.home.path), "addresses": dict(running.addresses)})
+            sys.stdout.flush()
+        else:
+            print("ready; Ctrl-C stops everything", flush=True)
+
+    with _stack() as stack:
+        if not detach:
+            stack.up(home or None, told, ready)
+            return
+        holder = stack.detach(home or None, told)
+    if output is Format.JSON:
+        show(
+            {
+                "pid": holder.pid,
+                "home": str(stack.locate(home or None).path),
+                "addresses": dict(holder.addresses),
+            }
+        )
+    else:
+        print(f"ready; process {holder.pid} runs it until `periplus down`")
+
+
+def down(home: Home = "", output: Output = Format.TEXT) -> None:
+    """Stop the stack, in order, wherever it was started from.
+
+    \b
+    Example:
+      periplus down
+    """
+    from periplus.sdk.cli.document import show
+
+    with _stack() as stack:
+        holder = stack.down(home or None)
+    if output is Format.JSON:
+        show({"stopped": holder.pid if holder else None})
+    else:
+        print(f"stopped {line(holder.told())}" if holder else "nothing was running")
+
+
+def doctor(home: Home = "", output: Output = Format.TEXT) -> None:
+    """Look at everything: what is up, versions, ports, disk, clock; each problem with what fixes it.
+
+    \b
+    Examples:
+      periplus doctor
+      periplus doctor -o json
+    """
+    with _stack() as stack:
+        findings = stack.doctor(home or None)
+    well = all(finding.ok for finding in findings)
+    if output is Format.JSON:
+        from dataclasses import asdict
+
+        from periplus.sdk.cli.document import show
+
+        show({"ok": well, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            print(line(finding.line()))
+    raise typer.Exit(Exit.OK if well else Exit.FAILED)
+
+
+def add(app: typer.Typer) -> None:
+    """Put the commands of this file on the application."""
+    app.command("up")(up)
+    app.command("down")(down)
+    app.command("doctor")(doctor)
