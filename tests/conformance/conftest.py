@@ -1,6 +1,5 @@
 """The Argo that the recordings are held against: a local one on a real S3 store, or ARGO_SERVER."""
 
-import asyncio
 import io
 import json
 import os
@@ -8,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +15,9 @@ from pathlib import Path
 import pytest
 from minio import Minio
 from minio.error import MinioException
-from periplus_local.argo.app import app
 from periplus_local.argo.settings import ArgoSettings
+from periplus_local.argo.testing import Client, Serving
 from urllib3.exceptions import HTTPError
-
-from .client import Client
 
 KEY, SECRET, BUCKET = "conformance", "conformance-secret", "artifacts"
 PARTS = ("master", "volume", "filer", "s3", "admin")
@@ -95,40 +91,6 @@ def put_model(minio: Minio) -> None:
         entry.size = len(content)
         archive.addfile(entry, io.BytesIO(content))
     minio.put_object(BUCKET, key, io.BytesIO(packed.getvalue()), len(packed.getvalue()))
-
-
-class Serving(threading.Thread):
-    """A local Argo in a thread with a loop of its own."""
-
-    def __init__(self, settings: ArgoSettings) -> None:
-        super().__init__(name="local-argo")
-        self._settings = settings
-        self._up = threading.Event()
-        self.client: Client | None = None
-
-    def run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            async with app(self._settings) as argo:
-                self.client = Client(argo.address, argo.token)
-                self._up.set()
-                await self._over.wait()
-        finally:
-            self._up.set()
-
-    def __enter__(self) -> Client:
-        self.start()
-        self._up.wait(30)
-        assert self.client is not None, "the local Argo did not start"
-        return self.client
-
-    def __exit__(self, *_: object) -> None:
-        if self.is_alive():
-            self._loop.call_soon_threadsafe(self._over.set)
-        self.join(30)
 
 
 def settings(home: Path, s3: Store, **more: object) -> ArgoSettings:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
+from periplus_local.argo.names import node_id
+from periplus_local.argo.testing import Client, Refusal, nodes_of
 
-from .client import Client, Refusal
 from .comparison import differences, essence
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -36,12 +37,11 @@ def test_a_manifest_does_what_it_did_on_a_real_argo(client: Client, name: str) -
             client.create(manifest(name))
         assert same_refusal(recorded["refused"], refusal.value)
         return
-    made = client.create(manifest(name))["metadata"]["name"]
+    made = client.create(manifest(name))
     workflow = client.ended(made, recorded.get("answers"))
     if name in WITHOUT_LIBRARY:
         parameter, value = WITHOUT_LIBRARY[name]
-        (root,) = [node for node in workflow["status"]["nodes"].values() if node["name"] == made]
-        assert {"name": parameter, "value": value} in root["outputs"]["parameters"]
+        assert {"name": parameter, "value": value} in nodes_of(workflow)[made]["outputs"]["parameters"]
         return
     found = differences(essence(recorded["workflow"]), essence(workflow))
     assert not found, "\n".join(found)
@@ -62,8 +62,6 @@ def same_refusal(recorded: str, refusal: Refusal) -> bool:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "workflow" in recording(name)])
 def test_the_recorded_ids_are_those_that_we_compute(name: str) -> None:
-    from periplus_local.argo.names import node_id
-
     workflow = recording(name)["workflow"]
     for found, node in workflow["status"]["nodes"].items():
         assert found == node["id"] == node_id(workflow["metadata"]["name"], node["name"])

@@ -59,6 +59,8 @@ def accepted(
     The idle fields are the paths of those that have no effect here. Raises Fault, naming the field, for
     what is wrong and for what cannot run here.
     """
+    if not isinstance(workflow.get("spec"), dict):
+        raise invalid("spec: is not an object")
     workflow = {key: value for key, value in workflow.items() if key != "status" or value}
     idle = refuse("workflow", workflow)
     made = normalised(workflow)
@@ -106,6 +108,8 @@ def with_template(workflow: dict[str, Any], library: Library) -> dict[str, Any] 
     reference = (workflow.get("spec") or {}).get("workflowTemplateRef")
     if not reference:
         return None
+    if not isinstance(reference, dict) or not isinstance(reference.get("name"), str):
+        raise invalid("spec.workflowTemplateRef.name: is required")
     spec = library.spec_of(reference["name"], bool(reference.get("clusterScope")))
     own = {key: value for key, value in workflow["spec"].items() if key != "workflowTemplateRef"}
     made = {**spec, **{key: value for key, value in own.items() if key not in {"arguments", "templates"}}}

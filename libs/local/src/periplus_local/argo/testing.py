@@ -1,0 +1,220 @@
+"""The local Argo for tests: a blocking client, a server in a thread, and one in a process to kill."""
+
+import asyncio
+import json
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from periplus_local.argo.app import app
+from periplus_local.argo.settings import ArgoSettings
+
+POLL_SECONDS = 0.02
+START_SECONDS = 30.0
+COMPLETED = "workflows.argoproj.io/completed"
+Body = dict[str, Any]
+
+
+class Refusal(Exception):  # noqa: N818 - read as a noun: what the server answered instead
+    """The server did not do it: the HTTP status and the body."""
+
+    def __init__(self, status: int, body: str) -> None:
+        """Keep what was answered."""
+        super().__init__(f"{status} {body}")
+        self.status = status
+        self.body = body
+
+
+@dataclass(frozen=True)
+class Client:
+    """A blocking client of Argo's REST API, real or local."""
+
+    address: str
+    token: str
+    namespace: str = "argo"
+
+    def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        """The JSON that a path below /api/v1/ answers with; raises Refusal for an error."""
+        with self.open(method, path, body, headers) as answer:
+            return json.load(answer)
+
+    def open(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        seconds: float = 30,
+    ) -> Any:
+        """The open answer of a path below /api/v1/, to be read as a stream."""
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        own = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        url = f"{self.address}/api/v1/{path}"
+        request = urllib.request.Request(url, data, own | (headers or {}), method=method)  # noqa: S310
+        context = ssl.create_default_context() if url.startswith("https") else None
+        if context is not None and os.environ.get("ARGO_INSECURE") == "true":
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            return urllib.request.urlopen(request, timeout=seconds, context=context)  # noqa: S310
+        except urllib.error.HTTPError as error:
+            raise Refusal(error.code, error.read().decode()) from error
+
+    def create(self, workflow: Body) -> str:
+        """Start a workflow; its name."""
+        made = self.call("POST", f"workflows/{self.namespace}", {"workflow": workflow})
+        return str(made["metadata"]["name"])
+
+    def get(self, name: str) -> Body:
+        """A workflow as it is now."""
+        return dict(self.call("GET", f"workflows/{self.namespace}/{name}"))
+
+    def do(self, name: str, deed: str, **asked: Any) -> Body:
+        """Do something to a workflow ("set", "resume", "stop", …)."""
+        body = {"name": name, "namespace": self.namespace, **asked}
+        return dict(self.call("PUT", f"workflows/{self.namespace}/{name}/{deed}", body))
+
+    def answer(self, name: str, node: str, values: dict[str, str], phase: str = "Succeeded") -> Body:
+        """Answer the suspend node with that id."""
+        given = json.dumps(values)
+        return self.do(name, "set", nodeFieldSelector=f"id={node}", phase=phase, outputParameters=given)
+
+    def until(self, name: str, holds: Any, seconds: float = 60) -> Body:
+        """The workflow once `holds` is true of it."""
+        end = time.monotonic() + seconds
+        while True:
+            workflow = self.get(name)
+            if holds(workflow):
+                return workflow
+            if time.monotonic() > end:
+                raise AssertionError(f"{name} did not come so far: {json.dumps(workflow['status'])[:4000]}")
+            time.sleep(POLL_SECONDS)
+
+    def ended(self, name: str, answers: dict[str, dict[str, str]] | None = None, seconds: float = 60) -> Body:
+        """The workflow once it has ended; suspend nodes with an answer are answered by display name."""
+        answered: set[str] = set()
+
+        def over(workflow: Body) -> bool:
+            for node in nodes_of(workflow).values():
+                known = (answers or {}).get(node["displayName"])
+                open_node = node["type"] == "Suspend" and node["phase"] == "Running"
+                if open_node and known is not None and node["id"] not in answered:
+                    answered.add(node["id"])
+                    self.answer(name, node["id"], known)
+            return (workflow["metadata"].get("labels") or {}).get(COMPLETED) == "true"
+
+        return self.until(name, over, seconds)
+
+
+def nodes_of(workflow: Body) -> dict[str, Body]:
+    """The nodes of a workflow by name."""
+    nodes = (workflow.get("status") or {}).get("nodes") or {}
+    return {node["name"]: node for node in nodes.values()}
+
+
+def phases_of(workflow: Body) -> dict[str, str]:
+    """The phases of a workflow's nodes by name, "$" for the workflow's own name in them."""
+    name = workflow["metadata"]["name"]
+    return {"$" + key.removeprefix(name): node["phase"] for key, node in nodes_of(workflow).items()}
+
+
+class Serving(threading.Thread):
+    """A local Argo in a thread with a loop of its own: `with Serving(settings) as client`."""
+
+    def __init__(self, settings: ArgoSettings) -> None:
+        """A server with these settings."""
+        super().__init__(name="local-argo")
+        self._settings = settings
+        self._up = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._over = asyncio.Event()
+        self.client: Client | None = None
+
+    def run(self) -> None:
+        """Serve in this thread."""
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with app(self._settings) as argo:
+                self.client = Client(argo.address, argo.token)
+                self._up.set()
+                await self._over.wait()
+        finally:
+            self._up.set()
+
+    def __enter__(self) -> Client:
+        """Start, and give a client once the server answers."""
+        self.start()
+        self._up.wait(START_SECONDS)
+        if self.client is None:
+            raise RuntimeError("the local Argo did not start")
+        return self.client
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the server."""
+        if self._loop is not None and self.is_alive():
+            self._loop.call_soon_threadsafe(self._over.set)
+        self.join(START_SECONDS)
+
+
+class Server:
+    """A local Argo as a process of its own, which can be killed and started again on the same home."""
+
+    def __init__(self, home: Path, **settings: Any) -> None:
+        """A server on a home; `settings` are those of ArgoSettings."""
+        self.home = home
+        self._env = {f"ARGO_{key.upper()}": str(value) for key, value in settings.items()}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process that serves."""
+        if self._process is None:
+            raise RuntimeError("the local Argo is not up")
+        return self._process.pid
+
+    def start(self) -> Client:
+        """Start the server; a client of it once it answers."""
+        address = self.home / "address"
+        address.unlink(missing_ok=True)
+        env = {**os.environ, **self._env, "ARGO_HOME": str(self.home)}
+        command = [sys.executable, "-m", "periplus_local.argo"]
+        self._process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)  # noqa: S603
+        end = time.monotonic() + START_SECONDS
+        while not address.exists():
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError("the local Argo did not start")
+            time.sleep(POLL_SECONDS)
+        return Client(address.read_text(), (self.home / "token").read_text())
+
+    def kill(self) -> None:
+        """End the process as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """End the process in order."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(START_SECONDS)
+
+
+@contextmanager
+def local_argo(**settings: Any) -> Iterator[Client]:
+    """A local Argo on a fresh home, outside of /tmp since every step has a /tmp of its own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="argo-") as home:
+        with Serving(ArgoSettings(home=Path(home), **settings)) as client:
+            yield client

@@ -1,0 +1,164 @@
+"""A local Argo that is killed and started again goes on with every run, and no finished step runs twice."""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from periplus_local.argo.testing import Client, Refusal, Server, nodes_of, phases_of
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home outside of /tmp, since every step has a /tmp of its own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="argo-crash-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def server(home: Path) -> Iterator[Server]:
+    server = Server(home / "argo", slots=2)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def step(home: Path, seconds: float) -> dict:
+    """A template that notes in a file each time that it is run to its end."""
+    script = f"sleep {seconds}; echo x >> {home}/ran-{{{{inputs.parameters.n}}}}; echo {{{{inputs.parameters.n}}}} > /tmp/o"
+    return {
+        "name": "step",
+        "inputs": {"parameters": [{"name": "n"}]},
+        "container": {"image": "busybox", "command": ["sh", "-c"], "args": [script]},
+        "outputs": {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/o"}}]},
+    }
+
+
+def task(name: str, value: str, **more: object) -> dict:
+    return {"name": name, "template": "step", "arguments": {"parameters": [{"name": "n", "value": value}]}, **more}
+
+
+def pipeline(home: Path, seconds: float = 0.05) -> dict:
+    """Ten steps one after another, then eight together, then one that has seen them all."""
+    tasks = [task("c0", "c0")]
+    tasks += [task(f"c{i}", f"c{i}", depends=f"c{i - 1}") for i in range(1, 10)]
+    tasks += [task("fan", "f{{item}}", depends="c9", withItems=list(range(8)))]
+    tasks += [task("last", "last", depends="fan")]
+    main = {"name": "main", "dag": {"tasks": tasks}}
+    return {
+        "metadata": {"generateName": "crash-"},
+        "spec": {"entrypoint": "main", "templates": [main, step(home, seconds)]},
+    }
+
+
+def runs(home: Path) -> dict[str, int]:
+    """How often each step ran to its end."""
+    return {path.name[4:]: len(path.read_text().splitlines()) for path in home.glob("ran-*")}
+
+
+def test_a_run_goes_on_after_each_kill_and_no_finished_step_runs_twice(home: Path, server: Server) -> None:
+    argo = server.start()
+    name = argo.create(pipeline(home))
+    for pause in (0.15, 0.4, 0.3, 0.6, 0.2):
+        time.sleep(pause)
+        before = finished(argo, name)
+        server.kill()
+        argo = server.start()
+        assert before <= finished(argo, name)
+    seen = argo.ended(name)
+    assert seen["status"]["phase"] == "Succeeded"
+    counts = runs(home)
+    assert sorted(counts) == sorted([f"c{i}" for i in range(10)] + [f"f{i}" for i in range(8)] + ["last"])
+    again = {node["inputs"]["parameters"][0]["value"] for node in nodes_of(seen).values() if ran_again(node)}
+    assert {step for step, count in counts.items() if count > 1} <= again
+
+
+def finished(argo: Client, name: str) -> set[str]:
+    """The nodes that have succeeded."""
+    return {node for node, phase in phases_of(argo.get(name)).items() if phase == "Succeeded"}
+
+
+def ran_again(node: dict) -> bool:
+    """Whether the node says that its step was run once more."""
+    return "run again" in node.get("message", "")
+
+
+def test_a_step_that_runs_during_the_kill_is_adopted_or_says_that_it_ran_again(home: Path, server: Server) -> None:
+    argo = server.start()
+    main = {"name": "main", "steps": [[task("long", "long")]]}
+    asked = {"metadata": {"name": "one"}, "spec": {"entrypoint": "main", "templates": [main, step(home, 1.5)]}}
+    argo.create(asked)
+    argo.until("one", lambda w: phases_of(w).get("$[0].long") == "Running")
+    server.kill()
+    argo = server.start()
+    seen = argo.ended("one")
+    assert seen["status"]["phase"] == "Succeeded"
+    node = nodes_of(seen)["one[0].long"]
+    assert "restarted while this step ran" in node["message"]
+    assert runs(home)["long"] == (2 if ran_again(node) else 1)
+    assert node["outputs"]["parameters"][0]["value"] == "long"
+
+
+def test_an_open_gate_is_still_open_and_an_answer_is_not_lost(home: Path, server: Server) -> None:
+    gate = {
+        "name": "gate",
+        "suspend": {},
+        "outputs": {"parameters": [{"name": "x", "valueFrom": {"supplied": {}}}]},
+    }
+    then = task("then", "{{steps.gate.outputs.parameters.x}}")
+    main = {"name": "main", "steps": [[{"name": "gate", "template": "gate"}], [then]]}
+    asked = {"metadata": {"name": "g"}, "spec": {"entrypoint": "main", "templates": [main, gate, step(home, 0)]}}
+    argo = server.start()
+    argo.create(asked)
+    argo.until("g", lambda w: phases_of(w).get("$[0].gate") == "Running")
+    server.kill()
+    argo = server.start()
+    seen = argo.until("g", lambda w: phases_of(w).get("$[0].gate") == "Running")
+    argo.answer("g", nodes_of(seen)["g[0].gate"]["id"], {"x": "answered"})
+    server.kill()
+    argo = server.start()
+    assert argo.ended("g")["status"]["phase"] == "Succeeded"
+    assert runs(home) == {"answered": 1}
+
+
+def test_ended_runs_templates_and_the_stream_of_events_outlive_the_server(home: Path, server: Server) -> None:
+    argo = server.start()
+    main = {"name": "main", "container": {"image": "x", "command": ["true"]}}
+    argo.create({"metadata": {"name": "a"}, "spec": {"entrypoint": "main", "templates": [main]}})
+    seen = argo.ended("a")
+    argo.call("POST", "workflow-templates/argo", {"template": {"metadata": {"name": "t"}, "spec": {"templates": [main]}}})
+    server.kill()
+    argo = server.start()
+    assert argo.get("a")["status"] == seen["status"]
+    assert argo.call("GET", "workflow-templates/argo/t")["spec"]["templates"] == [main]
+    with pytest.raises(Refusal) as refusal:
+        argo.create({"metadata": {"name": "a"}, "spec": {"entrypoint": "main", "templates": [main]}})
+    assert refusal.value.status == 409
+    since = int(seen["metadata"]["resourceVersion"]) - 1
+    with argo.open("GET", f"workflow-events/argo?listOptions.resourceVersion={since}") as stream:
+        line = next(line for line in stream if line.startswith(b"data: "))
+    event = json.loads(line[6:])["result"]
+    assert event["object"]["metadata"]["name"] == "a"
+
+
+def test_a_stop_that_was_asked_for_before_the_kill_still_holds(home: Path, server: Server) -> None:
+    argo = server.start()
+    main = {"name": "main", "steps": [[task("long", "long")], [task("never", "never")]]}
+    asked = {"metadata": {"name": "s"}, "spec": {"entrypoint": "main", "templates": [main, step(home, 20)]}}
+    argo.create(asked)
+    argo.until("s", lambda w: phases_of(w).get("$[0].long") == "Running")
+    argo.do("s", "stop")
+    server.kill()
+    argo = server.start()
+    seen = argo.ended("s")
+    assert seen["status"]["phase"] == "Failed"
+    assert "never" not in runs(home)
+
+
+def test_a_home_has_one_server(home: Path, server: Server) -> None:
+    server.start()
+    with pytest.raises(RuntimeError):
+        Server(home / "argo").start()
