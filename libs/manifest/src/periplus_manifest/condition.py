@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import regex
 from .conditiontoken import Kind, Token, tokens
 from .errors import ConditionError, ManifestError
 from .gotext import display
@@ -209,6 +208,8 @@ def _matching(operator: str) -> Callable[[Any, Any], bool]:
     def match(left: Any, right: Any) -> bool:
         for side in (left, right):
             _wants(isinstance(side, str), side, operator, "a text")
+        from . import regex
+
         try:
             return regex.compile(right).search(left) is (operator == "=~")
         except ManifestError as error:

@@ -1,4 +1,4 @@
-"""Plain YAML scalars as Argo's reader takes them: which are null, booleans or numbers, and which are texts."""
+"""Single values as Argo's reader takes them: which plain ones are null, booleans or numbers, and which texts fit."""
 
 from __future__ import annotations
 
@@ -58,3 +58,12 @@ def _integer(digits: str) -> int:
         base = 8
     number = int(body[2:] if body[:2] in ("0x", "0b", "0o") else body, base)
     return -number if digits[0] == "-" else number
+
+
+def unfit(text: str) -> str | None:
+    """Say what keeps a text from being stored or handed to a process; None when nothing does."""
+    if "\0" in text:
+        return "the text has a NUL character"
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        return "the text has half of a surrogate pair"
+    return None

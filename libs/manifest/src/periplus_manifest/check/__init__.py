@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ManifestError
-from . import argument, call, naming, shape, template
+from . import argument, call, naming, resource, shape, template
 from .manifest import Manifest, items
 
 __all__ = ["check"]
@@ -98,6 +98,7 @@ def _check_starts(manifest: Manifest) -> None:
     if spec.get("onExit"):
         template.check_start(manifest, spec["onExit"], f"{path}.onExit")
     call.check_hooks(spec.get("hooks"), f"{path}.hooks")
+    resource.check(spec, path)
     strategy = (spec.get("podGC") or {}).get("strategy") or ""
     if strategy not in _POD_GC:
         raise ManifestError(f"{path}.podGC.strategy", f"unknown strategy '{strategy}'")

@@ -105,7 +105,10 @@ def add_outputs(scope: Scope, node: str, callee: Fields | None, *, loop: bool) -
         names = (*names, "outputs.result", "exitCode") if own in ("script", "containerSet") else names
     scope.add(*(f"{node}.{name}" for name in names))
     for field in ("parameters", "artifacts"):
-        scope.add(*(f"{node}.outputs.{field}.{each.get('name')}" for each in items(callee, "outputs", field)))
+        names = [each.get("name") or "" for each in items(callee, "outputs", field)]
+        scope.add(*(f"{node}.outputs.{field}.{name}" for name in names))
+        if any(naming.is_tagged(name) for name in names):
+            scope.admit(f"{node}.outputs.{field}.")
 
 
 def _has_main(callee: Fields) -> bool:

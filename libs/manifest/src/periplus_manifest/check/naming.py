@@ -31,20 +31,23 @@ def check_field(name: Any, path: str) -> None:
         raise ManifestError(path, f"'{name[:140]}' is invalid: it {FIELD_RULE}, and have at most {_LONGEST} characters")
 
 
-def check_parameter(name: Any, path: str) -> None:
+def check_parameter(name: Any, path: str, *, may_be_tagged: bool = False) -> None:
     """Check the name of a parameter or artifact."""
     if not name:
         raise ManifestError(path, "is required")
-    if not _PARAMETER.fullmatch(name):
+    if not _PARAMETER.fullmatch(_TAGGED.sub("x", name) if may_be_tagged else name):
         raise ManifestError(path, f"'{name[:140]}' is invalid: it {PARAMETER_RULE}")
 
 
-def check_parameters(items: Iterable[Mapping[str, Any]], path: str) -> None:
-    """Check the names in a list of parameters or artifacts, each of which may be there once."""
+def check_parameters(items: Iterable[Mapping[str, Any]], path: str, *, may_be_tagged: bool = False) -> None:
+    """Check the names in a list of parameters or artifacts, each of which may be there once.
+
+    The names of outputs may have tags in them, which are replaced before anyone asks for them.
+    """
     seen: set[str] = set()
     for index, item in enumerate(items):
         name = item.get("name")
-        check_parameter(name, f"{path}[{index}].name")
+        check_parameter(name, f"{path}[{index}].name", may_be_tagged=may_be_tagged)
         _once(name, seen, f"{path}[{index}].name")
 
 

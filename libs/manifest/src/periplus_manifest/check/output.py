@@ -15,8 +15,8 @@ def check(template: Fields, own: str, path: str, scope: Scope) -> None:
     """Check the outputs of a template of type `own`."""
     outputs = template.get("outputs") or {}
     parameters, artifacts = items(outputs, "parameters"), items(outputs, "artifacts")
-    naming.check_parameters(parameters, f"{path}.outputs.parameters")
-    naming.check_parameters(artifacts, f"{path}.outputs.artifacts")
+    naming.check_parameters(parameters, f"{path}.outputs.parameters", may_be_tagged=True)
+    naming.check_parameters(artifacts, f"{path}.outputs.artifacts", may_be_tagged=True)
     reference.check(outputs, f"{path}.outputs", scope)
     for index, artifact in enumerate(artifacts):
         _artifact(artifact, own, f"{path}.outputs.artifacts[{index}]", scope)

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ..errors import ManifestError
-from . import argument, dag, leaf, naming, output, reference, steps
+from . import argument, dag, leaf, metric, naming, output, reference, resource, steps
 from .artifact import check_path
 from .manifest import LEAF_TYPES, POD_TYPES, TYPES, Fields, Manifest, items
 from .reference import Scope
@@ -18,6 +18,7 @@ _RETRY_VARIABLES = ("retries", "lastRetry.exitCode", "lastRetry.status", "lastRe
 def check(manifest: Manifest, template: Fields, path: str, outer: Scope) -> None:
     """Check a template on its own; whether its callers give it what it needs is their matter."""
     own = check_type(template, path)
+    resource.check_template(template, own, path)
     _check_retry(template.get("retryStrategy"), f"{path}.retryStrategy")
     scope = Scope(outer)
     _inputs(template, own, path, scope)
@@ -35,6 +36,7 @@ def check(manifest: Manifest, template: Fields, path: str, outer: Scope) -> None
     else:
         leaf.check(manifest, template, own, path, scope)
     output.check(template, own, path, scope)
+    metric.check(template, path)
 
 
 def check_type(template: Fields, path: str) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ExpressionError
-from . import scope
-from .parsing import parse
-from .tree import Node
+
+if TYPE_CHECKING:
+    from .tree import Node
 
 __all__ = ["Expression", "ExpressionError", "compile", "evaluate"]
 
@@ -49,6 +49,11 @@ def compile(text: str) -> Expression:  # noqa: A001 - the word that languages ha
 
     Raises ExpressionError for more than 16 KiB, bad syntax, and a function that Argo does not have.
     """
+    # The parser, the evaluator and two hundred functions load with the first expression: many manifests
+    # have none, and whoever only reads or checks those starts sooner.
+    from . import scope
+    from .parsing import parse
+
     tree = parse(text.strip())
     found = scope.names(tree)
     return Expression(text, tree, frozenset(found.variables), frozenset(found.required))

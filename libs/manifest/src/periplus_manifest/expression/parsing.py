@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from ..errors import ExpressionError
@@ -35,7 +34,9 @@ _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "nil": None}
 
 @cache
 def _parser() -> Any:
-    # Loading lark and its tables takes a tenth of a second: only those who meet an expression pay for it.
+    # Loading lark and making its tables takes a tenth of a second, once.
+    from importlib.resources import files
+
     from lark import Lark
 
     grammar = (files(__package__) / "expr.lark").read_text(encoding="utf-8")
