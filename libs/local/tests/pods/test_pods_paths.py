@@ -211,3 +211,24 @@ def test_a_folder_with_too_many_entries_is_refused(
     monkeypatch.setattr("periplus_local.argo.pods.view.MOST_ENTRIES", 2)
     with pytest.raises(PodError, match="too many entries"):
         plan(tmp_path, [f"{outside}/new"], [], namespaces=True)
+
+
+async def test_what_a_step_does_to_its_root_does_not_reach_the_next_step_or_the_machine(
+    tmp_path: Path, nowhere: S3Store, sh: Sh, outside: Path
+) -> None:
+    (outside / "precious").write_text("")
+    line = f"""
+        rm -rf /tmp /argo/staging /argo/work; ln -s {outside} /tmp; ln -s {outside} /argo/staging
+        mkdir /left; echo x > /left/x; chmod 700 /
+        for name in /*; do test -L $name && rm $name && mkdir $name && echo x > $name/x; done; true
+    """
+    async with Pods(tmp_path / "pods", nowhere, 1) as pods:
+        if pods.isolation == "none":
+            pytest.skip(pods.isolation_reason)
+        await pods.run(sh(line))
+        look = "ls -A /tmp /argo/staging; test ! -e /left; ls -ld /bin; echo x > /tmp/x"
+        done = await pods.run(sh(look, capture_result=True))
+    assert done.phase == "Succeeded"
+    assert (done.result or "").startswith("/argo/staging:\n\n/tmp:\n")
+    assert Path("/bin").is_symlink() == ("->" in (done.result or ""))
+    assert [path.name for path in outside.iterdir()] == ["precious"]

@@ -19,6 +19,7 @@ from periplus_local.argo.pods.launching import POLL_SECONDS, Launching, gone
 from periplus_local.argo.pods.roots import Roots
 from periplus_local.argo.pods.sandbox import Sandbox
 from periplus_local.argo.pods.store import Artifacts, S3Store
+from periplus_local.argo.pods.view import under
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -211,4 +212,5 @@ def _stopped(started: float) -> Done:
 
 def _interpreter() -> list[str]:
     """The folders that this interpreter needs, so that a step's `python` is the same one."""
-    return [os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path]
+    paths = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path}
+    return [path for path in paths if not any(path != other and under(path, other) for other in paths)]

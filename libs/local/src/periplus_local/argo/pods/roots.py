@@ -1,14 +1,18 @@
 """Root folders of steps, used again: each holds an empty mount point for each top-level name.
 
-Making and removing some 25 folders per step costs more than the step (ext4 is slow to give out
+Making and removing some 30 folders per step costs more than the step (ext4 is slow to give out
 inodes that were freed a moment ago), so a root that is no longer used is cleaned and kept.
 """
 
 import shutil
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 from periplus_local.argo.pods.view import View
+
+# The folders that each step has for itself, to be emptied and not removed.
+OWN_FOLDERS: dict[str, Any] = {"tmp": {}, "argo": {"staging": {}, "work": {}}}
 
 
 class Roots:
@@ -41,15 +45,41 @@ class Roots:
         root = Path(view.root)
         if not view.namespaces or len(self._waiting) >= self._most:
             return
-        mount_points = {path.name for path in Path("/").iterdir()} - {"tmp", "argo", *view.hidden}
         for path in list(root.iterdir()):
-            if path.name not in mount_points:
+            if path.name not in OWN_FOLDERS and not _is_mount_point(path, view):
                 _remove(path)
+        _empty(root, OWN_FOLDERS)
         root.chmod(0o755)
         self._made += 1
         kept = self._folder / str(self._made)
         root.rename(kept)
         self._waiting.append(kept)
+
+
+def _is_mount_point(path: Path, view: View) -> bool:
+    """Whether it stands for the same name of this machine, as it was when the root was made.
+
+    What lies in a folder is of no matter: the machine's own will cover it.
+    """
+    machine = Path("/") / path.name
+    if path.name in view.hidden:
+        return False
+    if machine.is_symlink() or path.is_symlink():
+        return machine.is_symlink() and path.is_symlink() and machine.readlink() == path.readlink()
+    return machine.exists() and machine.is_dir() == path.is_dir()
+
+
+def _empty(folder: Path, keep: dict[str, Any]) -> None:
+    """Empty the folders of `keep`; a link that a step put in the place of one is not followed."""
+    for name, inner in keep.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_dir():
+            _remove(path)
+            continue
+        for child in list(path.iterdir()):
+            if child.name not in inner:
+                _remove(child)
+        _empty(path, inner)
 
 
 def _remove(path: Path) -> None:
