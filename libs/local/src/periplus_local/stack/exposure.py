@@ -17,6 +17,11 @@ import grpc
 import psutil
 
 _REFUSALS = {400, 401, 403, 405, 407}
+_REFUSED_CALLS = {
+    grpc.StatusCode.UNAVAILABLE,  # no connection without a certificate
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,  # some other server's call
+}
 _TIMEOUT = 3.0
 
 REQUESTS = (
@@ -44,6 +49,11 @@ REQUESTS = (
 """What a stranger would try: our paths, and those of the servers that came with the stack."""
 
 CALLS = (
+    "/periplus.dispatcher.v1.DispatcherService/SubmitRun",
+    "/periplus.dispatcher.v1.DispatcherService/ReadLogs",
+    "/periplus.cache.v1.CacheService/InvalidateEntries",
+    "/periplus.snapshotter.v1.SnapshotterService/TakeSnapshot",
+    "/periplus.lineage.v1.LineageService/ListRuns",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "/master_pb.Seaweed/Statistics",
     "/filer_pb.SeaweedFiler/ListEntries",
@@ -88,7 +98,7 @@ def listeners(pids: Iterable[int]) -> list[Listener]:
 def _of(process: psutil.Process) -> list[Listener]:
     try:
         return [
-            Listener(process.pid, process.name(), open_.laddr.ip, open_.laddr.port)
+            Listener(process.pid, process.name(), _host(open_.laddr.ip), open_.laddr.port)
             for open_ in process.net_connections(kind="tcp")
             if open_.status == psutil.CONN_LISTEN
         ]
@@ -100,6 +110,11 @@ def answers(listener: Listener) -> list[Answer]:
     """What this port answers to somebody without a secret; empty is well. Takes a second or two."""
     found = [*_http(listener, secure=False), *_http(listener, secure=True), *_grpc(listener)]
     return [Answer(listener, request, told) for request, told in found]
+
+
+def _host(ip: str) -> str:
+    """GRPC serves both families on one socket, where 127.0.0.1 is ::ffff:127.0.0.1."""
+    return ip.removeprefix("::ffff:")
 
 
 def resident(pid: int) -> int:
@@ -156,8 +171,7 @@ def _grpc(listener: Listener) -> Iterator[tuple[str, str]]:
                 told = [len(body) for body in call(iter([b""]), timeout=_TIMEOUT)]
             except grpc.RpcError as error:
                 code = error.code()
-                if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED):
-                    continue
-                yield f"grpc {name}", code.name
+                if code not in _REFUSED_CALLS:
+                    yield f"grpc {name}", code.name
             else:
                 yield f"grpc {name}", f"{len(told)} messages"
