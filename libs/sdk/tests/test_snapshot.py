@@ -1,6 +1,7 @@
 """What a client claims about the place a run starts from, with and without git, with any file name."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from periplus.sdk import snapshot
 from periplus.sdk.repository import look, without_credentials
-from periplus.sdk.snapshot import collect
+from periplus.sdk.snapshot import collect, packages
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -203,3 +204,20 @@ def test_packages_are_looked_up_when_asked_for():
 )
 def test_an_address_loses_what_could_be_a_secret(url, shown):
     assert without_credentials(url) == shown
+
+
+def test_packages_are_those_that_their_own_metadata_names(tmp_path, monkeypatch):
+    import importlib.metadata
+
+    odd = tmp_path / "odd_name.egg-info"
+    odd.mkdir()
+    (odd / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: Odd.Name\nVersion: 1.5\n")
+    (tmp_path / "broken.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    told = {
+        re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one.version
+        for one in reversed(list(importlib.metadata.distributions()))
+        if one.metadata["Name"]
+    }
+    assert packages() == told
+    assert told["odd-name"] == "1.5"

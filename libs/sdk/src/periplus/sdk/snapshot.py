@@ -6,6 +6,7 @@ Claims, because a client makes them; what really ran is observed.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from dataclasses import dataclass, field
@@ -93,18 +94,39 @@ def collect(directory: Path) -> Snapshot:
     )
 
 
+# The folder of an installed package says both; its files need not be read, which would take a tenth of a second.
+_INSTALLED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([0-9][^-]*)\.dist-info")
+
+
 def packages() -> dict[str, str]:
     """Name → version of every installed package, names in their normal form (lower case, `-`)."""
-    import importlib.metadata
-    import re
-
     found: dict[str, str] = {}
-    for distribution in importlib.metadata.distributions():
-        # Of two copies, the one that is found first is the one that is imported. Broken ones have no name.
-        name: Any = distribution.metadata["Name"]
-        if name:
-            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
+    for place in sys.path:
+        try:
+            entries = sorted(os.listdir(place or "."))
+        except OSError:
+            continue
+        # Of two copies, the one that is found first is the one that is imported.
+        for entry in entries:
+            if match := _INSTALLED.fullmatch(entry):
+                found.setdefault(_normal(match[1]), match[2])
+            elif entry.endswith((".dist-info", ".egg-info")):
+                name, version = _read_metadata(Path(place, entry))
+                if name:
+                    found.setdefault(_normal(name), version)
     return dict(sorted(found.items()))
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _read_metadata(folder: Path) -> tuple[str, str]:
+    """Name and version of a package whose folder does not say them; empty where it is broken."""
+    import importlib.metadata
+
+    metadata: Any = importlib.metadata.PathDistribution(folder).metadata
+    return metadata["Name"] or "", metadata["Version"] or ""
 
 
 def _untracked(repository: Repository, omitted: dict[str, str]) -> dict[str, bytes]:
