@@ -48,7 +48,7 @@ def _run(given: list[str]) -> int:
 
 
 def _ran(given: list[str]) -> int:
-    code = application()(args=given, prog_name="periplus", standalone_mode=False)
+    code = application(given[0] if given else "")(args=given, prog_name="periplus", standalone_mode=False)
     sys.stdout.flush()
     return int(code or 0)
 
@@ -76,8 +76,22 @@ def _wants_json(given: list[str]) -> bool:
     return any(told in joined for told in ("-o json", "-ojson", "-o=json", "--output json", "--output=json"))
 
 
-def application() -> typer.Typer:
-    """The command with all its subcommands."""
+# Which file holds which command. Typer builds a validator for each option of each command that it is shown, so a
+# command that is named is loaded alone; help and completion see all of them.
+_NOUNS = {
+    "run": ("run",),
+    "manifest": ("plan", "compile"),
+    "runs": ("runs", "watch", "cancel"),
+    "logs": ("logs",),
+    "why": ("why",),
+    "diff": ("diff",),
+    "lineage": ("lineage",),
+    "stack": ("up", "down", "doctor"),
+}
+
+
+def application(command: str = "") -> typer.Typer:
+    """The command with all its subcommands, or with those that share a file with `command`."""
     app = typer.Typer(
         name="periplus",
         help="Run Argo workflows and Python pipelines, and leave out every step that was done before.",
@@ -87,6 +101,8 @@ def application() -> typer.Typer:
         rich_markup_mode=None,  # rich would be loaded for the help's frames alone
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
-    for noun in ("run", "manifest", "runs", "logs", "why", "diff", "lineage", "stack"):
+    app.callback()(lambda: None)  # without it, a single command would take the place of the group
+    named = [noun for noun, commands in _NOUNS.items() if command in commands]
+    for noun in named or _NOUNS:
         importlib.import_module(f"periplus.sdk.cli.{noun}").add(app)
     return app
