@@ -1,7 +1,7 @@
 """The whole service on one page: what is opened, what is wired to what, in order."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 
 from periplus.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
@@ -19,8 +19,11 @@ from periplus_common.rpc import serving
 async def app(settings: Settings) -> AsyncIterator[int]:
     """Serve, record and tell until the block is left. Yields the port. NATS may come later."""
     dsn, url = settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
-    async with postgres.database(dsn) as database, bus.link(url) as link:
-        cache = Cache(PostgresStore(database), S3Objects(blobs.connect(settings)), epoch=settings.epoch)
+    async with AsyncExitStack() as opened:
+        database = await opened.enter_async_context(postgres.database(dsn))
+        link = await opened.enter_async_context(bus.link(url))
+        objects = S3Objects(opened.enter_context(closing(blobs.connect(settings))))
+        cache = Cache(PostgresStore(database), objects, epoch=settings.epoch)
         servicer = partial(add_CacheServiceServicer_to_server, CacheServicer(cache))
         async with (
             events.consuming(url, link, cache),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from periplus_cache.domain import Place, Stat
 from periplus_cache.ports import Objects, Seen, Store
-from periplus_cache.walk import Unreadable
+from periplus_cache.values import Unreadable
 from periplus_common.errors import Invalid, NotFound
 
 

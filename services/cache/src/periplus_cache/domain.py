@@ -1,4 +1,4 @@
-"""What the cache knows of: policies, templates, artifacts, what steps gave, entries, attempts and hits."""
+"""What steps are made of: policies, templates, artifacts, what goes in and what comes out."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -51,7 +51,7 @@ class Policy:
     side_effects: bool = False
 
     def under(self, override: Mode | None) -> "Policy":
-        """This policy in a run that overrides modes. A run may ask for less of a step, never for more."""
+        """The policy in a run that overrides modes. A run may ask for less of a step, never for more."""
         if override is None or self.mode is Mode.OFF or override is self.mode:
             return self
         if override is Mode.REFRESH and self.mode is Mode.READ:
@@ -72,6 +72,8 @@ class Template:
         """Why a step of this template is neither looked up nor recorded; empty where it may be."""
         if self.uncacheable:
             return self.uncacheable
+        if self.document == "{}":
+            return "what it does is not known"  # else all such steps would be the same step
         if self.policy.side_effects:
             return "it has side effects, so it always runs"
         return "its cache policy is off" if self.policy.mode is Mode.OFF else ""
@@ -132,120 +134,17 @@ class Outputs:
         return next((artifact for artifact in self.artifacts if artifact.name == name), None)
 
     def differing(self, other: "Outputs") -> tuple[str, ...]:
-        """Names of the outputs that are not the same in both, as paths. Where the bytes lie does not count."""
-        mine, theirs = self._contents(), other._contents()
-        return tuple(sorted(n for n in mine.keys() | theirs.keys() if mine.get(n) != theirs.get(n)))
+        """Names of the outputs that are not the same in both, as paths. Where the bytes lie does not count.
 
-    def _contents(self) -> dict[str, str | None]:
-        found: dict[str, str | None] = {f"parameters.{name}": value for name, value in self.parameters}
-        found |= {f"artifacts.{artifact.name}": artifact.digest for artifact in self.artifacts}
-        if self.result is not None:
-            found["result"] = self.result
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Maker:
-    """The execution that made something."""
-
-    run: str
-    step: str
-    at: datetime
-    took: timedelta = timedelta()
+        A result counts only where both have one: Argo keeps it only if the workflow asks for it.
+        """
+        mine, theirs = _contents(self), _contents(other)
+        found = {name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)}
+        if None not in (self.result, other.result) and self.result != other.result:
+            found.add("result")
+        return tuple(sorted(found))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A result that can be used again. `confirmed_at` is when a run last gave just this."""
-
-    project: str
-    fingerprint: str
-    static_key: str
-    template: str
-    maker: Maker
-    inputs: Inputs
-    outputs: Outputs
-    confirmed_at: datetime
-    expires_at: datetime | None = None
-    buried: str = ""
-
-    def expired(self, now: datetime) -> bool:
-        """Whether its own time is over."""
-        return self.expires_at is not None and self.expires_at <= now
-
-
-class Fate(Enum):
-    """What a new result means for the entry that is there."""
-
-    KEPT = "kept"  # the same outputs: the first stays
-    DIVERGED = "diverged"  # other outputs: the first stays, and that is told
-    REPLACED = "replaced"  # the old one may no longer be served, or was to be refreshed
-
-
-def fate(kept: Entry, came: Entry, policy: Policy) -> Fate:
-    """What becomes of `kept` when a step with the same fingerprint gives `came` under `policy`.
-
-    First commit wins; an entry is replaced only where it could not be served to this step any more, or where
-    the step was told to refresh it, and never by an older result.
-    """
-    if came.maker.at < kept.maker.at:
-        replaceable = False
-    elif policy.mode is Mode.REFRESH or kept.buried or kept.expired(came.maker.at):
-        replaceable = True
-    else:
-        replaceable = policy.ttl is not None and kept.confirmed_at + policy.ttl <= came.maker.at
-    if replaceable:
-        return Fate.REPLACED
-    return Fate.DIVERGED if kept.outputs.differing(came.outputs) and not kept.buried else Fate.KEPT
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A step of a run as it was seen to end: its key as far as it is known, and what the cache said."""
-
-    project: str
-    run: str
-    step: str
-    template: str
-    phase: Phase
-    verdict: Verdict
-    finished_at: datetime
-    mode: Mode = Mode.READWRITE
-    fingerprint: str = ""
-    static_key: str = ""
-    inputs: Inputs | None = None
-    reason: str = ""  # why it was not to be cached, where that is so
-    from_run: str = ""
-    from_step: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A step that was not run, and the time that this saved."""
-
-    project: str
-    run: str
-    step: str
-    fingerprint: str
-    saved: timedelta
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Savings:
-    """What hits have saved."""
-
-    hits: int
-    saved: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """Which entries. Those that fit every selector given; an empty one does not select."""
-
-    fingerprints: tuple[str, ...] = ()
-    template: str = ""
-    run: str = ""
-
-    def __bool__(self) -> bool:
-        return bool(self.fingerprints or self.template or self.run)
+def _contents(outputs: Outputs) -> dict[str, str]:
+    found = {f"parameters.{name}": value for name, value in outputs.parameters}
+    return found | {f"artifacts.{artifact.name}": artifact.digest for artifact in outputs.artifacts}

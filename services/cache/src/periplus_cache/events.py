@@ -13,6 +13,7 @@ from periplus_cache import wire
 from periplus_cache.service import Cache
 from periplus_common import broker as consumers
 from periplus_common.bus import Link
+from periplus_common.rpc import validate
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ def subscribe(broker: NatsBroker, cache: Cache) -> None:
     """Have each finished step recorded."""
 
     async def record(event: StepFinished) -> None:
+        validate(event)
         await cache.record(wire.finished(event))
 
     consumers.subscribe(broker, STREAM, StepFinished, CONSUMER, record)

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from periplus_cache import difference, key
+from periplus_cache.attempt import Attempt
 from periplus_cache.difference import Change
-from periplus_cache.domain import Attempt, Inputs, Mode, Phase
+from periplus_cache.domain import Inputs, Mode, Phase
 from periplus_cache.key import Scope
 from periplus_cache.ports import Earlier, Store, Tombstone
 from periplus_common.errors import NotFound
@@ -51,6 +52,9 @@ async def explain(store: Store, project: str, run: str, step: str) -> Explanatio
     buried = await store.tombstone(project, attempt.fingerprint, attempt.finished_at)
     if buried is not None:
         return _buried(attempt, buried)
+    same = await store.same(attempt)
+    if same is not None and (same.phase is not Phase.SUCCEEDED or same.unkept or same.mode is Mode.READ):
+        return _left_nothing(attempt, same)
     return _nearest(attempt, document, epoch, await store.earlier(attempt))
 
 
@@ -78,6 +82,22 @@ def _buried(attempt: Attempt, buried: Tombstone) -> Explanation:
         attempt.fingerprint,
         buried.run,
         buried.step,
+    )
+
+
+def _left_nothing(attempt: Attempt, same: Attempt) -> Explanation:
+    if same.phase is not Phase.SUCCEEDED:
+        told = "tried the same, and it did not end well"
+    elif same.unkept:
+        told = f"did the same, but its result could not be kept: {same.unkept}"
+    else:
+        told = "did the same, but its cache policy was read, so its result was not kept"
+    return Explanation(
+        f"run {same.run} {told}",
+        attempt.fingerprint,
+        run=same.run,
+        step=same.step,
+        recorded_at=same.finished_at,
     )
 
 

@@ -22,6 +22,10 @@ class OutputRef:
     name: str
     result: bool = False
 
+    def called(self) -> str:
+        """The output, for people."""
+        return "result" if self.result else f"output {self.name!r}"
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -99,6 +103,16 @@ class Plan:
             _check_items(step, at)
             _check_names(step, at)
             before.add(step.id)
+
+    def wanted(self) -> Mapping[str, frozenset[OutputRef]]:
+        """The parameters and results of each step that later steps refer to."""
+        found: dict[str, set[OutputRef]] = {}
+        for step in self.steps:
+            for text in (*(text for _, text in step.parameters), step.items or ()):
+                for part in text:
+                    if isinstance(part, OutputRef):
+                        found.setdefault(part.step, set()).add(part)
+        return {step: frozenset(refs) for step, refs in found.items()}
 
 
 def _references(step: StepQuery) -> list[tuple[str, OutputRef]]:

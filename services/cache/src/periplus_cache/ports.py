@@ -5,19 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from periplus_cache.domain import (
-    Artifact,
-    Attempt,
-    Entry,
-    Fate,
-    Hit,
-    Inputs,
-    Place,
-    Policy,
-    Savings,
-    Selector,
-    Stat,
-)
+from periplus_cache.attempt import Attempt, Hit, Savings
+from periplus_cache.domain import Artifact, Inputs, Place, Policy, Stat
+from periplus_cache.entry import Entry, Fate, Selector
 from periplus_cache.known import Candidate
 
 
@@ -99,6 +89,9 @@ class Store(Protocol):
 
     async def attempt(self, project: str, run: str, step: str) -> tuple[Attempt, str, int] | None:
         """A step as it was seen to end, with its template's document and epoch."""
+
+    async def same(self, attempt: Attempt) -> Attempt | None:
+        """The last step of another run that ended before with the same fingerprint, and was no hit."""
 
     async def tombstone(self, project: str, fingerprint: str, until: datetime) -> Tombstone | None:
         """The last time that an entry with this fingerprint was taken out of use."""

@@ -5,15 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from periplus_cache.attempt import Attempt, Hit
 from periplus_cache.contents import Contents, Read
 from periplus_cache.domain import (
     RECORDED,
     Artifact,
-    Attempt,
-    Entry,
-    Hit,
     Inputs,
-    Maker,
     Mode,
     Outputs,
     Phase,
@@ -22,9 +19,10 @@ from periplus_cache.domain import (
     Template,
     Verdict,
 )
+from periplus_cache.entry import Entry, Maker
 from periplus_cache.key import Roots, Scope
 from periplus_cache.ports import Recording
-from periplus_cache.walk import Unreadable
+from periplus_cache.values import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +120,7 @@ class Recorder:
         if not_made:
             reason = _joined(list(not_made.values()))
             log.warning("no entry for %s of run %s: %s", step.step, step.run, reason)
-            return replace(recording, attempt=replace(attempt, reason=reason))
+            return replace(recording, attempt=replace(attempt, unkept=reason))
         return replace(recording, entry=self._entry(step, attempt, replace(step.outputs, artifacts=made)))
 
     def _entry(self, step: Finished, attempt: Attempt, outputs: Outputs) -> Entry:

@@ -1,13 +1,13 @@
 """gRPC in, domain out, and back. No decisions are taken here."""
 
-# ruff: noqa: N802, ARG002  # names and arguments are those of the contract
+# names and arguments are those of the contract
 
 from typing import Any
 
 from periplus.cache.v1 import cache_pb2 as pb
 from periplus.cache.v1 import cache_pb2_grpc as grpc
 from periplus_cache import asked, wire
-from periplus_cache.domain import Selector
+from periplus_cache.entry import Selector
 from periplus_cache.service import Cache
 
 NAME = pb.DESCRIPTOR.services_by_name["CacheService"].full_name

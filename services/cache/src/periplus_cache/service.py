@@ -4,15 +4,18 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from periplus_cache.attempt import Savings
 from periplus_cache.contents import Contents, Read
-from periplus_cache.domain import Place, Savings, Selector, Stat
+from periplus_cache.domain import Place, Stat
+from periplus_cache.entry import Selector
 from periplus_cache.explaining import Explanation, explain
 from periplus_cache.key import Root, Roots, Scope
 from periplus_cache.known import Known
 from periplus_cache.plan import Object, Plan, StepVerdict
 from periplus_cache.ports import Objects, Shown, Store
 from periplus_cache.recording import Finished, Recorder
-from periplus_cache.walk import Content, Walk
+from periplus_cache.values import Content
+from periplus_cache.walk import Walk
 from periplus_common.errors import Invalid, NotFound
 
 log = logging.getLogger(__name__)

@@ -1,45 +1,17 @@
 """The walk over a plan: what is known of each step, given the entries that were fetched. In memory, in order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from periplus_cache import fanout, rest
 from periplus_cache.domain import LOOKED_UP, Outputs, Place, Policy, Template, Verdict
 from periplus_cache.key import Root
 from periplus_cache.known import Known
-from periplus_cache.plan import (
-    Item,
-    Literal,
-    Object,
-    OutputRef,
-    Plan,
-    Raw,
-    Source,
-    StepQuery,
-    StepVerdict,
-    Text,
-)
-from periplus_common import digest
+from periplus_cache.plan import Item, Plan, StepQuery, StepVerdict, Text
+from periplus_cache.values import Content, Unresolved, Values
 from periplus_common.errors import Invalid
 
-
-@dataclass(frozen=True, slots=True)
-class Unresolved:
-    """A value that is not known, and why. Where `never`, no later answer makes it known."""
-
-    why: str
-    never: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """An object without a content digest, and why."""
-
-    why: str
-
-
-Content = str | Unreadable
+MOST_ITEMS = 10_000  # of all fan-outs of a plan: a verdict is given for each
 
 
 class Walk:
@@ -53,13 +25,14 @@ class Walk:
         known: Known,
         now: datetime,
     ) -> None:
-        self._plan, self._roots, self._contents, self._known, self._now = plan, roots, contents, known, now
-        self._given: dict[str, Outputs | Unresolved] = {}
+        self._plan, self._roots, self._known, self._now = plan, roots, known, now
+        self._values = Values(contents)
+        self._wanted = plan.wanted()
+        self._left = MOST_ITEMS
         self.open: set[str] = set()
         self.waiting: set[str] = set()  # static keys of steps whose inputs are not known
-        self.touched: set[str] = (
-            set()
-        )  # static keys of steps without an entry, where it counts if any has one
+        # Static keys of steps without an entry: whether others of theirs have one, tells why.
+        self.touched: set[str] = set()
         self.hits: dict[str, Outputs] = {}  # by fingerprint
         self.verdicts = [self._step(query) for query in plan.steps]
 
@@ -72,12 +45,12 @@ class Walk:
             found = self._fan(query, template, query.items)
         else:
             values, artifacts = self._fixed(query, template.policy)
-            found = self._one(query.id, query.template, values, artifacts)
-        self._given[query.id] = found.outputs or Unresolved(f"{query.id} has to run first")
+            found = self._one(query.id, query, values, artifacts)
+        self._values.given[query.id] = found.outputs or Unresolved(f"{query.id} has to run first")
         return found
 
     def _fan(self, query: StepQuery, template: Template, items: Text) -> StepVerdict:
-        text = self._text(items, {})
+        text = self._values.text(items, {})
         if isinstance(text, Unresolved):
             return self._not_yet(query.id, query.template, text, "its items")
         try:
@@ -88,6 +61,9 @@ class Walk:
             return StepVerdict(
                 query.id, Verdict.HIT, "there are no items", outputs=self._none_of(query.id), items_json="[]"
             )
+        self._left -= len(scopes)
+        if self._left < 0:
+            return StepVerdict(query.id, Verdict.MISS, f"more than {MOST_ITEMS} items are not looked up")
         values, artifacts = self._fixed(query, template.policy)
         varying = [
             (name, text)
@@ -97,8 +73,8 @@ class Walk:
         found = tuple(
             self._one(
                 f"{query.id}({index})",
-                query.template,
-                {**values, **{name: self._text(text, scope) for name, text in varying}},
+                query,
+                {**values, **{name: self._values.text(text, scope) for name, text in varying}},
                 artifacts,
             )
             for index, scope in enumerate(scopes)
@@ -107,25 +83,19 @@ class Walk:
 
     def _none_of(self, id_: str) -> Outputs:
         """What others will read of a fan-out without items: empty lists under every name they ask for."""
-        refs = [
-            part
-            for step in self._plan.steps
-            for text in (*(text for _, text in step.parameters), step.items or ())
-            for part in text
-            if isinstance(part, OutputRef) and part.step == id_
-        ]
-        names = dict.fromkeys(ref.name for ref in refs if not ref.result)
-        return Outputs(
-            tuple((name, "[]") for name in names), result="[]" if any(r.result for r in refs) else None
-        )
+        refs = self._wanted.get(id_, ())
+        names = sorted(ref.name for ref in refs if not ref.result)
+        result = "[]" if any(ref.result for ref in refs) else None
+        return Outputs(tuple((name, "[]") for name in names), result=result)
 
     def _one(
         self,
         id_: str,
-        template: str,
+        query: StepQuery,
         values: Mapping[str, str | Unresolved],
         artifacts: Mapping[str, str | Unresolved],
     ) -> StepVerdict:
+        template = query.template
         for name, value in (*values.items(), *artifacts.items()):
             if isinstance(value, Unresolved):
                 return self._not_yet(id_, template, value, f"its input {name}")
@@ -142,6 +112,10 @@ class Walk:
         outputs = self.hits.get(fingerprint)
         if outputs is None:
             outputs = self.hits[fingerprint] = rest.outputs_from_bytes(candidate.stored_outputs)
+        for ref in self._wanted.get(query.id, ()):
+            if (outputs.result if ref.result else outputs.parameter(ref.name)) is None:
+                reason = f"run {candidate.run} did the same, but its {ref.called()} was not kept"
+                return StepVerdict(id_, Verdict.MISS, reason, fingerprint)
         return StepVerdict(
             id_,
             Verdict.HIT,
@@ -179,59 +153,16 @@ class Walk:
         """The inputs that are the same for every item, without those that the policy ignores."""
         ignored = policy.ignored
         values = {
-            name: self._text(text, {})
+            name: self._values.text(text, {})
             for name, text in query.parameters
             if name not in ignored and not any(isinstance(part, Item) for part in text)
         }
         artifacts = {
             name: content
             for name, source in query.artifacts
-            if name not in ignored and (content := self._artifact(source)) is not None
+            if name not in ignored and (content := self._values.artifact(source)) is not None
         }
         return values, artifacts
-
-    def _text(self, text: Text, scope: Mapping[str, str]) -> str | Unresolved:
-        pieces = []
-        for part in text:
-            if isinstance(part, Literal):
-                pieces.append(part.text)
-                continue
-            if isinstance(part, OutputRef):
-                value = self._output(part)
-            elif isinstance(part, Item):
-                name = f"item.{part.member}" if part.member else "item"
-                value = scope.get(name, Unresolved(f"an item has no member {part.member!r}", never=True))
-            else:
-                value = Unresolved(part.what)
-            if isinstance(value, Unresolved):
-                return value
-            pieces.append(value)
-        return "".join(pieces)
-
-    def _output(self, ref: OutputRef) -> str | Unresolved:
-        given = self._given[ref.step]
-        if isinstance(given, Unresolved):
-            return given
-        value = given.result if ref.result else given.parameter(ref.name)
-        if value is None:
-            what = "result" if ref.result else f"output {ref.name!r}"
-            return Unresolved(f"{ref.step} gave no {what}", never=True)
-        return value
-
-    def _artifact(self, source: Source) -> str | Unresolved | None:
-        """A content digest. None for an artifact that its step did not make: such an input is left out."""
-        if isinstance(source, Raw):
-            return digest.of_bytes(source.text.encode())
-        if isinstance(source, Object):
-            content = self._contents[source.place]
-            return Unresolved(content.why, never=True) if isinstance(content, Unreadable) else content
-        if isinstance(source, OutputRef):
-            given = self._given[source.step]
-            if isinstance(given, Unresolved):
-                return given
-            artifact = given.artifact(source.name)
-            return artifact.digest if artifact else None
-        return Unresolved(source.what)
 
 
 _NEVER = "it was never run before with this code and environment"

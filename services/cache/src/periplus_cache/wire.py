@@ -1,31 +1,19 @@
-"""Protobuf ↔ domain, pure, both directions: what a step is, what it gave, and the events that tell of it."""
+"""Protobuf ↔ domain, pure, both directions: what a step is, what it was given and what it gave."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from periplus.cache.v1 import cache_pb2 as pb
-from periplus.cache.v1 import events_pb2 as out
 from periplus.dispatcher.v1 import events_pb2 as dispatcher
 from periplus.types.v1 import step_pb2 as types
 from periplus_cache import key
-from periplus_cache.domain import (
-    Artifact,
-    Entry,
-    Inputs,
-    Mode,
-    Outputs,
-    Phase,
-    Place,
-    Policy,
-    Template,
-    Verdict,
-)
-from periplus_cache.ports import Recording, Shown
+from periplus_cache.domain import Artifact, Inputs, Mode, Outputs, Phase, Place, Policy, Template, Verdict
+from periplus_cache.ports import Shown
 from periplus_cache.recording import Finished
-from periplus_common import bus
 from periplus_common.errors import Invalid
 
 _MODES = {
@@ -53,6 +41,9 @@ _PHASES = {
     types.STEP_PHASE_SKIPPED: Phase.SKIPPED,
     types.STEP_PHASE_CACHED: Phase.CACHED,
 }
+
+
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{64})?", re.ASCII)
 
 
 def plain(text: str, field: str) -> str:
@@ -111,6 +102,8 @@ def finished(event: dispatcher.StepFinished) -> Finished:
         raise Invalid(f"phase {event.phase} is none in which a step ends", field="phase")
     if not event.HasField("finished_at"):
         raise Invalid("is not given", field="finished_at")
+    if not _DIGEST.fullmatch(event.fingerprint):
+        raise Invalid("is no digest", field="fingerprint")
     ended = moment(event.finished_at)
     return Finished(
         plain(event.project, "project"),
@@ -193,60 +186,3 @@ def duration(span: timedelta) -> Duration:
     message = Duration()
     message.FromTimedelta(span)
     return message
-
-
-def recorded(entry: Entry) -> bus.Event:
-    """Tells that an entry will be served."""
-    maker = entry.maker
-    message = out.EntryRecorded(
-        project=entry.project,
-        fingerprint=entry.fingerprint,
-        run=maker.run,
-        step=maker.step,
-        recorded_at=timestamp(maker.at),
-    )
-    return bus.event(message, project=entry.project, run=maker.run, key=_name(entry), at=maker.at)
-
-
-def diverged(came: Entry, differing: tuple[str, ...]) -> bus.Event:
-    """Tells that a step gave other outputs than the entry with its fingerprint."""
-    maker = came.maker
-    message = out.EntryDiverged(
-        project=came.project,
-        fingerprint=came.fingerprint,
-        run=maker.run,
-        step=maker.step,
-        outputs=differing,
-        seen_at=timestamp(maker.at),
-    )
-    return bus.event(message, project=came.project, run=maker.run, key=_name(came), at=maker.at)
-
-
-def invalidated(entry: Entry, reason: str, at: datetime) -> bus.Event:
-    """Tells that an entry is no longer served."""
-    message = out.EntryInvalidated(
-        project=entry.project,
-        fingerprint=entry.fingerprint,
-        reason=reason,
-        invalidated_at=timestamp(at),
-    )
-    return bus.event(message, project=entry.project, run=entry.maker.run, key=_name(entry), at=at)
-
-
-def digested(recording: Recording) -> bus.Event:
-    """Tells the content digests of a step's artifacts."""
-    attempt = recording.attempt
-    message = out.ArtifactsDigested(
-        project=attempt.project,
-        run=attempt.run,
-        step=attempt.step,
-        inputs=[artifact_message(artifact) for artifact in recording.inputs],
-        outputs=[artifact_message(artifact) for artifact in recording.outputs],
-    )
-    key = f"{attempt.step}/{attempt.finished_at.isoformat()}"
-    return bus.event(message, project=attempt.project, run=attempt.run, key=key, at=attempt.finished_at)
-
-
-def _name(entry: Entry) -> str:
-    """One execution of one step: an entry that is replaced is told of again."""
-    return f"{entry.maker.step}/{entry.maker.at.isoformat()}/{entry.fingerprint}"

@@ -56,11 +56,13 @@ CREATE TABLE attempt (
     static_key  bytea,
     inputs      bytea,
     reason      text        NOT NULL,
+    unkept      text        NOT NULL,
     from_run    text        NOT NULL,
     from_step   text        NOT NULL,
     finished_at timestamptz NOT NULL,
     PRIMARY KEY (project, run, step)
 );
+CREATE INDEX attempt_of_key ON attempt (fingerprint, finished_at DESC);
 
 -- Steps that were not run.
 CREATE TABLE hit (

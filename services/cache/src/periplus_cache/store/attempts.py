@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 from periplus_cache import rest
-from periplus_cache.domain import Attempt, Hit, Mode, Phase, Savings, Verdict
+from periplus_cache.attempt import Attempt, Hit, Savings
+from periplus_cache.domain import Mode, Phase, Verdict
 from periplus_cache.store.digests import microseconds, or_none, to_bytes, to_text
-from periplus_common.postgres import Connection, Database
+from periplus_common.postgres import Connection, Database, Row
 
 
 async def add(connection: Connection, attempt: Attempt) -> bool:
@@ -13,12 +14,12 @@ async def add(connection: Connection, attempt: Attempt) -> bool:
     added = await connection.fetchval(
         """
         INSERT INTO attempt (project, run, step, template, phase, verdict, mode, fingerprint, static_key,
-                             inputs, reason, from_run, from_step, finished_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                             inputs, reason, unkept, from_run, from_step, finished_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
         ON CONFLICT (project, run, step) DO UPDATE SET
             template = excluded.template, phase = excluded.phase, verdict = excluded.verdict,
             mode = excluded.mode, fingerprint = excluded.fingerprint, static_key = excluded.static_key,
-            inputs = excluded.inputs, reason = excluded.reason, from_run = excluded.from_run,
+            inputs = excluded.inputs, reason = excluded.reason, unkept = excluded.unkept, from_run = excluded.from_run,
             from_step = excluded.from_step, finished_at = excluded.finished_at
         WHERE attempt.finished_at < excluded.finished_at
         RETURNING true
@@ -34,6 +35,7 @@ async def add(connection: Connection, attempt: Attempt) -> bool:
         or_none(attempt.static_key),
         None if attempt.inputs is None else rest.inputs_to_bytes(attempt.inputs),
         attempt.reason,
+        attempt.unkept,
         attempt.from_run,
         attempt.from_step,
         attempt.finished_at,
@@ -53,12 +55,14 @@ async def find(database: Database, project: str, run: str, step: str) -> tuple[A
             run,
             step,
         )
-    if row is None:
-        return None
-    attempt = Attempt(
-        project,
-        run,
-        step,
+    return (_attempt(row), (row["document"] or b"").decode(), row["epoch"] or 0) if row else None
+
+
+def _attempt(row: Row) -> Attempt:
+    return Attempt(
+        row["project"],
+        row["run"],
+        row["step"],
         row["template"],
         Phase(row["phase"]),
         Verdict(row["verdict"]),
@@ -68,10 +72,27 @@ async def find(database: Database, project: str, run: str, step: str) -> tuple[A
         to_text(row["static_key"]),
         None if row["inputs"] is None else rest.inputs_from_bytes(row["inputs"]),
         row["reason"],
+        row["unkept"],
         row["from_run"],
         row["from_step"],
     )
-    return attempt, (row["document"] or b"").decode(), row["epoch"] or 0
+
+
+async def same(database: Database, attempt: Attempt) -> Attempt | None:
+    """The last step of another run that did just this, or tried to."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            """
+            SELECT * FROM attempt
+            WHERE fingerprint = $1 AND project = $2 AND run <> $3 AND finished_at <= $4 AND phase <> 'cached'
+            ORDER BY finished_at DESC LIMIT 1
+            """,
+            to_bytes(attempt.fingerprint),
+            attempt.project,
+            attempt.run,
+            attempt.finished_at,
+        )
+    return _attempt(row) if row else None
 
 
 async def count(connection: Connection, hit: Hit) -> None:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from periplus_cache import rest, wire
-from periplus_cache.domain import Attempt, Entry, Fate, Maker, Mode, Policy, Selector, fate
+from periplus_cache import rest, told
+from periplus_cache.attempt import Attempt
+from periplus_cache.domain import Policy
+from periplus_cache.entry import Entry, Fate, Maker, Selector, fate, replaceable
 from periplus_cache.ports import Earlier, Shown, Tombstone
 from periplus_cache.store.digests import microseconds, to_bytes, to_text
 from periplus_common import outbox
@@ -18,8 +20,8 @@ _COLUMNS = """
 """
 
 
-async def add(connection: Connection, entry: Entry, policy: Policy) -> tuple[Fate | None, Entry]:
-    """Add an entry, and give the one that is kept. No fate: there was none before."""
+async def add(connection: Connection, entry: Entry, policy: Policy) -> tuple[Fate, Entry]:
+    """Add an entry: what became of it, and the one that is kept."""
     added = await connection.fetchval(
         f"""
         INSERT INTO entry ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
@@ -28,7 +30,7 @@ async def add(connection: Connection, entry: Entry, policy: Policy) -> tuple[Fat
         *_values(entry),
     )
     if added:
-        return None, entry
+        return Fate.ADDED, entry
     # The row is locked, so that what is decided now holds when it is written.
     row = await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM entry WHERE fingerprint = $1 FOR UPDATE",  # noqa: S608
@@ -47,8 +49,8 @@ async def add(connection: Connection, entry: Entry, policy: Policy) -> tuple[Fat
 
 async def _replace(connection: Connection, kept: Entry, entry: Entry, policy: Policy) -> None:
     if not kept.buried:
-        reason = "refreshed" if policy.mode is Mode.REFRESH else "expired"
-        await _entomb(connection, [kept], {kept.fingerprint: reason}, entry.maker.at)
+        reasons = {kept.fingerprint: replaceable(kept, entry, policy)}
+        await _entomb(connection, [kept], reasons, entry.maker.at)
     await connection.execute(
         """
         UPDATE entry SET template = $2, run = $3, step = $4, inputs = $5, outputs = $6, recorded_at = $7,
@@ -130,7 +132,7 @@ async def _tell(
 ) -> None:
     await _entomb(connection, entries, reasons, now)
     await outbox.add(
-        connection, [wire.invalidated(entry, reasons[entry.fingerprint], now) for entry in entries]
+        connection, [told.invalidated(entry, reasons[entry.fingerprint], now) for entry in entries]
     )
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from periplus_cache import wire
-from periplus_cache.domain import Attempt, Fate, Savings, Selector
+from periplus_cache import told
+from periplus_cache.attempt import Attempt, Savings
+from periplus_cache.entry import Fate, Selector
 from periplus_cache.known import Candidate
 from periplus_cache.ports import Earlier, Recording, Seen, Shown, Tombstone
 from periplus_cache.store import attempts, contents, entries
@@ -34,14 +35,15 @@ class PostgresStore:
                 return None
             if recording.document:
                 await _keep_template(connection, recording)
-            decided, events = None, []
+            decided: Fate | None = None
+            events: list[Event] = []
             if recording.entry is not None:
                 decided, kept = await entries.add(connection, recording.entry, recording.policy)
                 events = _events(recording, decided, kept.outputs.differing(recording.entry.outputs))
             if recording.hit is not None:
                 await attempts.count(connection, recording.hit)
             if recording.inputs or recording.outputs:
-                events.append(wire.digested(recording))
+                events += told.digested(recording)
             await outbox.add(connection, events)
             return decided
 
@@ -66,6 +68,10 @@ class PostgresStore:
     async def attempt(self, project: str, run: str, step: str) -> tuple[Attempt, str, int] | None:
         """A step as it was seen to end, with its template's document and epoch."""
         return await attempts.find(self._database, project, run, step)
+
+    async def same(self, attempt: Attempt) -> Attempt | None:
+        """The last step of another run that did just this, or tried to."""
+        return await attempts.same(self._database, attempt)
 
     async def tombstone(self, project: str, fingerprint: str, until: datetime) -> Tombstone | None:
         """The last time that an entry with this fingerprint was taken out of use."""
@@ -97,8 +103,8 @@ async def _keep_template(connection: Connection, recording: Recording) -> None:
     )
 
 
-def _events(recording: Recording, decided: Fate | None, differing: tuple[str, ...]) -> list[Event]:
+def _events(recording: Recording, decided: Fate, differing: tuple[str, ...]) -> list[Event]:
     assert recording.entry is not None
-    if decided in (None, Fate.REPLACED):
-        return [wire.recorded(recording.entry)]
-    return [wire.diverged(recording.entry, differing)] if decided is Fate.DIVERGED else []
+    if decided in (Fate.ADDED, Fate.REPLACED):
+        return [told.recorded(recording.entry)]
+    return [told.diverged(recording.entry, differing)] if decided is Fate.DIVERGED else []
