@@ -46,10 +46,9 @@ def _puts(puts: Plain | None) -> Plain:
     """Inputs or outputs, with lists by name and without empty parts."""
     made: Plain = {}
     for key, value in (puts or {}).items():
-        if isinstance(value, list):
-            value = {item["name"]: item for item in value}
-        if value != {}:
-            made[key] = value
+        plain = {item["name"]: item for item in value} if isinstance(value, list) else value
+        if plain != {}:
+            made[key] = plain
     return made
 
 

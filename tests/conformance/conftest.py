@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from minio import Minio
 from minio.error import MinioException
+from urllib3.exceptions import HTTPError
+
 from periplus_local.argo.settings import ArgoSettings
 from periplus_local.argo.testing import Client, Serving
-from urllib3.exceptions import HTTPError
 
 KEY, SECRET, BUCKET = "conformance", "conformance-secret", "artifacts"
 PARTS = ("master", "volume", "filer", "s3", "admin")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from periplus_local.argo.names import node_id
 from periplus_local.argo.testing import Client, Refusal, nodes_of
 

@@ -7,6 +7,7 @@ import pytest
 from hera.exceptions import AlreadyExists, NotFound
 from hera.workflows import WorkflowsService
 from hera.workflows.models import Workflow, WorkflowCreateRequest, WorkflowSetRequest
+
 from periplus_local.argo.testing import Client, Refusal, local_argo, nodes_of, phases_of
 
 
@@ -17,7 +18,11 @@ def argo() -> Iterator[Client]:
 
 
 def leaf(name: str = "ok", command: str = "true", **more: object) -> dict:
-    return {"name": name, "container": {"image": "busybox", "command": ["sh", "-c"], "args": [command]}, **more}
+    return {
+        "name": name,
+        "container": {"image": "busybox", "command": ["sh", "-c"], "args": [command]},
+        **more,
+    }
 
 
 def workflow(*templates: dict, name: str = "w-", **spec: object) -> dict:
@@ -41,7 +46,9 @@ def gated() -> dict:
     main = {
         "name": "main",
         "dag": {"tasks": [{"name": "gate", "template": "gate"}]},
-        "outputs": {"parameters": [{"name": "x", "valueFrom": {"parameter": "{{tasks.gate.outputs.parameters.x}}"}}]},
+        "outputs": {
+            "parameters": [{"name": "x", "valueFrom": {"parameter": "{{tasks.gate.outputs.parameters.x}}"}}]
+        },
     }
     return workflow(main, GATE)
 
@@ -80,7 +87,9 @@ def test_hera_creates_gets_answers_and_is_told_of_conflicts(argo: Client) -> Non
     service.set_workflow(
         "from-hera",
         WorkflowSetRequest(
-            node_field_selector="displayName=gate", phase="Succeeded", output_parameters=json.dumps({"x": "7"})
+            node_field_selector="displayName=gate",
+            phase="Succeeded",
+            output_parameters=json.dumps({"x": "7"}),
         ),
     )
     argo.ended("from-hera")
@@ -132,11 +141,19 @@ def test_resume_without_a_selector_uses_the_defaults_and_with_one_does_not(argo:
         ({"templates": [{"name": "main", "http": {"url": "x"}}]}, "spec.templates[0].http"),
         ({"templates": [leaf("main") | {"sidecars": [{}]}]}, "spec.templates[0].sidecars"),
         (
-            {"templates": [{"name": "main", "container": {"image": "x", "command": ["y"], "volumeMounts": [{}]}}]},
+            {
+                "templates": [
+                    {"name": "main", "container": {"image": "x", "command": ["y"], "volumeMounts": [{}]}}
+                ]
+            },
             "spec.templates[0].container.volumeMounts",
         ),
         (
-            {"templates": [leaf("main", outputs={"artifacts": [{"name": "a", "path": "/a", "gcs": {"key": "k"}}]})]},
+            {
+                "templates": [
+                    leaf("main", outputs={"artifacts": [{"name": "a", "path": "/a", "gcs": {"key": "k"}}]})
+                ]
+            },
             "spec.templates[0].outputs.artifacts[0].gcs",
         ),
         (
@@ -146,7 +163,9 @@ def test_resume_without_a_selector_uses_the_defaults_and_with_one_does_not(argo:
         ({"templates": [leaf("main") | {"synchronization": {"semaphores": [{}]}}]}, "semaphores"),
     ],
 )
-def test_a_field_that_does_not_work_here_is_refused_by_its_path(argo: Client, change: dict, path: str) -> None:
+def test_a_field_that_does_not_work_here_is_refused_by_its_path(
+    argo: Client, change: dict, path: str
+) -> None:
     asked = workflow(leaf("main"), **change)
     for route in ("workflows/argo", "workflows/argo/lint"):
         with pytest.raises(Refusal) as refusal:
@@ -228,7 +247,9 @@ def events(argo: Client, query: str, count: int) -> list[dict]:
 
 
 def test_the_stream_tells_of_what_is_there_then_of_every_change_and_resumes(argo: Client) -> None:
-    asked = workflow(leaf("main", "sleep 0.2")) | {"metadata": {"generateName": "s-", "labels": {"seen": "me"}}}
+    asked = workflow(leaf("main", "sleep 0.2")) | {
+        "metadata": {"generateName": "s-", "labels": {"seen": "me"}}
+    }
     name = argo.create(asked)
     query = "listOptions.labelSelector=seen%3Dme"
     with argo.open("GET", f"workflow-events/argo?{query}") as stream:
@@ -263,7 +284,9 @@ def test_templates_are_kept_and_run_by_reference(argo: Client) -> None:
                         {
                             "name": "a",
                             "template": "say",
-                            "arguments": {"parameters": [{"name": "m", "value": "{{workflow.parameters.m}}"}]},
+                            "arguments": {
+                                "parameters": [{"name": "m", "value": "{{workflow.parameters.m}}"}]
+                            },
                         }
                     ]
                 },
@@ -300,7 +323,11 @@ def test_templates_are_kept_and_run_by_reference(argo: Client) -> None:
     submitted = argo.call(
         "POST",
         "workflows/argo/submit",
-        {"resourceKind": "WorkflowTemplate", "resourceName": "shared", "submitOptions": {"parameters": ["m=9"]}},
+        {
+            "resourceKind": "WorkflowTemplate",
+            "resourceName": "shared",
+            "submitOptions": {"parameters": ["m=9"]},
+        },
     )
     seen = argo.ended(submitted["metadata"]["name"])
     assert seen["metadata"]["labels"]["workflows.argoproj.io/workflow-template"] == "shared"

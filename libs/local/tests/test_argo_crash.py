@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from periplus_local.argo.testing import Client, Refusal, Server, nodes_of, phases_of
 
 
@@ -38,7 +39,12 @@ def step(home: Path, seconds: float) -> dict:
 
 
 def task(name: str, value: str, **more: object) -> dict:
-    return {"name": name, "template": "step", "arguments": {"parameters": [{"name": "n", "value": value}]}, **more}
+    return {
+        "name": name,
+        "template": "step",
+        "arguments": {"parameters": [{"name": "n", "value": value}]},
+        **more,
+    }
 
 
 def pipeline(home: Path, seconds: float = 0.05) -> dict:
@@ -86,10 +92,15 @@ def ran_again(node: dict) -> bool:
     return "run again" in node.get("message", "")
 
 
-def test_a_step_that_runs_during_the_kill_is_adopted_or_says_that_it_ran_again(home: Path, server: Server) -> None:
+def test_a_step_that_runs_during_the_kill_is_adopted_or_says_that_it_ran_again(
+    home: Path, server: Server
+) -> None:
     argo = server.start()
     main = {"name": "main", "steps": [[task("long", "long")]]}
-    asked = {"metadata": {"name": "one"}, "spec": {"entrypoint": "main", "templates": [main, step(home, 1.5)]}}
+    asked = {
+        "metadata": {"name": "one"},
+        "spec": {"entrypoint": "main", "templates": [main, step(home, 1.5)]},
+    }
     argo.create(asked)
     argo.until("one", lambda w: phases_of(w).get("$[0].long") == "Running")
     server.kill()
@@ -110,7 +121,10 @@ def test_an_open_gate_is_still_open_and_an_answer_is_not_lost(home: Path, server
     }
     then = task("then", "{{steps.gate.outputs.parameters.x}}")
     main = {"name": "main", "steps": [[{"name": "gate", "template": "gate"}], [then]]}
-    asked = {"metadata": {"name": "g"}, "spec": {"entrypoint": "main", "templates": [main, gate, step(home, 0)]}}
+    asked = {
+        "metadata": {"name": "g"},
+        "spec": {"entrypoint": "main", "templates": [main, gate, step(home, 0)]},
+    }
     argo = server.start()
     argo.create(asked)
     argo.until("g", lambda w: phases_of(w).get("$[0].gate") == "Running")
@@ -129,7 +143,11 @@ def test_ended_runs_templates_and_the_stream_of_events_outlive_the_server(home: 
     main = {"name": "main", "container": {"image": "x", "command": ["true"]}}
     argo.create({"metadata": {"name": "a"}, "spec": {"entrypoint": "main", "templates": [main]}})
     seen = argo.ended("a")
-    argo.call("POST", "workflow-templates/argo", {"template": {"metadata": {"name": "t"}, "spec": {"templates": [main]}}})
+    argo.call(
+        "POST",
+        "workflow-templates/argo",
+        {"template": {"metadata": {"name": "t"}, "spec": {"templates": [main]}}},
+    )
     server.kill()
     argo = server.start()
     assert argo.get("a")["status"] == seen["status"]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from periplus_local.argo.testing import Client, local_argo, nodes_of, phases_of
 
 Body = dict[str, Any]
@@ -17,7 +18,11 @@ def argo() -> Iterator[Client]:
 
 
 def sh(name: str, command: str, **more: object) -> Body:
-    return {"name": name, "container": {"image": "busybox", "command": ["sh", "-c"], "args": [command]}, **more}
+    return {
+        "name": name,
+        "container": {"image": "busybox", "command": ["sh", "-c"], "args": [command]},
+        **more,
+    }
 
 
 def say(text: str, name: str = "say", **more: object) -> Body:
@@ -32,7 +37,9 @@ def takes(name: str, *inputs: str, text: str) -> Body:
 
 def task(name: str, template: str = "ok", /, **more: object) -> Body:
     given = more.pop("given", None)
-    arguments = {"arguments": {"parameters": [{"name": k, "value": v} for k, v in given.items()]}} if given else {}
+    arguments = (
+        {"arguments": {"parameters": [{"name": k, "value": v} for k, v in given.items()]}} if given else {}
+    )
     return {"name": name, "template": template, **arguments, **more}
 
 
@@ -106,7 +113,9 @@ def test_continue_on_lets_dependencies_go_on_and_does_not_fail_the_whole(argo: C
     first = task("a", "bad", continueOn={"failed": True})
     seen = run(argo, dag(first, task("b", dependencies=["a"])), OK, BAD)
     assert (seen["status"]["phase"], phases_of(seen)["$.b"]) == ("Succeeded", "Succeeded")
-    last = run(argo, dag(task("a"), task("b", "bad", dependencies=["a"], continueOn={"failed": True})), OK, BAD)
+    last = run(
+        argo, dag(task("a"), task("b", "bad", dependencies=["a"], continueOn={"failed": True})), OK, BAD
+    )
     assert last["status"]["phase"] == "Succeeded"
 
 
@@ -146,7 +155,9 @@ def test_a_retry_policy_tells_failures_from_errors(argo: Client) -> None:
 
 def test_an_attempt_knows_how_the_last_one_ended(argo: Client) -> None:
     outputs = {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/o"}}]}
-    command = "echo {{retries}} {{lastRetry.exitCode}} {{lastRetry.status}} > /tmp/o; exit {{=3 - asInt(retries)}}"
+    command = (
+        "echo {{retries}} {{lastRetry.exitCode}} {{lastRetry.status}} > /tmp/o; exit {{=3 - asInt(retries)}}"
+    )
     seen = run(argo, sh("main", command, outputs=outputs, retryStrategy={"limit": 5}))
     said = [output(seen, f"({index})") for index in range(4)]
     assert said == ["0 0", "1 3 Failed", "2 2 Failed", "3 1 Failed"]
@@ -185,7 +196,7 @@ def test_the_exit_handler_knows_what_failed(argo: Client) -> None:
     seen = run(argo, dag(task("a", "bad")), BAD, bye, onExit="bye")
     said = output(seen, ".onExit")
     assert '"displayName' in said.replace("\\", "")
-    assert 'main: Error (exit code 1)' in said
+    assert "main: Error (exit code 1)" in said
     assert seen["status"]["phase"] == "Failed"
     failing = run(argo, OK, BAD, onExit="bad")
     assert (failing["status"]["phase"], node(failing)["phase"]) == ("Failed", "Succeeded")
@@ -208,7 +219,10 @@ def test_hooks_run_when_their_expression_comes_true(argo: Client) -> None:
 
 
 def test_the_exit_hook_of_a_step_sees_its_outputs(argo: Client) -> None:
-    hook = {"template": "echo", "arguments": {"parameters": [{"name": "m", "value": "{{steps.a.outputs.parameters.o}}"}]}}
+    hook = {
+        "template": "echo",
+        "arguments": {"parameters": [{"name": "m", "value": "{{steps.a.outputs.parameters.o}}"}]},
+    }
     main = steps([task("a", "say", hooks={"exit": hook})])
     seen = run(argo, main, say("five"), takes("echo", "m", text="got {{inputs.parameters.m}}"))
     assert output(seen, "[0].a.onExit") == "got five"
@@ -232,8 +246,12 @@ CLOCK = say("", "clock", inputs={"parameters": [{"name": "i", "default": ""}]})
 CLOCK["container"]["args"] = ["a=$(date +%s.%N); sleep 0.15; echo $a $(date +%s.%N) > /tmp/o"]
 
 
-@pytest.mark.parametrize(("spec", "template", "most"), [({"parallelism": 2}, {}, 2), ({}, {"parallelism": 1}, 1)])
-def test_parallelism_of_a_workflow_or_a_template_holds(argo: Client, spec: Body, template: Body, most: int) -> None:
+@pytest.mark.parametrize(
+    ("spec", "template", "most"), [({"parallelism": 2}, {}, 2), ({}, {"parallelism": 1}, 1)]
+)
+def test_parallelism_of_a_workflow_or_a_template_holds(
+    argo: Client, spec: Body, template: Body, most: int
+) -> None:
     main = dag(task("c", "clock", withItems=[1, 2, 3, 4], given={"i": "{{item}}"}), **template)
     assert at_once(run(argo, main, CLOCK, **spec), ".c(") == most
 
@@ -278,7 +296,9 @@ def test_recursion_ends_at_a_depth(argo: Client) -> None:
 
 def test_stop_runs_the_exit_handler_and_terminate_does_not(argo: Client) -> None:
     for deed, expected in (("stop", "Succeeded"), ("terminate", None)):
-        name = start(argo, dag(task("a", "slow"), task("b", depends="a")), OK, sh("slow", "sleep 60"), onExit="ok")
+        name = start(
+            argo, dag(task("a", "slow"), task("b", depends="a")), OK, sh("slow", "sleep 60"), onExit="ok"
+        )
         argo.until(name, lambda w: phases_of(w).get("$.a") == "Running")
         argo.do(name, deed)
         seen = argo.ended(name)
@@ -312,7 +332,9 @@ def test_retry_runs_only_what_failed_and_what_comes_after(argo: Client) -> None:
 
 def test_retry_of_steps_and_loops_keeps_what_succeeded(argo: Client) -> None:
     fail = takes("pick", "i", text="x")
-    fail["container"]["args"] = ["test {{inputs.parameters.i}} != {{workflow.parameters.bad}} && date +%N > /tmp/o"]
+    fail["container"]["args"] = [
+        "test {{inputs.parameters.i}} != {{workflow.parameters.bad}} && date +%N > /tmp/o"
+    ]
     main = steps([task("first", "say")], [task("w", "pick", withItems=[1, 2, 3], given={"i": "{{item}}"})])
     spec = {"arguments": {"parameters": [{"name": "bad", "value": "2"}]}}
     seen = run(argo, main, say("x"), fail, **spec)
@@ -325,7 +347,9 @@ def test_retry_of_steps_and_loops_keeps_what_succeeded(argo: Client) -> None:
 
 
 def test_resubmit_starts_a_new_workflow_and_names_the_old_one(argo: Client) -> None:
-    seen = run(argo, say("{{workflow.parameters.p}}"), arguments={"parameters": [{"name": "p", "value": "1"}]})
+    seen = run(
+        argo, say("{{workflow.parameters.p}}"), arguments={"parameters": [{"name": "p", "value": "1"}]}
+    )
     made = argo.do(seen["metadata"]["name"], "resubmit", parameters=["p=2"])
     again = argo.ended(made["metadata"]["name"])
     assert output(again, "") == "2"
@@ -372,13 +396,20 @@ def test_a_skipped_step_gives_its_default_or_lets_the_taker_use_its_own(argo: Cl
     take = takes("take", "m", "d", text="{{inputs.parameters.m}} {{inputs.parameters.d}}")
     take["inputs"]["parameters"][0]["default"] = "own"
     ref = "{{tasks.a.outputs.parameters.%s}}"
-    main = dag(task("a", "make", when="1 == 2"), task("b", "take", depends="a", given={"m": ref % "o", "d": ref % "d"}))
+    main = dag(
+        task("a", "make", when="1 == 2"),
+        task("b", "take", depends="a", given={"m": ref % "o", "d": ref % "d"}),
+    )
     assert output(run(argo, main, produce, take), ".b") == "own made"
 
 
 def test_results_of_a_loop_are_one_json_list_and_only_captured_when_asked_for(argo: Client) -> None:
     script = {"name": "gen", "inputs": {"parameters": [{"name": "i"}]}}
-    script["script"] = {"image": "busybox", "command": ["sh"], "source": 'echo "{\\"n\\": {{inputs.parameters.i}}}"'}
+    script["script"] = {
+        "image": "busybox",
+        "command": ["sh"],
+        "source": 'echo "{\\"n\\": {{inputs.parameters.i}}}"',
+    }
     loop = task("g", "gen", withItems=[1, 2], given={"i": "{{item}}"})
     main = dag(loop, task("t", "echo", depends="g", given={"m": "{{tasks.g.outputs.result}}"}))
     seen = run(argo, main, script, takes("echo", "m", text="{{inputs.parameters.m}}"))
@@ -389,7 +420,9 @@ def test_results_of_a_loop_are_one_json_list_and_only_captured_when_asked_for(ar
 
 def test_an_inline_template_and_a_sequence_in_steps(argo: Client) -> None:
     inline = {"container": {"image": "busybox", "command": ["true"]}}
-    main = steps([{"name": "i", "inline": inline}], [task("s", "ok", withSequence={"count": "2", "start": "5"})])
+    main = steps(
+        [{"name": "i", "inline": inline}], [task("s", "ok", withSequence={"count": "2", "start": "5"})]
+    )
     assert set(phases_of(run(argo, main, OK))) >= {"$[0].i", "$[1].s(0:5)", "$[1].s(1:6)"}
 
 

@@ -116,4 +116,3 @@ def shut(run: Run, strategy: str) -> None:
 def stop_node(run: Run, chosen: str, message: str) -> None:
     """Fail the open suspend nodes that a field selector picks."""
     _answer(run, chosen, "Failed", message, {})
-

@@ -52,7 +52,9 @@ def prepare(run: Run, *, successful: bool, chosen: str, parameters: list[str]) -
     """
     phase = run.status.get("phase", "")
     if phase == "Succeeded" and not (successful and chosen):
-        raise invalid("To retry a succeeded workflow, set the options restartSuccessful and nodeFieldSelector")
+        raise invalid(
+            "To retry a succeeded workflow, set the options restartSuccessful and nodeFieldSelector"
+        )
     if phase not in {"Succeeded", "Failed", "Error"}:
         raise invalid(f"Cannot retry a workflow in phase {phase}")
     dropped = _dropped(run, selector.nodes(chosen) if successful and chosen else None)
@@ -125,5 +127,3 @@ def _forget(run: Run, dropped: set[str]) -> None:
 
 def _holds(run: Run, node: Node) -> bool:
     return any(item["phase"] == "Running" and item.get("boundaryID") == node["id"] for item in run.nodes)
-
-

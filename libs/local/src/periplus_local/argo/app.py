@@ -124,7 +124,7 @@ async def _serving(application: ASGIApp, port: int) -> AsyncIterator[tuple[int, 
         )
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listening]), name="local-argo-http")
-        while not server.started and not task.done():
+        while not server.started and not task.done():  # noqa: ASYNC110 - it has no event to wait for
             await asyncio.sleep(0.005)
         try:
             yield listening.getsockname()[1], task

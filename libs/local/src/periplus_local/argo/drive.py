@@ -51,9 +51,8 @@ async def _deadline(run: Run) -> None:
     end = run.deadline()
     if end is None:
         return
-    await asyncio.sleep(max((end - names.now()).total_seconds(), 0))
     while not run.expired():
-        await asyncio.sleep(0.05)
+        await run.until(run.expired, max((end - names.now()).total_seconds(), 0.01))
     run.stir()
     await run.end_jobs("Step exceeded its deadline", exit_parts=False)
 

@@ -6,7 +6,7 @@ STATUS = {3: 400, 5: 404, 6: 409, 7: 403, 12: 501, 13: 500, 16: 401}
 
 
 @dataclass(frozen=True)
-class Fault(Exception):  # noqa: N818 - read as a noun: what went wrong
+class Fault(Exception):
     """An answer that is not a success: a gRPC code, as Argo uses it, and what to tell the caller."""
 
     code: int

@@ -1,11 +1,7 @@
-"""The fields of a manifest that the local Argo knows: what each object may hold, and what is refused.
+"""The fields of a manifest: which the local Argo knows, which have no effect here, which are refused.
 
 Each object is a table from field to what it holds. A field that is in no table is refused by name.
 """
-
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 Table = dict[str, "str | None"]
 
@@ -33,10 +29,10 @@ REFUSED: dict[str, dict[str, str]] = {
         "jqFilter": "it belongs to resource templates",
     },
     "env": {"valueFrom": "values of a cluster's objects do not exist here"},
-    "artifact": {
-        place: "only S3 and raw artifacts can be had here"
-        for place in ("git", "http", "artifactory", "hdfs", "oss", "gcs", "azure", "plugin")
-    },
+    "artifact": dict.fromkeys(
+        ("git", "http", "artifactory", "hdfs", "oss", "gcs", "azure", "plugin"),
+        "only S3 and raw artifacts can be had here",
+    ),
 }
 
 WORKFLOW: Table = {"apiVersion": None, "kind": None, "metadata": None, "spec": "spec"}
@@ -60,10 +56,33 @@ SPEC: Table = {
     "workflowTemplateRef": "workflowTemplateRef",
 }
 SPEC_IDLE = frozenset(
-    "affinity archiveLogs artifactGC automountServiceAccountToken dnsConfig dnsPolicy executor hostAliases"
-    " hostNetwork imagePullSecrets metrics nodeSelector podDisruptionBudget podGC podMetadata"
-    " podPriorityClassName podResources podSpecPatch resourceClaims schedulerName securityContext"
-    " tolerations ttlStrategy volumeClaimGC volumes".split()
+    [
+        "affinity",
+        "archiveLogs",
+        "artifactGC",
+        "automountServiceAccountToken",
+        "dnsConfig",
+        "dnsPolicy",
+        "executor",
+        "hostAliases",
+        "hostNetwork",
+        "imagePullSecrets",
+        "metrics",
+        "nodeSelector",
+        "podDisruptionBudget",
+        "podGC",
+        "podMetadata",
+        "podPriorityClassName",
+        "podResources",
+        "podSpecPatch",
+        "resourceClaims",
+        "schedulerName",
+        "securityContext",
+        "tolerations",
+        "ttlStrategy",
+        "volumeClaimGC",
+        "volumes",
+    ]
 )
 TEMPLATE: Table = {
     "activeDeadlineSeconds": None,
@@ -85,9 +104,25 @@ TEMPLATE: Table = {
     "timeout": None,
 }
 TEMPLATE_IDLE = frozenset(
-    "affinity archiveLocation automountServiceAccountToken executor hostAliases memoize metrics nodeSelector"
-    " pendingTimeout podResources podSpecPatch priorityClassName resourceClaims schedulerName"
-    " securityContext tolerations volumes".split()
+    [
+        "affinity",
+        "archiveLocation",
+        "automountServiceAccountToken",
+        "executor",
+        "hostAliases",
+        "memoize",
+        "metrics",
+        "nodeSelector",
+        "pendingTimeout",
+        "podResources",
+        "podSpecPatch",
+        "priorityClassName",
+        "resourceClaims",
+        "schedulerName",
+        "securityContext",
+        "tolerations",
+        "volumes",
+    ]
 )
 CONTAINER: Table = {
     "args": None,
@@ -98,9 +133,24 @@ CONTAINER: Table = {
     "workingDir": None,
 }
 CONTAINER_IDLE = frozenset(
-    "imagePullPolicy lifecycle livenessProbe mirrorVolumeMounts ports readinessProbe resizePolicy resources"
-    " restartPolicy securityContext startupProbe stdin stdinOnce terminationMessagePath"
-    " terminationMessagePolicy tty".split()
+    [
+        "imagePullPolicy",
+        "lifecycle",
+        "livenessProbe",
+        "mirrorVolumeMounts",
+        "ports",
+        "readinessProbe",
+        "resizePolicy",
+        "resources",
+        "restartPolicy",
+        "securityContext",
+        "startupProbe",
+        "stdin",
+        "stdinOnce",
+        "terminationMessagePath",
+        "terminationMessagePolicy",
+        "tty",
+    ]
 )
 CALL: Table = {
     "arguments": "arguments",
@@ -120,7 +170,20 @@ PARAMETERS: Table = {"parameters": "parameter[]", "artifacts": "artifact[]"}
 TABLES: dict[str, Table] = {
     "arguments": PARAMETERS,
     "artifact": dict.fromkeys(
-        "archive from fromExpression globalName mode name optional path raw recurseMode s3 subPath".split()
+        [
+            "archive",
+            "from",
+            "fromExpression",
+            "globalName",
+            "mode",
+            "name",
+            "optional",
+            "path",
+            "raw",
+            "recurseMode",
+            "s3",
+            "subPath",
+        ]
     ),
     "backoff": dict.fromkeys(("cap", "duration", "factor", "maxDuration")),
     "container": CONTAINER,
@@ -163,49 +226,3 @@ REFUSED["container"] = {
     "envFrom": NO_CLUSTER,
 }
 REFUSED["script"] = REFUSED["container"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A field that does not do here what it does on a cluster."""
-
-    path: str
-    field: str
-    refused: str | None
-
-
-def findings(kind: str, value: Any, path: str = "") -> Iterator[Finding]:
-    """The fields of an object that are refused (with the reason) or have no effect here."""
-    if not isinstance(value, dict):
-        return
-    table = TABLES[kind]
-    for field, held in value.items():
-        here = f"{path}.{field}" if path else field
-        if field in REFUSED.get(kind, {}):
-            if held not in (None, {}, [], False):
-                yield Finding(here, field, REFUSED[kind][field])
-        elif field in IDLE.get(kind, frozenset()):
-            if held not in (None, {}, [], ""):
-                yield Finding(here, field, None)
-        elif field not in table:
-            yield Finding(here, field, "unknown field")
-        elif held is not None:
-            yield from _within(table[field], held, here)
-
-
-def _within(kind: str | None, held: Any, path: str) -> Iterator[Finding]:
-    if kind is None:
-        return
-    if kind == "steps":
-        for outer, group in enumerate(held if isinstance(held, list) else ()):
-            listed = group.get("steps", []) if isinstance(group, dict) else group
-            for inner, step in enumerate(listed if isinstance(listed, list) else ()):
-                yield from findings("step", step, f"{path}[{outer}][{inner}]")
-    elif kind == "hooks":
-        for name, hook in held.items() if isinstance(held, dict) else ():
-            yield from findings("hook", hook, f"{path}.{name}")
-    elif kind.endswith("[]"):
-        for index, item in enumerate(held if isinstance(held, list) else ()):
-            yield from findings(kind[:-2], item, f"{path}[{index}]")
-    else:
-        yield from findings(kind, held, path)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from periplus_local.argo import outputs, scope as scopes
+from periplus_local.argo import outputs
+from periplus_local.argo import scope as scopes
 from periplus_local.argo.call import Call, StepError
 from periplus_local.argo.faults import Fault, invalid
 from periplus_local.argo.nodes import COMPLETED, Node

@@ -129,4 +129,3 @@ class Hub:
         for watch in self._watches:
             if watch.namespace in {"", namespace}:
                 watch.removed(uid, body)
-

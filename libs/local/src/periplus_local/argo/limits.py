@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 Waiting = Callable[[str], None]
 
 
-class Abandoned(Exception):  # noqa: N818 - read as a state: the wait was given up
+class Abandoned(Exception):
     """The wait for a mutex was given up, because the workflow is to end."""
 
 

@@ -1,6 +1,6 @@
 """Names, identifiers and times in the form in which Argo writes them."""
 
-import datetime
+import datetime as dt
 import re
 import secrets
 
@@ -42,21 +42,21 @@ def generated(prefix: str) -> str:
     return prefix[:LONGEST_GENERATED_PREFIX] + suffix
 
 
-def now() -> datetime.datetime:
+def now() -> dt.datetime:
     """The time in UTC, to the microsecond."""
-    return datetime.datetime.now(datetime.UTC)
+    return dt.datetime.now(dt.UTC)
 
 
-def stamp(time: datetime.datetime) -> str:
+def stamp(time: dt.datetime) -> str:
     """RFC 3339 in UTC to the second, as Kubernetes keeps times."""
-    return time.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def stamp_of(seconds: float) -> str:
     """The stamp of a time in Unix seconds."""
-    return stamp(datetime.datetime.fromtimestamp(seconds, datetime.UTC))
+    return stamp(dt.datetime.fromtimestamp(seconds, dt.UTC))
 
 
-def parse(stamped: str) -> datetime.datetime:
+def parse(stamped: str) -> dt.datetime:
     """The time that a stamp names."""
-    return datetime.datetime.fromisoformat(stamped)
+    return dt.datetime.fromisoformat(stamped)

@@ -47,7 +47,7 @@ def _value(name: str, origin: dict[str, Any], scope: Scope) -> str:
     if origin.get("expression"):
         value = scope.evaluate(origin["expression"])
         if value is None:
-            raise invalid(f"failed to evaluate expression \"{origin['expression']}\"")
+            raise invalid(f'failed to evaluate expression "{origin["expression"]}"')
         return value if isinstance(value, str) else gotext.display(value)
     _, value = scope.resolve(origin.get("parameter", ""))
     if value is None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from periplus_local.argo import outputs, scope as scopes, tree
+from periplus_local.argo import outputs, tree
+from periplus_local.argo import scope as scopes
 from periplus_local.argo.call import Boundary, Call, Execute, Frame
 from periplus_local.argo.faults import Fault
 from periplus_local.argo.nodes import Node

@@ -166,5 +166,3 @@ def _last_scope(scope: Scope, count: int, last: Node | None, no_code: str) -> Sc
         length = (names.parse(last["finishedAt"]) - names.parse(last["startedAt"])).total_seconds()
     scope.put(f"{length:g}", "lastRetry", "duration")
     return scope
-
-

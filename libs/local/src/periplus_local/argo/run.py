@@ -1,7 +1,7 @@
 """One workflow that is under way: its spec, its nodes, and what people ask of it meanwhile."""
 
 import asyncio
-import datetime
+import datetime as dt
 import json
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class Run:
     status: dict[str, Any]
     control: dict[str, Any] = field(default_factory=dict)
     recovered: bool = False
-    changed: Callable[["Run"], None] = lambda run: None
+    changed: Callable[["Run"], None] = lambda _: None
 
     def __post_init__(self) -> None:
         """Make what follows from the spec."""
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def shutdown(self) -> str:
-        """"Stop" or "Terminate" once somebody has asked for it, else ""."""
+        """ "Stop" or "Terminate" once somebody has asked for it, else ""."""
         return str(self.spec.get("shutdown") or "")
 
     def shuts(self, exit_part: bool) -> bool:
@@ -130,13 +130,13 @@ class Run:
         """Wait while the workflow as a whole is suspended."""
         await self.until(lambda: not self.spec.get("suspend") or bool(self.shutdown))
 
-    def deadline(self) -> datetime.datetime | None:
+    def deadline(self) -> dt.datetime | None:
         """When `activeDeadlineSeconds` of the workflow ends."""
         seconds = self.plain.get("activeDeadlineSeconds")
         started = self.status.get("startedAt")
         if seconds is None or not started:
             return None
-        return names.parse(started) + datetime.timedelta(seconds=int(seconds))
+        return names.parse(started) + dt.timedelta(seconds=int(seconds))
 
     def expired(self) -> bool:
         """Whether the workflow's deadline has passed."""

@@ -200,8 +200,6 @@ def _json(text: str) -> Any:
         raise invalid(f"an output of a loop is not JSON: {error}") from error
 
 
-
-
 def compact(raw: str) -> str:
     """JSON text without white space between its tokens, its numbers left as they are written."""
     text = WHITE.sub(lambda found: found.group(1) or "", raw)

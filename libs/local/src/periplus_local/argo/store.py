@@ -66,7 +66,7 @@ class Store:
         self._base.close()
 
     def _number(self, table: str) -> int:
-        query = f"SELECT coalesce(max(version), 0) FROM {table}"  # noqa: S608 - one of our own names
+        query = f"SELECT coalesce(max(version), 0) FROM {table}"
         return int(self._base.execute(query).fetchone()[0])
 
     def _counter(self) -> int:
@@ -123,9 +123,13 @@ class Store:
                     "UPDATE workflow SET completed = ?, metadata = ?, spec = ?, status = ?, control = ?"
                     " WHERE uid = ?",
                     (
-                        row.completed, json.dumps(row.metadata), json.dumps(row.spec),
-                        json.dumps(row.status), json.dumps(row.control), row.uid,
-                    ),  # fmt: skip
+                        row.completed,
+                        json.dumps(row.metadata),
+                        json.dumps(row.spec),
+                        json.dumps(row.status),
+                        json.dumps(row.control),
+                        row.uid,
+                    ),
                 )
             for node in gone:
                 base.execute("DELETE FROM node WHERE uid = ? AND id = ?", (row.uid, node))
@@ -175,7 +179,7 @@ class Store:
         return self._rows(where, (after, namespace, namespace))
 
     def _rows(self, where: str, values: tuple[Any, ...]) -> Iterator[Row]:
-        for found in self._base.execute(f"SELECT * FROM workflow {where}", values):  # noqa: S608 - ours
+        for found in self._base.execute(f"SELECT * FROM workflow {where}", values):
             uid, space, name, born, version, completed = found[:6]
             metadata, spec, status, control = (json.loads(text) for text in found[6:])
             yield Row(

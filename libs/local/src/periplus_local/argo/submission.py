@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from periplus_local.argo import fields
+from periplus_local.argo import findings
 from periplus_local.argo.faults import invalid
 from periplus_local.argo.templates import Library
 from periplus_manifest import check, gotext
@@ -75,7 +75,7 @@ def accepted(
 def refuse(kind: str, value: Any) -> list[str]:
     """The paths of the fields without effect; Fault for the first that is refused."""
     idle: list[str] = []
-    for finding in fields.findings(kind, value):
+    for finding in findings.findings(kind, value):
         if finding.refused:
             raise invalid(f"{finding.path}: {finding.refused}")
         idle.append(finding.path)
@@ -123,5 +123,3 @@ def with_template(workflow: dict[str, Any], library: Library) -> dict[str, Any] 
     templates = {item["name"]: item for item in spec.get("templates") or ()}
     templates.update({item["name"]: item for item in own.get("templates") or ()})
     return {**made, "arguments": arguments, "templates": list(templates.values())}
-
-

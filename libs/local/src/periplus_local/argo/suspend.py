@@ -59,8 +59,9 @@ def _asked(template: dict[str, Any]) -> list[dict[str, Any]]:
         if "supplied" not in origin:
             continue
         if "default" not in origin and item["name"] in defaults:
-            item = {**item, "valueFrom": {**origin, "default": defaults[item["name"]]}}
-        asked.append(item)
+            asked.append({**item, "valueFrom": {**origin, "default": defaults[item["name"]]}})
+        else:
+            asked.append(item)
     return asked
 
 
@@ -81,5 +82,3 @@ def _default(item: dict[str, Any]) -> dict[str, Any]:
             f"raw output parameter '{item['name']}' has not been set and does not have a default value"
         )
     return {**{k: v for k, v in item.items() if k != "valueFrom"}, "value": origin["default"]}
-
-

@@ -26,7 +26,7 @@ COMPLETED = "workflows.argoproj.io/completed"
 Body = dict[str, Any]
 
 
-class Refusal(Exception):  # noqa: N818 - read as a noun: what the server answered instead
+class Refusal(Exception):
     """The server did not do it: the HTTP status and the body."""
 
     def __init__(self, status: int, body: str) -> None:
@@ -215,6 +215,8 @@ class Server:
 @contextmanager
 def local_argo(**settings: Any) -> Iterator[Client]:
     """A local Argo on a fresh home, outside of /tmp since every step has a /tmp of its own."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="argo-") as home:
-        with Serving(ArgoSettings(home=Path(home), **settings)) as client:
-            yield client
+    with (
+        tempfile.TemporaryDirectory(dir="/var/tmp", prefix="argo-") as home,
+        Serving(ArgoSettings(home=Path(home), **settings)) as client,
+    ):
+        yield client

@@ -113,9 +113,7 @@ def _children_first(nodes: Nodes) -> list[str]:
                     order.append(node_id)
                 continue
             state[node_id] = 1
-            stack.extend(
-                child for child in nodes.by_id[node_id].get("children", ()) if not state.get(child)
-            )
+            stack.extend(child for child in nodes.by_id[node_id].get("children", ()) if not state.get(child))
     return order
 
 
@@ -125,7 +123,5 @@ def all_fulfilled(nodes: Nodes, node: Node) -> bool:
         return False
     hooked = (nodes.by_id.get(child) for child in node.get("children", ()))
     return all(
-        child["phase"] in FULFILLED
-        for child in hooked
-        if child and child.get("nodeFlag", {}).get("hooked")
+        child["phase"] in FULFILLED for child in hooked if child and child.get("nodeFlag", {}).get("hooked")
     )

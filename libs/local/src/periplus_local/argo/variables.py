@@ -1,6 +1,6 @@
 """The variables `workflow.*`: what every template of a workflow can refer to."""
 
-import datetime
+import datetime as dt
 import json
 from typing import Any
 
@@ -37,7 +37,7 @@ def workflow_scope(metadata: dict[str, Any], spec: dict[str, Any], status: dict[
     return scope
 
 
-def _creation(scope: Scope, created: datetime.datetime) -> None:
+def _creation(scope: Scope, created: dt.datetime) -> None:
     for letter in CREATION_LETTERS:
         try:
             written = created.strftime(f"%{letter}")
@@ -54,12 +54,11 @@ def _creation(scope: Scope, created: datetime.datetime) -> None:
 
 
 def _parameters(scope: Scope, parameters: list[dict[str, Any]]) -> None:
-    said = [{key: value for key, value in parameter.items()} for parameter in parameters]
     for parameter in parameters:
         if "value" in parameter:
             scope.put(parameter["value"], "workflow", "parameters", parameter["name"])
     for key in ("workflow.parameters", "workflow.parameters.json"):
-        scope.flat[key] = gotext.json_text(said)
+        scope.flat[key] = gotext.json_text(parameters)
 
 
 def put_outputs(scope: Scope, outputs: dict[str, Any]) -> None:
@@ -94,5 +93,3 @@ def put_failures(scope: Scope, nodes: Nodes) -> None:
     ]
     listed = json.dumps(failures, separators=(",", ":"), ensure_ascii=False) if failures else "null"
     scope.put(json.dumps(listed, ensure_ascii=False), "workflow", "failures")
-
-

@@ -59,9 +59,7 @@ class Workflows:
         if idle:
             said = [EFFECTLESS + ", ".join(idle)]
             said += [MEMOIZE] if any(path.endswith(".memoize") for path in idle) else []
-            status["conditions"] = [
-                {"type": "SpecWarning", "status": "True", "message": "; ".join(said)}
-            ]
+            status["conditions"] = [{"type": "SpecWarning", "status": "True", "message": "; ".join(said)}]
         run = self._run(metadata, workflow["spec"], status, {})
         if not self.store.add(self._row(run, version, version)):
             raise exists(f'workflows.argoproj.io "{run.name}" already exists')
@@ -240,4 +238,3 @@ class Workflows:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-

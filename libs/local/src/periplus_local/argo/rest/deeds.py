@@ -108,7 +108,9 @@ class Deeds:
         place = request.path_params
         row = self._workflows.row(place["namespace"], place["name"])
         if asked.get("memoized"):
-            raise internal("resubmit with memoized steps does not exist here: the cache of Periplus knows them")
+            raise internal(
+                "resubmit with memoized steps does not exist here: the cache of Periplus knows them"
+            )
         workflow = again.resubmitted(row, list(asked.get("parameters") or []))
         made = submission.accepted(workflow, self._shelves)
         return answer(self._workflows.create(*made).document())

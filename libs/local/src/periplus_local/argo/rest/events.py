@@ -76,4 +76,3 @@ class Events:
             if watch.namespace in {"", namespace} and watch.matches(labels):
                 lines.append(b'{"result":{"type":"DELETED","object":%s}}' % body.encode())
         return lines
-

@@ -135,4 +135,3 @@ def _slim(row: Row) -> bytes:
     metadata = {**row.metadata, "resourceVersion": str(row.version)}
     body = {"metadata": metadata, "spec": row.spec, "status": row.status}
     return json.dumps(body, ensure_ascii=False).encode()
-

@@ -59,4 +59,3 @@ async def refuse(send: Send, fault: Fault) -> None:
     start: Message = {"type": "http.response.start", "status": fault.status, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": body})
-
