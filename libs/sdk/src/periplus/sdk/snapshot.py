@@ -103,7 +103,7 @@ def packages() -> dict[str, str]:
     found: dict[str, str] = {}
     for place in sys.path:
         try:
-            entries = sorted(os.listdir(place or "."))
+            entries = sorted(entry.name for entry in Path(place or ".").iterdir())
         except OSError:
             continue
         # Of two copies, the one that is found first is the one that is imported.
