@@ -99,7 +99,7 @@ class Execution:
             for index, item in enumerate(items)
         ]
         for name in results[0]:
-            aggregate = json.dumps([one[name] for one in results], separators=(",", ":"))
+            aggregate = json.dumps(together([one[name] for one in results]), separators=(",", ":"))
             self.values[f"tasks.{task['name']}.outputs.parameters.{name}"] = aggregate
 
     def _item(self, item: Any) -> dict[str, str]:
@@ -164,6 +164,15 @@ class Execution:
     def _holds(self, text: str) -> bool:
         left, sign, right = text.split(" ")
         return {">": float(left) > float(right), "==": left == right}[sign]
+
+
+def together(texts: list[str]) -> list[Any]:
+    """The results of a fan-out as Argo gathers them: as values if all are JSON lists or objects, else as texts."""
+    try:
+        values = [json.loads(text) for text in texts]
+    except ValueError:
+        return texts
+    return values if all(isinstance(one, list | dict) for one in values) else texts
 
 
 def unpack(archive: bytes, to: Path) -> Path:

@@ -73,7 +73,15 @@ def test_every_kind_of_call_reaches_the_real_runner(compiled, execute):
         def upper(text: str) -> str:
             return text.upper()
         @step
-        def join(texts: list[str], others: list[str]) -> str:
+        def deal(text: str) -> dict[str, list[float]]:
+            return {text: [1.0, 2.0**70]}
+        @step
+        def first(deal: dict[str, list[float]]) -> float:
+            return next(iter(deal.values()))[1]
+        @step
+        def join(texts: list[str], others: list[str], deals: list[dict[str, list[float]]], firsts: list[float]) -> str:
+            assert [list(one.values()) for one in deals] == [[[1.0, 2.0**70]]] * 2
+            assert firsts == [2.0**70] * 2
             return "|".join(texts + others)
         @step
         def folder(text: str) -> Path:
@@ -87,7 +95,8 @@ def test_every_kind_of_call_reaches_the_real_runner(compiled, execute):
             labels = label.map(made.raw, each(made.names))
             loud = upper.map(each(labels))
             known = upper.map(each(["x", "y{{z}}"]))
-            return read(folder(join(loud, known)))
+            deals = deal.map(each(known))
+            return read(folder(join(loud, known, deals, first.map(each(deals)))))
         """
     )
     expected = '5:A B|5:"Q"|5:$X {{Y}}|5:5|5:NULL|X|Y{{Z}}'

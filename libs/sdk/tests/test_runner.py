@@ -129,10 +129,22 @@ def test_records_are_built_and_written_by_their_annotations(run, tmp_path):
 
 def test_the_loose_results_of_a_fan_out_are_read_as_a_list(run, tmp_path):
     out = tmp_path / "out.json"
-    gathered = json.dumps(['{"x":1}', '{"label":"b","x":2}'])
+    gathered = json.dumps(['{"x":1}', 'json:{"label":"b","x":2}'])
     done = run("steps:move", GATHERED_points=gathered, PARAMETER_by="0", OUTPUT_output=str(out))
     assert done.returncode == 0, done.stderr
     assert [one["x"] for one in json.loads(out.read_text())] == [1.0, 2.0]
+
+
+def test_a_result_of_a_fan_out_is_written_so_that_argo_does_not_take_it_apart(run, tmp_path):
+    for field, expected in (
+        ("APART_output", 'json:[{"label":"none","x":1.0}]'),
+        ("OUTPUT_output", '[{"label":"none","x":1.0}]'),
+    ):
+        out = tmp_path / field
+        points = 'json:[{"x":1.0}]'
+        done = run("steps:move", PARAMETER_points=points, PARAMETER_by="0", **{field: str(out)})
+        assert done.returncode == 0, done.stderr
+        assert out.read_text() == expected
 
 
 def test_the_fields_of_a_named_tuple_are_outputs_of_their_own(run, tmp_path):

@@ -147,7 +147,7 @@ def _entry(project: Project, step: Step[Any, Any]) -> tuple[str, str]:
 
 def _shape(task: Task) -> Shape:
     gathered = [name for name, bound in task.bindings.items() if isinstance(bound, Handle) and bound.gathered]
-    return Shape(task.step, frozenset(gathered))
+    return Shape(task.step, frozenset(gathered), task.items is not None)
 
 
 def _shapes(tasks: tuple[Task, ...]) -> dict[Shape, str]:

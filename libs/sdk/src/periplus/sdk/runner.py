@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from periplus.sdk import ports
 from periplus.sdk.errors import PipelineError
 from periplus.sdk.steps import Step
-from periplus.sdk.values import dumps, dumps_items, loads, loads_gathered
+from periplus.sdk.values import dumps, dumps_apart, dumps_items, loads_gathered, loads_passed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,7 +103,7 @@ def _read(step: Step[..., Any], port: Port, environment: Mapping[str, str]) -> A
         gathered = environment.get(ports.GATHERED_VARIABLE + port.name)
         if gathered is not None:
             return loads_gathered(gathered, port.annotation)
-        return loads(_variable(ports.PARAMETER_VARIABLE + port.name, environment), port.annotation)
+        return loads_passed(_variable(ports.PARAMETER_VARIABLE + port.name, environment), port.annotation)
     except (PipelineError, OSError, ValueError) as wrong:
         what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be read: {wrong}"
         raise PipelineError(what, function=step.name, argument=port.name) from wrong
@@ -130,12 +130,16 @@ def _results(step: Step[..., Any], result: Any) -> list[tuple[Port, Any]]:
 
 def _write(step: Step[..., Any], port: Port, value: Any, environment: Mapping[str, str]) -> None:
     try:
+        if ports.APART_VARIABLE + port.name in environment:
+            path = _output(ports.APART_VARIABLE + port.name, environment)
+            path.write_text(dumps_apart(value, port.annotation), encoding="utf-8")
+            return
         path = _output(ports.OUTPUT_VARIABLE + port.name, environment)
         if port.format is not None:
             port.format.write(value, path)
             return
         path.write_text(dumps(value, port.annotation), encoding="utf-8")
-        if port.items:
+        if ports.ITEMS_VARIABLE + port.name in environment:
             _output(ports.ITEMS_VARIABLE + port.name, environment).write_text(
                 dumps_items(value, port.annotation), encoding="utf-8"
             )

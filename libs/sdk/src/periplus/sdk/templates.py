@@ -21,10 +21,14 @@ DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}"
 
 @dataclass(frozen=True)
 class Shape:
-    """A step as it is called: the inputs that take the loose results of a fan-out make it another template."""
+    """A step as it is called: `gathered` inputs take the loose results of a fan-out, and `mapped` gives some.
+
+    Both are said in the template's environment, so each form of a step is a template of its own.
+    """
 
     step: Step[Any, Any]
     gathered: frozenset[str]
+    mapped: bool
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def template(name: str, shape: Shape, code: Code, image: str | None) -> dict[str
     made: dict[str, Any] = {"name": name, "metadata": {"annotations": _annotations(step, code)}}
     if inputs := _inputs(step, code):
         made["inputs"] = inputs
-    if outputs := _outputs(step):
+    if outputs := _outputs(shape):
         made["outputs"] = outputs
     made["container"] = {
         "image": step.policy.image or image or DEFAULT_IMAGE,
@@ -80,28 +84,18 @@ def _inputs(step: Step[Any, Any], code: Code) -> dict[str, Any]:
     return _filled(parameters=parameters, artifacts=artifacts)
 
 
-def _outputs(step: Step[Any, Any]) -> dict[str, Any]:
-    parameters = [
-        {"name": name, "valueFrom": {"path": path}}
-        for port in step.outputs
-        for name, path in output_paths(port).items()
-        if port.format is None
-    ]
-    artifacts = [
-        {"name": name, "path": path}
-        for port in step.outputs
-        for name, path in output_paths(port).items()
-        if port.format is not None
-    ]
+def _outputs(shape: Shape) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = []
+    artifacts: list[dict[str, Any]] = []
+    for port in shape.step.outputs:
+        path = ports.OUTPUT_PATH + port.file
+        if port.format is not None:
+            artifacts.append({"name": port.name, "path": path})
+            continue
+        parameters.append({"name": port.name, "valueFrom": {"path": path}})
+        if port.items and not shape.mapped:
+            parameters.append({"name": port.items, "valueFrom": {"path": _items_path(port)}})
     return _filled(parameters=parameters, artifacts=artifacts)
-
-
-def output_paths(port: Port) -> dict[str, str]:
-    """The outputs that a port becomes, each with its path."""
-    paths = {port.name: ports.OUTPUT_PATH + port.file}
-    if port.items:
-        paths[port.items] = _items_path(port)
-    return paths
 
 
 def _items_path(port: Port) -> str:
@@ -121,8 +115,10 @@ def _environment(shape: Shape, code: Code) -> list[dict[str, str]]:
             variable = ports.GATHERED_VARIABLE if gathered else ports.PARAMETER_VARIABLE
             found.append((variable + port.name, f"{{{{inputs.parameters.{port.name}}}}}"))
     for port in shape.step.outputs:
-        found.append((ports.OUTPUT_VARIABLE + port.name, ports.OUTPUT_PATH + port.file))
-        if port.items:
+        apart = shape.mapped and port.format is None
+        variable = ports.APART_VARIABLE if apart else ports.OUTPUT_VARIABLE
+        found.append((variable + port.name, ports.OUTPUT_PATH + port.file))
+        if port.items and not shape.mapped:
             found.append((ports.ITEMS_VARIABLE + port.name, _items_path(port)))
     return [{"name": name, "value": value} for name, value in found]
 

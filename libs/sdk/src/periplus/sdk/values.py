@@ -13,6 +13,8 @@ from periplus.sdk.shapes import element, plain
 # The kernel refuses an environment variable of 128 KiB, and a parameter reaches its step as one.
 LARGEST_PARAMETER = 100_000
 
+_APART = "json:"
+
 
 def dumps(value: Any, annotation: Any) -> str:
     """The JSON text of a value, in one canonical form that Argo and Kubernetes pass on unchanged.
@@ -41,6 +43,21 @@ def loads(text: str, annotation: Any) -> Any:
     return from_json(data, annotation)
 
 
+def dumps_apart(value: Any, annotation: Any) -> str:
+    """The text of one result of a fan-out, with `json:` before a list or object.
+
+    Where all results of a fan-out are JSON lists or objects, Argo takes them apart and writes them anew, which
+    changes numbers. What it cannot read as JSON it hands on as it is.
+    """
+    text = dumps(value, annotation)
+    return _APART + text if text[0] in "[{" else text
+
+
+def loads_passed(text: str, annotation: Any) -> Any:
+    """What `loads` gives, for text of `dumps` or of `dumps_apart`."""
+    return loads(text.removeprefix(_APART), annotation)
+
+
 def dumps_items(values: list[Any], annotation: Any) -> str:
     """A list as the JSON texts of its elements, so that Argo's `{{item}}` is the JSON of each."""
     member = element(annotation)
@@ -48,9 +65,9 @@ def dumps_items(values: list[Any], annotation: Any) -> str:
 
 
 def loads_gathered(text: str, annotation: Any) -> list[Any]:
-    """The values of a fan-out: Argo hands them on as a JSON list of strings, each one JSON text."""
+    """The values of a fan-out: Argo hands them on as a JSON list of strings, each one as `dumps_apart` wrote it."""
     member = element(annotation)
-    return [loads(one, member) for one in loads(text, list[str])]
+    return [loads_passed(one, member) for one in loads(text, list[str])]
 
 
 def parse(text: str, annotation: Any) -> Any:

@@ -1,0 +1,108 @@
+"""The same manifests on the local Argo, with its real pods and a real S3 store."""
+
+import io
+
+import pytest
+from minio import Minio
+from periplus_local.argo.testing import local_argo, nodes_of
+from periplus_local.stack.testing import embedded
+
+from periplus.sdk.loading import load
+from periplus.sdk.manifest import Compiled
+
+__all__ = ["embedded"]
+
+EVERY_WAY = """
+from pathlib import Path
+from typing import NamedTuple
+class Parts(NamedTuple):
+    raw: bytes
+    names: list[str]
+@step
+def parts(n: int) -> Parts:
+    return Parts(b"12345", ["a b", '"q"', "$x {{y}}", "5", "null"][:n])
+@step
+def label(raw: bytes, name: str) -> str:
+    return f"{len(raw)}:{name}"
+@step
+def upper(text: str) -> dict[str, float]:
+    return {text.upper(): 1.0}
+@step
+def only(one: dict[str, float]) -> str:
+    return next(iter(one))
+@step
+def join(known: list[dict[str, float]], texts: list[str], odd: str) -> Path:
+    place = Path("made")
+    place.mkdir()
+    (place / "ü v").write_text("|".join([*(key for one in known for key in one), *texts]) + odd)
+    return place
+@step
+def read(place: Path) -> str:
+    return (place / "ü v").read_text()
+@step
+def small() -> float:
+    return 0.00001
+@step
+def never(x: float) -> str:
+    return "ran"
+@step
+def after(text: str) -> str:
+    return text
+@pipeline
+def flow(n: int = 5, odd: str = "") -> str:
+    made = parts(n)
+    labels = label.map(made.raw, each(made.names))
+    loud = upper.map(each(labels))
+    known = upper.map(each(["x", "y{{z}}"]))
+    value = small()
+    with when(value > 0.9):
+        text = never(value)
+    after(text)
+    with when(~(value > 0.9)):
+        after("yes")
+    return read(join(known, only.map(each(loud)), odd))
+"""
+
+
+@pytest.fixture
+def argo(embedded):
+    s3 = embedded.s3
+    with local_argo(
+        s3_endpoint=s3.endpoint, s3_access_key=s3.access_key, s3_secret_key=s3.secret_key, s3_bucket=s3.bucket
+    ) as client:
+        yield client, Minio(s3.endpoint, s3.access_key, s3.secret_key, secure=False), s3.bucket
+
+
+def run(argo, made: Compiled):
+    client, store, bucket = argo
+    store.put_object(bucket, made.archive_key, io.BytesIO(made.archive), len(made.archive))
+    return client.ended(client.create(made.manifest), seconds=90)
+
+
+def test_every_way_to_pass_a_value_works_on_the_local_argo(argo, compiled):
+    odd = "$(HOME) $$ {{workflow.name}} '\"\n"
+    ended = run(argo, compiled(EVERY_WAY, odd=odd))
+    nodes = nodes_of(ended)
+    assert ended["status"]["phase"] == "Succeeded", ended["status"]
+    (root,) = [one for one in nodes.values() if one["name"] == ended["metadata"]["name"]]
+    flow = load(compiled(EVERY_WAY).root / "flow.py")
+    (output,) = root["outputs"]["parameters"]
+    assert flow.parse({"odd": output["value"]})["odd"] == 'X|Y{{Z}}|5:A B|5:"Q"|5:$X {{Y}}|5:5|5:NULL' + odd
+    phases = {one["displayName"]: one["phase"] for one in nodes.values()}
+    assert (phases["never"], phases["after"], phases["after-2"]) == ("Skipped", "Omitted", "Succeeded")
+
+
+def test_a_failing_step_shows_the_users_traceback_in_its_log(argo, compiled):
+    client, _, _ = argo
+    ended = run(
+        argo,
+        compiled(
+            "@step\ndef wrong(n: int) -> float:\n    return 1 / n\n@pipeline\ndef flow() -> float:\n    return wrong(0)\n"
+        ),
+    )
+    assert ended["status"]["phase"] == "Failed"
+    name = ended["metadata"]["name"]
+    with client.open("GET", f"workflows/{client.namespace}/{name}/log?logOptions.container=main") as log:
+        text = log.read().decode()
+    assert "ZeroDivisionError: division by zero" in text
+    assert "periplus/sdk" not in text
