@@ -16,7 +16,9 @@ RESULTS = frozenset(
 ITEM_RESULTS = frozenset(("AnySucceeded", "AllFailed"))
 _PLAIN = frozenset(("Succeeded", "Skipped", "Daemoned"))
 
-_TOKEN = re.compile(r"\s*(?:(?P<op>&&|\|\||[!()])|(?P<task>[a-zA-Z0-9][-a-zA-Z0-9]*)(?:\.(?P<result>[A-Za-z]+))?)")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<op>&&|\|\||[!()])|(?P<task>[a-zA-Z0-9][-a-zA-Z0-9]*)(?:\.(?P<result>[A-Za-z]+))?)"
+)
 _LARGEST = 1 << 18
 _DEEPEST = 100
 
@@ -194,7 +196,9 @@ class _Reader:
 
     def _unexpected(self, wanted: str) -> ManifestError:
         rest = self._text[self._token.start() if self._token else self._end :].strip()
-        return ManifestError("", f"expected {wanted} at {rest[:40]!r}" if rest else f"expected {wanted} at the end")
+        return ManifestError(
+            "", f"expected {wanted} at {rest[:40]!r}" if rest else f"expected {wanted} at the end"
+        )
 
 
 def _results(task: str, result: str | None) -> frozenset[str]:

@@ -54,7 +54,9 @@ class _Document:
                     if documents > 1:
                         raise self._refuse(event, "more than one document; split the file at its ---")
                 elif name is yaml.AliasEvent:
-                    raise self._refuse(event, f"the alias *{event.anchor}; aliases are not read, write it out")
+                    raise self._refuse(
+                        event, f"the alias *{event.anchor}; aliases are not read, write it out"
+                    )
         except (yaml.YAMLError, RecursionError) as error:
             raise ManifestError(self._path(), _parser_words(error)) from None
         finally:
@@ -153,4 +155,8 @@ def _parser_words(error: yaml.YAMLError | RecursionError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         what = ", ".join(part for part in (error.context, error.problem) if part)
         return f"not YAML: {what} (line {error.problem_mark.line + 1})"
-    return "nested too deeply" if isinstance(error, RecursionError) else f"not YAML: {str(error).splitlines()[0]}"
+    return (
+        "nested too deeply"
+        if isinstance(error, RecursionError)
+        else f"not YAML: {str(error).splitlines()[0]}"
+    )

@@ -134,7 +134,9 @@ def formatted(form: str, number: int) -> str:
 def _verb(match: re.Match[str], number: int) -> str:
     forms = {"d": "d", "v": "d", "x": "x", "X": "X", "o": "o", "b": "b"}
     if match["verb"] not in forms:
-        raise ManifestError("format", f"%{match['verb']} does not write a whole number; use %d, %x, %X, %o or %b")
+        raise ManifestError(
+            "format", f"%{match['verb']} does not write a whole number; use %d, %x, %X, %o or %b"
+        )
     width, precision = int(match["width"] or 0), match["precision"]
     least = int(precision or 0) if precision is not None else 0
     if width > _WIDEST or least > _WIDEST:

@@ -54,11 +54,19 @@ def _json(source: str) -> Any:
         return found
 
     try:
-        value = json.loads(source, object_pairs_hook=unique, parse_constant=_Constant)
+        value = json.loads(source, object_pairs_hook=unique, parse_constant=_Constant, parse_int=_whole)
     except (ValueError, RecursionError):
         return _MISSING
     _plain(value, "", 0)
     return value
+
+
+def _whole(text: str) -> int | float:
+    # Beyond 64 bits a whole number is a float, as in Go.
+    if len(text) <= 18:
+        return int(text)
+    number = int(text) if len(text) <= 20 else 1 << 64
+    return number if -(1 << 63) <= number < 1 << 64 else float(text)
 
 
 class _Constant:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ManifestError
+from periplus_manifest.errors import ManifestError
+
 from . import argument, call, naming, resource, shape, template
 from .manifest import Manifest, items
 
@@ -32,7 +33,9 @@ def check(workflow: Mapping[str, Any], *, parameters: Mapping[str, str] | None =
     if spec.get("workflowTemplateRef") is not None:
         _check_elsewhere(manifest)
         return
-    argument.check_given({"parameters": manifest.arguments}, f"{path}.arguments", may_be_empty=manifest.is_template)
+    argument.check_given(
+        {"parameters": manifest.arguments}, f"{path}.arguments", may_be_empty=manifest.is_template
+    )
     argument.check_given({"artifacts": items(spec, "arguments", "artifacts")}, f"{path}.arguments")
     _check_starts(manifest)
     scope = manifest.globals()
@@ -66,7 +69,9 @@ def _check_kind(document: Mapping[str, Any]) -> str:
     name = (document.get("metadata") or {}).get("name") or ""
     longest = _LONGEST_CRON_NAME if kind == "CronWorkflow" else _LONGEST_NAME
     if len(name) > longest:
-        raise ManifestError("metadata.name", f"must not be more than {longest} characters long (currently {len(name)})")
+        raise ManifestError(
+            "metadata.name", f"must not be more than {longest} characters long (currently {len(name)})"
+        )
     return str(kind)
 
 
@@ -75,7 +80,9 @@ def _check_cron(document: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
     if not spec.get("schedules") and not spec.get("schedule"):
         raise ManifestError("spec.schedules", "a cron workflow must have at least one schedule")
     if (spec.get("concurrencyPolicy") or "") not in _CONCURRENCY:
-        raise ManifestError("spec.concurrencyPolicy", f"'{spec['concurrencyPolicy']}' is not a valid concurrencyPolicy")
+        raise ManifestError(
+            "spec.concurrencyPolicy", f"'{spec['concurrencyPolicy']}' is not a valid concurrencyPolicy"
+        )
     if (spec.get("startingDeadlineSeconds") or 0) < 0:
         raise ManifestError("spec.startingDeadlineSeconds", "must be positive")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import ManifestError
-from ..gotext import parameter_text
+from periplus_manifest.errors import ManifestError
+from periplus_manifest.gotext import parameter_text
+
 from . import naming
 from .manifest import Fields, items
 
@@ -45,7 +46,9 @@ def check_value(parameter: Fields, path: str, *, may_be_empty: bool) -> None:
             return
         raise ManifestError(f"{path}.value", "is required")
     if parameter_text(value) not in {parameter_text(choice) for choice in choices}:
-        raise ManifestError(f"{path}.value", f"'{parameter_text(value)[:80]}' is not one of the parameter's enum")
+        raise ManifestError(
+            f"{path}.value", f"'{parameter_text(value)[:80]}' is not one of the parameter's enum"
+        )
 
 
 def has_location(artifact: Fields) -> bool:
@@ -60,7 +63,9 @@ def _check_artifact(artifact: Fields, path: str) -> None:
         raise ManifestError(path, "shouldn't have both from and fromExpression")
 
 
-def check_inputs(template: Fields, parameters: Iterable[Fields], artifacts: Iterable[Fields], path: str) -> None:
+def check_inputs(
+    template: Fields, parameters: Iterable[Fields], artifacts: Iterable[Fields], path: str
+) -> None:
     """Check that a template gets its inputs; `path` is where a missing one would have to be given."""
     given = {parameter.get("name"): parameter for parameter in parameters}
     for declared in items(template, "inputs", "parameters"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 
-from ..errors import ManifestError
+from periplus_manifest.errors import ManifestError
+
 from .manifest import Fields
 
 _UP = re.compile(r"/\.\.(?:/|$)")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .. import condition, loops
-from ..errors import ManifestError
+from periplus_manifest import condition, loops
+from periplus_manifest.errors import ManifestError
+
 from . import argument, naming
 from .manifest import Fields, Manifest, items, template_type
 from .reference import Scope
@@ -85,7 +86,9 @@ def check_supplied(call: Fields, callee: Fields | None, path: str) -> None:
     """Check that a call gives its template what it needs."""
     if callee is not None:
         given = call.get("arguments") or {}
-        argument.check_inputs(callee, items(given, "parameters"), items(given, "artifacts"), f"{path}.arguments")
+        argument.check_inputs(
+            callee, items(given, "parameters"), items(given, "artifacts"), f"{path}.arguments"
+        )
 
 
 def add_outputs(scope: Scope, node: str, callee: Fields | None, *, loop: bool) -> None:
@@ -98,7 +101,9 @@ def add_outputs(scope: Scope, node: str, callee: Fields | None, *, loop: bool) -
     names: Iterable[str] = ()
     if callee.get("daemon"):
         scope.add(f"{node}.ip")
-    if own in ("container", "script", "data", "http", "plugin") or (own == "containerSet" and _has_main(callee)):
+    if own in ("container", "script", "data", "http", "plugin") or (
+        own == "containerSet" and _has_main(callee)
+    ):
         names = ("outputs.result", "exitCode")
     if loop:
         names = (*names, "outputs.parameters")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .. import depends
-from ..depends import Depends
-from ..errors import ManifestError
+from periplus_manifest import depends
+from periplus_manifest.depends import Depends
+from periplus_manifest.errors import ManifestError
+
 from . import argument, call, naming, reference
 from .manifest import Fields, Manifest
 from .reference import Scope
@@ -38,14 +39,18 @@ def _check_way(tasks: list[Fields], path: str) -> None:
     for index, task in enumerate(tasks):
         if using and task.get("dependencies"):
             raise ManifestError(
-                f"{path}[{index}].dependencies", "cannot use both 'depends' and 'dependencies' in the same DAG template"
+                f"{path}[{index}].dependencies",
+                "cannot use both 'depends' and 'dependencies' in the same DAG template",
             )
         if using and task.get("continueOn") is not None:
             raise ManifestError(
-                f"{path}[{index}].continueOn", "cannot be used with 'depends'; use 'task.Failed' or 'task.Errored' there"
+                f"{path}[{index}].continueOn",
+                "cannot be used with 'depends'; use 'task.Failed' or 'task.Errored' there",
             )
         if (using or task.get("dependencies")) and "0" <= task["name"][0] <= "9":
-            raise ManifestError(f"{path}[{index}].name", "cannot begin with a digit when tasks depend on others")
+            raise ManifestError(
+                f"{path}[{index}].name", "cannot begin with a digit when tasks depend on others"
+            )
 
 
 def _waits(task: Fields, path: str) -> Depends | None:
@@ -155,7 +160,9 @@ def _check_ancestors(task: Fields, path: str, ancestry: _Ancestry) -> None:
             other = text.split(".")[1]
             if not ancestry.has(task["name"], other):
                 place = f"{path}.arguments.{field}[{index}].{source}"
-                raise ManifestError(place, f"missing dependency '{other}' for {field[:-1]} '{each.get('name')}'")
+                raise ManifestError(
+                    place, f"missing dependency '{other}' for {field[:-1]} '{each.get('name')}'"
+                )
 
 
 def _check_target(dag: Fields, waits: dict[str, Depends | None], path: str, scope: Scope) -> None:

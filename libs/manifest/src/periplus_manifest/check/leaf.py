@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ManifestError
+from periplus_manifest.errors import ManifestError
+
 from . import naming, reference
 from .manifest import Fields, Manifest, items
 from .reference import Scope

@@ -9,7 +9,18 @@ from typing import Any
 from . import naming
 from .reference import Scope
 
-TYPES = ("container", "containerSet", "steps", "dag", "script", "resource", "data", "suspend", "http", "plugin")
+TYPES = (
+    "container",
+    "containerSet",
+    "steps",
+    "dag",
+    "script",
+    "resource",
+    "data",
+    "suspend",
+    "http",
+    "plugin",
+)
 POD_TYPES = frozenset(("container", "containerSet", "script", "resource", "data"))
 LEAF_TYPES = POD_TYPES | {"http", "plugin"}
 
@@ -50,7 +61,9 @@ class Manifest:
             else parameter
             for parameter in declared
         ]
-        return filled + [{"name": name, "value": text} for name, text in self.given.items() if name not in names]
+        return filled + [
+            {"name": name, "value": text} for name, text in self.given.items() if name not in names
+        ]
 
     def bodies(self) -> Iterator[tuple[Fields, str]]:
         """Walk all templates, inline ones too, with their paths."""
@@ -70,7 +83,10 @@ class Manifest:
         scope.add("workflow.mainEntrypoint", "workflow.serviceAccountName")
         for field, maps in (("labels", ("labels", "labelsFrom")), ("annotations", ("annotations",))):
             scope.add(f"workflow.{field}", f"workflow.{field}.json")
-            sources = [self.metadata.get(field), *((self.spec.get("workflowMetadata") or {}).get(each) for each in maps)]
+            sources = [
+                self.metadata.get(field),
+                *((self.spec.get("workflowMetadata") or {}).get(each) for each in maps),
+            ]
             scope.add(*(f"workflow.{field}.{key}" for source in sources for key in source or ()))
         self._parameters(scope)
         if self.spec.get("priority") is not None:

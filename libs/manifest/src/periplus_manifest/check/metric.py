@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ..errors import ManifestError
+from periplus_manifest.errors import ManifestError
+
 from .manifest import Fields, items
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
@@ -32,4 +33,6 @@ def _metric(metric: Fields, path: str) -> None:
 
 def _check_name(name: str | None, path: str) -> None:
     if not _NAME.fullmatch(name or ""):
-        raise ManifestError(path, f"'{(name or '')[:80]}' is invalid: it must consist of letters, digits or '_'")
+        raise ManifestError(
+            path, f"'{(name or '')[:80]}' is invalid: it must consist of letters, digits or '_'"
+        )

@@ -6,15 +6,24 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import ManifestError
+from periplus_manifest import tags
+from periplus_manifest.errors import ManifestError
 
 _FIELD = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*", re.ASCII)
 _PARAMETER = re.compile(r"[-a-zA-Z0-9_]+", re.ASCII)
-_TAGGED = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _LONGEST = 128
 
 FIELD_RULE = "must consist of letters, digits or '-', and begin with a letter or digit"
 PARAMETER_RULE = "must consist of letters, digits, '_' or '-'"
+
+
+def untagged(text: str) -> str:
+    """Put a letter in the place of each tag, to judge what stands around it."""
+    out, position = [], 0
+    for tag in tags.find(text):
+        out += (text[position : tag.start], "x")
+        position = tag.end
+    return "".join((*out, text[position:]))
 
 
 def is_tagged(text: str) -> bool:
@@ -26,16 +35,18 @@ def check_field(name: Any, path: str) -> None:
     """Check the name of a template, step, task or container."""
     if not name:
         raise ManifestError(path, "is required")
-    plain = _TAGGED.sub("x", name)
+    plain = untagged(name)
     if len(plain) > _LONGEST or not _FIELD.fullmatch(plain):
-        raise ManifestError(path, f"'{name[:140]}' is invalid: it {FIELD_RULE}, and have at most {_LONGEST} characters")
+        raise ManifestError(
+            path, f"'{name[:140]}' is invalid: it {FIELD_RULE}, and have at most {_LONGEST} characters"
+        )
 
 
 def check_parameter(name: Any, path: str, *, may_be_tagged: bool = False) -> None:
     """Check the name of a parameter or artifact."""
     if not name:
         raise ManifestError(path, "is required")
-    if not _PARAMETER.fullmatch(_TAGGED.sub("x", name) if may_be_tagged else name):
+    if not _PARAMETER.fullmatch(untagged(name) if may_be_tagged else name):
         raise ManifestError(path, f"'{name[:140]}' is invalid: it {PARAMETER_RULE}")
 
 

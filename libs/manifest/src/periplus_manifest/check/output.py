@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import ManifestError
+from periplus_manifest.errors import ManifestError
+
 from . import naming, reference
 from .artifact import check_path
 from .manifest import LEAF_TYPES, Fields, items
@@ -56,7 +57,9 @@ def _parameter(parameter: Fields, own: str, path: str, scope: Scope) -> None:
         raise ManifestError(f"{path}.valueFrom", f"{what}; choose one of: {', '.join(_SOURCES)}, supplied")
     wanted = _wanted(own)
     if wanted and present[0] not in wanted:
-        raise ManifestError(f"{path}.valueFrom", f"{' or '.join(wanted)} must be specified for {own} templates")
+        raise ManifestError(
+            f"{path}.valueFrom", f"{' or '.join(wanted)} must be specified for {own} templates"
+        )
     if source.get("expression"):
         reference.check_expression(source["expression"], f"{path}.valueFrom.expression", scope)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .. import expression, tags
-from ..errors import ManifestError
+from periplus_manifest import expression, tags
+from periplus_manifest.errors import ManifestError
 
 # Tags that begin otherwise are not Argo's, and stay as they are.
 ROOTS = ("item.", "steps.", "inputs.", "outputs.", "pod.", "workflow.", "tasks.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import ManifestError
+from periplus_manifest.errors import ManifestError
+
 from .manifest import POD_TYPES, Fields
 
 
@@ -25,4 +26,6 @@ def check_template(template: Fields, own: str, path: str) -> None:
         raise ManifestError(f"{path}.podResources", f"is not supported for {own} templates")
     check(template, path)
     if template.get("resourceClaims") and own not in POD_TYPES:
-        raise ManifestError(f"{path}.resourceClaims", f"is not supported for {own} templates, which have no pod")
+        raise ManifestError(
+            f"{path}.resourceClaims", f"is not supported for {own} templates, which have no pod"
+        )

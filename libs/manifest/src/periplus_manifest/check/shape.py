@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ManifestError, join
-from ..gotext import kind
+from periplus_manifest.errors import ManifestError, join
+from periplus_manifest.gotext import kind
 
 # "text", "bool", "int", "int or text", "value" (text, number or boolean), "map" and "any" are what they say.
 # "[X]" is a list of X, "{X}" a map from any key to X, and a name in capitals is a shape of this table.

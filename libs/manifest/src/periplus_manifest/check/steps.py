@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import ManifestError
+from periplus_manifest.errors import ManifestError
+
 from . import argument, call, naming, reference
 from .manifest import Fields, Manifest
 from .reference import Scope

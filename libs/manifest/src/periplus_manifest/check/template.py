@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..errors import ManifestError
+from periplus_manifest.errors import ManifestError
+
 from . import argument, dag, leaf, metric, naming, output, reference, resource, steps
 from .artifact import check_path
 from .manifest import LEAF_TYPES, POD_TYPES, TYPES, Fields, Manifest, items
 from .reference import Scope
 
 _POLICIES = ("Always", "OnFailure", "OnError", "OnTransientError")
-_RETRY_VARIABLES = ("retries", "lastRetry.exitCode", "lastRetry.status", "lastRetry.duration", "lastRetry.message")
+_RETRY_VARIABLES = (
+    "retries",
+    "lastRetry.exitCode",
+    "lastRetry.status",
+    "lastRetry.duration",
+    "lastRetry.message",
+)
 
 
 def check(manifest: Manifest, template: Fields, path: str, outer: Scope) -> None:
@@ -44,7 +51,11 @@ def check_type(template: Fields, path: str) -> str:
     present = [each for each in TYPES if template.get(each) is not None]
     if len(present) == 1:
         return present[0]
-    what = f"multiple template types specified ({', '.join(present)})" if present else "template type unspecified"
+    what = (
+        f"multiple template types specified ({', '.join(present)})"
+        if present
+        else "template type unspecified"
+    )
     raise ManifestError(path, f"{what}; choose one of: {', '.join(TYPES)}")
 
 
@@ -52,7 +63,9 @@ def _inputs(template: Fields, own: str, path: str, scope: Scope) -> None:
     parameters, artifacts = items(template, "inputs", "parameters"), items(template, "inputs", "artifacts")
     naming.check_parameters(parameters, f"{path}.inputs.parameters")
     naming.check_parameters(artifacts, f"{path}.inputs.artifacts")
-    scope.add(*reference.names("inputs.parameters", parameters), *reference.names("inputs.artifacts", artifacts))
+    scope.add(
+        *reference.names("inputs.parameters", parameters), *reference.names("inputs.artifacts", artifacts)
+    )
     if parameters:
         scope.add("inputs.parameters")
     for index, artifact in enumerate(artifacts):
@@ -68,7 +81,9 @@ def _inputs(template: Fields, own: str, path: str, scope: Scope) -> None:
             raise ManifestError(f"{place}.git.repo", "is required")
     for index, parameter in enumerate(parameters):
         if parameter.get("enum") == []:
-            raise ManifestError(f"{path}.inputs.parameters[{index}].enum", "should contain at least one value")
+            raise ManifestError(
+                f"{path}.inputs.parameters[{index}].enum", "should contain at least one value"
+            )
 
 
 def _check_times(template: Fields, own: str, path: str) -> None:
@@ -77,7 +92,9 @@ def _check_times(template: Fields, own: str, path: str) -> None:
         if not is_leaf:
             raise ManifestError(f"{path}.timeout", f"is not supported by {own} templates")
         if re.fullmatch(r"[-+]?\d+", template["timeout"]):
-            raise ManifestError(f"{path}.timeout", f"{template['timeout']!r} has no unit; write {template['timeout']}s")
+            raise ManifestError(
+                f"{path}.timeout", f"{template['timeout']!r} has no unit; write {template['timeout']}s"
+            )
     deadline = template.get("activeDeadlineSeconds")
     if deadline is not None:
         if own in ("steps", "dag"):
@@ -99,7 +116,9 @@ def _check_retry(strategy: Any, path: str) -> None:
         return
     policy = strategy.get("retryPolicy")
     if policy and policy not in _POLICIES:
-        raise ManifestError(f"{path}.retryPolicy", f"{policy} is not a valid RetryPolicy; there are {', '.join(_POLICIES)}")
+        raise ManifestError(
+            f"{path}.retryPolicy", f"{policy} is not a valid RetryPolicy; there are {', '.join(_POLICIES)}"
+        )
     if strategy.get("expression"):
         reference.check_expression(strategy["expression"], f"{path}.expression", Scope())
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ExpressionError
+from periplus_manifest.errors import ExpressionError
 
 if TYPE_CHECKING:
     from .tree import Node
 
 __all__ = ["Expression", "ExpressionError", "compile", "evaluate"]
+
+_LONGEST_KEPT = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,16 @@ class Expression:
             raise ExpressionError("", "nested too deeply") from None
 
 
-@lru_cache(maxsize=4096)
 def compile(text: str) -> Expression:  # noqa: A001 - the word that languages have for it
     """Parse an expression and look up its functions.
 
     Raises ExpressionError for more than 16 KiB, bad syntax, and a function that Argo does not have.
     """
+    # Short ones come again with every run of a workflow; long ones would only fill the memory.
+    return _kept(text) if len(text) <= _LONGEST_KEPT else _compiled(text)
+
+
+def _compiled(text: str) -> Expression:
     # The parser, the evaluator and two hundred functions load with the first expression: many manifests
     # have none, and whoever only reads or checks those starts sooner.
     from . import scope
@@ -57,6 +63,9 @@ def compile(text: str) -> Expression:  # noqa: A001 - the word that languages ha
     tree = parse(text.strip())
     found = scope.names(tree)
     return Expression(text, tree, frozenset(found.variables), frozenset(found.required))
+
+
+_kept = lru_cache(maxsize=512)(_compiled)
 
 
 def evaluate(text: str, env: Mapping[str, Any]) -> Any:

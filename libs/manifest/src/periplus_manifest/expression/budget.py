@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ExpressionError
+from periplus_manifest.errors import ExpressionError
 
 MOST_STEPS = 500_000
 LARGEST = 1 << 20
@@ -31,7 +31,9 @@ class Budget:
         """Spend room for a text of so many characters, or a list of so many items, before it is made."""
         self._made += size
         if size > LARGEST or self._made > MOST_MADE:
-            raise ExpressionError("", f"the expression makes a value larger than {LARGEST} characters or items")
+            raise ExpressionError(
+                "", f"the expression makes a value larger than {LARGEST} characters or items"
+            )
 
     def text(self, text: str) -> str:
         """Spend room for a text that was made from others of allowed size."""
@@ -43,10 +45,11 @@ class Budget:
         if isinstance(value, str):
             self.room(len(value))
             return value
-        size = 0
+        size = parts = 0
         waiting = [(value, 0)]
         while waiting:
             part, depth = waiting.pop()
+            parts += 1
             size += len(part) + 1 if isinstance(part, str) else 1
             if size > LARGEST:
                 self.room(size)
@@ -61,5 +64,5 @@ class Budget:
                 else:
                     waiting += [(item, depth + 1) for item in part]
         self.room(size)
-        self.step(size >> 6)
+        self.step(parts >> 2)
         return value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ExpressionError
+from periplus_manifest.errors import ExpressionError
+
 from .budget import Budget
 from .function import LIST, TEXT, WHOLE, Table, declare
 from .value import kind
@@ -12,7 +13,9 @@ from .value import kind
 TABLE: Table = {}
 
 # What Go's strings.TrimSpace takes away; Python's strip takes a few control characters more.
-BLANKS = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+BLANKS = (
+    "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+)
 
 
 @declare(TABLE, "trim", TEXT, TEXT, least=1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
-from ..errors import ExpressionError
+from periplus_manifest.errors import ExpressionError
+
 from .tree import Call, Comparison, Infix, Node, Piped, Prefix, Row
 
 DEEPEST = 60
@@ -16,7 +17,9 @@ _BINARY = {
     "||": 10,
     "and": 15,
     "&&": 15,
-    **dict.fromkeys(("==", "!=", "<", ">", ">=", "<=", "in", "matches", "contains", "startsWith", "endsWith"), 20),
+    **dict.fromkeys(
+        ("==", "!=", "<", ">", ">=", "<=", "in", "matches", "contains", "startsWith", "endsWith"), 20
+    ),
     "..": 25,
     **dict.fromkeys(("+", "-"), 30),
     **dict.fromkeys(("*", "/", "%"), 60),
@@ -77,7 +80,9 @@ class _Climber:
                 before = "|"
                 continue
             if before == "??" and found.sign != "??":
-                raise ExpressionError("", f"operator {found.sign} cannot follow ??; put one of them in parentheses")
+                raise ExpressionError(
+                    "", f"operator {found.sign} cannot follow ??; put one of them in parentheses"
+                )
             before = found.sign
             if found.sign in _ORDER:
                 left = Row(first, tuple(rest)) if rest else first
@@ -109,7 +114,9 @@ class _Climber:
 
     def _comparison(self, first: Node, depth: int) -> Node:
         rest: list[tuple[str, Node]] = []
-        while (found := self._operator(20)) is not None and isinstance(found, Operator) and found.sign in _ORDER:
+        while (
+            (found := self._operator(20)) is not None and isinstance(found, Operator) and found.sign in _ORDER
+        ):
             self._position += 1
             rest.append((found.sign, self.level(21, depth + 1)))
         return Comparison(first, tuple(rest))

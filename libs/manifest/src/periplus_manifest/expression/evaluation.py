@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .. import regex
-from ..errors import ExpressionError, ManifestError, UnknownVariable
+from periplus_manifest import regex
+from periplus_manifest.errors import ExpressionError, ManifestError, UnknownVariable
+
 from . import clock, predicate, value
 from .budget import Budget
 from .functions import FUNCTIONS
@@ -19,7 +20,6 @@ from .tree import (
     Let,
     Literal,
     Map,
-    Member,
     Method,
     Name,
     Node,
@@ -127,6 +127,8 @@ class Evaluation:
     def _strict(self, left: Any, infix: Infix) -> Any:
         right = self.value(infix.right)
         sign = infix.operator
+        if isinstance(left, str):
+            self.budget.step(len(left) >> 10)
         if sign in ("==", "!="):
             if isinstance(left, (list, Mapping)) and isinstance(right, (list, Mapping)):
                 self.budget.weigh(left)
@@ -166,7 +168,9 @@ class Evaluation:
         if sign != "matches":
             return left.startswith(right) if sign == "startsWith" else left.endswith(right)
         try:
-            return regex.compile(right).search(left)
+            return regex.compile(right).search(left, self.budget.step)
+        except ExpressionError:
+            raise
         except ManifestError as error:
             raise ExpressionError("", error.message) from None
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ExpressionError
+from periplus_manifest.errors import ExpressionError
+
 from . import value
 from .budget import Budget
 
@@ -34,7 +35,9 @@ class Function:
     def counts(self, given: int) -> None:
         """Raise ExpressionError when so many arguments do not fit."""
         if given < self.least or (self.more is None and given > len(self.kinds)):
-            wanted = str(self.least) if self.least == len(self.kinds) else f"{self.least} to {len(self.kinds)}"
+            wanted = (
+                str(self.least) if self.least == len(self.kinds) else f"{self.least} to {len(self.kinds)}"
+            )
             wanted = f"at least {self.least}" if self.more else wanted
             raise ExpressionError("", f"{self.name} takes {wanted} arguments, not {given}")
 
@@ -45,8 +48,11 @@ class Function:
             kind = self.kinds[place] if place < len(self.kinds) else self.more
             if kind is not None and not kind[1](given):
                 raise ExpressionError(
-                    "", f"cannot use {value.kind(given)} as argument {place + 1} (type {kind[0]}) to call {self.name}"
+                    "",
+                    f"cannot use {value.kind(given)} as argument {place + 1} (type {kind[0]}) to call {self.name}",
                 )
+            if isinstance(given, str):
+                budget.step(len(given) >> 10)
         return self.body(budget, *arguments)
 
 
@@ -61,5 +67,17 @@ def declare(
     def put(body: Callable[..., Any]) -> Callable[..., Any]:
         table[name] = Function(name, kinds, len(kinds) if least is None else least, more, body)
         return body
+
+    return put
+
+
+def declare_both(
+    table: Table, name: str, *kinds: Kind, least: int | None = None, more: Kind | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a body under its own name and with must before it, as sprig has many: ours always must."""
+
+    def put(body: Callable[..., Any]) -> Callable[..., Any]:
+        declare(table, name, *kinds, least=least, more=more)(body)
+        return declare(table, f"must{name[0].upper()}{name[1:]}", *kinds, least=least, more=more)(body)
 
     return put

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import builtin, builtintext, clock, sprig
+from . import builtin, builtinlist, builtintext, clock, sprig
 from .function import Table
 
-FUNCTIONS: Table = {**builtin.TABLE, **builtintext.TABLE, **clock.TABLE}
+FUNCTIONS: Table = {**builtin.TABLE, **builtinlist.TABLE, **builtintext.TABLE, **clock.TABLE}
 FUNCTIONS |= {f"sprig.{name}": function for name, function in sprig.TABLE.items()}

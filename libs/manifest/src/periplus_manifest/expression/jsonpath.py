@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from ..errors import ExpressionError
+from periplus_manifest.errors import ExpressionError
+
 from . import value
 from .budget import Budget
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-from ..errors import ExpressionError
+from periplus_manifest.errors import ExpressionError
 
-_SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"} | {c: c for c in "\\'\"`?"}
+_SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"} | {
+    c: c for c in "\\'\"`?"
+}
 _ESCAPE = re.compile(
     r"\\(?:u\{(?P<braced>[0-9a-fA-F]{1,6})\}|[xX](?P<two>[0-9a-fA-F]{2})|u(?P<four>[0-9a-fA-F]{4})"
     r"|U(?P<eight>[0-9a-fA-F]{8})|(?P<octal>[0-3][0-7]{2})|(?P<simple>[abfnrtv\\'\"`?])|(?P<other>.?))",
@@ -39,7 +41,8 @@ def number(written: str) -> int | float:
         elif "." in digits or "e" in digits:
             value = float(digits)
         else:
-            value = int(digits[:32], 10) if len(digits) > 32 else int(digits, 10)
+            # More digits than 64 bits need are too many, however many there are.
+            value = int(digits.lstrip("0")[:32] or "0")
     except ValueError:
         raise ExpressionError("", f"bad number {written[:40]!r}") from None
     if isinstance(value, int) and value >= 1 << 63:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from ..errors import ExpressionError
+from periplus_manifest.errors import ExpressionError
+
 from . import literal
 from .climbing import Item, Operator, Pipe, Sign, climb, piped
 from .tree import (

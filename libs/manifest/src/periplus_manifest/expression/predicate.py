@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import ExpressionError
-from ..gotext import AnyKeyed
-from . import builtin, value
+from periplus_manifest.errors import ExpressionError
+from periplus_manifest.gotext import AnyKeyed
+
+from . import builtinlist, value
 from .budget import Budget
 
 # For each function: how many arguments it must have and may have. The second is the predicate.
@@ -46,7 +47,9 @@ def _answers(items: Any, ask: Ask | None) -> Iterator[Any]:
 
 def _holds(name: str, answer: Any) -> bool:
     if not isinstance(answer, bool):
-        raise ExpressionError("", f"the predicate of {name} must give true or false, not {value.kind(answer)}")
+        raise ExpressionError(
+            "", f"the predicate of {name} must give true or false, not {value.kind(answer)}"
+        )
     return answer
 
 
@@ -69,7 +72,7 @@ def _gathered(budget: Budget, name: str, items: Any, answers: list[Any], more: A
     if name == "map":
         return answers
     if name == "sortBy":
-        return builtin.ordered(budget, list(items), answers, more if more is not None else "asc")
+        return builtinlist.ordered(budget, list(items), answers, more if more is not None else "asc")
     if name == "sum":
         total: Any = 0
         for answer in answers:

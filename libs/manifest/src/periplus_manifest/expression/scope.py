@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .. import regex
-from ..errors import ExpressionError, ManifestError
+from periplus_manifest import regex
+from periplus_manifest.errors import ExpressionError, ManifestError
+
 from .clock import METHODS
 from .functions import FUNCTIONS
 from .predicate import PREDICATES
@@ -42,7 +43,8 @@ class Found:
 
 def names(tree: Node) -> Found:
     """Collect a tree's variables. Raises ExpressionError for an unknown function, a wrong number of
-    arguments, # outside of a predicate, and a bad regular expression."""
+    arguments, # outside of a predicate, and a bad regular expression.
+    """
     walk = _Walk()
     walk.node(tree, frozenset(), predicate=False, guarded=False)
     return walk.found
@@ -80,7 +82,9 @@ class _Walk:
 
     def _pointer(self, node: Pointer, *, predicate: bool) -> None:
         if not predicate:
-            raise ExpressionError("", f"#{node.name} stands only in the predicate of a function such as filter")
+            raise ExpressionError(
+                "", f"#{node.name} stands only in the predicate of a function such as filter"
+            )
         if node.name not in ("", "acc", "index"):
             raise ExpressionError("", f"unknown pointer #{node.name}")
 
@@ -88,7 +92,11 @@ class _Walk:
         parts: list[str] = []
         maybe = False
         for step in node.steps:
-            if not isinstance(step, Member) or not isinstance(step.key, Literal) or not isinstance(step.key.value, str):
+            if (
+                not isinstance(step, Member)
+                or not isinstance(step.key, Literal)
+                or not isinstance(step.key.value, str)
+            ):
                 break
             maybe = maybe or step.maybe
             parts.append(step.key.value)
@@ -118,7 +126,9 @@ class _Walk:
                 raise ExpressionError("", f"unknown function {node.function}")
             FUNCTIONS[node.function].counts(len(given))
         elif not limits[0] <= len(given) <= limits[1]:
-            raise ExpressionError("", f"{node.function} takes {limits[0]} to {limits[1]} arguments, not {len(given)}")
+            raise ExpressionError(
+                "", f"{node.function} takes {limits[0]} to {limits[1]} arguments, not {len(given)}"
+            )
         for place, argument in enumerate(given):
             asks = limits is not None and place == 1
             inner = argument.body if asks and isinstance(argument, Closure) else argument
@@ -126,7 +136,11 @@ class _Walk:
 
 
 def _check_pattern(infix: Infix) -> None:
-    if infix.operator == "matches" and isinstance(infix.right, Literal) and isinstance(infix.right.value, str):
+    if (
+        infix.operator == "matches"
+        and isinstance(infix.right, Literal)
+        and isinstance(infix.right.value, str)
+    ):
         try:
             regex.compile(infix.right.value)
         except ManifestError as error:

@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ExpressionError
-from ..gotext import display
+from periplus_manifest.errors import ExpressionError
+from periplus_manifest.gotext import display
+
 from .budget import Budget
 from .function import ANY, NUMBER, TEXT, WHOLE, Table, declare
 from .value import whole, wrapped
@@ -17,7 +18,7 @@ from .value import whole, wrapped
 TABLE: Table = {}
 
 _INTEGER = re.compile(r"([-+]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)(?:\.0*)?", re.ASCII)
-_DECIMAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_DECIMAL = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 
 
 def integer(given: Any) -> int:

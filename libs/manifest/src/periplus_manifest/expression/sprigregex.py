@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from .. import regex
-from ..errors import ExpressionError, ManifestError
+from periplus_manifest import regex
+from periplus_manifest.errors import ExpressionError, ManifestError
+
 from .budget import Budget
-from .function import TEXT, WHOLE, Table, declare
+from .function import TEXT, WHOLE, Table, declare, declare_both
 
 TABLE: Table = {}
 
@@ -19,7 +19,7 @@ def _spans(budget: Budget, pattern: str, text: str, most: int = -1) -> tuple[reg
     try:
         compiled = regex.compile(pattern)
         found = []
-        for spans in compiled.find_all(text, most):
+        for spans in compiled.find_all(text, budget.step, most):
             budget.step(1 + len(spans))
             found.append(spans)
         return compiled, found
@@ -27,34 +27,25 @@ def _spans(budget: Budget, pattern: str, text: str, most: int = -1) -> tuple[reg
         raise ExpressionError("", error.message) from None
 
 
-def _both(name: str, *kinds: Any) -> Any:
-    """Declare a function under its own name and with must before it."""
-
-    def put(body: Any) -> Any:
-        declare(TABLE, name, *kinds)(body)
-        return declare(TABLE, "must" + name[0].upper() + name[1:], *kinds)(body)
-
-    return put
-
-
-@_both("regexMatch", TEXT, TEXT)
+@declare_both(TABLE, "regexMatch", TEXT, TEXT)
 def _match(budget: Budget, pattern: str, text: str) -> bool:
     return bool(_spans(budget, pattern, text, 1)[1])
 
 
-@_both("regexFind", TEXT, TEXT)
+@declare_both(TABLE, "regexFind", TEXT, TEXT)
 def _find(budget: Budget, pattern: str, text: str) -> str:
     return "".join(text[spans[0] : spans[1]] for spans in _spans(budget, pattern, text, 1)[1])
 
 
-@_both("regexFindAll", TEXT, TEXT, WHOLE)
+@declare_both(TABLE, "regexFindAll", TEXT, TEXT, WHOLE)
 def _find_all(budget: Budget, pattern: str, text: str, most: int) -> list[str]:
     return [text[spans[0] : spans[1]] for spans in _spans(budget, pattern, text, most)[1]]
 
 
 def _replaced(budget: Budget, pattern: str, text: str, written: str, *, literal: bool) -> str:
     compiled, found = _spans(budget, pattern, text)
-    out, position = [], 0
+    out: list[str] = []
+    position = 0
     for spans in found:
         out.append(text[position : spans[0]])
         out.append(written if literal else _expanded(compiled, spans, text, written))
@@ -76,21 +67,22 @@ def _expanded(compiled: regex.Regex, spans: regex.Spans, text: str, written: str
     return _REFERENCE.sub(part, written)
 
 
-@_both("regexReplaceAll", TEXT, TEXT, TEXT)
+@declare_both(TABLE, "regexReplaceAll", TEXT, TEXT, TEXT)
 def _replace_all(budget: Budget, pattern: str, text: str, written: str) -> str:
     return _replaced(budget, pattern, text, written, literal=False)
 
 
-@_both("regexReplaceAllLiteral", TEXT, TEXT, TEXT)
+@declare_both(TABLE, "regexReplaceAllLiteral", TEXT, TEXT, TEXT)
 def _replace_all_literal(budget: Budget, pattern: str, text: str, written: str) -> str:
     return _replaced(budget, pattern, text, written, literal=True)
 
 
-@_both("regexSplit", TEXT, TEXT, WHOLE)
+@declare_both(TABLE, "regexSplit", TEXT, TEXT, WHOLE)
 def _split(budget: Budget, pattern: str, text: str, most: int) -> list[str]:
     if most == 0:
         return []
-    out, position = [], 0
+    out: list[str] = []
+    position = 0
     for spans in _spans(budget, pattern, text)[1]:
         if 0 < most <= len(out) + 1:
             break

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..errors import ExpressionError
+from periplus_manifest.errors import ExpressionError
 
 _WORD = 1 << 64
 _HALF = 1 << 63

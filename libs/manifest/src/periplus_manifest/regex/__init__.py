@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .errors import ManifestError
-from .regexsyntax import At, Either, Group, One, Repeat, Row, Test, Tree, parse, refused
+from .syntax import parse, refused
+from .tree import At, Either, Group, One, Repeat, Row, Test, Tree
 
 _LONGEST = 4_096
 _MOST_INSTRUCTIONS = 5_000
-MOST_STEPS = 1_000_000
 
 
 @dataclass(slots=True)
@@ -26,6 +25,7 @@ class _Step:
 
 
 Spans = tuple[int, ...]
+Spend = Callable[[int], None]
 
 
 class Regex:
@@ -36,22 +36,23 @@ class Regex:
             raise refused(f"longer than {_LONGEST} characters", pattern)
         tree, self.groups, self.names = parse(pattern)
         self._steps: list[_Step] = []
+        self._added = 0
         self._add(tree)
         self._emit(_Step("match"))
 
-    def search(self, text: str) -> bool:
-        """Say whether the pattern is found anywhere. Raises ManifestError when it takes too long."""
-        return self._run(text, 0, spans=False) is not None
+    def search(self, text: str, spend: Spend) -> bool:
+        """Say whether the pattern is found anywhere; `spend` is told of the steps that this takes."""
+        return self._run(text, 0, spend, spans=False) is not None
 
-    def find(self, text: str, start: int = 0) -> Spans | None:
+    def find(self, text: str, start: int, spend: Spend) -> Spans | None:
         """Give the first match from `start` on: start and end of the whole, then of each group (-1: none)."""
-        return self._run(text, start, spans=True)
+        return self._run(text, start, spend, spans=True)
 
-    def find_all(self, text: str, most: int = -1) -> Iterator[Spans]:
+    def find_all(self, text: str, spend: Spend, most: int = -1) -> Iterator[Spans]:
         """Give the matches one after another, at most `most` of them, as Go's FindAll does."""
         position, last, count = 0, -1, 0
         while position <= len(text) and count != most:
-            spans = self.find(text, position)
+            spans = self.find(text, position, spend)
             if spans is None:
                 return
             if spans[1] == spans[0] == last:
@@ -69,6 +70,10 @@ class Regex:
         return len(self._steps) - 1
 
     def _add(self, tree: Tree) -> None:
+        # Parts that match nothing emit nothing, so repeats of them are counted too.
+        self._added += 1
+        if self._added > 4 * _MOST_INSTRUCTIONS:
+            raise refused("expression too large", "")
         if isinstance(tree, One):
             self._emit(_Step("one", tree.test))
         elif isinstance(tree, At):
@@ -118,24 +123,20 @@ class Regex:
         step = self._steps[split]
         step.first, step.second = (into, past) if greedy else (past, into)
 
-    def _run(self, text: str, start: int, *, spans: bool) -> Spans | None:
+    def _run(self, text: str, start: int, spend: Spend, *, spans: bool) -> Spans | None:
         """Walk all ways at once, the preferred first, so that no character is looked at twice per way."""
         steps = self._steps
         nothing: Spans = (-1,) * (2 * self.groups + 2) if spans else ()
         threads: list[tuple[int, Spans]] = []
         found: Spans | None = None
-        spent = 0
         for position in range(start, len(text) + 1):
             if found is None:
                 begun = (position, *nothing[1:]) if spans else nothing
-                threads = self._spread([*threads, (0, begun)], text, position, spans=spans)
+                threads = self._spread([*threads, (0, begun)], text, position, spend, spans=spans)
             elif not threads:
                 break
             else:
-                threads = self._spread(threads, text, position, spans=spans)
-            spent += len(threads) + 1
-            if spent > MOST_STEPS:
-                raise ManifestError("", "the regular expression takes too long on this text")
+                threads = self._spread(threads, text, position, spend, spans=spans)
             after: list[tuple[int, Spans]] = []
             for number, marks in threads:
                 step = steps[number]
@@ -150,7 +151,7 @@ class Regex:
         return found
 
     def _spread(
-        self, threads: list[tuple[int, Spans]], text: str, position: int, *, spans: bool
+        self, threads: list[tuple[int, Spans]], text: str, position: int, spend: Spend, *, spans: bool
     ) -> list[tuple[int, Spans]]:
         """Follow jumps, splits, places and marks until every thread waits for a character or has matched."""
         steps = self._steps
@@ -177,6 +178,7 @@ class Regex:
                 waiting.append((number + 1, marks))
             else:
                 out.append((number, marks))
+        spend(len(seen))
         return out
 
 
@@ -198,7 +200,7 @@ def _wordlike(character: str) -> bool:
     return character.isascii() and (character.isalnum() or character == "_")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def compile(pattern: str) -> Regex:  # noqa: A001 - the word that regular expressions have for it
     """Compile a pattern. Raises ManifestError where Go's regexp would refuse it."""
     return Regex(pattern)

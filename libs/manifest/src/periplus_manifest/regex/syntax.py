@@ -1,67 +1,19 @@
-"""Go's regular expressions as trees: what a pattern says, before it is run."""
+"""From a pattern's text to its tree, as Go's regexp reads it."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from .errors import ManifestError
+from periplus_manifest.errors import ManifestError
+
+from . import character as characters
+from .tree import At, Either, Group, One, Repeat, Row, Test, Tree
 
 _MOST_REPEATS = 1_000
 _DEEPEST = 60
 
-Test = Callable[[str], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class One:
-    """One character that passes a test."""
-
-    test: Test
-
-
-@dataclass(frozen=True, slots=True)
-class At:
-    """A place between characters: ^ $ A z b B."""
-
-    place: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Parts after one another."""
-
-    parts: tuple[Tree, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Either:
-    """Alternatives, the first preferred."""
-
-    parts: tuple[Tree, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """A part again and again; `most` is None for no end."""
-
-    part: Tree
-    least: int
-    most: int | None
-    greedy: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A part whose place is remembered."""
-
-    number: int
-    part: Tree
-
-
-Tree = One | At | Row | Either | Repeat | Group
+_CONTROLS = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
 
 
 @dataclass(slots=True)
@@ -70,30 +22,6 @@ class _Flags:
     m: bool = False
     s: bool = False
     U: bool = False
-
-
-_CLASSES: dict[str, Test] = {
-    "d": lambda c: "0" <= c <= "9",
-    "s": lambda c: c in "\t\n\f\r ",
-    "w": lambda c: c.isascii() and (c.isalnum() or c == "_"),
-}
-_POSIX: dict[str, Test] = {
-    "alnum": lambda c: c.isascii() and c.isalnum(),
-    "alpha": lambda c: c.isascii() and c.isalpha(),
-    "ascii": str.isascii,
-    "blank": lambda c: c in "\t ",
-    "cntrl": lambda c: c < " " or c == "\x7f",
-    "digit": _CLASSES["d"],
-    "graph": lambda c: "!" <= c <= "~",
-    "lower": lambda c: "a" <= c <= "z",
-    "print": lambda c: " " <= c <= "~",
-    "punct": lambda c: "!" <= c <= "~" and not c.isalnum(),
-    "space": lambda c: c in "\t\n\v\f\r ",
-    "upper": lambda c: "A" <= c <= "Z",
-    "word": _CLASSES["w"],
-    "xdigit": lambda c: c in "0123456789abcdefABCDEF",
-}
-_CONTROLS = {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}
 
 
 def parse(pattern: str) -> tuple[Tree, int, dict[str, int]]:
@@ -189,7 +117,7 @@ class _Reader:
         if character == "[":
             return One(self._set(flags))
         if character == ".":
-            return One(_anything if flags.s else _no_newline)
+            return One(characters.anything if flags.s else characters.no_newline)
         if character == "^":
             return At("^" if flags.m else "A")
         if character == "$":
@@ -248,10 +176,10 @@ class _Reader:
     def _class(self, character: str) -> Test | None:
         if character in "pP":
             return self._unicode(character == "P")
-        test = _CLASSES.get(character.lower())
+        test = characters.CLASSES.get(character.lower())
         if test is None or character == character.lower():
             return test
-        return partial(_not, test)
+        return partial(characters.other, test)
 
     def _unicode(self, negated: bool) -> Test:
         name = self._character()
@@ -262,8 +190,8 @@ class _Reader:
             name, negated = name[1:], not negated
         if not (1 <= len(name) <= 2 and name[0] in "CLMNPSZ"):
             raise refused("unsupported character class", name)
-        test: Test = partial(_in_category, name)
-        return partial(_not, test) if negated else test
+        test: Test = partial(characters.in_category, name)
+        return partial(characters.other, test) if negated else test
 
     def _escaped(self, character: str) -> str:
         if character in _CONTROLS:
@@ -296,17 +224,17 @@ class _Reader:
         while first or not self._take("]"):
             first = False
             tests.append(self._member(flags))
-        test: Test = partial(_any_of, tuple(tests))
-        return partial(_not, test) if negated else test
+        test: Test = partial(characters.any_of, tuple(tests))
+        return partial(characters.other, test) if negated else test
 
     def _member(self, flags: _Flags) -> Test:
         if self._take("[:"):
             name, closed, _ = self.rest().partition(":]")
-            test = _POSIX.get(name.removeprefix("^"))
+            test = characters.POSIX.get(name.removeprefix("^"))
             if not closed or test is None:
                 raise refused("invalid character class range", "[:" + name)
             self._position += len(name) + 2
-            return partial(_not, test) if name.startswith("^") else test
+            return partial(characters.other, test) if name.startswith("^") else test
         low = self._character()
         if low == "\\":
             low = self._character()
@@ -321,39 +249,11 @@ class _Reader:
                 high = self._escaped(self._character())
             if high < low:
                 raise refused("invalid character class range", f"{low}-{high}")
-        return partial(_folded_range if flags.i else _range, low, high)
+        return partial(characters.folded if flags.i else characters.between, low, high)
 
 
 def _digits(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 6
-
-
-def _anything(character: str) -> bool:
-    return True
-
-
-def _no_newline(character: str) -> bool:
-    return character != "\n"
-
-
-def _not(test: Test, character: str) -> bool:
-    return not test(character)
-
-
-def _any_of(tests: tuple[Test, ...], character: str) -> bool:
-    return any(test(character) for test in tests)
-
-
-def _range(low: str, high: str, character: str) -> bool:
-    return low <= character <= high
-
-
-def _folded_range(low: str, high: str, character: str) -> bool:
-    return low <= character <= high or low <= character.lower() <= high or low <= character.upper() <= high
-
-
-def _in_category(name: str, character: str) -> bool:
-    return unicodedata.category(character).startswith(name)
 
 
 def _literal(character: str, flags: _Flags) -> Test:

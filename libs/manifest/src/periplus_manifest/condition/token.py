@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum, auto
 from typing import Any
 
-from .errors import ConditionError
+from periplus_manifest.errors import ConditionError
 
 
 class Kind(Enum):
@@ -110,16 +110,13 @@ class _Stream:
         if self._text.startswith("0x", self._position):
             self._position += 2
             digits = self._while(lambda character: character in "0123456789abcdefABCDEF")
-            if not digits or int(digits, 16) >= 1 << 64:
+            if not digits or len(digits.lstrip("0")) > 16:
                 raise ConditionError("", f"unable to parse hex value '{digits[:40]}'")
             return Token(Kind.NUMBER, float(int(digits, 16)))
         digits = self._while(lambda character: character.isdigit() or character == ".")
-        if not re.fullmatch(r"[0-9]+\.?[0-9]*|\.[0-9]+", digits, re.ASCII):
+        if len(digits) > 400 or not re.fullmatch(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+", digits, re.ASCII):
             raise ConditionError("", f"unable to parse numeric value '{digits[:40]}'")
-        value = float(digits)
-        if value == float("inf"):
-            raise ConditionError("", f"unable to parse numeric value '{digits[:40]}…'")
-        return Token(Kind.NUMBER, value)
+        return Token(Kind.NUMBER, float(digits))
 
     def _while(self, fits: Callable[[str], bool]) -> str:
         """Read on while characters fit; a backslash takes the next one whatever it is, a blank ends."""
