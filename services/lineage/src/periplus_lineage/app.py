@@ -9,9 +9,13 @@ from periplus_common import bus, postgres, rpc
 from periplus_lineage import events
 from periplus_lineage.domain.page import Pages
 from periplus_lineage.rpc import NAME, LineageServicer
+from periplus_lineage.service.comparing import Comparisons
 from periplus_lineage.service.runs import RunQueries
+from periplus_lineage.service.walking import Walks
 from periplus_lineage.settings import Settings
 from periplus_lineage.store.facts import FactStore
+from periplus_lineage.store.flow import FlowStore
+from periplus_lineage.store.link import LinkStore
 from periplus_lineage.store.notices import listening
 from periplus_lineage.store.run import RunStore
 from periplus_lineage.wire.event import Reader
@@ -28,7 +32,12 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         bus.link(settings.nats_url.get_secret_value()) as link,
         events.consuming(link, reader, FactStore(database).add, settings.batch, settings.flights),
     ):
-        runs = RunQueries(RunStore(database), notices, Pages(token))
-        register = partial(add_LineageServiceServicer_to_server, LineageServicer(runs))
+        store, pages = RunStore(database), Pages(token)
+        servicer = LineageServicer(
+            RunQueries(store, notices, pages),
+            Walks(FlowStore(database), LinkStore(database), store, pages),
+            Comparisons(store, store, store),
+        )
+        register = partial(add_LineageServiceServicer_to_server, servicer)
         async with rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port:
             yield port

@@ -126,6 +126,15 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """What a run was made with, in short."""
+
+    environment: str
+    commit: str
+    dirty: bool
+
+
+@dataclass(frozen=True)
 class Recorded:
     """A run with its steps, in the order in which they ran."""
 

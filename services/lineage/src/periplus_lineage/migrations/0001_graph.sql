@@ -50,8 +50,22 @@ CREATE TABLE flow (
     touched xid8    NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (project, run, path, made, name, place)
 );
-CREATE INDEX flow_at ON flow (place);
-CREATE INDEX flow_of ON flow (digest) WHERE digest IS NOT NULL;
+CREATE INDEX flow_at ON flow (place, made, digest);
+CREATE INDEX flow_of ON flow (digest, made) WHERE digest IS NOT NULL;
+
+-- What lies at a place, if the same was always found there; NULL if nobody told, or if it was overwritten.
+CREATE FUNCTION contents(at uuid) RETURNS bytea LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN d.least = d.greatest THEN d.least END FROM (SELECT
+        least(
+            (SELECT digest FROM flow WHERE place = at AND made AND digest IS NOT NULL ORDER BY digest LIMIT 1),
+            (SELECT digest FROM flow WHERE place = at AND NOT made AND digest IS NOT NULL ORDER BY digest LIMIT 1)
+        ) AS least,
+        greatest(
+            (SELECT digest FROM flow WHERE place = at AND made AND digest IS NOT NULL ORDER BY digest DESC LIMIT 1),
+            (SELECT digest FROM flow WHERE place = at AND NOT made AND digest IS NOT NULL ORDER BY digest DESC LIMIT 1)
+        ) AS greatest
+    ) AS d
+$$;
 
 -- A step waited for another one, or has its outputs from it.
 CREATE TABLE link (

@@ -87,8 +87,8 @@ async def _rung(alarm: asyncio.Event, patience: float) -> None:
         return
 
 
-def unknown(run: str) -> NotFound:
+def unknown(run: str, field: str = "run") -> NotFound:
     """No event of this run has come."""
     return NotFound(
-        f"nothing is known of the run {run!r} (yet)", field="run", reason="RUN_UNKNOWN", fix="periplus runs"
+        f"nothing is known of the run {run!r} (yet)", field=field, reason="RUN_UNKNOWN", fix="periplus runs"
     )

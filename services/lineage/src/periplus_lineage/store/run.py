@@ -1,12 +1,12 @@
 """Runs and steps out."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from periplus_common.postgres import Connection, Database
-from periplus_lineage.domain.graph import object_key
-from periplus_lineage.domain.run import Change, Recorded, Run, RunPhase, in_order
+from periplus_lineage.domain.graph import StepKey, object_key
+from periplus_lineage.domain.run import Change, Recorded, Run, RunPhase, Snapshot, Step, in_order
 from periplus_lineage.wire import record
 from periplus_lineage.wire.noun import Digests
 
@@ -21,6 +21,9 @@ _RUN = """
         FROM step AS s WHERE s.project = r.project AND s.run = r.id
     ) AS s
     ORDER BY r.at DESC, r.id DESC
+"""
+_STEP = """
+    s.run, s.path, s.template, s.ordinal, s.planned, s.started_at, s.finished_at, s.phase, s.saved, s.finished
 """
 
 
@@ -49,22 +52,53 @@ class RunStore:
                 return None
             moment = await connection.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
             steps = await connection.fetch(
-                """
-                SELECT s.run, s.path, s.template, s.ordinal, s.planned, s.started_at, s.finished_at, s.phase,
-                    s.saved, s.finished
-                FROM step AS s
+                f"""
+                SELECT {_STEP} FROM step AS s
                 WHERE s.project = $1 AND s.run = $2 AND (s.touched >= $3::text::xid8 OR s.path IN (
                     SELECT f.path FROM flow AS f
                     WHERE f.project = $1 AND f.run = $2 AND f.touched >= $3::text::xid8))
-                """,
+                """,  # noqa: S608 - a constant
                 project,
                 run,
                 since or "0",
             )
-            known = await digests(connection, project, run, [step["path"] for step in steps])
-            return Change(
-                record.run(row), tuple(record.step(s, known.get(s["path"], {})) for s in steps), moment
+            keys = [StepKey(run, step["path"]) for step in steps]
+            known = await digests(connection, project, keys)
+            told = tuple(record.step(s, known.get(k, {})) for s, k in zip(steps, keys, strict=True))
+            return Change(record.run(row), told, moment)
+
+    async def steps(self, project: str, keys: Collection[StepKey]) -> Sequence[Step]:
+        """Those of the steps of any runs that something is known of, in no order."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                f"""
+                SELECT {_STEP} FROM unnest($2::text[], $3::text[]) AS k (run, path)
+                JOIN step AS s ON s.project = $1 AND s.run = k.run AND s.path = k.path
+                """,  # noqa: S608 - a constant
+                project,
+                [key.run for key in keys],
+                [key.path for key in keys],
             )
+            known = await digests(connection, project, keys)
+        return [record.step(row, known.get(StepKey(row["run"], row["path"]), {})) for row in rows]
+
+    async def documents(self, project: str, digests: Collection[str]) -> dict[str, str]:
+        """What templates do, by the digests that steps name."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT digest, document FROM template WHERE project = $1 AND digest = ANY($2::bytea[])",
+                project,
+                [bytes.fromhex(digest.removeprefix("sha256:")) for digest in digests],
+            )
+        return {"sha256:" + row["digest"].hex(): row["document"] for row in rows}
+
+    async def snapshots(self, project: str, identities: Collection[str]) -> dict[str, Snapshot]:
+        """What was told of snapshots, by their ids."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT id, body FROM snapshot WHERE project = $1 AND id = ANY($2)", project, list(identities)
+            )
+        return {row["id"]: record.snapshot(row["body"]) for row in rows}
 
     async def list(
         self, project: str, pipeline: str, phase: RunPhase, before: tuple[datetime, str] | None, limit: int
@@ -87,19 +121,22 @@ class RunStore:
         return [record.run(row) for row in rows]
 
 
-async def digests(connection: Connection, project: str, run: str, paths: Sequence[str]) -> dict[str, Digests]:
-    """The digests that are known of the artifacts of some steps of a run, by path."""
+async def digests(
+    connection: Connection, project: str, keys: Collection[StepKey]
+) -> Mapping[StepKey, Digests]:
+    """The digests that were told apart of the artifacts of some steps."""
     rows = await connection.fetch(
         """
-        SELECT f.path, f.made, f.name, f.object, f.digest, f.size FROM flow AS f
-        WHERE f.project = $1 AND f.run = $2 AND f.path = ANY($3) AND f.digest IS NOT NULL
+        SELECT f.run, f.path, f.made, f.name, f.object, f.digest, f.size
+        FROM unnest($2::text[], $3::text[]) AS k (run, path)
+        JOIN flow AS f ON f.project = $1 AND f.run = k.run AND f.path = k.path AND f.digest IS NOT NULL
         """,
         project,
-        run,
-        paths,
+        [key.run for key in keys],
+        [key.path for key in keys],
     )
-    known: defaultdict[str, dict[tuple[bool, str, str], tuple[str, int]]] = defaultdict(dict)
+    known: defaultdict[StepKey, dict[tuple[bool, str, str], tuple[str, int]]] = defaultdict(dict)
     for row in rows:
-        key = object_key(row["object"])
-        known[row["path"]][row["made"], row["name"], key] = ("sha256:" + row["digest"].hex(), row["size"])
-    return dict(known)
+        artifact = row["made"], row["name"], object_key(row["object"])
+        known[StepKey(row["run"], row["path"])][artifact] = ("sha256:" + row["digest"].hex(), row["size"])
+    return known

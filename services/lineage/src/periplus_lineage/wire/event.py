@@ -15,7 +15,7 @@ from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
 from periplus.types.v1.step_pb2 import Artifact, ObjectRef
 from periplus_common.errors import Invalid
 from periplus_lineage.domain.fact import End, Facts, FlowFact, FlowKey, RunFact, RunKey, StepFact, StepKey
-from periplus_lineage.domain.graph import object_name
+from periplus_lineage.domain.graph import object_name, place
 from periplus_lineage.domain.run import RunPhase, StepPhase
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -146,11 +146,6 @@ class Reader:
         foreign = endpoint if endpoint != self._endpoint else ""
         name = object_name(foreign, bucket or self._bucket, key)
         return place(project, name), name
-
-
-def place(project: str, name: str) -> UUID:
-    """The key of a place: a hash, as places are long and their index is large."""
-    return UUID(bytes=hashlib.blake2b(f"{project}\0{name}".encode(), digest_size=16).digest())
 
 
 def _run_key(event: RunSubmitted | RunFinished | StepStarted | StepFinished | ArtifactsDigested) -> RunKey:

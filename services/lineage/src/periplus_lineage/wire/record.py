@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepNode
-from periplus_lineage.domain.run import Inputs, Outputs, Run, RunPhase, Step, StepPhase
+from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
+from periplus_lineage.domain.run import Inputs, Outputs, Run, RunPhase, Snapshot, Step, StepPhase
 from periplus_lineage.wire import noun
 
 
@@ -71,3 +72,9 @@ def run(row: Row) -> Run:
         saved=max(ended.saved.ToTimedelta(), timedelta(microseconds=int(row["saved"]))),
         announced=row["submitted"] is not None,
     )
+
+
+def snapshot(body: bytes) -> Snapshot:
+    """What was told of a snapshot."""
+    told = SnapshotTaken.FromString(body)
+    return Snapshot(told.environment, told.commit, told.dirty)
