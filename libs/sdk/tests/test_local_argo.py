@@ -4,11 +4,11 @@ import io
 
 import pytest
 from minio import Minio
-from periplus_local.argo.testing import local_argo, nodes_of
-from periplus_local.stack.testing import embedded
 
 from periplus.sdk.loading import load
 from periplus.sdk.manifest import Compiled
+from periplus_local.argo.testing import local_argo, nodes_of
+from periplus_local.stack.testing import embedded
 
 __all__ = ["embedded"]
 
@@ -90,6 +90,24 @@ def test_every_way_to_pass_a_value_works_on_the_local_argo(argo, compiled):
     assert flow.parse({"odd": output["value"]})["odd"] == 'X|Y{{Z}}|5:A B|5:"Q"|5:$X {{Y}}|5:5|5:NULL' + odd
     phases = {one["displayName"]: one["phase"] for one in nodes.values()}
     assert (phases["never"], phases["after"], phases["after-2"]) == ("Skipped", "Omitted", "Succeeded")
+
+
+def test_a_fan_out_over_nothing_gives_an_empty_list(argo, compiled):
+    text = """
+    @step
+    def none() -> list[int]: return []
+    @step
+    def one(x: int) -> int: return x
+    @step
+    def total(xs: list[int]) -> int: return sum(xs)
+    @pipeline
+    def flow() -> int:
+        return total(one.map(each(none())))
+    """
+    ended = run(argo, compiled(text))
+    assert ended["status"]["phase"] == "Succeeded", ended["status"]
+    (total,) = [one for one in nodes_of(ended).values() if one["displayName"] == "total"]
+    assert total["outputs"]["parameters"][0]["value"] == "0"
 
 
 def test_a_failing_step_shows_the_users_traceback_in_its_log(argo, compiled):

@@ -44,7 +44,7 @@ def template(name: str, shape: Shape, code: Code, image: str | None) -> dict[str
     """The container template of a step."""
     step = shape.step
     made: dict[str, Any] = {"name": name, "metadata": {"annotations": _annotations(step, code)}}
-    if inputs := _inputs(step, code):
+    if inputs := _inputs(shape, code):
         made["inputs"] = inputs
     if outputs := _outputs(shape):
         made["outputs"] = outputs
@@ -72,8 +72,13 @@ def _annotations(step: Step[Any, Any], code: Code) -> dict[str, str]:
     return {f"{DOMAIN}/{name}": value for name, value in said.items() if value}
 
 
-def _inputs(step: Step[Any, Any], code: Code) -> dict[str, Any]:
+def _inputs(shape: Shape, code: Code) -> dict[str, Any]:
+    step = shape.step
     parameters = [{"name": port.name} for port in step.inputs if port.format is None]
+    for parameter in parameters:
+        if parameter["name"] in shape.gathered:
+            # A fan-out over no items is skipped and has no results; this is what Argo puts in their place.
+            parameter["default"] = "[]"
     artifacts: list[dict[str, Any]] = [
         {"name": port.name, "path": ports.INPUT_PATH + port.file}
         for port in step.inputs
