@@ -1,11 +1,13 @@
 """How one key differs from another: field by field, most telling first, and in words."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _SHOWN = 200  # characters of a value
 _TOLD = 3  # changes that a sentence tells
+_ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,25 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """Each field of two keys that differs, most telling first."""
     before, after = dict(_fields(old)), dict(_fields(new))
     found = [
-        Change(name, _short(before.get(name)), _short(after.get(name)))
+        _change(name, before.get(name, _ABSENT), after.get(name, _ABSENT))
         for name in before.keys() | after.keys()
-        if before.get(name) != after.get(name)
+        if not _same(before.get(name, _ABSENT), after.get(name, _ABSENT))
     ]
     return sorted(found, key=lambda change: (_rank(change.field), _natural(change.field)))
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and repr(one) == repr(other)
+
+
+def _change(field: str, old: Any, new: Any) -> Change:
+    """Values of other types that read alike are shown as JSON, or nobody would see the difference."""
+    alike = _text(old) == _text(new)
+    before, after = (
+        None if value is _ABSENT else _short(json.dumps(value) if alike else _text(value))
+        for value in (old, new)
+    )
+    return Change(field, before, after)
 
 
 def sentence(found: Sequence[Change]) -> str:
@@ -48,8 +64,8 @@ def sentence(found: Sequence[Change]) -> str:
     return told if rest <= 0 else f"{told}; and {rest} more"
 
 
-def _fields(key: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The key's leaves as paths and texts, as people know them: the template's members stand at the top."""
+def _fields(key: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The key's leaves as paths and values, as people know them: the template's members stand at the top."""
     for name, value in key.items():
         if name == "template":
             for member, inner in value.items():
@@ -60,23 +76,28 @@ def _fields(key: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _leaves(name, value)
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from _leaves(f"{path}.{name}", inner)
     elif isinstance(value, list) and value:
-        names = [item.get("name") if isinstance(item, Mapping) else None for item in value]
-        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+        names = [item["name"] for item in value if isinstance(item, Mapping) and _is_named(item)]
+        if len(names) == len(value) == len(set(names)):
             for name, item in zip(names, value, strict=True):
                 yield from _named(f"{path}.{name}", item)
+            yield f"{path}.order", ", ".join(names)
         else:
             for index, item in enumerate(value):
                 yield from _leaves(f"{path}[{index}]", item)
     else:
-        yield path, _text(value)
+        yield path, value
 
 
-def _named(path: str, item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _is_named(item: Mapping[str, Any]) -> bool:
+    return isinstance(item.get("name"), str)
+
+
+def _named(path: str, item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """An element that has a name, such as a variable of the environment: a lone value is its own leaf."""
     rest = {name: value for name, value in item.items() if name != "name"}
     if set(rest) == {"value"}:
@@ -95,10 +116,8 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _short(text: str | None) -> str | None:
-    if text is None or len(text) <= _SHOWN:
-        return text
-    return f"{text[:_SHOWN]}… ({len(text)} characters)"
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
 
 def _rank(field: str) -> int:
