@@ -34,10 +34,10 @@ def counts(steps: Sequence[Step]) -> tuple[int, int, float]:
 def outputs(given: Outputs, width: int) -> Iterator[str]:
     """What a workflow gave, one line each."""
     for parameter in given.parameters:
-        yield line(f"  {line(parameter.name)} = {line(parameter.value)}", width).rstrip()
+        yield line(f"  {line(parameter.name)} = {line(parameter.value)}", width)
     for artifact in given.artifacts:
         where = artifact.object.key
-        yield line(f"  {line(artifact.name)} : {line(where)} {line(artifact.digest)}", width).rstrip()
+        yield line(f"  {line(artifact.name)} : {line(where)} {line(artifact.digest)}", width)
     if given.HasField("result") and given.result:
         yield line(f"  result = {line(given.result)}", width)
 

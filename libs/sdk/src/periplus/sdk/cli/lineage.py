@@ -64,7 +64,7 @@ def _walk(node: str, direction: int, depth: int, limit: int, project: str, outpu
         show(told | {"edges": [document(one) for one in edges], "more": more})
         return
     for text in tree(nodes, edges, direction):
-        print(line_keeping_indent(text, width()))
+        print(line(text, width()))
     if more:
         print(f"… and more: --limit {limit * 10}")
 
@@ -132,12 +132,6 @@ def _label(node: pb.Node, name: str) -> str:
     digest = node.artifact.digest.removeprefix("sha256:")[:12]
     where = f"sha256:{digest}" if digest else node.artifact.object.key or node.id.removeprefix("artifact:")
     return f"[{line(name or node.name)}] {line(where)}"
-
-
-def line_keeping_indent(text: str, width: int) -> str:
-    """One line, cut to the width, with the spaces at its start."""
-    indent = len(text) - len(text.lstrip(" "))
-    return " " * indent + line(text, max(10, width - indent) if width else 0)
 
 
 def add(app: typer.Typer) -> None:

@@ -27,7 +27,7 @@ def plain(text: str) -> str:
 
 def line(text: str, width: int = 0) -> str:
     """The same on one line, and shortened to `width` columns where that is given."""
-    flat = re.sub(r"[\n\t]+", " ", plain(text)).strip()
+    flat = re.sub(r"[\n\t]+", " ", plain(text)).rstrip()
     if not width or columns(flat) <= width:
         return flat
     kept, used = "", 0

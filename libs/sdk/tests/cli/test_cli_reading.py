@@ -1,0 +1,253 @@
+"""The commands that read: runs, watch, logs, why, diff, lineage, cancel."""
+
+from textwrap import dedent
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from periplus.cache.v1 import cache_pb2 as cache
+from periplus.dispatcher.v1 import dispatcher_pb2 as dispatcher
+from periplus.lineage.v1 import lineage_pb2 as lineage
+from periplus.snapshotter.v1 import snapshotter_pb2 as snapshotter
+from periplus.types.v1 import step_pb2 as types
+from periplus_common.errors import NotFound, Refused
+
+
+def run(name: str, phase: int = types.RUN_PHASE_SUCCEEDED) -> lineage.Run:
+    return lineage.Run(
+        project="default",
+        id=name,
+        pipeline="digits",
+        phase=phase,
+        submitted_at=Timestamp(seconds=1_800_000_000),
+        finished_at=Timestamp(seconds=1_800_000_075),
+        step_count=12,
+        cached_steps=9,
+        saved=Duration(seconds=41),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch):
+    import time
+
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+def test_runs_are_listed_newest_first(script, periplus):
+    script.answers["ListRuns"] = lineage.ListRunsResponse(runs=[run("digits-2"), run("digits-1")])
+    assert periplus("runs").out == dedent("""\
+        RUN       PIPELINE  PHASE      SUBMITTED            TOOK        STEPS  CACHED  SAVED
+        digits-2  digits    succeeded  2027-01-15 08:00:00  1 min 15 s  12     9       41 s
+        digits-1  digits    succeeded  2027-01-15 08:00:00  1 min 15 s  12     9       41 s
+        """)
+
+
+def test_runs_are_asked_for_by_pipeline_phase_and_number(script, periplus):
+    script.answers["ListRuns"] = lineage.ListRunsResponse()
+    said = periplus("runs", "--pipeline", "digits", "--phase", "failed", "-n", "3", "--project", "other")
+    assert said.out == "no runs in project other\n"
+    (request,) = script.requests("ListRuns")
+    assert (request.project, request.pipeline, request.phase, request.page_size) == (
+        "other", "digits", types.RUN_PHASE_FAILED, 3,
+    )  # fmt: skip
+
+
+def test_one_run_is_shown_with_its_steps(script, periplus):
+    one = run("digits-2")
+    one.parameters.add(name="seed", value="7")
+    one.steps.add(path="ingest", phase=types.STEP_PHASE_CACHED, from_run="digits-1").saved.seconds = 2
+    for index in range(2000):
+        one.steps.add(path=f"train({index})", phase=types.STEP_PHASE_SUCCEEDED)
+    one.outputs.parameters.add(name="accuracy", value="0.98")
+    script.answers["ListRuns"] = lineage.ListRunsResponse(runs=[one])
+    script.answers["GetRun"] = lineage.GetRunResponse(run=one)
+    said = periplus("runs", "@latest")
+    assert said.out == dedent("""\
+        run:        digits-2
+        pipeline:   digits
+        phase:      succeeded
+        submitted:  2027-01-15 08:00:00
+        took:       1 min 15 s
+        parameters: seed=7
+
+        STEP           PHASE
+        ingest         cached           from digits-1, saved 2.0 s
+        train(0…1999)  2,000 succeeded
+
+        outputs:
+          accuracy = 0.98
+        """)
+    assert periplus("runs", "digits-2", "-o", "json").document["steps"][0]["from_run"] == "digits-1"
+
+
+def test_latest_is_the_newest_run_and_a_number_goes_back(script, periplus):
+    script.answers["ListRuns"] = lambda request: lineage.ListRunsResponse(
+        runs=[run("digits-2"), run("digits-1")][: request.page_size]
+    )
+    script.answers["GetRun"] = lambda request: lineage.GetRunResponse(run=run(request.run))
+    assert "digits-2" in periplus("runs", "@latest").out
+    assert "digits-1" in periplus("runs", "@latest~1").out
+    said = periplus("runs", "@latest~5")
+    assert said.code == 5
+    assert "there is no run @latest~5: 2 are known" in said.err
+
+
+def test_an_unknown_run_exits_with_5(script, periplus):
+    script.answers["GetRun"] = NotFound("no run x", field="run")
+    said = periplus("runs", "x")
+    assert (said.code, said.err) == (5, "error: no run x\n  where: run\n")
+
+
+def test_watch_ends_as_the_run_does(script, periplus):
+    script.answers["WatchRun"] = [lineage.WatchRunResponse(run=run("digits-2", types.RUN_PHASE_ERROR))]
+    assert periplus("watch", "digits-2").code == 1
+    assert periplus("watch", "digits-2", "-o", "json").document["phase"] == "ERROR"
+
+
+def test_logs_name_the_step_and_strip_what_steers_terminals(script, periplus):
+    lines = [("a", "\x1b[31mred\x1b[0m"), ("b(2)", "two\twords\r")]
+    script.answers["ReadLogs"] = [dispatcher.ReadLogsResponse(step=s, line=t) for s, t in lines]
+    assert periplus("logs", "digits-2").out == "a | red\nb(2) | two\twords\n"
+    assert periplus("logs", "digits-2", "--step", "a", "--follow").out == "red\ntwo\twords\n"
+    assert script.requests("ReadLogs")[1].follow
+    assert periplus("logs", "digits-2", "-o", "json").document == {
+        "lines": [{"step": "a", "line": "\x1b[31mred\x1b[0m"}, {"step": "b(2)", "line": "two\twords\r"}]
+    }
+
+
+def test_logs_of_a_run_that_the_cache_had_are_refused_with_6(script, periplus):
+    script.answers["ReadLogs"] = Refused("nothing was run: the cache had it all")
+    assert periplus("logs", "digits-2").code == 6
+
+
+def test_why_names_each_field_with_both_values(script, periplus):
+    script.answers["ExplainMiss"] = cache.ExplainMissResponse(
+        reason="an input differs",
+        nearest_run="digits-1",
+        nearest_step="train(2)",
+        changes=[
+            cache.FieldChange(field="inputs.parameters.c", old="1.0", new="10.0"),
+            cache.FieldChange(field="code.features.py", new="sha256:aa"),
+        ],
+    )
+    said = periplus("why", "digits-2", "train(2)")
+    assert said.out == dedent("""\
+        train(2) of digits-2 was not served from the cache: an input differs
+        the nearest result was made by train(2) of digits-1
+
+        FIELD                BEFORE  NOW
+        inputs.parameters.c  1.0     10.0
+        code.features.py     -       sha256:aa
+        """)
+    document = periplus("why", "digits-2", "train(2)", "-o", "json").document
+    assert document["changes"][1] == {"field": "code.features.py", "old": None, "new": "sha256:aa"}
+
+
+def test_diff_shows_the_runs_and_what_they_were_made_with(script, periplus):
+    old, new = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    script.answers["DiffRuns"] = lineage.DiffRunsResponse(
+        changes=[
+            lineage.RunChange(field="parameters.c", old="1", new="2"),
+            lineage.RunChange(field="snapshot", old=old, new=new),
+            lineage.RunChange(step="train", field="outputs.accuracy", old="0.97", new="0.98"),
+        ]
+    )
+    script.answers["DiffSnapshots"] = snapshotter.DiffSnapshotsResponse(
+        changes=[snapshotter.SnapshotChange(field="package.numpy", old="2.0", new="2.1")]
+    )
+    said = periplus("diff", "digits-1", "digits-2")
+    assert "(run)  parameters.c      1" in said.out
+    assert "train  outputs.accuracy  0.97" in said.out
+    assert said.out.endswith("CODE AND ENVIRONMENT  OLD  NEW\npackage.numpy         2.0  2.1\n")
+    (request,) = script.requests("DiffSnapshots")
+    assert (request.old, request.new) == (old, new)
+    document = periplus("diff", "digits-1", "digits-2", "-o", "json").document
+    assert document["snapshot"] == [{"field": "package.numpy", "old": "2.0", "new": "2.1"}]
+
+
+def test_runs_that_do_not_differ_say_so(script, periplus):
+    script.answers["DiffRuns"] = lineage.DiffRunsResponse()
+    assert periplus("diff", "a", "b").out == "a and b do not differ\n"
+
+
+def graph(request: lineage.WalkRequest) -> lineage.WalkResponse:
+    """A diamond, in two pages."""
+    sha = "sha256:" + "a" * 64
+
+    def artifact(name: str, depth: int) -> lineage.Node:
+        found = types.Artifact(name=name, digest=sha)
+        return lineage.Node(id=f"artifact:{name}", kind=2, name=name, run="r", depth=depth, artifact=found)
+
+    def step(name: str, depth: int) -> lineage.Node:
+        done = lineage.Step(path=name, phase=types.STEP_PHASE_SUCCEEDED)
+        return lineage.Node(id=f"step:r/{name}", kind=1, name=name, run="r", depth=depth, step=done)
+
+    def edge(start: str, end: str, name: str) -> lineage.Edge:
+        made = lineage.Edge(to=end, name=name)
+        setattr(made, "from", start)
+        return made
+
+    if not request.page_token:
+        return lineage.WalkResponse(
+            nodes=[artifact("model", 0), step("train", 1)],
+            edges=[edge("step:r/train", "artifact:model", "model")],
+            next_page_token="2",
+        )
+    return lineage.WalkResponse(
+        nodes=[artifact("x", 2), artifact("y", 2), step("ingest", 3)],
+        edges=[
+            edge("artifact:x", "step:r/train", "pixels"),
+            edge("artifact:y", "step:r/train", "figures"),
+            edge("step:r/ingest", "artifact:x", "x"),
+            edge("step:r/ingest", "artifact:y", "y"),
+        ],
+    )
+
+
+def test_lineage_is_a_tree_from_its_start_and_every_page_is_asked_for(script, periplus):
+    script.answers["Walk"] = graph
+    said = periplus("lineage", "up", "digits-2", "--depth", "9")
+    assert said.out == dedent("""\
+        [model] sha256:aaaaaaaaaaaa
+          r/train  succeeded
+            [pixels] sha256:aaaaaaaaaaaa
+              r/ingest  succeeded
+            [figures] sha256:aaaaaaaaaaaa
+              r/ingest  succeeded
+        """)
+    assert [r.page_token for r in script.requests("Walk")] == ["", "2"]
+    document = periplus("lineage", "up", "digits-2", "-o", "json").document
+    assert (len(document["nodes"]), len(document["edges"]), document["more"]) == (5, 5, False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("digits-2", "run:digits-2"),
+        ("@latest", "run:digits-9"),
+        ("@latest/train(2)", "step:digits-9/train(2)"),
+        ("digits-2/main.train", "step:digits-2/main.train"),
+        ("sha256:aa", "artifact:sha256:aa"),
+        ("s3://bucket/key", "artifact:s3://bucket/key"),
+        ("artifact:sha256:aa", "artifact:sha256:aa"),
+    ],
+)
+def test_a_node_may_be_typed_in_short(script, periplus, typed, sent):
+    script.answers["ListRuns"] = lineage.ListRunsResponse(runs=[run("digits-9")])
+    script.answers["Walk"] = lineage.WalkResponse()
+    assert periplus("lineage", "down", typed).code == 0
+    (request,) = script.requests("Walk")
+    assert list(request.start) == [sent]
+    assert request.direction == lineage.DIRECTION_DOWN
+
+
+def test_cancel_tells_the_dispatcher_and_says_the_phase(script, periplus):
+    script.answers["CancelRun"] = dispatcher.CancelRunResponse(phase=types.RUN_PHASE_RUNNING)
+    said = periplus("cancel", "digits-2", "--terminate", "--reason", "wrong data")
+    assert said.out == "run digits-2 is told to stop; it is running\n"
+    (request,) = script.requests("CancelRun")
+    assert (request.run, request.terminate, request.reason) == ("digits-2", True, "wrong data")
+    assert periplus("cancel", "digits-2", "-o", "json").document == {"run": "digits-2", "phase": "RUNNING"}

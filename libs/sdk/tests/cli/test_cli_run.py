@@ -1,0 +1,344 @@
+"""`periplus run` and `plan`: what is sent, what is shown, and how it ends."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from periplus.dispatcher.v1 import dispatcher_pb2 as dispatcher
+from periplus.lineage.v1 import lineage_pb2 as lineage
+from periplus.types.v1 import step_pb2 as types
+from periplus_common.errors import Conflict, Invalid, Refused, Unavailable
+
+MANIFEST = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\n"
+HIT, MISS = types.VERDICT_HIT, types.VERDICT_MISS
+
+
+def planned(
+    path: str, verdict: int, reason: str = "", saved: int = 0, from_run: str = ""
+) -> dispatcher.PlannedStep:
+    template = path.partition("(")[0]
+    step = dispatcher.PlannedStep(
+        path=path, template=template, verdict=verdict, reason=reason, from_run=from_run
+    )
+    if saved:
+        step.saved.seconds = saved
+    return step
+
+
+def step(path: str, phase: int, **fields: object) -> lineage.Step:
+    made = lineage.Step(path=path, template=path, phase=phase, **fields)
+    if phase in (3, 4, 5):
+        made.started_at.FromDatetime(datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC))
+        made.finished_at.FromDatetime(datetime(2026, 11, 22, 12, 0, 2, tzinfo=UTC))
+    return made
+
+
+def changes(phase: int, *steps: lineage.Step, message: str = "") -> list[lineage.WatchRunResponse]:
+    """A run that is seen running, then as it ended, with two seconds in between."""
+    start = Timestamp(seconds=1_800_000_000)
+    running = lineage.Run(project="default", id="digits-1", phase=types.RUN_PHASE_RUNNING, submitted_at=start)
+    over = lineage.Run(
+        project="default",
+        id="digits-1",
+        phase=phase,
+        message=message,
+        submitted_at=start,
+        finished_at=Timestamp(seconds=1_800_000_002),
+        outputs=types.Outputs(parameters=[types.Parameter(name="accuracy", value="0.98")]),
+    )
+    first = lineage.WatchRunResponse(run=running, steps=[step("train", types.STEP_PHASE_RUNNING)])
+    return [first, lineage.WatchRunResponse(run=over, steps=steps)]
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> str:
+    (tmp_path / "workflow.yaml").write_text(MANIFEST)
+    return "workflow.yaml"
+
+
+def cached() -> dispatcher.SubmitRunResponse:
+    steps = [
+        planned("ingest", HIT, saved=2, from_run="digits-0"),
+        planned("train", HIT, saved=40, from_run="digits-0"),
+    ]
+    return dispatcher.SubmitRunResponse(
+        run="digits-1",
+        phase=types.RUN_PHASE_SUCCEEDED,
+        plan=dispatcher.Plan(steps=steps, saved=Duration(seconds=42)),
+        outputs=types.Outputs(parameters=[types.Parameter(name="accuracy", value="0.98")]),
+    )
+
+
+def running() -> dispatcher.SubmitRunResponse:
+    steps = [
+        planned("ingest", HIT, saved=2, from_run="digits-0"),
+        planned("train", MISS, "parameters.c differs"),
+    ]
+    return dispatcher.SubmitRunResponse(
+        run="digits-1", phase=types.RUN_PHASE_RUNNING, plan=dispatcher.Plan(steps=steps)
+    )
+
+
+def test_a_run_that_the_cache_had_ends_at_once_and_says_what_it_saved(script, periplus, workflow):
+    script.answers["SubmitRun"] = cached()
+    said = periplus("run", workflow)
+    assert said.code == 0
+    assert said.out.startswith(
+        dedent("""\
+        run digits-1
+        STEP    CACHE  SAVES  WHY
+        ingest  hit    2.0 s  made by digits-0
+        train   hit    40 s   made by digits-0
+
+        2 steps: 2 cached; saves 42 s
+
+        run digits-1 succeeded in """)
+    )
+    assert said.out.endswith(": 0 steps ran, 2 cached (42 s saved)\n  accuracy = 0.98\n")
+    assert script.requests("WatchRun") == []
+
+
+def test_a_manifest_is_sent_as_it_stands_with_its_parameters_and_claim(script, periplus, workflow):
+    script.answers["SubmitRun"] = cached()
+    said = periplus(
+        "run", workflow, "-p", "c=1=2", "-p", "empty=", "--cache", "refresh", "--request-id", "id-1"
+    )
+    assert said.code == 0
+    (request,) = script.requests("SubmitRun")
+    assert request.request_id == "id-1"
+    assert request.spec.project == "default"
+    assert request.spec.manifest == MANIFEST
+    assert dict(request.spec.parameters) == {"c": "1=2", "empty": ""}
+    assert request.spec.cache == types.CACHE_MODE_REFRESH
+    assert request.spec.claim.platform.python_implementation == "CPython"
+    assert "grpcio" in {package.name for package in request.spec.claim.installed}
+
+
+def test_a_pipeline_is_compiled_and_its_code_goes_along(script, periplus, tmp_path):
+    (tmp_path / "flow.py").write_text(
+        dedent("""\
+        from periplus.sdk import pipeline, step
+        print("noise of the user's file")
+
+        @step
+        def double(x: int) -> int:
+            return 2 * x
+
+        @pipeline
+        def flow(x: int = 1):
+            return double(x)
+        """)
+    )
+    script.answers["SubmitRun"] = cached()
+    said = periplus("run", "flow.py", "-p", "x=21", "-o", "json")
+    assert said.code == 0
+    assert said.document["run"] == "digits-1"
+    (request,) = script.requests("SubmitRun")
+    assert '"value": "21"' in request.spec.manifest
+    assert request.spec.claim.code_archive.startswith(b"\x1f\x8b")
+
+
+def test_a_run_is_followed_line_by_line_and_its_phase_is_the_exit_code(script, periplus, workflow):
+    script.answers["SubmitRun"] = running()
+    script.answers["WatchRun"] = changes(types.RUN_PHASE_SUCCEEDED, step("train", types.STEP_PHASE_SUCCEEDED))
+    said = periplus("run", workflow)
+    assert said.code == 0
+    assert "\ntrain  running\ntrain  succeeded  2.0 s\n" in said.out
+    assert said.out.endswith("run digits-1 succeeded in 2.0 s: 1 step ran, 0 cached\n  accuracy = 0.98\n")
+
+
+def test_a_run_that_fails_exits_with_1_and_names_the_step_and_its_logs(script, periplus, workflow):
+    failed = step("train(3)", types.STEP_PHASE_FAILED, message="exit code 1")
+    script.answers["SubmitRun"] = running()
+    script.answers["WatchRun"] = changes(types.RUN_PHASE_FAILED, failed)
+    said = periplus("run", workflow)
+    assert said.code == 1
+    assert "run digits-1 failed" in said.out
+    assert "train(3) failed: exit code 1" in said.err
+    assert "periplus logs digits-1 --step 'train(3)'" in said.err
+
+
+def test_a_cancelled_run_exits_with_4(script, periplus, workflow):
+    script.answers["SubmitRun"] = running()
+    script.answers["WatchRun"] = changes(types.RUN_PHASE_CANCELLED, message="stopped")
+    assert periplus("run", workflow).code == 4
+
+
+def test_a_run_that_is_not_watched_is_accepted_and_left(script, periplus, workflow):
+    script.answers["SubmitRun"] = running()
+    said = periplus("run", workflow, "--no-watch")
+    assert (said.code, script.requests("WatchRun")) == (0, [])
+    assert said.out.endswith("run digits-1 was accepted; periplus watch digits-1\n")
+
+
+def test_a_stream_that_breaks_is_taken_up_again(script, periplus, workflow, monkeypatch):
+    monkeypatch.setattr("periplus.sdk.client.PAUSE", 0.01)
+    first, last = changes(types.RUN_PHASE_SUCCEEDED, step("train", types.STEP_PHASE_SUCCEEDED))
+    streams = iter([[first, Unavailable("Postgres is away")], [first], [last]])
+    script.answers["SubmitRun"] = running()
+    script.answers["WatchRun"] = lambda _: next(streams)
+    said = periplus("run", workflow, "-o", "json")
+    assert (said.code, said.document["phase"]) == (0, "SUCCEEDED")
+
+
+def test_an_order_whose_answer_is_lost_is_sent_again_with_the_same_id(
+    script, periplus, workflow, monkeypatch
+):
+    monkeypatch.setattr("periplus.sdk.client.PAUSE", 0.01)
+    answers = iter([Unavailable("Postgres is away"), cached()])
+    script.answers["SubmitRun"] = lambda _: next(answers)
+    assert periplus("run", workflow).code == 0
+    first, second = script.requests("SubmitRun")
+    assert first == second
+
+
+def test_the_json_of_a_run_is_one_document(script, periplus, workflow):
+    script.answers["SubmitRun"] = running()
+    script.answers["WatchRun"] = changes(types.RUN_PHASE_SUCCEEDED, step("train", types.STEP_PHASE_SUCCEEDED))
+    document = periplus("run", workflow, "-o", "json").document
+    assert {key: document[key] for key in ("run", "phase", "steps_run", "steps_cached", "took_seconds")} == {
+        "run": "digits-1", "phase": "SUCCEEDED", "steps_run": 1, "steps_cached": 0, "took_seconds": 2.0,
+    }  # fmt: skip
+    assert document["outputs"]["parameters"] == [{"name": "accuracy", "value": "0.98"}]
+    assert document["plan"]["steps"][0]["verdict"] == "HIT"
+    assert document["plan"]["steps"][0]["saved"] == 2.0
+    assert document["steps"][0]["phase"] == "SUCCEEDED"
+    assert document["steps"][0]["started_at"] == "2026-11-22T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "where"),
+    [
+        (
+            Invalid("unknown template x", field="spec.manifest", fix="name one that is there"),
+            2,
+            "spec.manifest",
+        ),
+        (Conflict("differs"), 2, "dispatcher"),
+        (Refused("not now"), 6, "dispatcher"),
+        (ZeroDivisionError("inside"), 70, "dispatcher at 127.0.0.1"),
+    ],
+)
+def test_a_refusal_says_what_where_and_how_to_mend_it(script, periplus, workflow, error, code, where):
+    script.answers["SubmitRun"] = error
+    said = periplus("run", workflow)
+    assert said.code == code
+    assert said.err.startswith("error: ")
+    assert f"  where: {where}" in said.err
+    assert "Traceback" not in said.err
+    assert "inside" not in said.err
+    if getattr(error, "fix", ""):
+        assert f"  fix:   {error.fix}\n" in said.err
+
+
+def test_an_error_is_a_document_too_where_json_is_asked_for(script, periplus, workflow):
+    script.answers["PlanRun"] = Invalid("unknown template x", field="spec.manifest")
+    said = periplus("plan", workflow, "-o", "json")
+    assert said.document == {
+        "error": {"what": "unknown template x", "where": "spec.manifest", "fix": "", "exit_code": 2}
+    }
+
+
+def test_a_plan_folds_the_items_of_a_fan_out_that_are_alike(script, periplus, workflow):
+    steps = [planned("ingest", HIT, saved=2)]
+    steps += [planned(f"train({index})", HIT if index % 100 else MISS, saved=0) for index in range(2000)]
+    script.answers["PlanRun"] = dispatcher.PlanRunResponse(
+        plan=dispatcher.Plan(steps=steps, warnings=["image python:3.11 is not pinned"])
+    )
+    said = periplus("plan", workflow)
+    assert said.out == dedent("""\
+        STEP           CACHE      SAVES  WHY
+        ingest         hit        2.0 s
+        train(0…1900)  miss x20
+        train(1…1999)  hit x1980
+
+        2,001 steps: 1,981 cached, 20 to run
+        """)
+    assert said.err == "warning: image python:3.11 is not pinned\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "nothing.yaml"], "nothing.yaml"),
+        (["run", "nothing.py"], "nothing.py is no Python file"),
+        (["run", "workflow.yaml", "-p", "c"], "'c' is not NAME=VALUE"),
+        (["run", "workflow.yaml", "-p", "c=1", "-p", "c=2"], "c is given twice"),
+        (["run", "workflow.yaml", "--cache", "never"], "never"),
+        (["run"], "file"),
+        (["run", "large.yaml"], "larger than 1 MiB"),
+        (["run", "binary.yaml"], "not UTF-8"),
+        (["run", "broken.py"], "SyntaxError"),
+        (["run", "raises.py"], "ZeroDivisionError"),
+        (["run", "exits.py"], "SystemExit"),
+        (["run", "empty.py"], "no @pipeline"),
+        (["compile", "workflow.yaml"], "nothing to compile"),
+        (["frobnicate"], "frobnicate"),
+        (["runs", "--limit", "0"], "limit"),
+        (["runs", "@latest~x"], "names no run"),
+    ],
+)
+def test_bad_input_is_told_without_a_traceback_and_exits_with_2(
+    script, periplus, workflow, tmp_path, arguments, told
+):
+    (tmp_path / "large.yaml").write_bytes(b"x" * (1024 * 1024 + 1))
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
+    (tmp_path / "broken.py").write_text("def x(:\n")
+    (tmp_path / "raises.py").write_text("x = 1\ny = x / 0\n")
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit('no')\n")
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    said = periplus(*arguments)
+    assert said.code == 2, said
+    assert said.err.startswith("error: ")
+    assert told in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert script.asked == []
+
+
+def test_an_error_in_a_users_file_names_its_line(script, periplus, tmp_path):
+    (tmp_path / "failing.py").write_text("x = 1\ny = x / 0\n")
+    said = periplus("run", "failing.py")
+    assert f"  where: {tmp_path}/failing.py:2" in said.err
+
+
+def test_what_data_holds_can_not_steer_the_terminal(script, periplus, workflow):
+    evil = "\x1b[2J\x1b]0;title\x07\x9b31m\u202eevil\r\nline\x00"
+    answer = cached()
+    answer.plan.steps[0].path = evil
+    answer.plan.steps[0].reason = evil
+    answer.outputs.parameters[0].value = evil
+    script.answers["SubmitRun"] = answer
+    said = periplus("run", workflow)
+    assert "evil line" in said.out
+    assert not set("\x1b\x9b\x07\x00\r\u202e") & set(said.out)
+    script.answers["SubmitRun"] = Invalid(evil, field=evil, fix=evil)
+    assert not set("\x1b\x9b\x07\x00\r\u202e") & set(periplus("run", workflow).err)
+
+
+def test_no_stack_exits_with_3_and_says_how_to_start_one(clean_environment, periplus, tmp_path):
+    (tmp_path / "workflow.yaml").write_text(MANIFEST)
+    said = periplus("run", "workflow.yaml")
+    assert said.code == 3
+    assert "fix:   periplus up --detach" in said.err
+
+
+def test_a_stack_that_does_not_answer_exits_with_3(script, periplus, workflow, monkeypatch):
+    monkeypatch.setattr("periplus.sdk.client.PAUSE", 0.01)
+    monkeypatch.setenv("PERIPLUS_DISPATCHER", "127.0.0.1:1")
+    said = periplus("run", workflow)
+    assert said.code == 3
+    assert said.err == (
+        "error: does not answer\n  where: dispatcher at 127.0.0.1:1\n  fix:   periplus doctor\n"
+    )
+
+
+def test_a_wrong_token_exits_with_3(script, periplus, workflow, monkeypatch):
+    monkeypatch.setenv("PERIPLUS_TOKEN", "another")
+    said = periplus("run", workflow)
+    assert said.code == 3
+    assert "no valid token" in said.err
