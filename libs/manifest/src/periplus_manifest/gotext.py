@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 # encoding/json escapes these so that JSON may stand inside HTML; Argo never switches it off.
 _HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -19,7 +20,7 @@ class WrittenNumber(float):
 
     text: str
 
-    def __new__(cls, text: str) -> WrittenNumber:
+    def __new__(cls, text: str) -> Self:
         """Take the number as it stood in the JSON text."""
         number = super().__new__(cls, text)
         number.text = text
@@ -100,7 +101,7 @@ def float_json(number: float) -> str:
     """Write a float as Go's JSON: shortest digits, an exponent below 1e-6 and from 1e21."""
     if isinstance(number, WrittenNumber):
         return number.text
-    if number != number or number in (float("inf"), float("-inf")):
+    if not math.isfinite(number):
         raise ValueError(f"{number} has no JSON form")
     size = abs(number)
     if number and (size < 1e-6 or size >= 1e21):
@@ -118,7 +119,7 @@ def float_plain(number: float) -> str:
 
 def float_general(number: float) -> str:
     """Write a float as Go's %v: an exponent below 1e-4 and from 1e6 (1e+06)."""
-    if number != number:
+    if math.isnan(number):
         return "NaN"
     if number in (float("inf"), float("-inf")):
         return "+Inf" if number > 0 else "-Inf"

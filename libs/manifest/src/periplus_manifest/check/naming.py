@@ -19,7 +19,8 @@ PARAMETER_RULE = "must consist of letters, digits, '_' or '-'"
 
 def untagged(text: str) -> str:
     """Put a letter in the place of each tag, to judge what stands around it."""
-    out, position = [], 0
+    out: list[str] = []
+    position = 0
     for tag in tags.find(text):
         out += (text[position : tag.start], "x")
         position = tag.end

@@ -43,12 +43,9 @@ class Scope:
 
     def has(self, name: str) -> bool:
         """Say whether a name can be referred to."""
-        scope: Scope | None = self
-        while scope is not None:
-            if name in scope._names or (scope._open and name.startswith(tuple(scope._open))):
-                return True
-            scope = scope._outer
-        return False
+        if name in self._names or (self._open and name.startswith(tuple(self._open))):
+            return True
+        return self._outer is not None and self._outer.has(name)
 
 
 def check(value: Any, path: str, scope: Scope) -> None:

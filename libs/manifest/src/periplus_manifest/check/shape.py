@@ -110,15 +110,14 @@ _CLOSED = "Step"
 _PLAIN: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", lambda value: isinstance(value, str)),
     "bool": ("true or false", lambda value: isinstance(value, bool)),
-    "int": ("a whole number", lambda value: _is_int(value)),
-    "int or text": ("a whole number or a text", lambda value: isinstance(value, str) or _is_int(value)),
+    "int": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "int or text": (
+        "a whole number or a text",
+        lambda value: isinstance(value, (str, int)) and not isinstance(value, bool),
+    ),
     "value": ("a text, a number or a boolean", lambda value: isinstance(value, (str, int, float))),
     "map": ("a map", lambda value: isinstance(value, dict)),
 }
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check(value: Any, shape: str, path: str) -> None:

@@ -85,7 +85,9 @@ def _number(operator: str, compute: Callable[[float, float], float]) -> Callable
 def _divided(left: float, right: float) -> float:
     if right == 0:
         return (
-            math.nan if left == 0 or left != left else math.copysign(math.inf, left) * math.copysign(1, right)
+            math.nan
+            if left == 0 or math.isnan(left)
+            else math.copysign(math.inf, left) * math.copysign(1, right)
         )
     return left / right
 

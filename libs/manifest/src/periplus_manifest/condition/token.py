@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
@@ -40,8 +40,29 @@ class Token:
 _PREFIXES = frozenset("-!~")
 _TERNARIES = frozenset(("?", ":", "??"))
 _OPERATORS = frozenset(
-    ("+", "-", "*", "/", "%", "**", "&", "|", "^", ">>", "<<", "&&", "||")
-    + ("==", "!=", ">", ">=", "<", "<=", "=~", "!~")
+    [
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "**",
+        "&",
+        "|",
+        "^",
+        ">>",
+        "<<",
+        "&&",
+        "||",
+        "==",
+        "!=",
+        ">",
+        ">=",
+        "<",
+        "<=",
+        "=~",
+        "!~",
+    ]
 )
 _AFTER_PREFIX = frozenset((Kind.NUMBER, Kind.BOOLEAN, Kind.WORD, Kind.ACCESS, Kind.OPEN))
 _VALUES = _AFTER_PREFIX | {Kind.TEXT, Kind.TIME, Kind.PREFIX}
@@ -120,7 +141,7 @@ class _Stream:
 
     def _while(self, fits: Callable[[str], bool]) -> str:
         """Read on while characters fit; a backslash takes the next one whatever it is, a blank ends."""
-        out = []
+        out: list[str] = []
         text, position = self._text, self._position
         while position < len(text):
             character = text[position]
@@ -135,7 +156,7 @@ class _Stream:
         return "".join(out)
 
     def _until(self, ends: str, unclosed: str) -> str:
-        out = []
+        out: list[str] = []
         text, position = self._text, self._position
         while position < len(text):
             character = text[position]
@@ -207,27 +228,20 @@ def _seconds(text: str) -> float | None:
 def _stamp(match: re.Match[str]) -> float | None:
     date, zone, spaced = match["date"], match["zone"], match["join"] == " "
     if match["join"] is None:
-        return datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+        return datetime.strptime(f"{date}+0000", "%Y-%m-%d%z").timestamp()
     if spaced and (match["minute"] is None or (zone and not (match["second"] and ":" in zone))):
         return None
     if not spaced and (zone is None or (":" in zone and match["second"] is None)):
         return None
     clock = f"{match['hour']}:{match['minute'] or '00'}:{match['second'] or '00'}"
-    moment = datetime.strptime(f"{date} {clock}", "%Y-%m-%d %H:%M:%S")
-    return moment.replace(tzinfo=_zone(zone)).timestamp()
-
-
-def _zone(zone: str | None) -> timezone:
-    if zone is None or zone == "Z":
-        return UTC
-    sign = -1 if zone[0] == "-" else 1
-    return timezone(sign * timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:])))
+    offset = "+0000" if zone in (None, "Z") else zone
+    return datetime.strptime(f"{date} {clock}{offset}", "%Y-%m-%d %H:%M:%S%z").timestamp()
 
 
 def _written(text: str) -> float | None:
     for form in _WRITTEN:
         try:
-            moment = datetime.strptime(text, form)
+            moment = datetime.strptime(text, form)  # noqa: DTZ007 - the zone is set below
         except ValueError:
             continue
         if form == "%I:%M%p":

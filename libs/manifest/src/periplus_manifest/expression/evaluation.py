@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from periplus_manifest import regex
-from periplus_manifest.errors import ExpressionError, ManifestError, UnknownVariable
+from periplus_manifest.errors import ExpressionError, UnknownVariable
 
 from . import clock, predicate, value
 from .budget import Budget
 from .functions import FUNCTIONS
+from .operator import applied
 from .tree import (
     Array,
     Call,
@@ -47,7 +47,7 @@ class Evaluation:
     def value(self, node: Node) -> Any:
         """Give a node's value. Raises ExpressionError, and UnknownVariable for a name that nobody gave."""
         self.budget.step()
-        return _EVALUATE[type(node)](self, node)
+        return self._ways[type(node)](self, node)
 
     def _name(self, node: Name) -> Any:
         if node.name in self._bound:
@@ -104,8 +104,14 @@ class Evaluation:
         left = self.value(node.first)
         for infix in node.rest:
             self.budget.step()
-            lazy = _LAZY.get(infix.operator)
-            left = lazy(self, left, infix) if lazy else self._strict(left, infix)
+            lazy = self._lazy.get(infix.operator)
+            left = (
+                lazy(self, left, infix)
+                if lazy
+                else applied(
+                    self.budget, infix.operator, left, self.value(infix.right), negated=infix.negated
+                )
+            )
         return left
 
     def _and(self, left: Any, infix: Infix) -> bool:
@@ -124,65 +130,11 @@ class Evaluation:
         finally:
             self._handed = before
 
-    def _strict(self, left: Any, infix: Infix) -> Any:
-        right = self.value(infix.right)
-        sign = infix.operator
-        if isinstance(left, str):
-            self.budget.step(len(left) >> 10)
-        if sign in ("==", "!="):
-            if isinstance(left, (list, Mapping)) and isinstance(right, (list, Mapping)):
-                self.budget.weigh(left)
-                self.budget.weigh(right)
-            return value.equal(left, right) is (sign == "==")
-        if sign == "+":
-            if isinstance(left, str) and isinstance(right, str):
-                self.budget.room(len(left) + len(right))
-            return value.added(left, right)
-        if sign == "in":
-            self._searching(right)
-            return value.contains(left, right) is not infix.negated
-        if sign == "..":
-            return self._range(left, right)
-        if sign in _TEXTUAL:
-            return self._textual(sign, left, right) is not infix.negated
-        return value.computed(sign, left, right)
-
-    def _searching(self, place: Any) -> None:
-        if isinstance(place, (list, tuple)):
-            self.budget.step(len(place) >> 3)
-            if any(isinstance(item, (list, Mapping)) for item in place):
-                self.budget.weigh(place)
-
-    def _range(self, first: Any, last: Any) -> list[int]:
-        low, high = value.whole(first), value.whole(last)
-        self.budget.room(max(high - low + 1, 0))
-        return list(range(low, high + 1))
-
-    def _textual(self, sign: str, left: Any, right: Any) -> bool:
-        if not (isinstance(left, str) and isinstance(right, str)):
-            if sign == "matches" and left is None:
-                return False
-            raise ExpressionError("", f"invalid operation: {value.kind(left)} {sign} {value.kind(right)}")
-        if sign == "contains":
-            return right in left
-        if sign != "matches":
-            return left.startswith(right) if sign == "startsWith" else left.endswith(right)
-        try:
-            return regex.compile(right).search(left, self.budget.step)
-        except ExpressionError:
-            raise
-        except ManifestError as error:
-            raise ExpressionError("", error.message) from None
-
     def _comparison(self, node: Comparison) -> bool:
         left = self.value(node.first)
         for sign, part in node.rest:
             right = self.value(part)
-            if sign in ("<", ">="):
-                holds = value.less(left, right, sign) is (sign == "<") and _ordered(left, right)
-            else:
-                holds = value.less(right, left, sign) is (sign == ">") and _ordered(left, right)
-            if not holds:
+            if not value.compares(sign, left, right):
                 return False
             left = right
         return True
@@ -245,36 +197,34 @@ class Evaluation:
             found[name] = self.value(item)
         return found
 
+    def _literal(self, node: Literal) -> Any:
+        return node.value
 
-def _ordered(left: Any, right: Any) -> bool:
-    """Say whether neither side is NaN, which is neither below nor above anything."""
-    return bool(left == left and right == right)  # noqa: PLR0124 - NaN alone differs from itself
+    def _piped(self, _: Piped) -> Any:
+        return self._handed
 
+    _lazy: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "and": _and,
+        "&&": _and,
+        "or": _or,
+        "||": _or,
+        "??": _else,
+        "|": _pipe,
+    }
 
-_TEXTUAL = frozenset(("matches", "contains", "startsWith", "endsWith"))
-
-_LAZY: dict[str, Callable[[Evaluation, Any, Infix], Any]] = {
-    "and": Evaluation._and,
-    "&&": Evaluation._and,
-    "or": Evaluation._or,
-    "||": Evaluation._or,
-    "??": Evaluation._else,
-    "|": Evaluation._pipe,
-}
-
-_EVALUATE: dict[type, Callable[[Evaluation, Any], Any]] = {
-    Literal: lambda _, node: node.value,
-    Name: Evaluation._name,
-    Pointer: Evaluation._pointer,
-    Path: Evaluation._path,
-    Prefix: Evaluation._prefix,
-    Row: Evaluation._row,
-    Comparison: Evaluation._comparison,
-    Piped: lambda evaluation, _: evaluation._handed,
-    Ternary: Evaluation._ternary,
-    Call: Evaluation._call,
-    Let: Evaluation._let,
-    Sequence: Evaluation._sequence,
-    Array: Evaluation._array,
-    Map: Evaluation._map,
-}
+    _ways: ClassVar[Mapping[type, Callable[..., Any]]] = {
+        Literal: _literal,
+        Name: _name,
+        Pointer: _pointer,
+        Path: _path,
+        Prefix: _prefix,
+        Row: _row,
+        Comparison: _comparison,
+        Piped: _piped,
+        Ternary: _ternary,
+        Call: _call,
+        Let: _let,
+        Sequence: _sequence,
+        Array: _array,
+        Map: _map,
+    }

@@ -24,7 +24,20 @@ _READ: dict[str, str] = {
     "Z07:00": r"(?P<z>Z|[+-]\d\d:\d\d)", "Z0700": r"(?P<z>Z|[+-]\d{4})", "-07:00": r"(?P<z>[+-]\d\d:\d\d)",
     "002": r"\d{3}", "-0700": r"(?P<z>[+-]\d{4})", "-07": r"(?P<z>[+-]\d\d)",
 }  # fmt: skip
-_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _UNITS = {"h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000, "us": 1, "µs": 1, "ns": 0.001}
 _LONGEST_LAYOUT = 200

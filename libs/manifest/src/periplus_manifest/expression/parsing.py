@@ -148,16 +148,16 @@ class _Builder:
         end = nodes[-1] if kind in ("slice", "slice_to") else None
         return Slice(start, end)
 
-    def _number(self, children: list[Any], depth: int) -> Node:
+    def _number(self, children: list[Any], _: int) -> Node:
         return Literal(literal.number(str(children[0])))
 
-    def _string(self, children: list[Any], depth: int) -> Node:
+    def _string(self, children: list[Any], _: int) -> Node:
         return Literal(literal.text(str(children[0])))
 
-    def _raw(self, children: list[Any], depth: int) -> Node:
+    def _raw(self, children: list[Any], _: int) -> Node:
         return Literal(str(children[0])[1:-1].replace("``", "`"))
 
-    def _name(self, children: list[Any], depth: int) -> Node:
+    def _name(self, children: list[Any], _: int) -> Node:
         name = str(children[0])
         return Literal(_CONSTANTS[name]) if name in _CONSTANTS else Name(name)
 
@@ -177,8 +177,8 @@ class _Builder:
         written = str(key)
         return Literal(literal.text(written) if written[0] in "'\"" else written), self.node(value, depth)
 
-    def _pointer(self, children: list[Any], depth: int) -> Node:
+    def _pointer(self, children: list[Any], _: int) -> Node:
         return Pointer(str(children[0])[1:])
 
-    def _own(self, children: list[Any], depth: int) -> Node:
+    def _own(self, children: list[Any], _: int) -> Node:
         return Path(Pointer(""), (Member(Literal(str(children[0])), maybe=False, dotted=True),))

@@ -64,7 +64,8 @@ def _reverse(budget: Budget, given: list[Any]) -> list[Any]:
 
 @declare_both(TABLE, "uniq", LIST)
 def _uniq(budget: Budget, given: list[Any]) -> list[Any]:
-    return builtinlist.uniq(budget, given)
+    kept: list[Any] = builtinlist.uniq(budget, given)
+    return kept
 
 
 @declare_both(TABLE, "compact", LIST)

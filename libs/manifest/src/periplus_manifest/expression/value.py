@@ -74,10 +74,20 @@ def less(left: Any, right: Any, sign: str = "<") -> bool:
         return bool(left < right)
     if isinstance(left, str) and isinstance(right, str):
         return left < right
-    for time in (datetime, timedelta):
-        if isinstance(left, time) and isinstance(right, time):
-            return bool(left < right)
+    if isinstance(left, datetime) and isinstance(right, datetime):
+        return left < right
+    if isinstance(left, timedelta) and isinstance(right, timedelta):
+        return left < right
     raise ExpressionError("", f"invalid operation: {kind(left)} {sign} {kind(right)}")
+
+
+def compares(sign: str, left: Any, right: Any) -> bool:
+    """Apply <, <=, > or >=. Raises ExpressionError for a mixture; NaN is neither below nor above anything."""
+    if any(isinstance(side, float) and math.isnan(side) for side in (left, right)):
+        return False
+    if sign in ("<", ">="):
+        return less(left, right, sign) is (sign == "<")
+    return less(right, left, sign) is (sign == ">")
 
 
 def added(left: Any, right: Any) -> Any:
@@ -113,7 +123,9 @@ def computed(sign: str, left: Any, right: Any) -> Any:
 def _divided(left: float, right: float) -> float:
     if right:
         return left / right
-    return math.nan if not left or left != left else math.copysign(math.inf, left) * math.copysign(1, right)
+    return (
+        math.nan if not left or math.isnan(left) else math.copysign(math.inf, left) * math.copysign(1, right)
+    )
 
 
 def _power(base: float, exponent: float) -> float:
@@ -130,7 +142,7 @@ def _remainder(left: Any, right: Any) -> int:
         raise ExpressionError("", f"invalid operation: {kind(left)} % {kind(right)}")
     if right == 0:
         raise ExpressionError("", "integer divide by zero")
-    rest = abs(left) % abs(right)
+    rest: int = abs(left) % abs(right)
     return -rest if left < 0 else rest
 
 

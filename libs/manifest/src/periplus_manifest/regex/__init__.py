@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .syntax import parse, refused
+from .cursor import refused
+from .syntax import parse
 from .tree import At, Either, Group, One, Repeat, Row, Test, Tree
 
 _LONGEST = 4_096

@@ -29,7 +29,7 @@ POSIX: dict[str, Test] = {
 }
 
 
-def anything(character: str) -> bool:
+def anything(_: str) -> bool:
     """Any character."""
     return True
 
