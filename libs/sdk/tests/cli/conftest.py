@@ -23,7 +23,7 @@ TOKEN = "the token"
 
 @dataclass
 class Script:
-    """What the services answer: by the method's name an answer, a list of them for a stream, or an error."""
+    """What the services answer: by the method's name an answer, a list for a stream, an error; a number waits."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[str, Any]] = field(default_factory=list)
@@ -55,6 +55,9 @@ def servicer(kind: type, streams: set[str], script: Script) -> object:
             for one in script.answer(name, request):
                 if isinstance(one, Exception):
                     raise one
+                if isinstance(one, float):
+                    await asyncio.sleep(one)
+                    continue
                 yield one
 
         return method

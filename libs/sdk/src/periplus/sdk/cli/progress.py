@@ -21,8 +21,8 @@ RAN = (3, 4, 5)
 """StepPhase of a step that ran to its end: SUCCEEDED, FAILED, ERROR."""
 WRONG = (4, 5)
 CACHED = 7
-# What a person looks for comes first where there is no room for all.
-_URGENT = {4: 0, 5: 0, 2: 1}
+# What a person looks for stays where there is no room for all: what failed, what runs, what waits.
+_URGENT = {4: 0, 5: 0, 2: 1, 1: 3}
 
 
 class Progress:
@@ -53,20 +53,25 @@ class Progress:
         folds = folded(self.steps, lambda step: step.path)
         if len(folds) > height:
             folds = folded(self.steps, lambda step: step.path, few=1)
-        left = 0
-        if len(folds) > height:
-            folds.sort(key=lambda fold: min(_URGENT.get(step.phase, 9) for step in fold.members))
-            left = len(folds) - height + 1
-        for fold in folds[: len(folds) - left]:
-            urgent = min(fold.members, key=lambda step: _URGENT.get(step.phase, 9))
-            yield line(fold.name), phases(fold.members), urgent.phase, _detail(fold.members, urgent)
+        left = len(folds) - height + 1 if len(folds) > height else 0
+        hidden = sorted(range(len(folds)), key=lambda n: _urgency(folds[n].members))[len(folds) - left :]
+        for number, fold in enumerate(folds):
+            if number not in hidden:
+                urgent = min(fold.members, key=lambda step: _URGENT.get(step.phase, 9))
+                yield line(fold.name), phases(fold.members), urgent.phase, _detail(fold.members, urgent)
         if left:
-            hidden = [step for fold in folds[-left:] for step in fold.members]
-            yield f"… {len(hidden):,} more", phases(hidden), 0, ""
+            rest = [step for number in hidden for step in folds[number].members]
+            yield f"… {len(rest):,} more", phases(rest), 0, ""
 
     def span(self) -> float:
         """Seconds since the run was accepted, to its end or to now."""
         return span(self.run.submitted_at, self.run.finished_at) if self.run else 0.0
+
+
+def _urgency(members: Sequence[Step]) -> int:
+    """Lower is more urgent. A fan-out stands for many, so it goes before a single step that only waits or is done."""
+    most = min(_URGENT.get(step.phase, 9) for step in members)
+    return min(most, 2) if len(members) > 1 else most
 
 
 def phases(steps: Iterable[Step]) -> str:

@@ -1,0 +1,181 @@
+"""The command as a process of its own: on a terminal, in a pipe, interrupted, and what it loads."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from periplus.dispatcher.v1 import dispatcher_pb2 as dispatcher
+from periplus.lineage.v1 import lineage_pb2 as lineage
+from periplus.types.v1 import step_pb2 as types
+
+COMMAND = [sys.executable, "-m", "periplus.sdk.cli"]
+ROWS, COLUMNS = 24, 80
+STEPS = 2000
+PIPELINE = """\
+from periplus.sdk import pipeline, step
+
+@step
+def double(x: int) -> int:
+    return 2 * x
+
+@pipeline
+def flow(x: int = 1):
+    return double(x)
+"""
+
+
+def on_a_terminal(*arguments: str) -> tuple[int, str]:
+    """Exit code and everything that the command wrote to a terminal of 24 lines."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=theirs, stderr=theirs, stdin=theirs, env=environment
+    )
+    os.close(theirs)
+    written = bytearray()
+
+    def read() -> None:
+        try:
+            while chunk := os.read(ours, 65536):
+                written.extend(chunk)
+        except OSError:  # how Linux says that the other side is closed
+            return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    code = process.wait(60)
+    reader.join(10)
+    os.close(ours)
+    return code, written.decode()
+
+
+def stream() -> Iterator[object]:
+    """A fan-out of 2,000 that proceeds by 500, with one failure among them."""
+    start = Timestamp(seconds=1_800_000_000)
+    run = lineage.Run(project="default", id="digits-1", phase=types.RUN_PHASE_RUNNING, submitted_at=start)
+    paths = [f"train({index})" for index in range(STEPS)]
+    singles = [f"step-{index}" for index in range(60)]
+    yield lineage.WatchRunResponse(run=run, steps=[lineage.Step(path=p, phase=1) for p in [*singles, *paths]])
+    for begin in range(0, STEPS, 500):
+        yield 0.2
+        done = [lineage.Step(path=path, phase=3) for path in paths[begin : begin + 500]]
+        yield lineage.WatchRunResponse(run=run, steps=done)
+    run.phase = types.RUN_PHASE_FAILED
+    run.finished_at.seconds = start.seconds + 5
+    failed = lineage.Step(path="step-59", phase=types.STEP_PHASE_FAILED, message="exit code 1")
+    yield lineage.WatchRunResponse(run=run, steps=[failed])
+
+
+def test_two_thousand_steps_fit_a_terminal_of_24_lines(script):
+    script.answers["WatchRun"] = lambda _: stream()
+    code, written = on_a_terminal("watch", "digits-1")
+    assert code == 1
+    frames = written.split("\x1b[?25h")[0]  # until the cursor is shown again
+    ups = [len(found) // len("\x1b[1A\x1b[2K") for found in re.findall(r"(?:\x1b\[1A\x1b\[2K)+", frames)]
+    assert ups, "the table was never drawn anew"
+    assert max(ups) < ROWS
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+    assert re.search(r"train\(0…1999\) +1,500 pending, 500 succeeded", plain)
+    assert re.search(r"train\(0…1999\) +2,000 succeeded", plain)
+    assert all(len(line) <= COLUMNS for line in plain.replace("\r", "").split("\n") if "error" not in line)
+    # What failed is shown where there is no room for all.
+    last = plain.rindex("step-59  ")
+    assert plain.rindex("… ") > last
+
+
+def test_an_interrupt_leaves_the_run_and_exits_with_130(script, tmp_path):
+    run = lineage.Run(project="default", id="digits-1", phase=types.RUN_PHASE_RUNNING)
+    started = [lineage.Step(path="train", phase=types.STEP_PHASE_RUNNING)]
+    script.answers["WatchRun"] = lambda _: iter([lineage.WatchRunResponse(run=run, steps=started), 30.0])
+    process = subprocess.Popen(
+        [*COMMAND, "watch", "digits-1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "train  running\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert error == (
+        "error: stopped watching; run digits-1 goes on\n"
+        "  fix:   periplus watch digits-1, or periplus cancel digits-1\n"
+    )
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly(script):
+    script.answers["ReadLogs"] = [dispatcher.ReadLogsResponse(step="a", line="x" * 1000)] * 5000
+    done = subprocess.run(
+        f"{sys.executable} -m periplus.sdk.cli logs digits-1 | head -1",
+        shell=True,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.startswith(b"a | xxx")
+    assert done.stderr == b""
+
+
+def test_a_cached_run_loads_nothing_that_it_does_not_need(script, tmp_path: Path):
+    """Starting is most of what a cached run takes."""
+    (tmp_path / "flow.py").write_text(PIPELINE)
+    script.answers["SubmitRun"] = dispatcher.SubmitRunResponse(run="r", phase=types.RUN_PHASE_SUCCEEDED)
+    program = (
+        "import sys, json\n"
+        "from periplus.sdk.cli import main\n"
+        "try:\n    main(['run', 'flow.py'])\n"
+        "finally:\n    print(json.dumps(sorted(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
+    )
+    loaded = {name.split(".")[0] for name in json.loads(done.stderr)}
+    assert "grpc" in loaded
+    assert not loaded & {
+        "hera", "rich", "numpy", "sklearn", "yaml", "periplus_common", "periplus_local", "protovalidate",
+        "opentelemetry", "minio", "asyncpg", "nats", "importlib.metadata",
+    }  # fmt: skip
+
+
+def test_a_manifest_is_printed_as_yaml_that_says_the_same_as_the_json(tmp_path: Path, clean_environment):
+    import yaml
+
+    (tmp_path / "flow.py").write_text(PIPELINE)
+
+    def printed(*arguments: str) -> str:
+        done = subprocess.run(
+            [*COMMAND, "compile", "flow.py", "-p", "x=21", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    made = json.loads(printed("-o", "json"))
+    assert yaml.safe_load(printed()) == made
+    assert made["kind"] == "Workflow"
+    assert made["spec"]["arguments"]["parameters"] == [{"name": "x", "value": "21"}]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in (
+    "run", "plan", "compile", "runs", "watch", "logs", "why", "diff", "lineage", "cancel", "up", "down", "doctor"
+)), ["lineage", "up"], ["lineage", "down"]])  # fmt: skip
+def test_every_command_has_help_with_an_example(periplus, clean_environment, command):
+    said = periplus(*command, "--help")
+    assert said.code == 0
+    if command and command != ["lineage"]:
+        assert "Example" in said.out
+        assert f"\n    periplus {command[0]}" in said.out
+    if not command:
+        assert "Exit codes: 0 done" in said.out

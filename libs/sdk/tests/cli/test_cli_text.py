@@ -1,0 +1,96 @@
+"""Text on terminals, and where the connection comes from."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from periplus.sdk.cli.folding import folded
+from periplus.sdk.cli.text import columns, line, plain, seconds, table
+from periplus.sdk.connection import Connection, NotConnectedError, connection
+
+FULL = {"dispatcher": "a:1", "cache": "b:2", "snapshotter": "c:3", "lineage": "d:4", "token": "t"}
+STEERING = st.text(
+    alphabet=st.sampled_from("\x1b[]\\0123;mHJ?\x07\x9b\x9d\x9c\x90abc \r\n\t\x00\u202e\u2066é漢")
+)
+
+
+@given(STEERING)
+def test_no_text_keeps_what_could_steer_a_terminal(text: str) -> None:
+    assert not set(plain(text)) & set("\x1b\x9b\x9d\x90\x07\x00\r\u202e\u2066")
+    assert plain(plain(text)) == plain(text)
+
+
+@given(STEERING, st.integers(1, 40))
+def test_a_line_is_one_line_and_no_wider_than_asked(text: str, width: int) -> None:
+    told = line(text, width)
+    assert "\n" not in told
+    assert columns(told) <= width
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]8;;https://evil.example\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1b]0;title\x07text", "text"),
+        ("a\x1bPq#0\x1b\\b", "ab"),
+        ("\x1b(Bplain", "plain"),
+        ("größe 漢字 👍", "größe 漢字 👍"),
+    ],
+)
+def test_sequences_go_and_letters_stay(data: str, shown: str) -> None:
+    assert plain(data) == shown
+
+
+def test_a_table_is_straight_whatever_is_in_it() -> None:
+    rows = [("漢字", "a"), ("ab\x1b[1mc", "b\nc")]
+    assert table(("X", "Y"), rows) == ["X     Y", "漢字  a", "abc   b c"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (61, "1 min 1 s"), (7500, "2 h 5 min")]
+)
+def test_time_spans_are_told_for_people(value: float, told: str) -> None:
+    assert seconds(value) == told
+
+
+def test_nested_fan_outs_and_few_items_are_told_apart() -> None:
+    paths = ["a", *(f"b({i})" for i in range(3)), *(f"c({i}).d({j})" for i in range(4) for j in range(4))]
+    told = [(fold.name, len(fold.members)) for fold in folded(paths, lambda path: path)]
+    assert told == [("a", 1), ("b(0)", 1), ("b(1)", 1), ("b(2)", 1), ("c(*).d(*)", 16)]
+
+
+def test_the_environment_goes_before_the_file_and_an_option_before_both(tmp_path) -> None:
+    (tmp_path / "client.json").write_text(
+        json.dumps({**FULL, "project": "p", "later": "unknown", "cache": 7})
+    )
+    environment = {"PERIPLUS_HOME": str(tmp_path), "PERIPLUS_CACHE": "x:9"}
+    assert connection(environment) == Connection(**{**FULL, "cache": "x:9"}, project="p")
+    assert connection({**environment, "PERIPLUS_PROJECT": "q"}).project == "q"
+    assert connection({**environment, "PERIPLUS_PROJECT": "q"}, project="r").project == "r"
+
+
+def test_a_full_environment_needs_no_file() -> None:
+    environment = {f"PERIPLUS_{name.upper()}": value for name, value in FULL.items()}
+    assert connection({**environment, "PERIPLUS_HOME": "/nowhere"}).project == "default"
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "missing"),
+    [
+        (None, "no stack was started here", True),
+        ("{", "can not be read", False),
+        ("[]", "is no JSON object", False),
+        (json.dumps({"token": "t"}), "does not say cache, dispatcher, lineage, snapshotter", False),
+    ],
+)
+def test_a_file_that_is_not_there_or_unreadable_is_named(tmp_path, content, told, missing) -> None:
+    if content is not None:
+        (tmp_path / "client.json").write_text(content)
+    with pytest.raises(NotConnectedError, match=told) as caught:
+        connection({"PERIPLUS_HOME": str(tmp_path)})
+    assert caught.value.missing is missing
+    assert caught.value.where == str(tmp_path / "client.json")
+    assert caught.value.fix
