@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,12 @@ class Archive:
         return f"code/sha256/{hexadecimal[:2]}/{hexadecimal[2:4]}/{hexadecimal}.tgz"
 
 
-def archive(root: Path, files: Iterable[str]) -> Archive:
-    """Pack files below a root, by their relative paths, without times, owners and order of the disk.
+def archive(files: Mapping[str, Path]) -> Archive:
+    """Pack files under the names given, without times, owners and order of the disk.
 
     Raises PipelineError when one cannot be read.
     """
-    names = sorted(set(files))
+    names = sorted(files)
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0, compresslevel=6) as zipped,
@@ -48,7 +48,7 @@ def archive(root: Path, files: Iterable[str]) -> Archive:
             tar.addfile(_entry(folder, tarfile.DIRTYPE, 0o755))
         for name in names:
             try:
-                data = (root / name).read_bytes()
+                data = files[name].read_bytes()
             except OSError as missing:
                 raise PipelineError(f"the code of {name} cannot be read: {missing}") from missing
             entry = _entry(f"{FOLDER}/{name}", tarfile.REGTYPE, 0o644)

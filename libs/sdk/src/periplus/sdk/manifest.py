@@ -77,7 +77,7 @@ def compile(  # noqa: A001
     shapes = _shapes(recorded.tasks)
     entries = {shape.step: _entry(project, shape.step) for shape in shapes}
     closures = {step: closure(project, *entries[step]) for step in entries}
-    packed = archive(root, [file for one in closures.values() for file in one.files])
+    packed = archive({name: path for one in closures.values() for name, path in one.files.items()})
     key = packed.key if packed.files else None
     codes = {step: Code(":".join(entries[step]), closures[step], key) for step in entries}
     templates = [template(name, shape, codes[shape.step], pipeline.image) for shape, name in shapes.items()]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periplus.sdk.closure.canonical import digest
-from periplus.sdk.closure.modules import Project
+from periplus.sdk.closure.project import Project
 from periplus.sdk.closure.walk import Walk
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ class Closure:
 
     `digests`: `helpers.py:normalise` → `sha256:…` for each name used; `helpers.py:<imports>` for what the used
     imported names stand for, `helpers.py:<module>` for statements that run on import, `helpers.py` for a module
-    used as a whole. `files`: the files that an import of it needs, relative to the import root.
+    used as a whole. `files`: the files that an import of it needs, by their path from the import root.
     """
 
     digests: dict[str, str]
-    files: tuple[str, ...]
+    files: dict[str, Path]
 
 
 def closure(project: Project, module: str, name: str) -> Closure:
@@ -44,8 +45,8 @@ def closure(project: Project, module: str, name: str) -> Closure:
         digests.update(_digests(walk, project.module(reached)))
     if len(digests) > MOST_NAMES:
         digests = _by_file(digests)
-    files = {project.module(reached).file for reached in walk.reached}
-    return Closure(digests, tuple(sorted(files)))
+    files = {project.module(reached).file: project.file(reached) for reached in sorted(walk.reached)}
+    return Closure(digests, {name: path for name, path in files.items() if path})
 
 
 def _digests(walk: Walk, module: Module) -> dict[str, str]:

@@ -6,11 +6,10 @@ import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from periplus.sdk.closure.canonical import is_idle
-from periplus.sdk.closure.scopes import Reference, Uses, imported, uses
+from periplus.sdk.closure.scopes import COMPREHENSIONS, Reference, Uses, imported, uses
 from periplus.sdk.errors import PipelineError
 
 
@@ -57,61 +56,8 @@ class Module:
         return ".".join([*parts, module] if module else parts)
 
 
-class Project:
-    """The Python files under one import root. What is not found there belongs to the environment."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._read: dict[str, Module] = {}
-        self._files: dict[str, Path | None] = {}
-
-    def file(self, name: str) -> Path | None:
-        """The file of a module by its full name, or None when the project has none."""
-        if name not in self._files:
-            self._files[name] = self._find(name)
-        return self._files[name]
-
-    def is_folder(self, name: str) -> bool:
-        """Whether a name is a folder without `__init__.py`, which Python takes for a namespace package."""
-        parts = name.split(".")
-        return (
-            bool(name) and all(part.isidentifier() for part in parts) and self.root.joinpath(*parts).is_dir()
-        )
-
-    def module(self, name: str) -> Module:
-        """A module that `file` finds. Raises PipelineError when it cannot be parsed."""
-        if name not in self._read:
-            path = self.file(name)
-            assert path is not None, name
-            self._read[name] = _module(name, path, path.relative_to(self.root).as_posix())
-        return self._read[name]
-
-    def every_module(self) -> list[str]:
-        """The names of all modules under the root, folders with a dot in front and environments left out."""
-        names = []
-        folders = [self.root]
-        while folders:
-            folder = folders.pop()
-            for path in sorted(folder.iterdir()):
-                if path.is_dir() and path.name.isidentifier() and not (path / "pyvenv.cfg").exists():
-                    folders.append(path)
-                elif path.suffix == ".py" and path.stem.isidentifier():
-                    inside = path.relative_to(self.root).with_suffix("").parts
-                    names.append(".".join(inside[:-1] if inside[-1] == "__init__" else inside))
-        return sorted(filter(None, names))
-
-    def _find(self, name: str) -> Path | None:
-        if not name or not all(name.split(".")):
-            return None
-        base = self.root.joinpath(*name.split("."))
-        candidates = [base / "__init__.py", *(base.with_name(base.name + end) for end in _SUFFIXES)]
-        return next((path for path in candidates if path.is_file()), None)
-
-
-_SUFFIXES = (*EXTENSION_SUFFIXES, ".py")
-
-
-def _module(name: str, path: Path, file: str) -> Module:
+def read_module(name: str, path: Path, file: str) -> Module:
+    """Read a module from its file; `file` is what digests call it. Raises PipelineError if it cannot be parsed."""
     is_package = path.name == "__init__.py"
     package = name if is_package else name.rpartition(".")[0]
     data = path.read_bytes()
@@ -187,6 +133,9 @@ def _names(node: ast.stmt) -> Iterator[str]:
             yield one.name
         elif isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
             yield one.id
+        elif isinstance(one, COMPREHENSIONS):
+            # Its own targets are not the module's; what `:=` binds inside it is.
+            yield from (inner.target.id for inner in ast.walk(one) if isinstance(inner, ast.NamedExpr))
         elif not isinstance(one, ast.Lambda):
             pending += ast.iter_child_nodes(one)
 

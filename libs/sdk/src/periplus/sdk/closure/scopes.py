@@ -10,10 +10,13 @@ from typing import Any
 
 # Through these, code can reach any name of its module, or any module of the project.
 _ANY_NAME = frozenset({"globals", "eval", "exec", "__subclasses__"})
-_ANY_MODULE = frozenset({"__import__", "import_module", "run_path", "run_module", "exec_module"})
+_ANY_MODULE = frozenset(
+    {"__import__", "import_module", "run_path", "run_module", "exec_module", "load_module"}
+)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class _Walk(ast.NodeVisitor):
             value = value.value
         self._notice(attributes)
         if isinstance(value, ast.Name):
+            self.found.any_module |= (value.id, attributes[0]) == ("sys", "modules")
             self._use(value.id, tuple(attributes))
         else:
             self.visit(value)

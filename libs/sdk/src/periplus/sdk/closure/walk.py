@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
-from periplus.sdk.closure.modules import Module, Project, Statement
+from periplus.sdk.closure.modules import Module, Statement
+from periplus.sdk.closure.project import Project
 from periplus.sdk.closure.scopes import Reference
 
 
