@@ -23,9 +23,7 @@ values = st.recursive(
 
 def changed(path: str, value: object) -> dict:
     """The usual document with one member changed."""
-    from copy import deepcopy
-
-    document = deepcopy(USUAL)
+    document = copy.deepcopy(USUAL)
     *rest, last = path.split("/")
     holder = document
     for name in rest:
@@ -39,6 +37,9 @@ USUAL = {
     "code": {"train.py": "sha256:1", "features.py": "sha256:2"},
     "environment": "sha256:3",
 }
+
+
+named = st.lists(st.fixed_dictionaries({"name": texts}, optional={"value": values, "a": values}), max_size=3)
 
 
 @pytest.fixture
@@ -246,7 +247,7 @@ def test_named_elements_are_found_by_their_name():
     ]
 
 
-@given(values, values)
+@given(values | named, values | named)
 def test_keys_that_differ_have_a_field_that_does(one, other):
     """Else a miss would have no reason."""
     old, new = ({"template": {"x": value}, "parameters": {}, "artifacts": {}} for value in (one, other))

@@ -1,11 +1,13 @@
 """Recording finished steps, through fakes: what becomes an entry, what does not, and why."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from periplus.cache.v1 import events_pb2 as out
-from periplus_cache.domain import Mode, Phase, Policy
+from periplus_cache.domain import Mode, Phase, Policy, Verdict
+from periplus_cache.plan import Literal, Object, Plan, StepQuery
 from periplus_common.errors import Invalid, Unavailable
 
 
@@ -198,8 +200,6 @@ async def test_a_step_without_artifacts_needs_no_object_store(cache, memory, tra
 
 
 async def test_a_bad_document_is_refused(cache, train):
-    from dataclasses import replace
-
     step = train()
     bad = replace(step, template=replace(step.template, document='{"a": NaN}'))
     with pytest.raises(Invalid):
@@ -207,16 +207,12 @@ async def test_a_bad_document_is_refused(cache, train):
 
 
 async def test_a_step_of_which_nothing_is_known_leaves_no_entry(cache, memory, train):
-    from dataclasses import replace
-
     step = train()
     await cache.record(replace(step, template=replace(step.template, document="{}")))
     assert memory.entries == {}
 
 
 async def test_hits_are_counted_once_with_what_they_saved(cache, memory, train):
-    from dataclasses import replace
-
     await cache.record(train("r1"))
     (fingerprint,) = memory.entries
     hit = replace(
@@ -234,9 +230,6 @@ async def test_hits_are_counted_once_with_what_they_saved(cache, memory, train):
 
 async def test_what_was_recorded_is_found_by_the_plan_that_names_it(cache, train, objects):
     """The two ways to a fingerprint, from a plan and from what was observed, are one."""
-    from periplus_cache.domain import Verdict
-    from periplus_cache.plan import Literal, Object, Plan, StepQuery
-
     data = objects.put("data", b"rows")
     step = train(parameters={"c": "0.1", "n": ""}, given={"data": data})
     await cache.record(step)

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from periplus_common import digest
+
 _SHOWN = 200  # characters of a value
 _TOLD = 3  # changes that a sentence tells
 _ABSENT = object()
@@ -40,6 +42,9 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
         for name in before.keys() | after.keys()
         if not _same(before.get(name, _ABSENT), after.get(name, _ABSENT))
     ]
+    if not found and digest.canonical(old) != digest.canonical(new):
+        # Paths are for people, and two shapes can share one: then the whole is what differs.
+        return [Change("key", _short(json.dumps(old)), _short(json.dumps(new)))]
     return sorted(found, key=lambda change: (_rank(change.field), _natural(change.field)))
 
 
