@@ -111,6 +111,7 @@ def _ended(frame: Frame, node: Node, done: Done, reason: str | None, said: str |
         outputs.export(run, node["outputs"])
     node["taskResultSynced"] = True
     node["finishedAt"] = names.stamp_of(done.finished_at)
+    run.finished[node["id"]] = done.finished_at
     phase = "Failed" if reason else done.phase
     message = reason or done.message or said or ""
     return run.nodes.mark(node, phase, message)

@@ -47,7 +47,7 @@ class Shelves:
         if not isinstance(template, dict) or not isinstance(template.get("spec"), dict):
             raise invalid("template.spec: is not an object")
         spec = template["spec"]
-        submission.refuse("spec", spec)
+        submission.refuse("spec", spec, "spec")
         for index, item in enumerate(spec.get("templates") or ()):
             if not isinstance(item, dict) or not item.get("name"):
                 raise invalid(f"spec.templates[{index}].name: is required")

@@ -94,7 +94,7 @@ def _verdict(frame: Frame, strategy: dict[str, Any], tries: list[Node]) -> Verdi
         return Verdict(f"Stopped with strategy '{run.shutdown}'")
     if run.expired():
         return Verdict(f"retry exceeded workflow deadline {run.deadline()}")
-    wait = _backoff(strategy, tries)
+    wait = _backoff(strategy, tries, run.finished.get(last["id"]))
     if wait.over:
         return wait
     if not _allowed(policy_of(strategy), last):
@@ -117,7 +117,7 @@ def _allowed(policy: str, last: Node) -> bool:
     return policy == "Always" or (policy == "OnError") == (last["phase"] == "Error")
 
 
-def _backoff(strategy: dict[str, Any], tries: list[Node]) -> Verdict:
+def _backoff(strategy: dict[str, Any], tries: list[Node], ended: float | None) -> Verdict:
     backoff = strategy.get("backoff")
     if backoff is None:
         return Verdict(over=False)
@@ -135,7 +135,8 @@ def _backoff(strategy: dict[str, Any], tries: list[Node]) -> Verdict:
         wait *= float(factor) ** min(len(tries) - 1, 64)
     if backoff.get("cap"):
         wait = min(wait, seconds_of(backoff["cap"]))
-    start = names.parse(tries[-1].get("finishedAt") or tries[-1]["startedAt"]).timestamp() + wait
+    stamped = names.parse(tries[-1].get("finishedAt") or tries[-1]["startedAt"]).timestamp()
+    start = (ended or stamped) + wait
     if end is not None and start > end:
         return Verdict("Backoff would exceed max duration limit")
     return Verdict(again_in=max(start - now, 0.0), until=end, over=False)

@@ -43,6 +43,11 @@ class Surroundings:
     repository: dict[str, Any]
     grace: float = 10.0
 
+    @property
+    def endpoint(self) -> str:
+        """The address of the S3 store."""
+        return str(self.repository["artifactRepository"]["s3"]["endpoint"])
+
 
 @dataclass
 class Run:
@@ -65,6 +70,7 @@ class Run:
         self.pod_slots = Slots(self.plain.get("parallelism"))
         self.jobs: dict[str, bool] = {}
         self.reasons: dict[str, str] = {}
+        self.finished: dict[str, float] = {}
         self.recovered_at = names.now().timestamp()
         self.head_dirty = True
         self._beside: set[asyncio.Task[None]] = set()
@@ -84,7 +90,7 @@ class Run:
 
     @property
     def shutdown(self) -> str:
-        """ "Stop" or "Terminate" once somebody has asked for it, else ""."""
+        """What somebody has asked for: "Stop", "Terminate", or nothing yet."""
         return str(self.spec.get("shutdown") or "")
 
     def shuts(self, exit_part: bool) -> bool:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from periplus_local.argo import findings
+from periplus_local.argo import findings, machine
 from periplus_local.argo.faults import invalid
 from periplus_local.argo.templates import Library
 from periplus_manifest import check, gotext
@@ -52,12 +52,12 @@ def _depth(value: Any) -> int:
 
 
 def accepted(
-    workflow: dict[str, Any], library: Library
+    workflow: dict[str, Any], library: Library, endpoint: str
 ) -> tuple[dict[str, Any], dict[str, Any] | None, list[str]]:
     """A workflow that may run, the spec it takes from a WorkflowTemplate if any, and the idle fields.
 
-    The idle fields are the paths of those that have no effect here. Raises Fault, naming the field, for
-    what is wrong and for what cannot run here.
+    The idle fields are the paths of those that have no effect here; `endpoint` is that of the S3 store.
+    Raises Fault, naming the field, for what is wrong and for what cannot run here.
     """
     if not isinstance(workflow.get("spec"), dict):
         raise invalid("spec: is not an object")
@@ -69,13 +69,14 @@ def accepted(
         check.check({**HEAD, **made, "spec": stored or made.get("spec")})
     except ManifestError as error:
         raise invalid(str(error)) from error
+    machine.check(stored or made["spec"], endpoint)
     return made, stored, idle
 
 
-def refuse(kind: str, value: Any) -> list[str]:
+def refuse(kind: str, value: Any, path: str = "") -> list[str]:
     """The paths of the fields without effect; Fault for the first that is refused."""
     idle: list[str] = []
-    for finding in findings.findings(kind, value):
+    for finding in findings.findings(kind, value, path):
         if finding.refused:
             raise invalid(f"{finding.path}: {finding.refused}")
         idle.append(finding.path)

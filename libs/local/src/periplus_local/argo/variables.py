@@ -27,7 +27,7 @@ def workflow_scope(metadata: dict[str, Any], spec: dict[str, Any], status: dict[
     for kind in ("annotations", "labels"):
         own = metadata.get(kind) or {}
         named = {**own, **(extra.get(kind) or {})}
-        scope.nested["workflow"][kind] = dict(named)
+        scope.nested["workflow"][kind] = {"json": gotext.json_text(own), **named}
         for key, value in named.items():
             scope.flat[f"workflow.{kind}.{key}"] = value
         for key in (f"workflow.{kind}", f"workflow.{kind}.json"):
@@ -58,7 +58,9 @@ def _parameters(scope: Scope, parameters: list[dict[str, Any]]) -> None:
         if "value" in parameter:
             scope.put(parameter["value"], "workflow", "parameters", parameter["name"])
     for key in ("workflow.parameters", "workflow.parameters.json"):
-        scope.flat[key] = gotext.json_text(parameters)
+        scope.flat.setdefault(key, gotext.json_text(parameters))
+    named = scope.nested["workflow"].setdefault("parameters", {})
+    named.setdefault("json", scope.flat["workflow.parameters.json"])
 
 
 def put_outputs(scope: Scope, outputs: dict[str, Any]) -> None:

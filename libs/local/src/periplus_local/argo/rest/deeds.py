@@ -112,5 +112,5 @@ class Deeds:
                 "resubmit with memoized steps does not exist here: the cache of Periplus knows them"
             )
         workflow = again.resubmitted(row, list(asked.get("parameters") or []))
-        made = submission.accepted(workflow, self._shelves)
+        made = submission.accepted(workflow, self._shelves, self._workflows.around.endpoint)
         return answer(self._workflows.create(*made).document())

@@ -46,7 +46,7 @@ class Flows:
         if not isinstance(metadata, dict):
             raise invalid("metadata: is not an object")
         workflow = {**workflow, "metadata": {**metadata, "namespace": metadata.get("namespace") or namespace}}
-        return submission.accepted(workflow, self._shelves)
+        return submission.accepted(workflow, self._shelves, self._workflows.around.endpoint)
 
     async def submit(self, request: Request) -> Response:
         """Start a workflow from a WorkflowTemplate."""
