@@ -24,6 +24,7 @@ def start(service: str, *, otlp_endpoint: str = "", level: str = "INFO") -> None
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request to Argo tells nothing
     if otlp_endpoint:
         _export(service, otlp_endpoint)
 

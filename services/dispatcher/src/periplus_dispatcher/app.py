@@ -8,8 +8,9 @@ from functools import partial
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import add_DispatcherServiceServicer_to_server
 from periplus_common import bus, outbox, postgres, rpc
 from periplus_dispatcher import argo
+from periplus_dispatcher.draft import Reader
 from periplus_dispatcher.follow import Follower
-from periplus_dispatcher.observe import Store
+from periplus_dispatcher.nodes import Store
 from periplus_dispatcher.peers import GrpcCache, GrpcSnapshotter
 from periplus_dispatcher.rpc import NAME, DispatcherServicer
 from periplus_dispatcher.service import Dispatcher
@@ -35,9 +36,8 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         runs = PostgresRuns(database)
         cache = GrpcCache(cache_channel, settings.cache_seconds)
         store = Store(settings.s3_endpoint, settings.s3_bucket)
-        dispatcher = Dispatcher(
-            runs, workflows, cache, GrpcSnapshotter(snapshotter_channel), store, settings.gate_seconds
-        )
+        reader = Reader(workflows, cache, GrpcSnapshotter(snapshotter_channel))
+        dispatcher = Dispatcher(runs, workflows, reader, store, settings.gate_seconds)
         following = tasks.create_task(Follower(dispatcher, runs, workflows, cache, store).follow())
         servicer = partial(add_DispatcherServiceServicer_to_server, DispatcherServicer(dispatcher))
         async with rpc.serving(settings.grpc_address, token, servicer, names=[NAME]) as port:

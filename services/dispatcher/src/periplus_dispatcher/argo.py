@@ -130,8 +130,9 @@ class HeraArgo:
                 if opened is not None:
                     yield opened
                 async for line in response.aiter_lines():
-                    if entry := line.removeprefix("data:").strip():
-                        yield _result(entry)
+                    # Besides its data, a stream of events has names of events and comments that keep it alive.
+                    if line.startswith(("data:", "{")):
+                        yield _result(line.removeprefix("data:"))
         except httpx.HTTPError as error:
             raise Unavailable(f"Argo ended the stream {path}: {error or type(error).__name__}") from error
 

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
+from periplus_dispatcher import answers
 from periplus_dispatcher.domain import Item, Literal, Outputs, Part, Phase, Query, Resolved, Text, Verdict
-from periplus_dispatcher.gates import HIT, ITEMS, RESULT, artifact_of, fan_answer, parameter_of
-from periplus_dispatcher.observe import Gate, Store, View, planned
+from periplus_dispatcher.gates import ITEMS, RESULT, parameter_of
+from periplus_dispatcher.nodes import Store
+from periplus_dispatcher.observe import Gate, View, planned
 from periplus_dispatcher.ports import Argo, Cache, Runs
 from periplus_dispatcher.record import Answer, Run
 from periplus_dispatcher.service import Dispatcher
@@ -108,6 +110,10 @@ class Follower:
                 log.warning("%s is looked at again: %s", followed.run.id, error)
                 await asyncio.sleep(RETRY)
                 followed.newest = followed.newest or workflow
+            except Exception:
+                # One run that we can not read must not keep us from the others. Its next state may be readable.
+                log.exception("%s could not be looked at", followed.run.id)
+                await asyncio.sleep(RETRY)
 
     async def _seen(self, followed: Followed, workflow: Json) -> bool:
         """Do what one state asks for. True: the run is over."""
@@ -115,11 +121,11 @@ class Follower:
         if run.phase is Phase.PENDING:
             await self._runs.started(run.id)
             run = followed.run = replace(run, phase=Phase.RUNNING)
-        answers = await self._runs.answers(run.id) if run.record.generated else {}
-        view = View(workflow, run.record, answers, self._store)
+        told = await self._runs.answers(run.id) if run.record.generated else {}
+        view = View(workflow, run.record, told, self._store)
         gates = [gate for gate in view.gates() if gate.node not in followed.answered]
         if gates and not view.phase.final:
-            await self._answer(followed, gates, answers)
+            await self._answer(followed, gates, told)
         new = [step for step in view.steps() if (step.path, step.phase) not in followed.told]
         if view.phase.final:
             phase = await self._outcome(run, view.phase)
@@ -140,12 +146,12 @@ class Follower:
         """Answer all gates that are open together with one question to the cache; keep each answer before it is told."""
         run = followed.run
         new = [gate for gate in gates if gate.node not in known]
-        answers = dict(known)
+        told = dict(known)
         if new:
-            answers |= await self._asked(run, new)
-            await self._runs.answer(run.id, {gate.node: answers[gate.node] for gate in new})
+            told |= await self._asked(run, new)
+            await self._runs.answer(run.id, {gate.node: told[gate.node] for gate in new})
         for gate in gates:
-            answer = answers[gate.node]
+            answer = told[gate.node]
             try:
                 await self._argo.supply(run.id, gate.node, answer.parameters, answer.resolved.reason)
             except NotFound as error:
@@ -202,18 +208,11 @@ def _told(run: Run, gate: Gate, resolved: Resolved) -> Answer:
     if gate.fan:
         items = json.loads(resolved.items_json or "[]")
         wanted = [n for n in (*template.parameters, RESULT) if parameter_of(n) in gate.supplied]
-        parameters, todo = fan_answer(wanted, items, resolved.items)
+        parameters, todo = answers.fan_answer(wanted, items, resolved.items)
         return Answer(parameters, resolved, tuple(todo))
     if resolved.verdict is not Verdict.HIT or resolved.outputs is None:
         return Answer({}, resolved)
     if any(artifact.object.bucket for artifact in resolved.outputs.artifacts):
         return Answer({}, Resolved(Verdict.MISS, "its outputs lie in another store than the run's"))
-    carried = _carried(resolved.outputs)
+    carried = answers.carried(resolved.outputs)
     return Answer({name: value for name, value in carried.items() if name in gate.supplied}, resolved)
-
-
-def _carried(outputs: Outputs) -> dict[str, str]:
-    values = {HIT: "true"} | {parameter_of(n): v for n, v in outputs.parameters.items()}
-    if outputs.result is not None:
-        values[parameter_of(RESULT)] = outputs.result
-    return values | {artifact_of(a.name): a.object.key for a in outputs.artifacts}

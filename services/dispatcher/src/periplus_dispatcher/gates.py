@@ -6,12 +6,11 @@ answers.
 """
 
 import copy
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from periplus_dispatcher.domain import Resolved, Template, Verdict
+from periplus_dispatcher.domain import Template
 
 Json = dict[str, Any]
 
@@ -87,27 +86,6 @@ def hit(name: str, shape: Shape) -> Json:
                 for n in shape.artifacts
             ],
         },
-    }
-
-
-def hit_arguments(shape: Shape, resolved: Resolved) -> Json:
-    """The arguments that carry a hit's outputs."""
-    assert resolved.outputs is not None
-    values = dict(resolved.outputs.parameters)
-    if resolved.outputs.result is not None:
-        values[RESULT] = resolved.outputs.result
-    places = {a.name: a.object for a in resolved.outputs.artifacts}
-    return {
-        "parameters": [{"name": parameter_of(n), "value": values.get(n, "")} for n in shape.outputs],
-        "artifacts": [
-            {
-                "name": artifact_of(n),
-                "s3": {
-                    k: v for k, v in (("key", p.key), ("bucket", p.bucket), ("endpoint", p.endpoint)) if v
-                },
-            }
-            for n, p in places.items()
-        ],
     }
 
 
@@ -262,29 +240,6 @@ def fan(name: str, shape: Shape, inputs: Json, arguments: Json, gate_name: str |
     }
 
 
-def fan_answer(
-    shape_outputs: Iterable[str], items: list[Any], verdicts: Iterable[Resolved]
-) -> tuple[dict[str, str], list[int]]:
-    """What a fan-out's gate is told, and the indices of the items that run, in their order."""
-    found = list(verdicts)
-    todo = [index for index, verdict in enumerate(found) if verdict.verdict is not Verdict.HIT]
-    if len(todo) == len(found):
-        return {}, todo
-    answer = {TODO: _compact([items[index] for index in todo])}
-    place = {index: at for at, index in enumerate(todo)}
-    for name in shape_outputs:
-        pieces: list[Json] = []
-        for index, verdict in enumerate(found):
-            if index in place:
-                pieces.append({"i": place[index]})
-            else:
-                assert verdict.outputs is not None
-                value = verdict.outputs.result if name == RESULT else verdict.outputs.parameters.get(name, "")
-                pieces.append({"v": value})
-        answer[parameter_of(name)] = _compact(pieces)
-    return answer, todo
-
-
 def _merged(known: str, name: str) -> str:
     """The outputs of all items in order: those known, and those of the run between them."""
     ran = _of_run(name)
@@ -308,7 +263,3 @@ def _pass_parameter(name: str) -> Json:
 
 def _pass_artifact(name: str) -> Json:
     return {"name": name, "from": "{{inputs.artifacts." + name + "}}"}
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -6,20 +6,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from periplus_common import digest
 from periplus_dispatcher.domain import (
-    Artifact,
     Inputs,
     Object,
     Outputs,
     Phase,
-    Raw,
     Resolved,
     Source,
-    Unknown,
     Verdict,
 )
 from periplus_dispatcher.gates import HIT, TODO
+from periplus_dispatcher.nodes import Store, listed, retried, time_of
 from periplus_dispatcher.record import Answer, Record
 
 Json = dict[str, Any]
@@ -68,21 +65,13 @@ class Gate:
     supplied: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Store:
-    """The default artifact store: a place in it is named by its key alone."""
-
-    endpoint: str
-    bucket: str
-
-
 class View:
     """One state of a Workflow, read with what the dispatcher remembers of its run."""
 
     def __init__(self, workflow: Json, record: Record, answers: Mapping[str, Answer], store: Store) -> None:
         self._record = record
         self._answers = answers
-        self._store = store
+        self._reading = Reading(workflow.get("status") or {}, store)
         self._name = workflow["metadata"]["name"]
         self._status = workflow.get("status") or {}
         self._nodes: dict[str, Json] = self._status.get("nodes") or {}
@@ -105,13 +94,13 @@ class View:
     @property
     def finished_at(self) -> datetime | None:
         """When it ended."""
-        return _time(self._status.get("finishedAt"))
+        return time_of(self._status.get("finishedAt"))
 
     @property
     def outputs(self) -> Outputs:
         """What the workflow gave."""
         root = self._nodes.get(self._name)
-        return self._outputs(root) if root else Outputs()
+        return self._reading.outputs(root, None) if root else Outputs()
 
     def pods(self) -> dict[str, str]:
         """Paths of the steps that had a pod, by node id."""
@@ -125,8 +114,8 @@ class View:
                 path=self._path(node),
                 template=generated.template,
                 fan=generated.kind == "fan-gate",
-                parameters={p["name"]: p.get("value", "") for p in _listed(node, "inputs", "parameters")},
-                artifacts={a["name"]: self._source(a) for a in _listed(node, "inputs", "artifacts")},
+                parameters={p["name"]: p.get("value", "") for p in listed(node, "inputs", "parameters")},
+                artifacts={a["name"]: self._reading.source(a) for a in listed(node, "inputs", "artifacts")},
                 supplied=generated.supplied,
             )
             for identity, node in self._nodes.items()
@@ -145,33 +134,33 @@ class View:
             elif node.get("type") == "Skipped":
                 if not self._inside_wrapper(node):
                     yield Seen(self._path(node), Phase.SKIPPED, node.get("templateName", ""), node["id"],
-                               node.get("message", ""), finished_at=_time(node.get("finishedAt")))  # fmt: skip
+                               node.get("message", ""), finished_at=time_of(node.get("finishedAt")))  # fmt: skip
             elif self._is_leaf(node) and node.get("phase") in _PHASES:
                 yield self._ran(node)
 
     def _is_leaf(self, node: Json) -> bool:
         """Whether a node is a step itself: not one of its attempts, and not a template that holds others."""
         if node.get("type") == "Retry":
-            return node.get("templateName") in self._record.templates and not _retried(node)
-        return node.get("type") in _LEAVES and not _retried(node)
+            return node.get("templateName") in self._record.templates and not retried(node)
+        return node.get("type") in _LEAVES and not retried(node)
 
     def _ran(self, node: Json) -> Seen:
-        inputs = Inputs(
-            {p["name"]: p.get("value", "") for p in _listed(node, "inputs", "parameters")},
-            tuple(self._artifacts(_listed(node, "inputs", "artifacts"))),
-        )
         return Seen(
             path=self._path(node),
             phase=_PHASES[node["phase"]],
             template=node.get("templateName", ""),
             node=node["id"],
             message=node.get("message", ""),
-            inputs=inputs,
-            outputs=self._outputs(node),
-            started_at=_time(node.get("startedAt")),
-            finished_at=_time(node.get("finishedAt")),
+            inputs=self._reading.inputs(node),
+            outputs=self._reading.outputs(node, self._declared(node)),
+            started_at=time_of(node.get("startedAt")),
+            finished_at=time_of(node.get("finishedAt")),
             attempts=len(node.get("children") or ()) if node["type"] == "Retry" else 1,
         )
+
+    def _declared(self, node: Json) -> tuple[str, ...] | None:
+        described = self._record.templates.get(node.get("templateName", ""))
+        return described.artifacts if described else None
 
     def _cached(self, node: Json, kind: str) -> Iterator[Seen]:
         """The steps that a wrapper or a gate left out."""
@@ -181,7 +170,7 @@ class View:
         elif kind == "part" and node.get("type") == "DAG":
             yield from self._items(node, path, self._record.resolved[planned(path)])
         elif kind in ("gate", "fan-gate") and node.get("phase") == "Succeeded":
-            applied = {p["name"]: p.get("value") for p in _listed(node, "outputs", "parameters")}
+            applied = {p["name"]: p.get("value") for p in listed(node, "outputs", "parameters")}
             answer = self._answers.get(node["id"])
             if answer is None:
                 return
@@ -197,7 +186,7 @@ class View:
 
     def _hit(self, node: Json, path: str, resolved: Resolved) -> Seen:
         template = self._record.generated[node["templateName"]].template
-        finished = _time(node.get("finishedAt")) or _time(node.get("startedAt"))
+        finished = time_of(node.get("finishedAt")) or time_of(node.get("startedAt"))
         return Seen(path, Phase.CACHED, template, node["id"], outputs=resolved.outputs or Outputs(),
                     started_at=finished, finished_at=finished, resolved=resolved)  # fmt: skip
 
@@ -218,7 +207,7 @@ class View:
         if boundary is None:
             return "" if node.get("type") in ("DAG", "Steps") else node.get("templateName", "")
         outer = self._path(boundary)
-        name = _ATTEMPT.sub("", node["displayName"]) if _retried(node) else node["displayName"]
+        name = _ATTEMPT.sub("", node["displayName"]) if retried(node) else node["displayName"]
         loop = _LOOP.match(name)
         generated = self._record.generated.get(boundary.get("templateName", ""))
         if generated is None or generated.kind == "copy":
@@ -238,47 +227,9 @@ class View:
         for identity, answer in self._answers.items():
             gate = self._nodes.get(identity)
             if gate and gate.get("boundaryID") == fan["id"]:
-                applied = {p["name"]: p.get("value") for p in _listed(gate, "outputs", "parameters")}
+                applied = {p["name"]: p.get("value") for p in listed(gate, "outputs", "parameters")}
                 return answer.todo if applied.get(TODO) else ()
         return ()
-
-    def _outputs(self, node: Json) -> Outputs:
-        outputs = node.get("outputs") or {}
-        code = outputs.get("exitCode")
-        described = self._record.templates.get(node.get("templateName", ""))
-        artifacts = self._artifacts(outputs.get("artifacts") or ())
-        return Outputs(
-            {
-                p["name"]: p.get("value", "")
-                for p in outputs.get("parameters") or ()
-                if p.get("value") is not None
-            },
-            # An archive of logs is kept beside what the template declares.
-            tuple(a for a in artifacts if described is None or a.name in described.artifacts),
-            outputs.get("result"),
-            int(code) if code not in (None, "") else None,
-        )
-
-    def _artifacts(self, found: Any) -> Iterator[Artifact]:
-        for artifact in found:
-            if "s3" in artifact:
-                yield Artifact(artifact["name"], self._object(artifact["s3"]))
-            elif "raw" in artifact:
-                content = artifact["raw"].get("data", "").encode()
-                yield Artifact(artifact["name"], Object("raw"), digest.of_bytes(content), len(content))
-
-    def _source(self, artifact: Json) -> Source:
-        if "raw" in artifact:
-            return Raw(artifact["raw"].get("data", ""))
-        return (
-            self._object(artifact["s3"]) if "s3" in artifact else Unknown(f"the artifact {artifact['name']}")
-        )
-
-    def _object(self, s3: Json) -> Object:
-        bucket = s3.get("bucket") or self._repository.bucket
-        endpoint = s3.get("endpoint") or self._repository.endpoint
-        ours = bucket in ("", self._store.bucket) and endpoint in ("", self._store.endpoint)
-        return Object(s3["key"]) if ours else Object(s3["key"], bucket, endpoint)
 
 
 def planned(path: str) -> str:
@@ -286,18 +237,3 @@ def planned(path: str) -> str:
     outer, dot, last = path.rpartition(".")
     loop = _LOOP.match(last)
     return re.sub(r"\(\d+\)", "(*)", outer) + dot + (loop[1] if loop else last)
-
-
-def _retried(node: Json) -> bool:
-    return bool((node.get("nodeFlag") or {}).get("retried"))
-
-
-def _listed(node: Json, *path: str) -> list[Json]:
-    value: Any = node
-    for key in path:
-        value = value.get(key) or {}
-    return value or []
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

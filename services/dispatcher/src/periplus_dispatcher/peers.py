@@ -9,8 +9,8 @@ from periplus.cache.v1.cache_pb2_grpc import CacheServiceStub
 from periplus.snapshotter.v1 import snapshotter_pb2
 from periplus.snapshotter.v1.snapshotter_pb2_grpc import SnapshotterServiceStub
 from periplus_common import rpc
-from periplus_dispatcher import wire
 from periplus_dispatcher.domain import Query, Resolved, Template
+from periplus_dispatcher.wire import asking, step
 
 
 class GrpcCache:
@@ -27,14 +27,14 @@ class GrpcCache:
         request = cache_pb2.ResolveStepsRequest(
             project=project,
             run=run,
-            templates=wire.templates({name: t for name, t in templates.items() if name in used}),
-            steps=[wire.query(query) for query in queries],
+            templates=step.templates({name: t for name, t in templates.items() if name in used}),
+            steps=[asking.query(query) for query in queries],
         )
         try:
             response = await self._stub.ResolveSteps(request, timeout=self._budget)
         except grpc.aio.AioRpcError as error:
             raise rpc.from_status(error) from error
-        return {verdict.id: wire.resolved(verdict) for verdict in response.verdicts}
+        return {verdict.id: asking.resolved(verdict) for verdict in response.verdicts}
 
 
 class GrpcSnapshotter:

@@ -2,12 +2,11 @@
 
 import copy
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from periplus_dispatcher import gates
+from periplus_dispatcher import answers, arguments, gates
 from periplus_dispatcher.domain import Resolved, Template
 from periplus_dispatcher.plan import Plan, Step, Treatment
 from periplus_manifest import tags
@@ -123,7 +122,7 @@ class _Rewriter:
         if not changed:
             return None
         for name in results:
-            template = _with_result_as_parameter(template, name)
+            template = arguments.with_result_as_parameter(template, name)
         return template
 
     def _apply(self, task: Json, step: Step) -> None:
@@ -147,7 +146,7 @@ class _Rewriter:
         name = self._shared(shape, "hit")
         self._written.setdefault(name, gates.hit(name, shape))
         task["template"] = name
-        task["arguments"] = gates.hit_arguments(shape, resolved)
+        task["arguments"] = answers.hit_arguments(shape, resolved)
 
     def _cached(self, shape: gates.Shape) -> str:
         name, gate, select = (self._shared(shape, kind) for kind in ("cached", "gate", "select"))
@@ -159,7 +158,7 @@ class _Rewriter:
 
     def _fan(self, task: Json, shape: gates.Shape, step: Step) -> None:
         """Move the loop into a wrapper: what depends on the item stays inside, the rest is passed in."""
-        inputs, outer, inner = _split(task.get("arguments") or {})
+        inputs, outer, inner = arguments.split(task.get("arguments") or {})
         path = step.call.path
         if step.treatment is Treatment.FAN_GATE:
             items = task.pop("withParam", None) or task.pop("withItems", None) or step.resolved.items_json
@@ -172,16 +171,16 @@ class _Rewriter:
             }
             self._gate(gate, asked, supplied)
             name = self._add(shape.name, "fan", None, "fan")
-            outer["parameters"].insert(0, {"name": gates.ITEMS, "value": _text(items)})
+            outer["parameters"].insert(0, {"name": gates.ITEMS, "value": arguments.text_of(items)})
             self._fans[path] = Fan(inner)
         else:
             for loop in ("withItems", "withParam", "withSequence"):
                 task.pop(loop, None)
             gate = None
             items = json.loads(step.resolved.items_json)
-            answer, todo = gates.fan_answer(shape.outputs, items, step.resolved.items)
+            known, todo = answers.fan_answer(shape.outputs, items, step.resolved.items)
             name = self._add(shape.name, "part", None, "part")
-            outer["parameters"][:0] = [{"name": n, "value": v} for n, v in answer.items()]
+            outer["parameters"][:0] = [{"name": n, "value": v} for n, v in known.items()]
             self._fans[path] = Fan(inner, tuple(todo))
         self._written[name] = gates.fan(name, shape, inputs, inner, gate)
         task["template"] = name
@@ -218,61 +217,3 @@ def _tasks(template: Json) -> Iterator[Json]:
         yield from template["dag"]["tasks"]
     for group in template.get("steps") or ():
         yield from group
-
-
-def _split(arguments: Json) -> tuple[Json, Json, Json]:
-    """A loop's arguments in three: the wrapper's inputs, the call's arguments for them, and one item's arguments."""
-    inputs: Json = {"parameters": [], "artifacts": []}
-    outer: Json = {"parameters": [], "artifacts": []}
-    inner: Json = {"parameters": [], "artifacts": []}
-
-    def pass_in(name: str, value: str) -> str:
-        inputs["parameters"].append({"name": name})
-        outer["parameters"].append({"name": name, "value": value})
-        return "{{inputs.parameters." + name + "}}"
-
-    for p in arguments.get("parameters") or ():
-        text = _text(p.get("value", ""))
-        found = tags.find(text)
-        if not any(_names_item(tag.name) for tag in found):
-            inner["parameters"].append({"name": p["name"], "value": pass_in(p["name"], text)})
-            continue
-        for number, tag in enumerate(reversed(found)):
-            if not _names_item(tag.name):
-                passed = pass_in(f"periplus-ref-{p['name']}-{number}", text[tag.start : tag.end])
-                text = text[: tag.start] + passed + text[tag.end :]
-        inner["parameters"].append({"name": p["name"], "value": text})
-    for a in arguments.get("artifacts") or ():
-        inputs["artifacts"].append({"name": a["name"]})
-        outer["artifacts"].append(copy.deepcopy(a))
-        inner["artifacts"].append({"name": a["name"], "from": "{{inputs.artifacts." + a["name"] + "}}"})
-    return inputs, outer, inner
-
-
-def _names_item(reference: str) -> bool:
-    return re.search(r"\bitem\b", reference) is not None
-
-
-def _with_result_as_parameter(value: Any, task: str) -> Any:
-    """A wrapper has no result of its own: who reads `tasks.X.outputs.result` reads a parameter of it."""
-    if isinstance(value, dict):
-        return {key: _with_result_as_parameter(item, task) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_result_as_parameter(item, task) for item in value]
-    if not isinstance(value, str) or task not in value:
-        return value
-    name = re.escape(task)
-    value = re.sub(
-        r"\{\{\s*(tasks|steps)\." + name + r"\.outputs\.result\s*\}\}",
-        lambda m: "{{" + f"{m[1]}.{task}.outputs.parameters.{gates.RESULT}" + "}}",
-        value,
-    )
-    return re.sub(
-        r"\b(tasks|steps)(\." + name + r"|\[\s*['\"]" + name + r"['\"]\s*\])\.outputs\.result\b",
-        lambda m: f"{m[1]}{m[2]}.outputs.parameters['{gates.RESULT}']",
-        value,
-    )
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)

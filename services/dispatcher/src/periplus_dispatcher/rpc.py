@@ -5,8 +5,9 @@ from typing import Any
 
 from periplus.dispatcher.v1 import dispatcher_pb2 as pb
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceServicer
-from periplus_dispatcher import wire
 from periplus_dispatcher.service import Dispatcher
+from periplus_dispatcher.wire import run as wire
+from periplus_dispatcher.wire.step import run_phase
 
 NAME = pb.DESCRIPTOR.services_by_name["DispatcherService"].full_name
 
@@ -27,7 +28,7 @@ class DispatcherServicer(DispatcherServiceServicer):
         phase = await self._dispatcher.cancel(
             request.project, request.run, terminate=request.terminate, reason=request.reason
         )
-        return pb.CancelRunResponse(phase=wire.run_phase(phase))
+        return pb.CancelRunResponse(phase=run_phase(phase))
 
     async def ReadLogs(self, request: pb.ReadLogsRequest, context: Any) -> AsyncIterator[pb.ReadLogsResponse]:
         lines = self._dispatcher.logs(request.project, request.run, request.step, follow=request.follow)

@@ -4,63 +4,25 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from periplus_common import digest
 from periplus_common.errors import Invalid, NotFound, Refused, Unavailable
 from periplus_dispatcher import rewrite
-from periplus_dispatcher.domain import Mode, Outputs, Phase, Resolved, Template, Verdict
-from periplus_dispatcher.observe import Seen, Store, View
-from periplus_dispatcher.plan import Plan, decide, phase_of
-from periplus_dispatcher.ports import Argo, Cache, Runs, Snapshotter
+from periplus_dispatcher.domain import Outputs, Phase, Verdict
+from periplus_dispatcher.draft import Draft, Order, Reader, nodes
+from periplus_dispatcher.nodes import Store
+from periplus_dispatcher.observe import Seen, View
+from periplus_dispatcher.plan import Plan, phase_of
+from periplus_dispatcher.ports import Argo, Runs
 from periplus_dispatcher.record import Record, Run
-from periplus_dispatcher.walk import Walk, walk
-from periplus_manifest.check import check
-from periplus_manifest.errors import ManifestError
-from periplus_manifest.read import read
 
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 NAME = 63  # characters of a name; it becomes a label
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be run."""
-
-    project: str
-    manifest: str
-    parameters: Mapping[str, str]
-    cache: Mode | None
-    claim: object | None
-
-    @property
-    def digest(self) -> str:
-        """Names the order, so that a request id used twice for different ones is noticed."""
-        mode = self.cache.value if self.cache else ""
-        return digest.of([self.project, self.manifest, dict(self.parameters), mode])
-
-
-@dataclass(frozen=True)
-class Draft:
-    """An order that was read, with all that is known of it before anything runs."""
-
-    manifest: Json
-    parameters: Mapping[str, str]
-    walk: Walk
-    plan: Plan
-    snapshot: str
-    warnings: tuple[str, ...]
-
-    @property
-    def pipeline(self) -> str:
-        """What the runs of one pipeline share: the workflow's name, or the prefix of it."""
-        metadata = self.manifest.get("metadata") or {}
-        return str(metadata.get("generateName") or metadata.get("name") or "workflow").rstrip("-.")
 
 
 @dataclass(frozen=True)
@@ -74,19 +36,16 @@ class Submitted:
 class Dispatcher:
     """Takes orders. What becomes of a run once Argo has it is the follower's to tell."""
 
-    def __init__(
-        self, runs: Runs, argo: Argo, cache: Cache, snapshotter: Snapshotter, store: Store, gate_seconds: int
-    ) -> None:
+    def __init__(self, runs: Runs, argo: Argo, reader: Reader, store: Store, gate_seconds: int) -> None:
         self._runs = runs
         self._argo = argo
-        self._cache = cache
-        self._snapshotter = snapshotter
+        self._reader = reader
         self._store = store
         self._gate_seconds = gate_seconds
 
     async def plan(self, order: Order) -> Draft:
         """Say what a run would do."""
-        draft = await self._draft(order)
+        draft = await self._reader.draft(order)
         await self._argo.lint(
             rewrite.addressed(draft.manifest, "plan", self._argo.namespace, order.project, draft.parameters)
         )
@@ -97,7 +56,7 @@ class Dispatcher:
         known = await self._runs.find(order.project, request_id)
         if known is not None:
             return Submitted(_same(known, order), None)
-        draft = await self._draft(order)
+        draft = await self._reader.draft(order)
         run, steps = self._run(order, request_id, draft)
         if not run.phase.final:
             await self._checked(run)
@@ -171,29 +130,6 @@ class Dispatcher:
             raise NotFound(f"no run {run_id} in project {project}", fix="periplus runs")
         return run
 
-    async def _draft(self, order: Order) -> Draft:
-        manifest, parameters = _read(order)
-        snapshot, environment = "", ""
-        warnings: list[str] = []
-        if order.claim is not None:
-            try:
-                snapshot, environment, warnings = await self._snapshotter.take(order.project, order.claim)
-            except Unavailable as error:
-                warnings = [f"no snapshot was taken: {error}"]
-        if not await self._argo.local():
-            environment = ""  # there, the image's digest says it
-        walked = walk(manifest, parameters, environment)
-        templates = _overridden(walked.templates, order.cache)
-        walked = replace(walked, templates=templates)
-        queries = [call.query for call in walked.calls if call.query is not None]
-        resolved: dict[str, Resolved] = {}
-        try:
-            if queries:
-                resolved = await self._cache.resolve(order.project, "", templates, queries)
-        except Unavailable as error:
-            warnings = [*warnings, f"the cache was not asked: {error}"]
-        return Draft(manifest, parameters, walked, decide(walked, resolved), snapshot, tuple(warnings))
-
     def _run(self, order: Order, request_id: str, draft: Draft) -> tuple[Run, list[Seen]]:
         """The run of a draft, and the steps that are over before it begins."""
         name = run_name(draft.pipeline, order.project, request_id)
@@ -240,55 +176,6 @@ def run_name(pipeline: str, project: str, request_id: str) -> str:
     seed = hashlib.sha256(f"{project}\0{request_id}".encode()).digest()
     suffix = base64.b32encode(seed[:5]).decode().lower()
     return f"{pipeline[: NAME - len(suffix) - 1].rstrip('-.')}-{suffix}"
-
-
-def nodes(draft: Draft) -> list[Json]:
-    """The steps as the run plans them, for those who draw it before it has happened."""
-    return [
-        {
-            "path": step.call.path,
-            "template": step.call.template,
-            "after": list(step.call.after),
-            "verdict": step.resolved.verdict.value,
-            "reason": step.resolved.reason,
-        }
-        for step in draft.plan.steps
-        if not step.call.nested
-    ]
-
-
-def _read(order: Order) -> tuple[Json, dict[str, str]]:
-    """The manifest and the values of its parameters. Raises `Invalid`, with the field's path."""
-    try:
-        manifest = read(order.manifest)
-        check(manifest, parameters=order.parameters)
-    except ManifestError as error:
-        path = f"spec.manifest.{error.path}" if error.path else "spec.manifest"
-        raise Invalid(error.message, field=path, reason="MANIFEST_INVALID") from error
-    if manifest.get("kind") != "Workflow":
-        raise Invalid(f"is a {manifest.get('kind')}, not a Workflow", field="spec.manifest.kind")
-    declared = ((manifest["spec"].get("arguments") or {}).get("parameters")) or []
-    names = [p["name"] for p in declared]
-    for name in order.parameters:
-        if name not in names:
-            known = ", ".join(names) or "none"
-            raise Invalid(
-                f"the workflow has no parameter {name}; it has: {known}", field=f"spec.parameters[{name}]"
-            )
-    values = {
-        p["name"]: order.parameters.get(p["name"], _text(p.get("value", p.get("default")))) for p in declared
-    }
-    return manifest, {name: value for name, value in values.items() if value is not None}
-
-
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _overridden(templates: Mapping[str, Template], mode: Mode | None) -> Mapping[str, Template]:
-    if mode is None:
-        return templates
-    return {name: replace(t, policy=replace(t.policy, mode=mode)) for name, t in templates.items()}
 
 
 def _left_out(plan: Plan, now: datetime) -> list[Seen]:

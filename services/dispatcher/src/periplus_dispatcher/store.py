@@ -7,10 +7,10 @@ from typing import Any
 from periplus_common import outbox
 from periplus_common.bus import Event
 from periplus_common.postgres import Connection, Database, Row
-from periplus_dispatcher import wire
 from periplus_dispatcher.domain import Outputs, Phase
 from periplus_dispatcher.observe import Seen
 from periplus_dispatcher.record import ANSWER, OUTPUTS, RECORD, Answer, Run
+from periplus_dispatcher.wire import events as wire
 
 Json = dict[str, Any]
 

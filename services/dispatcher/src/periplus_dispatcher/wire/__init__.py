@@ -1,0 +1,1 @@
+"""Proto ↔ domain, pure, both directions. The only meeting of the two."""

@@ -1,0 +1,60 @@
+"""Questions to the cache and its verdicts: proto ↔ domain."""
+
+from periplus.cache.v1 import cache_pb2
+from periplus_dispatcher.domain import Item, Literal, Object, Output, Part, Query, Raw, Resolved, Source, Text
+from periplus_dispatcher.wire.step import FROM_VERDICT, from_outputs, object_ref
+
+
+def query(asked: Query) -> cache_pb2.StepQuery:
+    """One step, as the cache is asked for it."""
+    return cache_pb2.StepQuery(
+        id=asked.id,
+        template=asked.template,
+        parameters=[cache_pb2.ParameterSource(name=n, value=text(t)) for n, t in asked.parameters.items()],
+        artifacts=[_source(n, s) for n, s in asked.artifacts.items()],
+        items=text(asked.items) if asked.items is not None else None,
+    )
+
+
+def text(parts: Text) -> cache_pb2.Text:
+    """A value, known or to be known."""
+    return cache_pb2.Text(parts=[_part(part) for part in parts])
+
+
+def _part(part: Part) -> cache_pb2.Part:
+    if isinstance(part, Literal):
+        return cache_pb2.Part(literal=part.text)
+    if isinstance(part, Output):
+        return cache_pb2.Part(output=_output_ref(part))
+    if isinstance(part, Item):
+        return cache_pb2.Part(item=part.member)
+    return cache_pb2.Part(unknown=part.what)
+
+
+def _output_ref(output: Output) -> cache_pb2.OutputRef:
+    return cache_pb2.OutputRef(step=output.step, name=output.name, result=output.result)
+
+
+def _source(name: str, source: Source) -> cache_pb2.ArtifactSource:
+    if isinstance(source, Output):
+        return cache_pb2.ArtifactSource(name=name, output=_output_ref(source))
+    if isinstance(source, Object):
+        return cache_pb2.ArtifactSource(name=name, object=object_ref(source))
+    if isinstance(source, Raw):
+        return cache_pb2.ArtifactSource(name=name, raw=source.data)
+    return cache_pb2.ArtifactSource(name=name, unknown=source.what)
+
+
+def resolved(verdict: cache_pb2.StepVerdict) -> Resolved:
+    """What the cache says of a step."""
+    return Resolved(
+        verdict=FROM_VERDICT[verdict.verdict],
+        reason=verdict.reason,
+        fingerprint=verdict.fingerprint,
+        outputs=from_outputs(verdict.outputs) if verdict.HasField("outputs") else None,
+        run=verdict.run,
+        step=verdict.step,
+        saved=verdict.saved.ToTimedelta().total_seconds(),
+        items=tuple(resolved(item) for item in verdict.items),
+        items_json=verdict.items_json,
+    )
