@@ -16,7 +16,7 @@ from periplus_dispatcher.domain import (
     Verdict,
 )
 from periplus_dispatcher.gates import HIT, TODO
-from periplus_dispatcher.nodes import Store, listed, retried, time_of
+from periplus_dispatcher.nodes import Reading, Store, listed, retried, time_of
 from periplus_dispatcher.record import Answer, Record
 
 Json = dict[str, Any]
