@@ -56,7 +56,7 @@ def part(home: Home, server: Nats, *, durable: bool = True) -> Part:
         prepare=partial(_write_settings, home, server, durable),
         ready=partial(_answers, server),
         provision=partial(declare_streams, server.url()),
-        env={"GOMEMLIMIT": "96MiB"},
+        env={"GOMEMLIMIT": "256MiB"},
         address=f"{LOOPBACK}:{server.port}",
     )
 
