@@ -19,6 +19,7 @@ from periplus.sdk.loading import load
 from periplus.sdk.manifest import Compiled, compile  # noqa: A004 - the public name
 
 Write = Callable[..., Path]
+SAME = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ class Execution:
         place.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(  # noqa: PLW1510 - the exit code is asserted
             [sys.executable, *rest, *template["container"]["args"]],
-            env={"PATH": os.environ["PATH"], "HOME": str(place), **environment},
+            env={**SAME, "HOME": str(place), **environment},
             cwd=place,
             capture_output=True,
             text=True,

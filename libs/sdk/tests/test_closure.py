@@ -130,6 +130,42 @@ def test_swapped_imports_are_a_change_though_each_name_is_as_before(write):
     }
 
 
+@pytest.mark.parametrize(
+    ("body", "used"),
+    [
+        ("class Model:\n    from json import dumps as name\n    def run(self):\n        return name\ndef train():\n    return Model()", True),
+        ("def train():\n    global name\n    name += 1\n    return name", True),
+        ("def train():\n    def inner():\n        global name\n        return name\n    return inner()", True),
+        ("def train(y):\n    def inner():\n        nonlocal y\n        y = name\n    return inner()", True),
+        ("def train(y, x=lambda: name):\n    return x()", True),
+        ("def train(y):\n    return [name for _ in y]", True),
+        ("def train(y):\n    return [one for one in y if (other := name)]", True),
+        ("class Base:\n    pass\nclass Model(Base):\n    size = name\ndef train():\n    return Model()", True),
+        ("def train(y):\n    return [name for name in y], {name: 1 for name in y}, sum(name for name in y)", False),
+        ("def train(y):\n    return [1 for one in y if (name := one)], name", False),
+        ("def train(y):\n    for name, _ in y:\n        pass\n    return name", False),
+        ("def train(y):\n    with y as name:\n        return name", False),
+        ("def train(y):\n    try:\n        y()\n    except ValueError as name:\n        return name", False),
+        ("def train(y):\n    match y:\n        case {'a': name, **rest}:\n            return name", False),
+        ("def train(y):\n    import json as name\n    return name.dumps(y)", False),
+        ("def train(y):\n    def name():\n        return 1\n    return name()", False),
+        ("def train(y, *name, z=1):\n    return lambda: name", False),
+        ("def train(y):\n    return y.name", False),
+    ],
+)  # fmt: skip
+def test_names_are_looked_up_as_python_does(write, body, used):
+    found = digests(write({"flow.py": f"name = 1\n{body}\n"}))
+    assert ("flow.py:name" in found) == used
+
+
+def test_a_submodule_that_is_only_imported_runs_all_the_same(write):
+    files = {
+        "pkg/__init__.py": "", "pkg/hooks.py": "print('one')\n",
+        "flow.py": "from pkg import hooks\ndef train():\n    return 1\n",
+    }  # fmt: skip
+    assert changed(write, files, "pkg/hooks.py", "one", "two") == {"pkg/hooks.py:<module>"}
+
+
 def test_a_local_variable_is_not_the_function_of_the_same_name(write):
     files = {
         "flow.py": """

@@ -101,6 +101,7 @@ def test_the_archive_holds_the_files_of_the_closures_below_one_folder(write):
         entries = {one.name: (one.mtime, one.uid, one.uname) for one in tar.getmembers()}
     assert list(entries) == ["code", "code/pkg", "code/flow.py", "code/pkg/__init__.py", "code/pkg/used.py"]
     assert set(entries.values()) == {(0, 0, "")}
+    assert made.archive[4:8] == bytes(4)  # gzip's own time
     hexadecimal = made.archive_digest.removeprefix("sha256:")
     assert made.archive_key == f"code/sha256/{hexadecimal[:2]}/{hexadecimal[2:4]}/{hexadecimal}.tgz"
 
@@ -140,6 +141,24 @@ def test_a_step_that_depends_on_a_skipped_one_is_left_out_with_it(compiled):
     assert tasks["publish"]["depends"] == "pick-best && write.Succeeded"
     best = "{{tasks.pick-best.outputs.parameters.output}}"
     assert tasks["write"]["when"] == f"({best} > 2) && (!({best} == {{{{workflow.parameters.limit}}}}))"
+
+
+def test_whatever_depends_on_a_skipped_step_however_far_is_left_out(compiled):
+    made = compiled(
+        """
+        @step
+        def one(x: int) -> int: return x
+        @pipeline
+        def flow() -> None:
+            start = one(0)
+            with when(start > 1):
+                second = one(start)
+            third = one(second)
+            one(third)
+        """
+    )
+    tasks = made.manifest["spec"]["templates"][0]["dag"]["tasks"]
+    assert [one.get("depends") for one in tasks] == [None, "one", "one-2.Succeeded", "one-3.Succeeded"]
 
 
 HEAD = """

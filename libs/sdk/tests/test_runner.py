@@ -9,6 +9,8 @@ from textwrap import dedent
 
 import pytest
 
+SAME = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+
 STEPS = """
 import sys
 from dataclasses import dataclass
@@ -87,7 +89,7 @@ def run(write, tmp_path):
     write({"code/steps.py": STEPS, "code/helper.py": helper, "code/broken.py": "1 / 0\n"})
 
     def ran(entry: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": os.environ["PATH"], "PERIPLUS_CODE": str(tmp_path / "code")}
+        environment = {**SAME, "PERIPLUS_CODE": str(tmp_path / "code")}
         environment |= {f"PERIPLUS_{name}": value for name, value in variables.items()}
         return subprocess.run(  # noqa: PLW1510 - tests look at the exit code
             [sys.executable, "-m", "periplus.sdk.runner", entry],
@@ -262,7 +264,7 @@ def test_a_step_process_imports_neither_hera_nor_numpy_for_json(write, tmp_path)
     write({"code/steps.py": dedent(steps)})
     done = subprocess.run(  # noqa: PLW1510 - the exit code is asserted
         [sys.executable, "-m", "periplus.sdk.runner", "steps:modules"],
-        env={"PERIPLUS_CODE": str(tmp_path / "code"), "PERIPLUS_OUTPUT_output": str(tmp_path / "o"), "PERIPLUS_ITEMS_output": str(tmp_path / "i")},
+        env={**SAME, "PERIPLUS_CODE": str(tmp_path / "code"), "PERIPLUS_OUTPUT_output": str(tmp_path / "o"), "PERIPLUS_ITEMS_output": str(tmp_path / "i")},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -64,6 +64,16 @@ def test_changes_of_any_kind_make_a_patch_that_applies(repository, tmp_path):
     assert found.dirty
 
 
+def test_the_former_name_of_a_renamed_file_is_not_taken_for_another_entry(repository):
+    (repository / "? trap").write_text("a long enough text to be seen as the same file\n")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "-m", "second")
+    git(repository, "mv", "? trap", "moved")
+    found = collect(repository)
+    assert found.untracked == {}
+    assert found.omitted == {}
+
+
 def test_untracked_files_come_with_their_bytes_and_ignored_ones_do_not(repository):
     names = ["new.py", "with space.txt", "ümläut/deep file.txt", "line\nbreak", "-dash", '"quoted"']
     for name in names:

@@ -30,6 +30,15 @@ def test_any_json_comes_back_as_it_was(value: Any):
     assert "{{" not in text
 
 
+@pytest.mark.parametrize("text", ["{{x}}", "{{{{", "{{{", "a{{=b}}", "$(A)", "$$", "\\\\{{", "$"])
+def test_what_argo_or_kubernetes_would_replace_is_escaped(text):
+    for value, annotation in ((text, str), ({text: [text]}, dict[str, list[str]])):
+        written = dumps(value, annotation)
+        assert "{{" not in written
+        assert "$" not in written
+        assert loads(written, annotation) == value
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_floats_come_back_exactly_and_mostly_without_an_exponent(value: float):

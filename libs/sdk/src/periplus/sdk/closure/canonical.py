@@ -52,12 +52,11 @@ def _body(node: ast.AST, docstrings: bool) -> Any:
     body = getattr(node, "body", None)
     if not isinstance(body, list):
         return body
-    kept = [
+    return [
         one
         for index, one in enumerate(body)
         if not is_idle(one) or (docstrings and index == 0 and isinstance(node, _DOCUMENTED))
     ]
-    return kept or [ast.Pass()]
 
 
 def is_idle(statement: ast.AST) -> bool:
