@@ -60,7 +60,7 @@ def _compiled(text: str) -> Expression:
     from . import scope
     from .parsing import parse
 
-    tree = parse(text.strip())
+    tree = parse(text)
     found = scope.names(tree)
     return Expression(text, tree, frozenset(found.variables), frozenset(found.required))
 

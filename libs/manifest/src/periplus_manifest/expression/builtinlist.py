@@ -31,12 +31,12 @@ def _numbers(name: str, given: tuple[Any, ...], budget: Budget, depth: int = 0) 
 
 @declare(TABLE, "max", more=ANY)
 def _max(budget: Budget, *given: Any) -> Any:
-    return max(_numbers("max", given, budget), default=None)
+    return max(_numbers("max", given, budget), default=None) if given != (None,) else None
 
 
 @declare(TABLE, "min", more=ANY)
 def _min(budget: Budget, *given: Any) -> Any:
-    return min(_numbers("min", given, budget), default=None)
+    return min(_numbers("min", given, budget), default=None) if given != (None,) else None
 
 
 @declare(TABLE, "mean", more=ANY)

@@ -89,6 +89,8 @@ class Evaluation:
         operand = self.value(node.operand)
         if node.operator == "not":
             return not self._bool(operand, "not")
+        if node.operator == "+" and not isinstance(node.operand, Literal):
+            return operand
         if not value.is_number(operand):
             raise ExpressionError("", f"invalid operation: {node.operator} {value.kind(operand)}")
         if node.operator == "+":
@@ -114,11 +116,16 @@ class Evaluation:
             )
         return left
 
-    def _and(self, left: Any, infix: Infix) -> bool:
-        return self._bool(left, infix.operator) and self._bool(self.value(infix.right), infix.operator)
+    def _and(self, left: Any, infix: Infix) -> Any:
+        return self._right(infix) if self._bool(left, infix.operator) else False
 
-    def _or(self, left: Any, infix: Infix) -> bool:
-        return self._bool(left, infix.operator) or self._bool(self.value(infix.right), infix.operator)
+    def _or(self, left: Any, infix: Infix) -> Any:
+        return True if self._bool(left, infix.operator) else self._right(infix)
+
+    def _right(self, infix: Infix) -> Any:
+        """Give the right side of and/or; what comes from a variable is handed on unseen, as in Go."""
+        found = self.value(infix.right)
+        return self._bool(found, infix.operator) if isinstance(infix.right, Literal) else found
 
     def _else(self, left: Any, infix: Infix) -> Any:
         return self.value(infix.right) if left is None else left

@@ -40,9 +40,12 @@ def query(budget: Budget, found: Any, path: str) -> Any:
         return found
     values = [found]
     for step in steps:
-        budget.step(len(values))
-        values = [item for each in values for item in _spread(each, step)]
-        budget.room(len(values))
+        spread: list[Any] = []
+        for each in values:
+            for item in _spread(each, step):
+                budget.step()
+                spread.append(item)
+        values = spread
     return values
 
 

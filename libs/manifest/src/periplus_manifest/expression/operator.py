@@ -53,7 +53,7 @@ def _range(budget: Budget, first: Any, last: Any) -> list[int]:
 
 def _textual(budget: Budget, sign: str, left: Any, right: Any) -> bool:
     if not (isinstance(left, str) and isinstance(right, str)):
-        if sign == "matches" and left is None:
+        if left is None or right is None:
             return False
         raise ExpressionError("", f"invalid operation: {value.kind(left)} {sign} {value.kind(right)}")
     if sign == "contains":

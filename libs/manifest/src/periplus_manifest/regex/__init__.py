@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from .cursor import refused
 from .syntax import parse
-from .tree import At, Either, Group, One, Repeat, Row, Test, Tree
+from .tree import At, Either, Group, One, Repeat, Row, Test, Tree, may_be_empty
 
 _LONGEST = 4_096
 _MOST_INSTRUCTIONS = 5_000
@@ -104,20 +104,37 @@ class Regex:
             self._steps[end].first = len(self._steps)
 
     def _repeat(self, tree: Repeat) -> None:
+        if tree.most is None:
+            self._endless(tree)
+            return
         for _ in range(tree.least):
             self._add(tree.part)
-        if tree.most is None:
-            split = self._emit(_Step("split"))
-            self._add(tree.part)
-            self._emit(_Step("jump", first=split))
-            self._branch(split, greedy=tree.greedy)
-            return
         splits = []
         for _ in range(tree.most - tree.least):
             splits.append(self._emit(_Step("split")))
             self._add(tree.part)
         for split in splits:
             self._branch(split, greedy=tree.greedy)
+
+    def _endless(self, tree: Repeat) -> None:
+        """x* and x{n,}. Where x may match nothing, x* is (x+)?, so that an empty round ends the loop."""
+        for _ in range(tree.least - 1):
+            self._add(tree.part)
+        around = None
+        if not tree.least:
+            around = self._emit(_Step("split"))
+            if not may_be_empty(tree.part):
+                self._add(tree.part)
+                self._emit(_Step("jump", first=around))
+                self._branch(around, greedy=tree.greedy)
+                return
+        start = len(self._steps)
+        self._add(tree.part)
+        split = self._emit(_Step("split"))
+        step = self._steps[split]
+        step.first, step.second = (start, split + 1) if tree.greedy else (split + 1, start)
+        if around is not None:
+            self._branch(around, greedy=tree.greedy)
 
     def _branch(self, split: int, *, greedy: bool) -> None:
         into, past = split + 1, len(self._steps)

@@ -55,3 +55,16 @@ class Group:
 
 
 Tree = One | At | Row | Either | Repeat | Group
+
+
+def may_be_empty(tree: Tree) -> bool:
+    """Say whether a tree can match without taking a character."""
+    if isinstance(tree, One):
+        return False
+    if isinstance(tree, Row):
+        return all(may_be_empty(part) for part in tree.parts)
+    if isinstance(tree, Either):
+        return any(may_be_empty(part) for part in tree.parts)
+    if isinstance(tree, Group):
+        return may_be_empty(tree.part)
+    return isinstance(tree, At) or tree.least == 0 or may_be_empty(tree.part)
