@@ -123,8 +123,8 @@ def decoder(kind: type[M]) -> Callable[[StreamMessage[Any]], Awaitable[M]]:
 @asynccontextmanager
 async def consuming(broker: NatsBroker) -> AsyncIterator[None]:
     """Consume until the block is left, then let messages in hand finish."""
-    await broker.start()
     try:
+        await broker.start()
         yield
     finally:
         await broker.stop()

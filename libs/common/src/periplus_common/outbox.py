@@ -11,6 +11,7 @@ import asyncpg
 from periplus_common.bus import Event
 from periplus_common.errors import Unavailable
 from periplus_common.postgres import Connection, Database
+from periplus_common.runtime import beside
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,8 @@ async def add(connection: Connection, events: Sequence[Event]) -> None:
 @asynccontextmanager
 async def relaying(database: Database, dsn: str, publish: Publish) -> AsyncIterator[None]:
     """Publish what is queued for as long as the block is open, woken by each commit that queues."""
-    async with asyncio.TaskGroup() as tasks:
-        relay = tasks.create_task(_relay(database, dsn, publish))
+    async with beside(_relay(database, dsn, publish)):
         yield
-        relay.cancel()
 
 
 async def _relay(database: Database, dsn: str, publish: Publish) -> None:

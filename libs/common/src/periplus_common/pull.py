@@ -18,6 +18,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from periplus_common import bus
 from periplus_common.errors import Unavailable
+from periplus_common.runtime import beside
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +122,8 @@ async def consuming(link: bus.Link, consumer: Consumer, handle: Handle) -> Async
     When it raises, the batch is tried again one by one, so that one bad message does not hold up the others; while
     it raises `Unavailable`, the batch waits.
     """
-    async with asyncio.TaskGroup() as tasks:
-        loop = tasks.create_task(_consume(link, consumer, handle))
+    async with beside(_consume(link, consumer, handle)):
         yield
-        loop.cancel()
 
 
 async def _consume(link: bus.Link, consumer: Consumer, handle: Handle) -> None:

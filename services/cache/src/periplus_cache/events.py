@@ -14,11 +14,13 @@ from periplus_cache.service import Cache
 from periplus_common import broker as consumers
 from periplus_common.bus import Link
 from periplus_common.rpc import validate
+from periplus_common.runtime import beside
 
 log = logging.getLogger(__name__)
 
 STREAM = "DISPATCHER"
 CONSUMER = "cache"
+PATIENCE = 15.0  # seconds for messages in hand, out of the 20 that a service has to end
 
 
 def subscribe(broker: NatsBroker, cache: Cache) -> None:
@@ -34,20 +36,25 @@ def subscribe(broker: NatsBroker, cache: Cache) -> None:
 @asynccontextmanager
 async def consuming(url: str, link: Link, cache: Cache) -> AsyncIterator[None]:
     """Record for as long as the block is open; as soon as NATS and the stream are there, which may be later."""
-    async with asyncio.TaskGroup() as tasks:
-        loop = tasks.create_task(_consume(url, link, cache))
-        yield
-        loop.cancel()
+    stop = asyncio.Event()
+    async with beside(_consume(url, link, cache, stop), patience=PATIENCE):
+        try:
+            yield
+        finally:
+            stop.set()
 
 
-async def _consume(url: str, link: Link, cache: Cache) -> None:
-    await link.client()
-    while True:
+async def _consume(url: str, link: Link, cache: Cache, stop: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(wait) for wait in (link.client(), stop.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    while not stop.is_set():
         broker = consumers.new_broker(url, link)
         subscribe(broker, cache)
         try:
             async with consumers.consuming(broker):
-                await asyncio.Event().wait()
+                await stop.wait()
         except (NatsError, TimeoutError, OSError) as error:
             log.warning("recording waits for the stream %s: %s", STREAM, error)
             await asyncio.sleep(0.5)
