@@ -269,6 +269,25 @@ def plain():
     assert changed(write, files, "loaders.py", "return 2", "return 3") == set()
 
 
+@pytest.mark.parametrize("target", ["TABLE['a']", "TABLE.attribute", "TABLE[0], other", "_"])
+def test_an_assignment_that_changes_something_counts_though_no_name_leads_to_it(write, target):
+    files = {
+        "tables.py": f"TABLE = make()\nother = 1\n{target} = compute(1)\nunused = compute(2)\n",
+        "flow.py": "from tables import TABLE\ndef train(n):\n    return TABLE[n]\n",
+    }
+    assert "tables.py:<module>" in changed(write, files, "tables.py", "compute(1)", "compute(3)")
+    assert changed(write, files, "tables.py", "compute(2)", "compute(3)") == set()
+
+
+def test_an_assignment_that_calls_the_projects_own_function_counts_and_making_an_object_does_not(write):
+    files = {
+        "tables.py": "TABLE = {}\ndef fill():\n    TABLE['a'] = 1\nclass Row:\n    size = 1\ndone = fill()\nrow = Row()\n",
+        "flow.py": "from tables import TABLE\ndef train(n):\n    return TABLE[n]\n",
+    }
+    assert changed(write, files, "tables.py", "= 1\nclass", "= 2\nclass") == {"tables.py:fill"}
+    assert changed(write, files, "tables.py", "size = 1", "size = 2") == set()
+
+
 def test_a_subclass_that_its_base_collects_counts(write):
     models = """
 class Model:

@@ -92,6 +92,7 @@ Age = NewType("Age", int)
         (None, None, "null"),
         (3, int | None, "3"),
         (None, int | None, "null"),
+        (3, float | int, "3"),
         (3, float, "3.0"),
         (True, bool, "true"),
         (Pair(1), Pair, '{"left":1,"right":0.5}'),
