@@ -26,7 +26,7 @@ async def write(chosen: servers.Embedded) -> None:
     connection = await asyncpg.connect(chosen.postgres.dsn("cache"))
     await connection.execute("CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)")
     await connection.close()
-    bus = await nats.connect(chosen.nats.url())
+    bus = await nats.connect(chosen.nats.url)
     await bus.jetstream().publish(SUBJECT, b"kept", headers={"Nats-Msg-Id": "kept"})
     await bus.close()
     store(chosen).put_object(chosen.s3.bucket, "kept", io.BytesIO(b"kept"), 4)
@@ -36,7 +36,7 @@ async def check(chosen: servers.Embedded) -> None:
     connection = await asyncpg.connect(chosen.postgres.dsn("cache"))
     assert await connection.fetchval("SELECT id FROM kept") == 7
     await connection.close()
-    bus = await nats.connect(chosen.nats.url())
+    bus = await nats.connect(chosen.nats.url)
     again = await bus.jetstream().publish(SUBJECT, b"kept", headers={"Nats-Msg-Id": "kept"})
     assert (again.seq, again.duplicate) == (1, True)
     await bus.close()

@@ -20,6 +20,12 @@ from periplus_local.stack.exposure import answers, family, listeners
 from periplus_local.stack.home import Home
 
 PARTS = {"nats", "postgres", "s3", "argo", "cache", "snapshotter", "lineage", "dispatcher"}
+ASK = """
+import pathlib, sys
+from periplus_local.stack.embedded import embedded
+from periplus_local.stack.home import Home
+print(embedded(Home(pathlib.Path(sys.argv[1]))).s3.endpoint)
+"""
 COMMAND = [sys.executable, "-m", "periplus_local.stack"]
 
 
@@ -117,3 +123,14 @@ def test_down_stops_everything_and_ctrl_c_does_so_in_order(tmp_path: Path) -> No
     assert set(stopped[5:]) == {"nats", "postgres", "s3"}
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert not lock.is_held(home)
+
+
+def test_who_asks_for_the_servers_of_a_running_stack_gets_those_that_run(home: Home) -> None:
+    noted = (home.run / "ports.json").read_text()
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK, str(home.path)], capture_output=True, text=True, check=True
+    )
+    holder = lock.holder(home)
+    assert holder
+    assert asked.stdout.strip() == holder.addresses["s3"]
+    assert (home.run / "ports.json").read_text() == noted

@@ -187,7 +187,7 @@ async def _postgres_clock(servers: embedded.Embedded) -> float:
 
 
 async def _nats_clock(servers: embedded.Embedded) -> float:
-    connection = await nats.connect(servers.nats.url(), connect_timeout=2, allow_reconnect=False)
+    connection = await nats.connect(servers.nats.url, connect_timeout=2, allow_reconnect=False)
     try:
         answer = await connection.request("$JS.API.STREAM.INFO.DISPATCHER", b"", timeout=2)
     finally:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from periplus_local.stack import nats, ports, postgres, s3
+from periplus_local.stack import lock, nats, ports, postgres, s3
 from periplus_local.stack.nats import Nats
 from periplus_local.stack.postgres import Postgres
 from periplus_local.stack.s3 import S3
@@ -32,8 +33,13 @@ class Embedded:
 
 
 def embedded(home: Home) -> Embedded:
-    """Choose ports and make secrets, or find those of the last time. The home must exist."""
-    return _at(home, ports.assign(home.run / "ports.json", _PORTS, above=s3.ABOVE))
+    """Choose ports and make secrets, or find those of the last time. The home must exist.
+
+    Where another process runs this home's stack, these are the servers that it runs.
+    """
+    holder = lock.holder(home)
+    running = recorded(home) if holder and holder.pid != os.getpid() else None
+    return running or _at(home, ports.assign(home.run / "ports.json", _PORTS, above=s3.ABOVE))
 
 
 def recorded(home: Home) -> Embedded | None:

@@ -38,15 +38,15 @@ class Recorded:
 
 def record(path: Path, children: Iterable[Recorded]) -> None:
     """Write down the processes that run now."""
-    write_private_json(path, [asdict(child) for child in children])
+    write_private_json(path, {child.part: asdict(child) for child in children})
 
 
 def recorded(path: Path) -> list[Recorded]:
     """The processes that were last written down; none if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return [Recorded(**entry) for entry in found]
-    except (FileNotFoundError, ValueError, TypeError):
+        return [Recorded(**entry) for entry in found.values()]
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return []
 
 

@@ -40,10 +40,14 @@ class Nats:
     publishers: Mapping[str, str] = field(default_factory=dict)
     """Password by service. A service may publish its own events and nobody else's."""
 
-    def url(self, user: str = ADMINISTRATOR) -> str:
-        """Where to connect as a service, or as the one who may do everything."""
-        password = self.password if user == ADMINISTRATOR else self.publishers[user]
-        return f"nats://{user}:{password}@{LOOPBACK}:{self.port}"
+    @property
+    def url(self) -> str:
+        """Where to connect as the one who may do everything, credentials included."""
+        return f"nats://{ADMINISTRATOR}:{self.password}@{LOOPBACK}:{self.port}"
+
+    def url_of(self, service: str) -> str:
+        """Where to connect as a service, credentials included."""
+        return f"nats://{service}:{self.publishers[service]}@{LOOPBACK}:{self.port}"
 
 
 def part(home: Home, server: Nats, *, durable: bool = True) -> Part:
@@ -55,7 +59,7 @@ def part(home: Home, server: Nats, *, durable: bool = True) -> Part:
         directory=home.data / "nats",
         prepare=partial(_write_settings, home, server, durable),
         ready=partial(_answers, server),
-        provision=partial(declare_streams, server.url()),
+        provision=partial(declare_streams, server.url),
         env={"GOMEMLIMIT": "256MiB"},
         address=f"{LOOPBACK}:{server.port}",
     )
@@ -134,7 +138,7 @@ async def _answers(server: Nats) -> None:
         _, writer = await asyncio.open_connection(LOOPBACK, server.port)
         writer.close()
         connection = await nats.connect(
-            server.url(),
+            server.url,
             connect_timeout=1,
             allow_reconnect=False,
             max_reconnect_attempts=1,

@@ -116,7 +116,7 @@ def environment(servers: Embedded, told: Services, name: str) -> dict[str, str]:
     prefix = f"{name.upper()}_"
     settings = {
         f"{prefix}POSTGRES_DSN": servers.postgres.dsn(name),
-        f"{prefix}NATS_URL": servers.nats.url(name),
+        f"{prefix}NATS_URL": servers.nats.url_of(name),
         f"{prefix}TOKEN": told.token,
         f"{prefix}GRPC_ADDRESS": told.addresses[name],
         **_store(servers, prefix),

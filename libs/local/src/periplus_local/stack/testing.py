@@ -162,10 +162,10 @@ def _settings(chosen: parts.Embedded) -> Servers:
     store = chosen.s3
     return Servers(
         dsn=chosen.postgres.dsn(database=postgres.SUPERUSER),
-        nats_url=chosen.nats.url(),
+        nats_url=chosen.nats.url,
         s3=S3Settings(store.endpoint, store.access_key, store.secret_key, s3.BUCKET),
         service_dsns={role: chosen.postgres.dsn(role) for role in chosen.postgres.roles},
-        service_nats_urls={name: chosen.nats.url(name) for name in chosen.nats.publishers},
+        service_nats_urls={name: chosen.nats.url_of(name) for name in chosen.nats.publishers},
     )
 
 
