@@ -87,17 +87,18 @@ class Reader:
 
 
 def nodes(draft: Draft) -> list[Json]:
-    """The steps as the run plans them, for those who draw it before it has happened."""
+    """The steps as the run plans them, for those who draw it before it has happened; items where they are known."""
     return [
         {
-            "path": step.call.path,
+            "path": path,
             "template": step.call.template,
             "after": list(step.call.after),
-            "verdict": step.resolved.verdict.value,
-            "reason": step.resolved.reason,
+            "verdict": found.verdict.value,
+            "reason": found.reason,
         }
         for step in draft.plan.steps
         if not step.call.nested
+        for path, found in step.each
     ]
 
 

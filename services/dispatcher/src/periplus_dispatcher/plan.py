@@ -42,6 +42,13 @@ class Step:
     resolved: Resolved
     treatment: Treatment
 
+    @property
+    def each(self) -> list[tuple[str, Resolved]]:
+        """Path and verdict of the step; of a fan-out whose items are known, of each item."""
+        if not self.resolved.items:
+            return [(self.call.path, self.resolved)]
+        return [(f"{self.call.path}({index})", item) for index, item in enumerate(self.resolved.items)]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -61,15 +68,8 @@ class Plan:
     @property
     def hits(self) -> list[tuple[str, Resolved]]:
         """Path and verdict of each hit, of fan-outs item by item."""
-        found = []
-        for step in self.steps:
-            items = step.resolved.items or (None,)
-            for index, item in enumerate(items):
-                path = step.call.path if item is None else f"{step.call.path}({index})"
-                verdict = step.resolved if item is None else item
-                if verdict.verdict is Verdict.HIT:
-                    found.append((path, verdict))
-        return found
+        found = [each for step in self.steps for each in step.each]
+        return [(path, resolved) for path, resolved in found if resolved.verdict is Verdict.HIT]
 
 
 def decide(walk: Walk, resolved: Mapping[str, Resolved]) -> Plan:

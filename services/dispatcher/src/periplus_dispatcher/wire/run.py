@@ -1,7 +1,6 @@
 """Orders, plans and runs: proto ↔ domain."""
 
 from periplus.dispatcher.v1 import dispatcher_pb2
-from periplus_dispatcher.domain import Resolved
 from periplus_dispatcher.draft import Draft, Order
 from periplus_dispatcher.service import Submitted
 from periplus_dispatcher.wire.step import FROM_MODE, VERDICTS, duration, outputs, run_phase
@@ -20,7 +19,7 @@ def plan(draft: Draft) -> dispatcher_pb2.Plan:
         call = step.call
         if call.nested and not call.obstacle:
             continue
-        for path, found in _each(call.path, step.resolved):
+        for path, found in step.each:
             shown.steps.add(
                 path=path,
                 template=call.template,
@@ -32,12 +31,6 @@ def plan(draft: Draft) -> dispatcher_pb2.Plan:
                 after=call.after,
             )
     return shown
-
-
-def _each(path: str, found: Resolved) -> list[tuple[str, Resolved]]:
-    if not found.items:
-        return [(path, found)]
-    return [(f"{path}({index})", item) for index, item in enumerate(found.items)]
 
 
 def submitted(done: Submitted) -> dispatcher_pb2.SubmitRunResponse:

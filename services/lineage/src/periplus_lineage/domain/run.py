@@ -1,5 +1,6 @@
 """A run and its steps, as far as the events have told of them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -146,7 +147,7 @@ class Recorded:
         """Whether the run has ended and all that it said to come has come."""
         if not (self.run.phase.final and self.run.announced):
             return False
-        counts = [step.phase for step in self.steps]
+        counts = [step.phase for step in unfolded(self.steps)]
         waits = self.run.phase == RunPhase.SUCCEEDED and StepPhase.PENDING in counts
         return (
             not waits
@@ -162,6 +163,13 @@ class Change:
     run: Run
     steps: tuple[Step, ...]
     moment: str
+
+
+def unfolded(steps: Iterable[Step]) -> list[Step]:
+    """The steps without those fan-outs that were planned whole and have shown their items since."""
+    found = list(steps)
+    shown = {group for step in found for group in groups(step.path)}
+    return [step for step in found if step.phase is not StepPhase.PENDING or step.path not in shown]
 
 
 def in_order(steps: list[Step]) -> tuple[Step, ...]:

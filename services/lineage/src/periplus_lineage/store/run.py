@@ -6,7 +6,7 @@ from datetime import datetime
 
 from periplus_common.postgres import Connection, Database
 from periplus_lineage.domain.graph import StepKey, object_key
-from periplus_lineage.domain.run import Change, Recorded, Run, RunPhase, Snapshot, Step, in_order
+from periplus_lineage.domain.run import Change, Recorded, Run, RunPhase, Snapshot, Step, in_order, unfolded
 from periplus_lineage.wire import record
 from periplus_lineage.wire.noun import Digests
 
@@ -36,7 +36,7 @@ class RunStore:
     async def get(self, project: str, run: str) -> Recorded | None:
         """A run with its steps, as of one moment; None if nothing is known of it."""
         change = await self.changed(project, run, None)
-        return Recorded(change.run, in_order(list(change.steps))) if change else None
+        return Recorded(change.run, in_order(unfolded(change.steps))) if change else None
 
     async def changed(self, project: str, run: str, since: str | None) -> Change | None:
         """A run and its steps that changed since a moment that an earlier answer named; all of them without one.

@@ -1,0 +1,210 @@
+"""A run as its user sees it: what is run, what is not, and why; on the real stack."""
+
+import json
+import uuid
+from pathlib import Path
+
+import grpc
+import pytest
+from stack import ROOT, Stack
+
+from periplus.cache.v1 import cache_pb2
+from periplus.dispatcher.v1 import dispatcher_pb2
+from periplus.lineage.v1 import lineage_pb2
+from periplus.types.v1 import step_pb2
+
+RINGS = (ROOT / "examples" / "yaml" / "train.yaml").read_text()
+
+
+def fresh(manifest: str = RINGS) -> str:
+    """The example with a word in each source that no run before had, so that nothing of it is known."""
+    return manifest.replace("import ", f"# {uuid.uuid4()}\n        import ", 20)
+
+
+def phases(run: lineage_pb2.Run) -> dict[str, str]:
+    return {
+        step.path: step_pb2.StepPhase.Name(step.phase).removeprefix("STEP_PHASE_").lower()
+        for step in run.steps
+    }
+
+
+def ran(run: lineage_pb2.Run) -> set[str]:
+    return {path for path, phase in phases(run).items() if phase == "succeeded"}
+
+
+ALL = {"ingest", "features", "train(0)", "train(1)", "train(2)", "train(3)", "evaluate", "register"}
+
+
+def test_the_second_run_of_the_same_is_cached_and_makes_no_workflow(stack: Stack) -> None:
+    manifest = fresh()
+    first = stack.finish(manifest)
+    assert ran(first) == ALL
+    second = stack.submit(manifest)
+    assert second.phase == step_pb2.RUN_PHASE_SUCCEEDED
+    assert {step.verdict for step in second.plan.steps} == {step_pb2.VERDICT_HIT}
+    shown = stack.ended(second.run)
+    assert set(phases(shown).values()) == {"cached"}
+    assert {step.from_run for step in shown.steps} == {first.id}
+    assert [(p.name, p.value) for p in second.outputs.parameters] == [("accuracy", "1.0000")]
+    with pytest.raises(grpc.RpcError) as refused:
+        list(stack.dispatcher.ReadLogs(dispatcher_pb2.ReadLogsRequest(project="default", run=second.run)))
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_a_changed_parameter_runs_what_depends_on_it_and_nothing_else(stack: Stack) -> None:
+    manifest = fresh()
+    stack.finish(manifest)
+    changed = stack.finish(manifest, neighbours="[1, 3, 5, 7]")
+    assert ran(changed) == {"train(3)", "evaluate", "register"} or ran(changed) == {"train(3)", "evaluate"}
+    assert phases(changed)["ingest"] == phases(changed)["features"] == phases(changed)["train(0)"] == "cached"
+
+
+def test_the_same_bytes_from_other_code_end_the_change_behind_a_gate(stack: Stack) -> None:
+    manifest = fresh()
+    stack.finish(manifest)
+    changed = stack.finish(manifest.replace('print("wrote"', 'print("has written"'))
+    assert ran(changed) == {"ingest"}
+    assert {path for path, phase in phases(changed).items() if phase == "cached"} == ALL - {"ingest"}
+
+
+def test_a_miss_names_the_field_that_differs(stack: Stack) -> None:
+    manifest = fresh()
+    stack.finish(manifest)
+    changed = stack.finish(manifest, noise="0.2")
+    asked = cache_pb2.ExplainMissRequest(project="default", run=changed.id, step="ingest")
+    why = stack.cache.ExplainMiss(asked)
+    assert [(c.field, c.old, c.new) for c in why.changes] == [("inputs.parameters.noise", "0.15", "0.2")]
+
+
+def test_an_order_sent_twice_is_one_run(stack: Stack) -> None:
+    request = str(uuid.uuid4())
+    manifest = fresh()
+    first = stack.submit(manifest, request)
+    assert stack.submit(manifest, request).run == first.run
+    with pytest.raises(grpc.RpcError) as refused:
+        stack.submit(manifest, request, noise="0.3")
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "another request" in refused.value.details()
+    stack.ended(first.run)
+
+
+def test_a_hit_whose_bytes_are_gone_runs_again_and_takes_their_place(stack: Stack) -> None:
+    manifest = fresh()
+    first = stack.finish(manifest)
+    key = next(s for s in first.steps if s.path == "features").outputs.artifacts[0].object.key
+    stack.delete(key)
+    second = stack.finish(manifest)
+    assert "features" in ran(second)
+    assert phases(second)["train(0)"] == "cached"
+    third = stack.submit(manifest)
+    assert third.phase == step_pb2.RUN_PHASE_SUCCEEDED
+
+
+def test_a_false_condition_skips_a_step_also_when_all_is_cached(stack: Stack) -> None:
+    manifest = fresh(RINGS.replace("> 0.90", "> 1.5"))
+    assert phases(stack.finish(manifest))["register"] == "skipped"
+    again = stack.submit(manifest)
+    assert again.phase == step_pb2.RUN_PHASE_SUCCEEDED
+    assert phases(stack.ended(again.run))["register"] == "skipped"
+
+
+def test_a_failed_step_fails_the_run_and_is_not_cached(stack: Stack) -> None:
+    manifest = fresh().replace("csv.writer(file)", "csv.writer(file) if 1 else 1; raise SystemExit(3)")
+    first = stack.finish(manifest)
+    assert first.phase == step_pb2.RUN_PHASE_FAILED
+    assert "exit code 3" in next(s for s in first.steps if s.path == "ingest").message
+    assert phases(stack.finish(manifest))["ingest"] == "failed"
+
+
+def test_a_run_can_be_stopped(stack: Stack) -> None:
+    manifest = fresh().replace(
+        "import csv, math, os", "import time; time.sleep(60)\n        import csv, math, os"
+    )
+    run = stack.submit(manifest).run
+    stack.dispatcher.CancelRun(dispatcher_pb2.CancelRunRequest(project="default", run=run, terminate=True))
+    assert stack.ended(run).phase == step_pb2.RUN_PHASE_CANCELLED
+
+
+def test_logs_are_told_by_step(stack: Stack) -> None:
+    run = stack.finish(fresh()).id
+    lines = [
+        (r.step, r.line)
+        for r in stack.dispatcher.ReadLogs(dispatcher_pb2.ReadLogsRequest(project="default", run=run))
+    ]
+    assert ("ingest", "wrote 400 points") in lines
+    assert {step for step, _ in lines} >= {"ingest", "train(0)", "train(3)", "register"}
+
+
+def test_what_made_a_model_is_told_back_to_the_run_that_made_its_data(stack: Stack) -> None:
+    manifest = fresh()
+    first = stack.finish(manifest)
+    second = stack.finish(manifest, neighbours="[1, 3]")
+    walk = lineage_pb2.WalkRequest(
+        project="default", start=[f"run:{second.id}"], direction=lineage_pb2.DIRECTION_UP
+    )
+    found = stack.lineage.Walk(walk)
+    assert f"step:{first.id}/ingest" in {node.id for node in found.nodes}
+
+
+def test_a_call_without_the_token_is_refused(stack: Stack) -> None:
+    channel = grpc.insecure_channel(stack.settings["dispatcher"])
+    call = channel.unary_unary("/periplus.dispatcher.v1.DispatcherService/SubmitRun")
+    with pytest.raises(grpc.RpcError) as refused:
+        call(b"")
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+BAD = {
+    "alias": ("a: &x 1\nb: *x\n", "spec.manifest"),
+    "duplicate key": (RINGS + "kind: Workflow\n", "spec.manifest"),
+    "too large": ("#" * (1 << 20) + "\n" + RINGS, "spec.manifest"),
+    "cycle": (RINGS.replace("depends: ingest", "depends: evaluate"), "spec.manifest.spec.templates[0]"),
+    "unknown template": (
+        RINGS.replace("template: features", "template: nowhere"),
+        "spec.manifest.spec.templates[0]",
+    ),
+    "missing parameter": (
+        RINGS.replace('          - {name: noise, value: "{{workflow.parameters.noise}}"}\n', ""),
+        "spec.manifest.spec.templates[0]",
+    ),
+    "unknown step": (
+        RINGS.replace("tasks.ingest.outputs", "tasks.nobody.outputs"),
+        "spec.manifest.spec.templates[0]",
+    ),
+    "NaN": (RINGS.replace('value: "400"', "value: .nan"), "spec.manifest"),
+    "bad expression": (RINGS.replace("{{item}}", "{{=item +}}"), "spec.manifest.spec.templates[0]"),
+    "unknown field": (
+        RINGS.replace("  entrypoint: main", "  entrypoint: main\n  entrypont: x"),
+        "spec.manifest",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_with_its_field_and_leaves_no_run(
+    stack: Stack, case: str, tmp_path: Path
+) -> None:
+    manifest, field = BAD[case]
+    before = stack.lineage.ListRuns(lineage_pb2.ListRunsRequest(project="default")).runs
+    with pytest.raises(grpc.RpcError) as refused:
+        stack.submit(manifest)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details().startswith(field), refused.value.details()
+    after = stack.lineage.ListRuns(lineage_pb2.ListRunsRequest(project="default")).runs
+    assert [run.id for run in after] == [run.id for run in before]
+    file = tmp_path / "workflow.yaml"
+    file.write_text(manifest)
+    done = stack.periplus("run", str(file), check=False)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_line_tells_a_run_as_json(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "workflow.yaml"
+    file.write_text(fresh())
+    done = stack.periplus("run", str(file), "-o", "json")
+    run = json.loads(done.stdout)
+    assert (
+        stack.run(run["run"]["id"] if "run" in run and isinstance(run["run"], dict) else run["run"]).pipeline
+        == "rings"
+    )
