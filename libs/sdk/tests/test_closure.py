@@ -166,6 +166,27 @@ def test_a_submodule_that_is_only_imported_runs_all_the_same(write):
     assert changed(write, files, "pkg/hooks.py", "one", "two") == {"pkg/hooks.py:<module>"}
 
 
+@pytest.mark.parametrize(
+    "top",
+    [
+        "from periplus.sdk import step",
+        "import periplus.sdk\nstep = 1",
+        "from periplus import sdk",
+        "from periplus.sdk import *",
+        "import periplus.sdk as p",
+    ],
+)
+def test_the_decorator_is_left_out_however_it_is_imported(write, top):
+    name = {
+        "import periplus.sdk\nstep = 1": "periplus.sdk.step",
+        "from periplus import sdk": "sdk.step",
+        "import periplus.sdk as p": "p.step",
+    }.get(top, "step")
+    files = {"flow.py": f"{top}\n@{name}(retries=1)\ndef train(x):\n    return x\n"}
+    assert changed(write, files, "flow.py", "retries=1", "retries=2, ttl='1d'") == set()
+    assert set(digests(write(files))) == {"flow.py:train"}
+
+
 def test_a_local_variable_is_not_the_function_of_the_same_name(write):
     files = {
         "flow.py": """

@@ -16,8 +16,9 @@ from periplus.sdk.pipelines import Pipeline, pipeline
 from periplus.sdk.steps import Step, step
 
 if TYPE_CHECKING:
-    from periplus.sdk.loading import load
-    from periplus.sdk.manifest import Compiled, compile  # noqa: A004
+    from periplus.sdk.loading import load as load
+    from periplus.sdk.manifest import Compiled as Compiled
+    from periplus.sdk.manifest import compile as compile  # noqa: A004 - the public name
 
 _LATER = {"load": "loading", "compile": "manifest", "Compiled": "manifest"}
 
@@ -28,16 +29,5 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
-__all__ = [
-    "Artifact",
-    "Compiled",
-    "Pipeline",
-    "PipelineError",
-    "Step",
-    "compile",
-    "each",
-    "load",
-    "pipeline",
-    "step",
-    "when",
-]
+# Without `compile` and what goes with it, since `import *` would hide Python's own.
+__all__ = ["Artifact", "Pipeline", "PipelineError", "Step", "each", "pipeline", "step", "when"]

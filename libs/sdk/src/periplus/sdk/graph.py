@@ -48,6 +48,7 @@ class Recording:
     """A pipeline while its function runs."""
 
     tasks: list[Task] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
     conditions: tuple[Condition, ...] = ()
 
     def call(self, step: Step[Any, Any], args: Any, kwargs: Any, *, fan_out: bool) -> Any:
@@ -55,8 +56,9 @@ class Recording:
         bindings, items = bind(step, args, kwargs, fan_out=fan_out)
         task = Task(self._free_name(step.name), step, bindings, items, self.conditions)
         self.tasks.append(task)
+        conditional = task.conditional
         handles = {
-            port.name: Handle(port, step.name, task.name, fan_out, task.conditional) for port in step.outputs
+            port.name: Handle(port, step.name, task.name, fan_out, conditional) for port in step.outputs
         }
         if step.returns_record:
             return Outputs(step.name, handles)
@@ -64,12 +66,12 @@ class Recording:
 
     def _free_name(self, name: str) -> str:
         wanted = argo_name(name)
-        taken = {task.name for task in self.tasks}
         number = 2
         candidate = wanted
-        while candidate in taken:
+        while candidate in self.names:
             candidate = f"{wanted}-{number}"
             number += 1
+        self.names.add(candidate)
         return candidate
 
 

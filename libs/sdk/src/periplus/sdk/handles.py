@@ -111,32 +111,37 @@ class Handle:
 _SCALARS = (bool, int, float, str)
 
 
-def _refuse_use(name: str) -> Any:
+_USES = {
+    "+": ("add", "radd"),
+    "-": ("sub", "rsub", "neg"),
+    "*": ("mul", "rmul"),
+    "/": ("truediv", "rtruediv", "floordiv"),
+    "%": ("mod",),
+    "**": ("pow",),
+    "[…]": ("getitem",),
+    "in": ("contains",),
+    "a call": ("call",),
+    "an f-string or format()": ("format",),
+    "abs()": ("abs",),
+    "float()": ("float",),
+    "int()": ("int",),
+    "len()": ("len",),
+    "range() or an index": ("index",),
+    "round()": ("round",),
+    "str()": ("str",),
+}
+
+
+def _refuse_use(use: str) -> Any:
     def refuse(self: Handle, *_: object) -> NoReturn:
-        self._refuse(f"{name} needs it", "do it inside a step")
+        self._refuse(f"{use} looks at it", "do it inside a step")
 
     return refuse
 
 
-for _name in (
-    *(
-        "add",
-        "radd",
-        "sub",
-        "rsub",
-        "mul",
-        "rmul",
-        "truediv",
-        "rtruediv",
-        "floordiv",
-        "mod",
-        "pow",
-        "neg",
-        "abs",
-    ),
-    *("len", "getitem", "contains", "int", "float", "str", "format", "index", "round", "call"),
-):
-    setattr(Handle, f"__{_name}__", _refuse_use(f"__{_name}__"))
+for _use, _names in _USES.items():
+    for _name in _names:
+        setattr(Handle, f"__{_name}__", _refuse_use(_use))
 
 
 class Outputs:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from periplus.sdk.archive import archive
 from periplus.sdk.binding import Binding, Item, Known
-from periplus.sdk.closure import Closure, Project, closure
+from periplus.sdk.closure import Project, closure
 from periplus.sdk.errors import PipelineError
 from periplus.sdk.graph import Task, argo_name
 from periplus.sdk.handles import Handle
@@ -83,14 +83,14 @@ def compile(  # noqa: A001
     templates = [template(name, shape, codes[shape.step], pipeline.image) for shape, name in shapes.items()]
     main: dict[str, Any] = {
         "name": ENTRYPOINT,
-        "dag": {"tasks": [_task(task, shapes[_shape(task)], recorded.tasks) for task in recorded.tasks]},
+        "dag": {"tasks": [_task(task, shapes[_shape(task)]) for task in recorded.tasks]},
     }
     if recorded.outputs:
         main["outputs"] = _outputs(recorded.outputs)
-    steps = {
-        name: CompiledStep(name, codes[shape.step].entry, _digests(codes[shape.step].closure))
+    steps = [
+        CompiledStep(name, codes[shape.step].entry, codes[shape.step].closure.digests)
         for shape, name in shapes.items()
-    }
+    ]
     return Compiled(
         manifest=_workflow(pipeline.name, arguments, [main, *templates]),
         archive=packed.data if key else b"",
@@ -98,12 +98,8 @@ def compile(  # noqa: A001
         archive_key=key or "",
         root=root,
         files=packed.files,
-        steps=tuple(steps.values()),
+        steps=tuple(steps),
     )
-
-
-def _digests(found: Closure) -> dict[str, str]:
-    return dict(found.digests)
 
 
 def _workflow(name: str, arguments: dict[str, str | None], templates: list[Any]) -> dict[str, Any]:
@@ -166,13 +162,11 @@ def _shapes(tasks: tuple[Task, ...]) -> dict[Shape, str]:
     return names
 
 
-def _task(task: Task, template_name: str, tasks: tuple[Task, ...]) -> dict[str, Any]:
+def _task(task: Task, template_name: str) -> dict[str, Any]:
     made: dict[str, Any] = {"name": task.name, "template": template_name}
-    conditional = {one.name: one.conditional for one in tasks}
-    sources = list(dict.fromkeys(source.task for source in task.sources()))
-    if sources:
+    if sources := {source.task: source.conditional for source in task.sources()}:
         # A step that may be skipped has outputs only when it ran: without `.Succeeded` its consumer would run.
-        depends = [f"{one}.Succeeded" if conditional[one] else one for one in sources]
+        depends = [f"{one}.Succeeded" if conditional else one for one, conditional in sources.items()]
         made["depends"] = " && ".join(depends)
     if task.conditions:
         texts = [condition.text for condition in task.conditions]

@@ -175,13 +175,8 @@ def _strip_sdk_decorators(module: Module) -> None:
 
 def _of_sdk(module: Module, decorator: ast.expr) -> bool:
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
-    root = called
-    while isinstance(root, ast.Attribute):
-        root = root.value
-    if not isinstance(root, ast.Name):
-        return False
-    return any(
-        (reference.module or "").split(".")[:2] == ["periplus", "sdk"]
-        or (reference.module == "periplus" and ast.unparse(called).startswith("periplus.sdk."))
-        for reference in module.imports.get(root.id, ())
-    )
+    name, *attributes = ast.unparse(called).split(".")
+    if ("periplus.sdk", 0) in module.stars and name in ("step", "pipeline"):
+        return name not in module.bindings
+    meant = {".".join([one.module or "", *one.path, *attributes]) for one in module.imports.get(name, ())}
+    return any(one.startswith("periplus.sdk.") for one in meant)
