@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
+from faststream.nats import PullSub
 
 from periplus.cache.v1.events_pb2 import EntryRecorded
 from periplus_common import broker, bus
@@ -126,3 +127,17 @@ async def test_handled_messages_are_no_news(embedded: Servers, caplog, capfd):
 @pytest.fixture(autouse=True)
 def _quiet(caplog):
     caplog.set_level(logging.ERROR, logger="nats")
+
+
+async def test_no_message_for_a_while_is_no_error(embedded: Servers, caplog, monkeypatch):
+    monkeypatch.setattr(broker, "PullSub", lambda batch, timeout: PullSub(batch, timeout=0.02))
+    handled: list[str] = []
+
+    async def handle(step: str) -> None:
+        handled.append(step)
+
+    with caplog.at_level(logging.INFO, logger="periplus_common.broker"):
+        async with consumed(embedded.nats_url, secrets.token_hex(4), 1, handle):
+            await until(lambda: bool(handled))
+            await asyncio.sleep(2)  # a hundred fetches in vain, of which some time out in Python's own way
+            assert not [r for r in caplog.records if r.levelno >= logging.INFO]

@@ -10,6 +10,7 @@ from faststream import AckPolicy, BaseMiddleware
 from faststream.exceptions import IgnoredException
 from faststream.message import StreamMessage
 from faststream.nats import JStream, NatsBroker, PullSub
+from faststream.nats.subscriber.usecases import stream_pull_subscriber
 from google.protobuf.message import DecodeError, Message
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy as JetStreamAck
@@ -20,6 +21,10 @@ from periplus_common import bus, telemetry
 from periplus_common.errors import Invalid
 
 log = logging.getLogger(__name__)
+
+# FastStream knows only the NATS client's own TimeoutError as "nothing there now"; the client raises Python's, too,
+# and each of these would end the loop that fetches, to be started again with an error in the log.
+stream_pull_subscriber.TimeoutError = TimeoutError  # type: ignore[assignment]
 
 M = TypeVar("M", bound=Message)
 
