@@ -156,9 +156,10 @@ async def test_when_the_launcher_dies_its_steps_go_on_and_new_ones_start(pods: P
     process = pods._launching._process
     assert process is not None
     process.kill()
+    process.wait()
+    assert (await pods.run(sh("true"))).phase == "Succeeded"
     done = await running
     assert (done.phase, done.result) == ("Succeeded", "up\ndone")
-    assert (await pods.run(sh("true"))).phase == "Succeeded"
 
 
 async def test_leaving_the_executor_ends_its_steps_and_they_are_to_be_run_again(

@@ -1,7 +1,6 @@
 """A step's process: what it is given, how it ends, what is said of it."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -174,11 +173,12 @@ async def test_a_home_that_cannot_be_written_is_an_error_of_the_step(
     tmp_path: Path, nowhere: S3Store, sh: Sh
 ) -> None:
     async with Pods(tmp_path / "pods", nowhere, 1) as pods:
-        # A file where the folder must be: root writes even where it may not.
-        (tmp_path / "pods" / "taken").write_text("")
-        job = sh("true", id="taken")
-        done = await pods.run(job)
+        # A file where the home must be: root writes even where it may not.
+        home = (tmp_path / "pods").rename(tmp_path / "away")
+        (tmp_path / "pods").write_text("")
+        done = await pods.run(sh("true"))
         assert done.phase == "Error"
         assert "cannot prepare the step's folder" in done.message
+        (tmp_path / "pods").unlink()
+        home.rename(tmp_path / "pods")
         assert (await pods.run(sh("true"))).phase == "Succeeded"
-    assert os.path.exists(tmp_path / "pods" / "taken")

@@ -1,19 +1,17 @@
 """The working folder of one job: its files, its lock, and the records that survive a crash."""
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from periplus_local.argo.pods.job import Done
+from periplus_local.argo.pods.removal import remove
 
-MOUNTS = Path("/proc/self/mounts")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -104,35 +102,21 @@ class Folder:
         except FileNotFoundError:
             return b""
 
+    def forget_ending(self) -> None:
+        """Remove the attempt's own record."""
+        (self.path / "exit").unlink(missing_ok=True)
+
     def forget_files(self) -> None:
         """Remove all but the log and the record."""
         for name in ("root", "shadow", "scratch"):
-            _remove_tree(self.path / name)
+            remove(self.path / name)
 
     def remove(self) -> None:
         """Remove everything."""
-        _remove_tree(self.path)
+        remove(self.path)
 
     def _read(self, name: str) -> str:
         try:
             return (self.path / name).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
-
-
-def _remove_tree(path: Path) -> None:
-    """Remove a tree even where a step took away its own right to write in a folder.
-
-    Mounts of a step exist in its own namespace only. Should one ever be seen here, what it shows
-    is not ours to remove.
-    """
-    if MOUNTS.exists() and f" {path}/" in MOUNTS.read_text():
-        raise OSError(errno.EBUSY, "something is mounted in the folder of a step", str(path))
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
-    except PermissionError:
-        for folder, _, _ in os.walk(path):
-            Path(folder).chmod(0o700)
-        shutil.rmtree(path)

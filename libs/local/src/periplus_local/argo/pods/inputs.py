@@ -7,8 +7,9 @@ from typing import Any
 
 from periplus_local.argo.pods import archive
 from periplus_local.argo.pods.job import PodError
+from periplus_local.argo.pods.removal import remove
 from periplus_local.argo.pods.store import Artifacts, NoSuchKeyError
-from periplus_local.argo.pods.view import SCRIPT, TMP, WORKDIR, View, canonical, under
+from periplus_local.argo.pods.view import SCRIPT, TMP, WORKDIR, View, canonical, is_folder, under
 
 UNPACKED_BYTES = 64 << 30
 UNPACKED_ENTRIES = 1_000_000
@@ -37,7 +38,7 @@ class Inputs:
             # would have come with the image.
             if not under(path, TMP):
                 self._folder(path.rpartition("/")[0] or "/")
-                if self.view.private(path) and Path(path).is_dir():
+                if self.view.private(path) and is_folder(path):
                     self._folder(path)
 
     def write_script(self, source: str) -> None:
@@ -52,7 +53,7 @@ class Inputs:
         try:
             path = Path(self.view.host(canonical(str(entry["path"]), self.view)))
             path.parent.mkdir(parents=True, exist_ok=True)
-            _clear(path)
+            remove(path)
             self._bring(entry, path)
         except NoSuchKeyError as error:
             if not entry.get("optional"):
@@ -93,7 +94,7 @@ class Inputs:
         only = list(unpacked.iterdir())
         # Argo: the one file or folder of an archive takes the artifact's own name.
         shutil.move(only[0] if len(only) == 1 else unpacked, path)
-        shutil.rmtree(unpacked, ignore_errors=True)
+        remove(unpacked)
 
     def _folder(self, path: str) -> None:
         """Make a folder in the step's own part of its view; the machine's folders stay as they are."""
@@ -123,13 +124,6 @@ def mounts(template: dict[str, Any]) -> list[str]:
     """The paths where a pod would have volumes; a step has empty folders of its own there."""
     main = template.get("container") or template.get("script") or {}
     return [mount["mountPath"] for mount in main.get("volumeMounts") or []]
-
-
-def _clear(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    elif path.is_symlink() or path.exists():
-        path.unlink()
 
 
 def _set_mode(path: Path, mode: int, *, deep: bool) -> None:

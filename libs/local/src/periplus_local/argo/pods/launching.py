@@ -35,7 +35,7 @@ class Launching:
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        await self._start()
+        self._channel = await self._start()
         return self
 
     async def __aexit__(
@@ -51,7 +51,7 @@ class Launching:
         for ended in self._ended.values():
             ended.cancel()
         if self._channel is not None:
-            self._channel.close()
+            self._channel.close()  # by this the launcher knows
         if self._process is not None:
             await asyncio.to_thread(self._process.wait)
 
@@ -64,25 +64,26 @@ class Launching:
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._ended[name] = ended
         try:
-            async with self._starting:
-                if self._reading is None or self._reading.done():
-                    await self._start()
-                assert self._channel is not None
-                socket.send_fds(self._channel, [os.fsencode(name) + b"\n"], [lock])
-        except OSError as error:
-            self._ended.pop(name, None)
-            raise PodError(f"the launcher cannot be reached: {error}") from error
-        finally:
-            os.close(lock)
-        try:
+            try:
+                await self._hand_over(os.fsencode(name) + b"\n", lock)
+            finally:
+                os.close(lock)
             return await ended
         finally:
             self._ended.pop(name, None)
 
-    async def _start(self) -> None:
+    async def _hand_over(self, message: bytes, lock: int) -> None:
+        async with self._starting:
+            if self._channel is None or self._channel.fileno() < 0:
+                self._channel = await self._start()
+            try:
+                socket.send_fds(self._channel, [message], [lock])
+            except (BrokenPipeError, ConnectionResetError):  # it died a moment ago
+                self._channel = await self._start()
+                socket.send_fds(self._channel, [message], [lock])
+
+    async def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        if self._channel is not None:
-            self._channel.close()
         with tempfile.TemporaryDirectory(dir=self._home, prefix=".probe-") as probe:
             with theirs, (self._home / "launcher.log").open("ab") as log:
                 self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - once, and our own module
@@ -94,31 +95,30 @@ class Launching:
                     start_new_session=True,
                 )
             ours.setblocking(False)
-            loop = asyncio.get_running_loop()
-            hello = await loop.sock_recv(ours, 65536)
+            hello = await self._receive(ours)
         if not hello:
             raise PodError(f"the launcher did not start; see {self._home / 'launcher.log'}")
         told = json.loads(hello)
         self.isolation, self.reason = told["isolation"], told["reason"]
-        self._channel = ours
         self._reading = asyncio.create_task(self._read(ours, self._process))
+        return ours
 
     async def _read(self, channel: socket.socket, process: subprocess.Popen[bytes]) -> None:
         """Pass on what the launcher tells, until it is gone."""
-        loop = asyncio.get_running_loop()
         unread = b""
-        while piece := await self._receive(loop, channel):
-            *lines, unread = (unread + piece).split(b"\n")
-            for line in lines:
-                told = json.loads(line)
-                self._settle(told["ended"], _fault(told))
+        with channel:
+            while piece := await self._receive(channel):
+                *lines, unread = (unread + piece).split(b"\n")
+                for line in lines:
+                    told = json.loads(line)
+                    self._settle(told["ended"], _fault(told))
         await asyncio.to_thread(process.wait)
         # Its attempts go on without it; their locks tell when they end.
         self._polls = [asyncio.create_task(self._poll(name)) for name in self._ended]
 
-    async def _receive(self, loop: asyncio.AbstractEventLoop, channel: socket.socket) -> bytes:
+    async def _receive(self, channel: socket.socket) -> bytes:
         try:
-            return await loop.sock_recv(channel, 65536)
+            return await asyncio.get_running_loop().sock_recv(channel, 65536)
         except ConnectionResetError:
             return b""
 

@@ -4,11 +4,11 @@ Making and removing some 30 folders per step costs more than the step (ext4 is s
 inodes that were freed a moment ago), so a root that is no longer used is cleaned and kept.
 """
 
-import shutil
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+from periplus_local.argo.pods.removal import remove
 from periplus_local.argo.pods.view import View
 
 # The folders that each step has for itself, to be emptied and not removed.
@@ -26,7 +26,7 @@ class Roots:
 
     def open(self) -> None:
         """Start with none."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove(self._folder)
         self._folder.mkdir()
 
     def take(self, view: View) -> None:
@@ -38,18 +38,18 @@ class Roots:
             return
         waiting.rename(view.root)
         for name in view.hidden:
-            _remove(Path(view.root) / name)
+            remove(Path(view.root) / name)
 
     def give(self, view: View) -> None:
         """Keep the mount points of a root that no step uses any more, and remove the rest."""
         root = Path(view.root)
         if not view.namespaces or len(self._waiting) >= self._most:
             return
+        root.chmod(0o755)
         for path in list(root.iterdir()):
             if path.name not in OWN_FOLDERS and not _is_mount_point(path, view):
-                _remove(path)
+                remove(path)
         _empty(root, OWN_FOLDERS)
-        root.chmod(0o755)
         self._made += 1
         kept = self._folder / str(self._made)
         root.rename(kept)
@@ -74,16 +74,10 @@ def _empty(folder: Path, keep: dict[str, Any]) -> None:
     for name, inner in keep.items():
         path = folder / name
         if path.is_symlink() or not path.is_dir():
-            _remove(path)
+            remove(path)
             continue
+        path.chmod(0o755)
         for child in list(path.iterdir()):
             if child.name not in inner:
-                _remove(child)
+                remove(child)
         _empty(path, inner)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    elif path.is_symlink() or path.exists():
-        path.unlink()

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from periplus_local.argo.pods.folder import Folder
@@ -16,7 +15,7 @@ from periplus_local.argo.pods.program import body, program, working_dir
 from periplus_local.argo.pods.rewriting import rewriter
 from periplus_local.argo.pods.roots import Roots
 from periplus_local.argo.pods.store import Artifacts
-from periplus_local.argo.pods.view import TMP, View, plan, under
+from periplus_local.argo.pods.view import TMP, View, is_folder, plan, under
 
 log = logging.getLogger(__name__)
 
@@ -59,21 +58,30 @@ class Sandbox:
             raise PodError("the step ended and left no record of how")
         done = self._done(ending, view)
         try:
-            self.folder.write_done(done)
+            self._keep(done)
             self.roots.give(view)
             self.folder.forget_files()
         except OSError:
-            # The outputs are safe, and the attempt's own record stays: only the folder is not tidy.
             log.warning("cannot tidy the folder of step %s", self.job.id, exc_info=True)
         return done
+
+    def _keep(self, done: Done) -> None:
+        try:
+            self.folder.write_done(done)
+        except OSError:
+            # The disk may be full of this step's own files. Without its record, a crash from here
+            # on means that the step is run again, and not that its outputs are missing.
+            self.folder.forget_ending()
+            self.folder.forget_files()
+            self.folder.write_done(done)
 
     def _plan(self) -> View:
         template = self.job.template
         workdir = working_dir(template)
         declared = [*input_paths(template), *output_paths(template), *mounts(template)]
-        if not Path(workdir).is_dir():
+        if not is_folder(workdir):
             declared.append(workdir)
-        kept = [path for path in (*self.visible, *self._own_places()) if Path(path).exists()]
+        kept = [path for path in (*self.visible, *self._own_places()) if os.path.exists(path)]  # noqa: PTH110 - False where it may not look
         return plan(self.folder.path, declared, kept, namespaces=self.namespaces)
 
     def _own_places(self) -> list[str]:

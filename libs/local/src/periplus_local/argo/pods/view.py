@@ -139,6 +139,11 @@ def canonical(path: str, view: View) -> str:
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
+def is_folder(path: str) -> bool:
+    """Whether this machine has a folder there, as far as this user can see."""
+    return os.path.isdir(path)
+
+
 def under(path: str, folder: str) -> bool:
     """Whether `path` is `folder` or lies below it; both normalised."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
