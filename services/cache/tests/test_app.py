@@ -35,7 +35,7 @@ def settings(embedded: Servers, dsn: str, **more: Any) -> Settings:
     s3 = embedded.s3
     return Settings(
         **{
-            "postgres_dsn": dsn, "nats_url": embedded.nats_url, "grpc_address": "127.0.0.1:0", "token": TOKEN,
+            "postgres_dsn": dsn, "nats_url": embedded.service_nats_urls["cache"], "grpc_address": "127.0.0.1:0", "token": TOKEN,
             "s3_endpoint": s3.endpoint, "s3_access_key": s3.access_key, "s3_secret_key": s3.secret_key,
             "s3_bucket": s3.bucket,
         } | more

@@ -1,0 +1,267 @@
+"""How long the cache takes to resolve a plan of hits, beside the floor of the same machine at the same time.
+
+    python bench/cache_resolve.py [rounds]
+
+A real cache service in a process of its own, on real NATS, Postgres and S3. The floor of a plan is an empty call
+to the same server plus one bare query for the rows that the plan needs; a plan with artifacts adds a HEAD for each.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from periplus.cache.v1 import cache_pb2 as pb
+from periplus.cache.v1.cache_pb2_grpc import CacheServiceStub
+from periplus.dispatcher.v1.events_pb2 import StepFinished
+from periplus.types.v1 import step_pb2 as types
+from periplus_cache.settings import Settings
+from periplus_common import blobs, bus, rpc
+from periplus_local.stack.testing import Servers, servers
+
+FAN = 100
+CHAIN = 20
+TOKEN = "bench"
+PROJECT = "bench"
+
+
+def template(kind: str) -> types.StepTemplate:
+    """About 700 bytes, as a small SDK step has."""
+    document = {
+        "container": {
+            "image": "python@sha256:" + "0" * 64,
+            "command": ["python", "-m", "periplus.sdk.runner"],
+            "args": ["pipeline:" + kind, "x" * 100],
+            "env": {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
+        },
+        "code": {f"module_{i}.py": "sha256:" + str(i) * 64 for i in range(3)},
+        "environment": "sha256:" + "f" * 64,
+    }
+    return types.StepTemplate(name=kind, document=json.dumps(document))
+
+
+def reference(step: str, name: str) -> pb.OutputRef:
+    return pb.OutputRef(step=step, name=name)
+
+
+def request(kinds: list[str], steps: list[pb.StepQuery]) -> pb.ResolveStepsRequest:
+    return pb.ResolveStepsRequest(
+        project=PROJECT, run="asks", templates={kind: template(kind) for kind in kinds}, steps=steps
+    )
+
+
+def text(*parts: pb.Part) -> pb.Text:
+    return pb.Text(parts=parts)
+
+
+def query(
+    id_: str, x: pb.Part, items: pb.Part | None = None, artifact: pb.OutputRef | None = None
+) -> pb.StepQuery:
+    return pb.StepQuery(
+        id=id_,
+        template=id_,
+        parameters=[pb.ParameterSource(name="x", value=text(x))],
+        artifacts=[pb.ArtifactSource(name="a", output=artifact)] if artifact else [],
+        items=text(items) if items else None,
+    )
+
+
+class Plan:
+    """A plan, and the events that make each of its steps a hit."""
+
+    def __init__(self, name: str, *, artifacts: bool) -> None:
+        self.name = f"{name}, {'artifacts' if artifacts else 'parameters only'}"
+        self.artifacts = artifacts
+        self.kind = f"{name}-{'a' if artifacts else 'p'}"
+        self.events: list[StepFinished] = []
+        self.objects: list[str] = []
+        self.request = self._chain() if name == "chain-20" else self._fan()
+
+    def _chain(self) -> pb.ResolveStepsRequest:
+        steps, kinds = [], []
+        for i in range(CHAIN):
+            kind = f"{self.kind}-{i}"
+            before = f"{self.kind}-{i - 1}"
+            x = pb.Part(literal="0") if i == 0 else pb.Part(output=reference(before, "y"))
+            with_artifact = self.artifacts and i > 0
+            steps.append(query(kind, x, artifact=reference(before, "a") if with_artifact else None))
+            kinds.append(kind)
+            self._did(kind, f"main.s{i}", str(i), str(i + 1), reads=before if with_artifact else "")
+        return request(kinds, steps)
+
+    def _fan(self) -> pb.ResolveStepsRequest:
+        first, work, last = (f"{self.kind}-{part}" for part in ("list", "work", "join"))
+        items = [f"item-{i}" for i in range(FAN)]
+        self._did(first, "main.list", "0", json.dumps(items, separators=(",", ":")))
+        for i, item in enumerate(items):
+            self._did(
+                work,
+                f"main.work({i})",
+                item,
+                f"{item}!",
+                reads=first if self.artifacts else "",
+                writes=f"{work}-{i}",
+            )
+        joined = json.dumps([f"{item}!" for item in items], separators=(",", ":"))
+        self._did(last, "main.join", joined, "done")
+        return request(
+            [first, work, last],
+            [
+                query(first, pb.Part(literal="0")),
+                query(
+                    work,
+                    pb.Part(item=""),
+                    items=pb.Part(output=reference(first, "y")),
+                    artifact=reference(first, "a") if self.artifacts else None,
+                ),
+                query(last, pb.Part(output=reference(work, "y"))),
+            ],
+        )
+
+    def _did(self, kind: str, step: str, x: str, y: str, *, reads: str = "", writes: str = "") -> None:
+        def artifact(of: str) -> list[types.Artifact]:
+            return [types.Artifact(name="a", object=types.ObjectRef(key=f"bench/{of}"))]
+
+        writes = writes or kind
+        if self.artifacts:
+            self.objects.append(f"bench/{writes}")
+        now = datetime.now(UTC) + timedelta(minutes=1)
+        self.events.append(
+            StepFinished(
+                project=PROJECT,
+                run="made",
+                step=f"{self.kind}/{step}",
+                template=template(kind),
+                phase=types.STEP_PHASE_SUCCEEDED,
+                verdict=types.VERDICT_MISS,
+                inputs=types.Inputs(
+                    parameters=[types.Parameter(name="x", value=x)],
+                    artifacts=artifact(reads) if reads else [],
+                ),
+                outputs=types.Outputs(
+                    parameters=[types.Parameter(name="y", value=y)],
+                    artifacts=artifact(writes) if self.artifacts else [],
+                    exit_code=0,
+                ),
+                started_at=stamp(now),
+                finished_at=stamp(now),
+            )
+        )
+
+
+def stamp(at: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(at)
+    return message
+
+
+async def medians(rounds: int, **calls: Callable[[], Awaitable[object]]) -> dict[str, float]:
+    """The median time of each call, in milliseconds; the calls take turns, so that noise meets all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            await call()
+            taken[name].append((time.perf_counter() - begin) * 1e3)
+    return {name: statistics.median(times[len(times) // 10 :]) for name, times in taken.items()}
+
+
+async def measure(
+    plan: Plan, stub: CacheServiceStub, database: asyncpg.Connection, store: blobs.Blobs, rounds: int
+) -> str:
+    answer = await stub.ResolveSteps(plan.request)
+    entries = [v.fingerprint for top in answer.verdicts for v in (top.items or [top])]
+    assert all(entries), "not every step is a hit"
+    names = [bytes.fromhex(entry.removeprefix("sha256:")) for entry in entries]
+    bare = await database.prepare(
+        "SELECT fingerprint, run, step, outputs, confirmed_at, took_us FROM entry WHERE fingerprint = ANY($1)"
+    )
+    places = [blobs.Place(key) for key in plan.objects]
+    found = await medians(
+        rounds,
+        resolve=lambda: stub.ResolveSteps(plan.request),
+        empty=lambda: stub.ResolveSteps(pb.ResolveStepsRequest(project=PROJECT)),
+        sql=lambda: bare.fetch(names),
+        heads=lambda: store.stat_many(places),
+    )
+    floor = found["empty"] + found["sql"] + (found["heads"] if places else 0)
+    return (
+        f"{plan.name:28} {len(entries):4} hits {found['resolve']:8.2f} ms   floor {floor:7.2f} ms"
+        f" (call {found['empty']:.2f}, query {found['sql']:.2f}, heads {found['heads'] if places else 0:.2f})"
+        f"   {found['resolve'] / floor:5.1f} x"
+    )
+
+
+async def prepared(plan: Plan, stub: CacheServiceStub, link: bus.Link, store: blobs.Blobs) -> None:
+    """Have the service record the plan's steps, and wait until all are hits."""
+    for key in plan.objects:
+        await store.put(blobs.Place(key), key.encode())
+    await link.publish(
+        [bus.event(e, project=PROJECT, run=e.run, key=e.step, at=datetime.now(UTC)) for e in plan.events]
+    )
+    async with asyncio.timeout(60):
+        while True:
+            answer = await stub.ResolveSteps(plan.request)
+            if all(verdict.verdict == types.VERDICT_HIT for verdict in answer.verdicts):
+                return
+            await asyncio.sleep(0.1)
+
+
+def environment(running: Servers, address: str) -> dict[str, str]:
+    s3 = running.s3
+    return {
+        "CACHE_POSTGRES_DSN": running.service_dsns["cache"],
+        "CACHE_NATS_URL": running.nats_url,
+        "CACHE_GRPC_ADDRESS": address,
+        "CACHE_TOKEN": TOKEN,
+        "CACHE_S3_ENDPOINT": s3.endpoint,
+        "CACHE_S3_ACCESS_KEY": s3.access_key,
+        "CACHE_S3_SECRET_KEY": s3.secret_key,
+        "CACHE_S3_BUCKET": s3.bucket,
+    }
+
+
+async def main(rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as directory, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        free.close()
+        async with servers(Path(directory)) as running:
+            os.environ |= environment(running, address)
+            command = (sys.executable, "-m", "periplus_cache")
+            assert await (await asyncio.create_subprocess_exec(*command, "migrate")).wait() == 0
+            service = await asyncio.create_subprocess_exec(*command)
+            try:
+                await report(Settings(), address, running, rounds)  # type: ignore[call-arg]
+            finally:
+                service.terminate()
+                await service.wait()
+
+
+async def report(settings: Settings, address: str, running: Servers, rounds: int) -> None:
+    database = await asyncpg.connect(running.service_dsns["cache"])
+    store = blobs.connect(settings)
+    async with rpc.channel(address, TOKEN) as channel, bus.link(running.nats_url) as link:
+        await asyncio.wait_for(channel.channel_ready(), 30)
+        stub = CacheServiceStub(channel)
+        for artifacts in (False, True):
+            for name in ("chain-20", "1-100-1"):
+                plan = Plan(name, artifacts=artifacts)
+                await prepared(plan, stub, link, store)
+                print(await measure(plan, stub, database, store, rounds), flush=True)
+    store.close()
+    await database.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if sys.argv[1:] else 200))
