@@ -129,7 +129,9 @@ def looked_at(client: Client, manifest: Manifest, *, last: bool) -> bool:
 def argo() -> Iterator[Client]:
     """The server that ARGO_SERVER names, else a local one on a fresh store."""
     if server := os.environ.get("ARGO_SERVER"):
-        yield Client(server.rstrip("/"), os.environ.get("ARGO_TOKEN", ""), os.environ.get("ARGO_NAMESPACE", "argo"))
+        yield Client(
+            server.rstrip("/"), os.environ.get("ARGO_TOKEN", ""), os.environ.get("ARGO_NAMESPACE", "argo")
+        )
         return
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="conformance-") as home:
         with store(Path(home) / "s3") as s3, Serving(settings(Path(home) / "argo", s3, slots=32)) as client:

@@ -1,6 +1,7 @@
 """A local Argo that is killed and started again goes on with every run, and no finished step runs twice."""
 
 import json
+import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -180,3 +181,46 @@ def test_a_home_has_one_server(home: Path, server: Server) -> None:
     server.start()
     with pytest.raises(RuntimeError):
         Server(home / "argo").start()
+
+
+def test_a_step_that_is_ended_with_the_server_is_run_again(home: Path, server: Server) -> None:
+    argo = server.start()
+    main = {"name": "main", "steps": [[task("long", "long")]]}
+    asked = {"metadata": {"name": "one"}, "spec": {"entrypoint": "main", "templates": [main, step(home, 1)]}}
+    argo.create(asked)
+    argo.until("one", lambda w: phases_of(w).get("$[0].long") == "Running")
+    server.stop()
+    argo = server.start()
+    seen = argo.ended("one")
+    assert seen["status"]["phase"] == "Succeeded"
+    assert ran_again(nodes_of(seen)["one[0].long"])
+    assert runs(home) == {"long": 1}
+
+
+def test_a_mutex_is_still_held_by_the_step_that_had_it(home: Path, server: Server) -> None:
+    locked = step(home, 0.7) | {"synchronization": {"mutexes": [{"name": "door"}]}}
+    locked["container"]["args"][0] = f"mkdir {home}/inside; " + locked["container"]["args"][0] + f"; rmdir {home}/inside"
+    locked["container"]["args"][0] = "set -e; " + locked["container"]["args"][0]
+    main = {"name": "main", "dag": {"tasks": [task("w", "w{{item}}", withItems=[1, 2, 3])]}}
+    argo = server.start()
+    argo.create({"metadata": {"name": "m"}, "spec": {"entrypoint": "main", "templates": [main, locked]}})
+    argo.until("m", lambda w: "Running" in [p for n, p in phases_of(w).items() if n.startswith("$.w(")])
+    server.kill()
+    argo = server.start()
+    assert argo.ended("m")["status"]["phase"] == "Succeeded"
+
+
+def test_a_disk_that_takes_no_more_ends_the_run_and_not_the_server(home: Path, server: Server) -> None:
+    argo = server.start()
+    big = {"name": "big", "suspend": {}, "outputs": {"parameters": [{"name": "x", "valueFrom": {"supplied": {}}}]}}
+    argo.create({"metadata": {"name": "big"}, "spec": {"entrypoint": "big", "templates": [big]}})
+    argo.until("big", lambda w: phases_of(w).get("$") == "Running")
+    before = resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    with pytest.raises(Refusal) as refusal:
+        argo.answer("big", "big", {"x": "x" * 500_000})
+    assert "cannot write its state" in refusal.value.body
+    assert argo.call("GET", "version")
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, before)
+    assert argo.ended("big")["status"]["phase"] in {"Failed", "Succeeded"}
+    argo.create({"metadata": {"name": "after"}, "spec": {"entrypoint": "m", "templates": [{"name": "m", "suspend": {"duration": "0"}}]}})
+    assert argo.ended("after")["status"]["phase"] == "Succeeded"

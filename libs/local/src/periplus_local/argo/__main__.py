@@ -17,7 +17,8 @@ async def serve() -> None:
         loop.add_signal_handler(number, ended.set)
     settings = ArgoSettings()
     async with app(settings) as argo:
-        sys.stdout.write(f"{argo.address}\ntoken in {settings.home.resolve() / 'token'}\n")
+        lies = settings.token_file or settings.home / "token"
+        sys.stdout.write(f"{argo.address}\ntoken in {lies.resolve()}\n")
         sys.stdout.flush()
         waiting = asyncio.create_task(ended.wait())
         await asyncio.wait({waiting, argo.serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -44,7 +44,8 @@ class LocalArgo:
 async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
     """Serve Argo's API on loopback until the context is left.
 
-    The address is written to `<home>/address`, the token (made when none is set) to `<home>/token`.
+    The address is written to `<home>/address`, the token (made when none is set) to its file, which is
+    `<home>/token` unless the settings name another.
     Workflows that had not ended go on. Raises RuntimeError when another server has the home.
     """
     home = settings.home.resolve()
@@ -82,7 +83,7 @@ def _sole(home: Path) -> Iterator[None]:
 
 
 def _token(home: Path, settings: ArgoSettings) -> str:
-    path = home / "token"
+    path = settings.token_file or home / "token"
     if settings.token is not None:
         token = settings.token.get_secret_value()
     elif path.exists():

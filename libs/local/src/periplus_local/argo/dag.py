@@ -112,6 +112,8 @@ class Graph:
         nodes, node_name = self.place.run.nodes, self.node_name(name)
         node = nodes.named(node_name)
         if fulfilled(node) and node is not None and node["type"] != "TaskGroup":
+            async with hooks.watching(self.place, task, name, node_name):
+                pass  # a hook that was running when the server ended goes on
             await hooks.run_exit(self.place, task, name, node)
             return node
         try:

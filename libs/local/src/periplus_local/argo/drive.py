@@ -22,7 +22,9 @@ async def drive(run: Run) -> None:
     try:
         locks = mutex_names(run.plain.get("synchronization"), run.metadata["namespace"])
         async with run.around.mutexes.all(locks, f"{run.uid}/", lambda name: _queued(run, name)):
+            run.hold(locks, f"{run.uid}/")
             await _driven(run)
+            run.let_go(locks, f"{run.uid}/")
     except Abandoned:
         _ended(run, "Failed", f"Stopped with strategy '{run.shutdown}'")
     except Exception as error:
@@ -133,7 +135,8 @@ class WorkflowHooks:
             if key in self._tasks or not hook.get("expression"):
                 continue
             try:
-                due = scope.evaluate(hook["expression"]) is True
+                began = run.nodes.named(f"{run.name}.hooks.{key}") is not None
+                due = began or scope.evaluate(hook["expression"]) is True
             except Fault as fault:
                 log.warning("the hook %s of %s: %s", key, run.name, fault)
                 continue

@@ -24,7 +24,8 @@ async def execute(run: Run, call: Call) -> Node | None:
     could not be made; a step that ran and failed is a node and no error.
     """
     node = run.nodes.named(call.name)
-    if fulfilled(node):
+    if node is not None and fulfilled(node):
+        _note_failure(call, node)
         return node
     await run.proceed()
     try:
@@ -37,9 +38,13 @@ async def execute(run: Run, call: Call) -> Node | None:
             call.boundary.held_back = True
             return None
         node = await _locked(frame)
+    _note_failure(call, node)
+    return node
+
+
+def _note_failure(call: Call, node: Node) -> None:
     if call.boundary and node["phase"] in FAILED:
         call.boundary.failed = True
-    return node
 
 
 def _frame(run: Run, call: Call) -> Frame:
@@ -75,11 +80,14 @@ async def _locked(frame: Frame) -> Node:
             node = frame.node()
             if node and node.pop("synchronizationStatus", None):
                 run.nodes.mark(node, node["phase"], "")
+            run.hold(locks, owner)
             return await _run(frame)
     except Abandoned:
         node = frame.node() or frame.start(_node_type(frame.template), "Pending")
         node.pop("synchronizationStatus", None)
         return run.nodes.mark(node, "Failed", f"Stopped with strategy '{run.shutdown}'")
+    finally:
+        run.let_go(locks, owner)
 
 
 async def _run(frame: Frame) -> Node:

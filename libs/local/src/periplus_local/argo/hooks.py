@@ -53,7 +53,8 @@ async def watching(place: Place, step: dict[str, Any], name: str, node_name: str
         scope = _scope(place, name, node)
         for key, hook in others.items():
             try:
-                due = key not in started and _is_due(scope, hook, f"{node_name}.hooks.{key}")
+                began = run.nodes.named(f"{node_name}.hooks.{key}") is not None
+                due = key not in started and (began or _is_due(scope, hook, f"{node_name}.hooks.{key}"))
             except Fault as fault:
                 wrong.append(fault.message)
                 continue

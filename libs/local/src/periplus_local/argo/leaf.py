@@ -77,20 +77,17 @@ async def _process(frame: Frame, job: Job, node: Node, known: bool) -> tuple[Don
     async def started() -> None:
         if not fulfilled(node):
             run.nodes.mark(node, "Running")
+            run.write(run)  # before the process begins, so that a restart knows that it may have
 
-    said = None
-    if run.recovered:
-        if known:
-            await started()
-        done = await run.around.pods.adopt(job)
-        if done is not None:
-            return done, ADOPTED if known and node["phase"] == "Running" and _late(run, done) else None
-        said = RERUN if known else None
-    return await run.around.pods.run(job, on_start=started), said
-
-
-def _late(run: Run, done: Done) -> bool:
-    return done.finished_at >= run.recovered_at
+    if not run.recovered:
+        return await run.around.pods.run(job, on_start=started), None
+    was_running = known and node["phase"] == "Running"
+    if known:
+        await started()
+    done = await run.around.pods.adopt(job)
+    if done is not None:
+        return done, ADOPTED if was_running else None
+    return await run.around.pods.run(job, on_start=started), RERUN if was_running else None
 
 
 def _ended(frame: Frame, node: Node, done: Done, reason: str | None, said: str | None) -> Node:

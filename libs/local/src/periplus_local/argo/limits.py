@@ -51,7 +51,7 @@ class Mutexes:
     @asynccontextmanager
     async def _one(self, name: str, owner: str, waiting: Waiting) -> AsyncIterator[None]:
         queue = self._queues.setdefault(name, OrderedDict())
-        if name in self._held:
+        if self._held.get(name, owner) != owner:
             turn = queue[owner] = asyncio.get_running_loop().create_future()
             waiting(name)
             try:
@@ -68,6 +68,10 @@ class Mutexes:
         finally:
             self._pass_on(name)
 
+    def restore(self, name: str, owner: str) -> None:
+        """Give a mutex to the owner that had it before a restart; it will take it up."""
+        self._held[name] = owner
+
     def abandon(self, owner: str) -> None:
         """Give up the waits of the owners whose name begins so: each ends with Abandoned."""
         for queue in self._queues.values():
@@ -75,14 +79,14 @@ class Mutexes:
                 queue.pop(waiter).set_exception(Abandoned())
 
     def _pass_on(self, name: str) -> None:
-        queue = self._queues[name]
+        queue = self._queues.get(name)
         if queue:
             owner, turn = queue.popitem(last=False)
             self._held[name] = owner
             turn.set_result(None)
         else:
             self._held.pop(name, None)
-            self._queues.pop(name)
+            self._queues.pop(name, None)
 
 
 def mutex_names(synchronization: dict[str, object] | None, namespace: str) -> list[str]:

@@ -32,6 +32,10 @@ class Executor(Protocol):
         """End the job's processes."""
         ...
 
+    async def remove(self, job_id: str) -> None:
+        """Forget an ended job."""
+        ...
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -60,6 +64,7 @@ class Run:
     control: dict[str, Any] = field(default_factory=dict)
     recovered: bool = False
     changed: Callable[["Run"], None] = lambda _: None
+    write: Callable[["Run"], None] = lambda _: None
 
     def __post_init__(self) -> None:
         """Make what follows from the spec."""
@@ -71,7 +76,6 @@ class Run:
         self.jobs: dict[str, bool] = {}
         self.reasons: dict[str, str] = {}
         self.finished: dict[str, float] = {}
-        self.recovered_at = names.now().timestamp()
         self.head_dirty = True
         self._beside: set[asyncio.Task[None]] = set()
         self._stirred = asyncio.Event()
@@ -112,6 +116,19 @@ class Run:
         self.head_dirty = True
         self._spec_json = None
         self.note()
+
+    def hold(self, locks: list[str], owner: str) -> None:
+        """Write down which mutexes the owner has, so that nobody else gets them after a restart."""
+        self.control.setdefault("holding", {}).update(dict.fromkeys(locks, owner))
+        self.note_head()
+
+    def let_go(self, locks: list[str], owner: str) -> None:
+        """Write down that the owner has the mutexes no more."""
+        holding = self.control.get("holding", {})
+        for lock in locks:
+            if holding.get(lock) == owner:
+                del holding[lock]
+                self.note_head()
 
     def stir(self) -> None:
         """Wake whoever waits for a change of what people ask."""

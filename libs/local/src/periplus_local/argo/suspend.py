@@ -13,6 +13,7 @@ async def run(frame: Frame) -> Node:
     """Wait until the node is answered or its time is over; then its outputs have their defaults."""
     run = frame.run
     node = frame.node()
+    left = _left(frame, node)
     if node is None:
         asked = _asked(frame.template)
         node = frame.start("Suspend", "Running", outputs={"parameters": asked} if asked else None)
@@ -20,7 +21,7 @@ async def run(frame: Frame) -> Node:
         run.nodes.mark(node, "Running")
     run.nodes.watchers.setdefault(node["id"], []).append(lambda _: run.stir())
     try:
-        answered = await run.until(lambda: fulfilled(node) or _ends(frame), _left(frame, node))
+        answered = await run.until(lambda: fulfilled(node) or _ends(frame), left)
     finally:
         run.nodes.watchers.pop(node["id"], None)
     if fulfilled(node):
@@ -37,12 +38,12 @@ def _ends(frame: Frame) -> bool:
     return frame.run.shuts(frame.call.exit_part) or (frame.run.expired() and not frame.call.exit_part)
 
 
-def _left(frame: Frame, node: Node) -> float | None:
+def _left(frame: Frame, node: Node | None) -> float | None:
     duration = (frame.template.get("suspend") or {}).get("duration")
     if not duration:
         return None
     past = 0.0
-    if frame.run.recovered:
+    if node is not None:
         past = max((names.now() - names.parse(node["startedAt"])).total_seconds(), 0.0)
     return max(seconds_of(duration) - past, 0.0)
 

@@ -4,21 +4,20 @@ import asyncio
 import json
 import logging
 import sqlite3
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from periplus_local.argo import names
+from periplus_local.argo import birth
 from periplus_local.argo.drive import drive
-from periplus_local.argo.faults import exists, invalid, missing
+from periplus_local.argo.faults import exists, internal, missing
 from periplus_local.argo.hub import Hub, Seen
-from periplus_local.argo.run import LABEL, Run, Surroundings, document
+from periplus_local.argo.leaf import job_id
+from periplus_local.argo.run import Run, Surroundings, document
 from periplus_local.argo.store import Row, Store
 
 log = logging.getLogger(__name__)
 SECONDS_TO_TRY_AGAIN = 1.0
-EFFECTLESS = "accepted with no effect here: "
-MEMOIZE = "memoize is replaced by the cache of Periplus"
+UNWRITTEN = "the local Argo cannot write its state"
 
 
 class Workflows:
@@ -37,6 +36,9 @@ class Workflows:
     def recover(self) -> None:
         """Go on with every workflow that had not ended when the server did."""
         for row in self.store.unfinished():
+            for lock, owner in row.control.get("holding", {}).items():
+                self.around.mutexes.restore(lock, owner)
+        for row in self.store.unfinished():
             run = self._run(row.metadata, row.spec, row.status, row.control, recovered=True)
             for _, body in self.store.nodes(row.uid):
                 run.nodes.load(json.loads(body))
@@ -51,40 +53,19 @@ class Workflows:
 
     def create(self, workflow: dict[str, Any], stored: dict[str, Any] | None, idle: list[str]) -> Run:
         """Keep a new workflow and start it; Fault when its name is taken."""
-        metadata, version = self._metadata(workflow), self.store.next_version()
+        metadata, version = birth.metadata(workflow), self.store.next_version()
         metadata["resourceVersion"] = str(version)
-        status: dict[str, Any] = {"artifactRepositoryRef": self.around.repository}
-        if stored is not None:
-            status["storedWorkflowTemplateSpec"] = stored
-        if idle:
-            said = [EFFECTLESS + ", ".join(idle)]
-            said += [MEMOIZE] if any(path.endswith(".memoize") for path in idle) else []
-            status["conditions"] = [{"type": "SpecWarning", "status": "True", "message": "; ".join(said)}]
+        status = birth.status(self.around.repository, stored, idle)
         run = self._run(metadata, workflow["spec"], status, {})
-        if not self.store.add(self._row(run, version, version)):
+        try:
+            added = self.store.add(self._row(run, version, version))
+        except sqlite3.Error as error:
+            raise internal(f"{UNWRITTEN}: {error}") from error
+        if not added:
             raise exists(f'workflows.argoproj.io "{run.name}" already exists')
         self.hub.tell(metadata["namespace"], run.uid, "ADDED")
         self._drive(run)
         return run
-
-    def _metadata(self, workflow: dict[str, Any]) -> dict[str, Any]:
-        given = dict(workflow.get("metadata") or {})
-        name = given.get("name")
-        if not name:
-            if not given.get("generateName"):
-                raise invalid("metadata.name: name or generateName is required")
-            name = names.generated(given["generateName"])
-        kept = {key: given[key] for key in ("generateName", "labels", "ownerReferences") if key in given}
-        annotations = {**(given.get("annotations") or {}), LABEL + "pod-name-format": "v2"}
-        return {
-            **kept,
-            "annotations": annotations,
-            "name": name,
-            "namespace": given.get("namespace") or "default",
-            "uid": str(uuid.uuid4()),
-            "creationTimestamp": names.stamp(names.now()),
-            "generation": 1,
-        }
 
     def _run(
         self,
@@ -95,7 +76,7 @@ class Workflows:
         *,
         recovered: bool = False,
     ) -> Run:
-        return Run(self.around, metadata, spec, status, control, recovered, self._note)
+        return Run(self.around, metadata, spec, status, control, recovered, self._note, self._flush)
 
     def _drive(self, run: Run) -> None:
         self.live[run.uid] = run
@@ -144,13 +125,19 @@ class Workflows:
         self.hub.tell(run.metadata["namespace"], run.uid, "MODIFIED")
         self._release(run)
 
+    def keep(self, run: Run) -> None:
+        """Write what has changed of a workflow, before somebody is told; Fault when it cannot be."""
+        self.flush()
+        if run.head_dirty or run.nodes.dirty:
+            raise internal(f"{UNWRITTEN}; the workflow is ended")
+
     def _unwritten(self, run: Run, error: sqlite3.Error) -> None:
         log.error("the state of %s cannot be written: %s", run.name, error)
-        if not run.shutdown:
+        if not run.shutdown and not run.completed:
+            reason = f"{UNWRITTEN}: {error}"
             run.spec["shutdown"] = "Terminate"
-            run.status["message"] = f"the local Argo cannot write its state: {error}"
             run.stir()
-            reason = f"the local Argo cannot write its state: {error}"
+            self.around.mutexes.abandon(f"{run.uid}/")
             run.background(run.end_jobs(reason, exit_parts=True))
         self._changed.add(run.uid)
         self._planned = True
@@ -232,8 +219,15 @@ class Workflows:
                 await asyncio.gather(task, return_exceptions=True)
         body = self.body(row)
         self.live.pop(row.uid, None)
+        for _, node in self.store.nodes(row.uid):
+            await self._forget(row, json.loads(node))
         self.store.remove(row, self.store.next_version(), body.decode())
         self.hub.tell_removed(namespace, row.uid, body)
+
+
+    async def _forget(self, row: Row, node: dict[str, Any]) -> None:
+        if node["type"] == "Pod":
+            await self.around.pods.remove(job_id(row.uid, node["name"], row.control))
 
 
 def _json(value: Any) -> bytes:

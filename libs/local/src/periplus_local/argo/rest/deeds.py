@@ -30,7 +30,7 @@ class Deeds:
         if run is None or run.completed:
             raise internal(ended)
         deed(run)
-        self._workflows.flush()
+        self._workflows.keep(run)
         return answer(run.document())
 
     async def set(self, request: Request) -> Response:
