@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 # FastStream knows only the NATS client's own TimeoutError as "nothing there now"; the client raises Python's, too,
 # and each of these would end the loop that fetches, to be started again with an error in the log.
-stream_pull_subscriber.TimeoutError = TimeoutError  # type: ignore[assignment]
+stream_pull_subscriber.TimeoutError = TimeoutError  # type: ignore[attr-defined, assignment]
 
 M = TypeVar("M", bound=Message)
 
