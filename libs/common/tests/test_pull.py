@@ -67,20 +67,19 @@ async def test_a_refused_message_is_buried_and_the_rest_of_its_batch_is_handled_
         handled.extend(step(message) for message in batch if message not in bad)
         return [(message, Invalid("not wanted")) for message in bad]
 
-    async with published(embedded.nats_url) as (link, consumer):
-        async with pull.consuming(link, consumer, handle):
-            await until(lambda: len(handled) == COUNT * 9 // 10)
-            client = await link.client()
-            dead = await client.jetstream().subscribe(
-                f"periplus-dead.{consumer.name}", config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
-            )
-            letters = [await dead.next_msg(timeout=10) for _ in range(COUNT // 10)]
-            for _ in range(100):
-                if await pending(link, consumer) == 0:
-                    break
-                await asyncio.sleep(0.05)
-            else:
-                raise AssertionError("some messages are neither acknowledged nor given up")
+    async with published(embedded.nats_url) as (link, consumer), pull.consuming(link, consumer, handle):
+        await until(lambda: len(handled) == COUNT * 9 // 10)
+        client = await link.client()
+        dead = await client.jetstream().subscribe(
+            f"periplus-dead.{consumer.name}", config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
+        )
+        letters = [await dead.next_msg(timeout=10) for _ in range(COUNT // 10)]
+        for _ in range(100):
+            if await pending(link, consumer) == 0:
+                break
+            await asyncio.sleep(0.05)
+        else:
+            raise AssertionError("some messages are neither acknowledged nor given up")
     assert sorted(handled) == [i for i in range(COUNT) if i % 10]
     assert sorted(map(step, letters)) == [i for i in range(COUNT) if i % 10 == 0]
     assert json.loads(letters[0].headers["periplus-reason"]) == "Invalid: not wanted"
