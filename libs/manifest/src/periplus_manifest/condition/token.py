@@ -77,6 +77,15 @@ def tokens(text: str) -> list[Token]:
     wants_value = True
     while (token := stream.token(wants_value=wants_value)) is not None:
         _follows(found[-1] if found else None, token)
+        if (
+            token.kind is Kind.TERNARY
+            and len(found) > 1
+            and found[-1].kind is Kind.TEXT
+            and found[-2].value in ("=~", "!~")
+        ):
+            raise ConditionError(
+                "", f"unexpected {token.value!r} after a regular expression; put it in parentheses"
+            )
         found.append(token)
         wants_value = token.kind in (Kind.OPEN, Kind.OPERATOR, Kind.TERNARY, Kind.SEPARATOR)
     if not found or found[-1].kind not in (_VALUES | {Kind.CLOSE}) - {Kind.PREFIX, Kind.OPEN}:

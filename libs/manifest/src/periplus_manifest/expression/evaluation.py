@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from periplus_manifest.errors import ExpressionError, UnknownVariable
 
-from . import clock, predicate, value
+from . import clock, kinds, predicate, value
 from .budget import Budget
 from .functions import FUNCTIONS
 from .operator import applied
@@ -104,16 +104,17 @@ class Evaluation:
 
     def _row(self, node: Row) -> Any:
         left = self.value(node.first)
-        for infix in node.rest:
+        for place, infix in enumerate(node.rest):
             self.budget.step()
             lazy = self._lazy.get(infix.operator)
-            left = (
-                lazy(self, left, infix)
-                if lazy
-                else applied(
-                    self.budget, infix.operator, left, self.value(infix.right), negated=infix.negated
-                )
-            )
+            if lazy is not None:
+                left = lazy(self, left, infix)
+                continue
+            right = self.value(infix.right)
+            if infix.operator in ("==", "!=") and value.kind(left) != value.kind(right):
+                before = Row(node.first, node.rest[:place]) if place else node.first
+                kinds.check_comparable(before, infix.right, self._env, self._bound)
+            left = applied(self.budget, infix.operator, left, right, negated=infix.negated)
         return left
 
     def _and(self, left: Any, infix: Infix) -> Any:

@@ -30,6 +30,11 @@ def kind(value: Any) -> str:
     return next((name for types, name in names if isinstance(value, types)), type(value).__name__)
 
 
+def mismatch(sign: str, left: str | None, right: str | None) -> ExpressionError:
+    """Say that an operator stands between values of kinds that it does not join."""
+    return ExpressionError("", f"invalid operation: {sign} (mismatched types {left} and {right})")
+
+
 def is_number(value: Any) -> bool:
     """Say whether a value is an int or a float, and no boolean."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
