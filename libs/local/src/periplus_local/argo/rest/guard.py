@@ -49,7 +49,8 @@ def _is_loopback(host: str) -> bool:
 
 def encoded(fault: Fault) -> bytes:
     """A fault as the body of an answer."""
-    return json.dumps({"code": fault.code, "message": fault.message}, ensure_ascii=False).encode()
+    said = {"code": fault.code, "message": fault.message}
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 async def refuse(send: Send, fault: Fault) -> None:
