@@ -323,6 +323,60 @@ def test_a_file_inside_a_package_is_imported_from_above_it(write):
     assert made.files == ("project/__init__.py", "project/steps.py")
 
 
+def test_a_step_is_found_in_its_own_module_though_its_decorator_lies_in_another(write):
+    decorators = """
+    import functools
+    def loud(function):
+        @functools.wraps(function)
+        def wrapped(*args, **kwargs):
+            return function(*args, **kwargs)
+        return wrapped
+    """
+    flow = """
+    from decorators import loud
+    from periplus.sdk import pipeline, step
+    @step
+    @loud
+    def one(x: int) -> int:
+        return x
+    @pipeline
+    def flow() -> int:
+        return one(1)
+    """
+    made = compile(load(write({"decorators.py": decorators, "flow.py": flow}) / "flow.py"))
+    (step,) = made.steps
+    assert step.entry == "flow:one"
+    assert set(step.digests) == {
+        "decorators.py:<imports>",
+        "decorators.py:loud",
+        "flow.py:<imports>",
+        "flow.py:one",
+    }
+
+
+def test_code_that_is_too_large_to_send_is_refused_with_the_largest_file(write):
+    import random
+
+    data = random.Random(1).randbytes(9 * 1024 * 1024).hex()
+    text = "from periplus.sdk import pipeline, step\nimport data\n@step\ndef one() -> int:\n    return len(data.D)\n@pipeline\ndef flow() -> int:\n    return one()\n"
+    folder = write({"data.py": f"D = '{data}'\n", "flow.py": text})
+    with pytest.raises(PipelineError, match=r"at most 8388608 are taken\n  fix: .*data\.py"):
+        compile(load(folder / "flow.py"))
+
+
+def test_a_module_that_is_imported_already_is_taken_as_it_is(write, monkeypatch):
+    import importlib
+    import sys
+
+    folder = write(
+        {"taken_flow.py": "from periplus.sdk import pipeline\n@pipeline\ndef one() -> None: ...\n"}
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    module = importlib.import_module("taken_flow")
+    assert load(folder / "taken_flow.py") is module.one
+    del sys.modules["taken_flow"]
+
+
 def test_importing_the_sdk_imports_none_of_the_large_packages():
     import subprocess
     import sys

@@ -13,6 +13,7 @@ from periplus_local.stack.testing import embedded
 __all__ = ["embedded"]
 
 EVERY_WAY = """
+ODD = "$(HOME) $$ {{workflow.name}} '\\"\\n"
 from pathlib import Path
 from typing import NamedTuple
 class Parts(NamedTuple):
@@ -46,6 +47,9 @@ def small() -> float:
 def never(x: float) -> str:
     return "ran"
 @step
+def same(text: str) -> bool:
+    return True
+@step
 def after(text: str) -> str:
     return text
 @pipeline
@@ -60,6 +64,10 @@ def flow(n: int = 5, odd: str = "") -> str:
     after(text)
     with when(~(value > 0.9)):
         after("yes")
+    with when((after(odd) == ODD) & same(odd)):
+        after("same")
+    with when((after(odd) == "other") | ~same(odd)):
+        after("not the same")
     return read(join(known, only.map(each(loud)), odd))
 """
 
@@ -83,13 +91,16 @@ def test_every_way_to_pass_a_value_works_on_the_local_argo(argo, compiled):
     odd = "$(HOME) $$ {{workflow.name}} '\"\n"
     ended = run(argo, compiled(EVERY_WAY, odd=odd))
     nodes = nodes_of(ended)
-    assert ended["status"]["phase"] == "Succeeded", ended["status"]
+    assert ended["status"]["phase"] == "Succeeded", [
+        one["message"] for one in nodes_of(ended).values() if one.get("message")
+    ]
     (root,) = [one for one in nodes.values() if one["name"] == ended["metadata"]["name"]]
     flow = load(compiled(EVERY_WAY).root / "flow.py")
     (output,) = root["outputs"]["parameters"]
     assert flow.parse({"odd": output["value"]})["odd"] == 'X|Y{{Z}}|5:A B|5:"Q"|5:$X {{Y}}|5:5|5:NULL' + odd
     phases = {one["displayName"]: one["phase"] for one in nodes.values()}
     assert (phases["never"], phases["after"], phases["after-2"]) == ("Skipped", "Omitted", "Succeeded")
+    assert (phases["after-4"], phases["after-6"]) == ("Succeeded", "Skipped")
 
 
 def test_a_fan_out_over_nothing_gives_an_empty_list(argo, compiled):
@@ -105,7 +116,9 @@ def test_a_fan_out_over_nothing_gives_an_empty_list(argo, compiled):
         return total(one.map(each(none())))
     """
     ended = run(argo, compiled(text))
-    assert ended["status"]["phase"] == "Succeeded", ended["status"]
+    assert ended["status"]["phase"] == "Succeeded", [
+        one["message"] for one in nodes_of(ended).values() if one.get("message")
+    ]
     (total,) = [one for one in nodes_of(ended).values() if one["displayName"] == "total"]
     assert total["outputs"]["parameters"][0]["value"] == "0"
 

@@ -30,12 +30,13 @@ def test_any_json_comes_back_as_it_was(value: Any):
     assert "{{" not in text
 
 
-@pytest.mark.parametrize("text", ["{{x}}", "{{{{", "{{{", "a{{=b}}", "$(A)", "$$", "\\\\{{", "$"])
+@pytest.mark.parametrize("text", ["{{x}}", "{{{{", "{{{", "a{{=b}}", "$(A)", "$$", "\\{{", "$", "it's"])
 def test_what_argo_or_kubernetes_would_replace_is_escaped(text):
     for value, annotation in ((text, str), ({text: [text]}, dict[str, list[str]])):
         written = dumps(value, annotation)
         assert "{{" not in written
         assert "$" not in written
+        assert "'" not in written or annotation is not str
         assert loads(written, annotation) == value
 
 

@@ -15,6 +15,9 @@ from periplus.sdk.errors import PipelineError
 # Argo unpacks an archive with a single entry at its root as that entry: the folder becomes the artifact's path.
 FOLDER = "code"
 
+# What the snapshotter takes.
+LARGEST = 8 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -55,6 +58,12 @@ def archive(files: Mapping[str, Path]) -> Archive:
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
     data = packed.getvalue()
+    if len(data) > LARGEST:
+        largest = max(names, key=lambda name: files[name].stat().st_size)
+        raise PipelineError(
+            f"the code of the steps is {len(data)} bytes packed, at most {LARGEST} are taken",
+            fix=f"keep data out of modules; the largest file is {largest}",
+        )
     return Archive(data, "sha256:" + hashlib.sha256(data).hexdigest(), tuple(names))
 
 

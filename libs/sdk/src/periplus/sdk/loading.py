@@ -66,11 +66,13 @@ def load(path: str | Path) -> Pipeline[..., Any]:
 
 def _import(file: Path) -> ModuleType:
     place = place_of(file)
-    for known in list(_loaded):
-        sys.modules.pop(known, None)
+    for name in _loaded:
+        sys.modules.pop(name, None)
     _loaded.clear()
     top = place.module.split(".")[0]
-    if "." in file.stem or top in sys.modules or top in sys.stdlib_module_names:
+    known = getattr(sys.modules.get(place.module), "__file__", None)
+    taken = top in sys.modules and known != str(file.resolve())
+    if "." in file.stem or taken or top in sys.stdlib_module_names:
         raise PipelineError(f"the name {file.name} hides the module {top}", fix="give the file another name")
     if str(place.root) in sys.path:
         sys.path.remove(str(place.root))

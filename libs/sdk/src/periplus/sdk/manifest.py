@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,7 @@ def compile(  # noqa: A001
     """
     arguments = pipeline.arguments(parameters or {})
     recorded = pipeline.record()
-    root = place_of(Path(pipeline.function.__code__.co_filename)).root
+    root = place_of(_file(pipeline.function)).root
     project = Project(root)
     shapes = _shapes(recorded.tasks)
     entries = {shape.step: _entry(project, shape.step) for shape in shapes}
@@ -128,7 +129,7 @@ def _entry(project: Project, step: Step[Any, Any]) -> tuple[str, str]:
             function=step.name,
             fix=f"move {function.__name__} out of {function.__qualname__.rpartition('.')[0]}",
         )
-    file = Path(function.__code__.co_filename).resolve()
+    file = _file(function)
     if file.is_relative_to(project.root):
         parts = list(file.relative_to(project.root).with_suffix("").parts)
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -139,6 +140,12 @@ def _entry(project: Project, step: Step[Any, Any]) -> tuple[str, str]:
             f"a step's process cannot import {file}", function=step.name, fix="move it into a .py file"
         )
     return function.__module__, function.__name__
+
+
+def _file(function: Callable[..., Any]) -> Path:
+    """The file of the module that a function is a name of, whatever file a decorator of it lies in."""
+    module = sys.modules.get(function.__module__)
+    return Path(getattr(module, "__file__", None) or function.__code__.co_filename).resolve()
 
 
 def _shape(task: Task) -> Shape:

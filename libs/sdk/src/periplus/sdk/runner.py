@@ -6,6 +6,7 @@ Values come in by environment variables and files, never as code; see ports.py f
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     if len(arguments) != 1 or ":" not in arguments[0]:
         _complain("usage: python -m periplus.sdk.runner module:function")
         return BROKEN
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that a log can be followed while the step runs
     if code := environment.get(ports.CODE_VARIABLE):
         sys.path.insert(0, code)
     try:

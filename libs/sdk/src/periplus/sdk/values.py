@@ -23,6 +23,9 @@ def dumps(value: Any, annotation: Any) -> str:
     """
     data = to_json(value, annotation)
     text = _decimal(data) if isinstance(data, float) else _compact(data)
+    if isinstance(data, str):
+        # Argo's `when` ends a text at a quote of either kind.
+        text = text.replace("'", "\\u0027")
     if len(text.encode()) > LARGEST_PARAMETER:
         raise MismatchError(
             f"is {len(text.encode())} bytes as JSON; a parameter holds at most {LARGEST_PARAMETER}",
