@@ -7,13 +7,12 @@ store joins a batch with what is there by the same rules, in SQL.
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, TypeVar
-from uuid import UUID
 
 RunKey = tuple[str, str]
 """Project and run."""
 StepKey = tuple[str, str, str]
 """Project, run and path."""
-FlowKey = tuple[str, str, str, bool, str, UUID]
+FlowKey = tuple[str, str, str, bool, str, bytes]
 """Project, run, path, made by the step, name, and place."""
 LinkKey = tuple[str, str, str, str, str, bool]
 """Project, run and path; the run and path that it waited for, or (last) has its outputs from."""
@@ -108,6 +107,12 @@ class Facts:
         """Add what is told of a run."""
         known = self.runs.get(key)
         self.runs[key] = fact if known is None else join_runs(known, fact)
+
+    def seen(self, key: RunKey, at: datetime, *, begun: bool) -> None:
+        """Add that a step of a run was seen. As most of what is told tells no more than this, it is told briefly."""
+        known = self.runs.get(key)
+        if known is None or (begun and not known.begun) or (at < known.at and known.submitted_at is None):
+            self.run(key, RunFact(at, begun=begun))
 
     def step(self, key: StepKey, fact: StepFact) -> None:
         """Add what is told of a step."""

@@ -10,7 +10,6 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
 
 from periplus_common.errors import Invalid
 from periplus_lineage.domain.run import Artifact, Step
@@ -34,7 +33,7 @@ class StepKey(NamedTuple):
 class Instance(NamedTuple):
     """Some contents at a place. Without a digest they are unknown, or the place was overwritten since."""
 
-    place: UUID
+    place: bytes
     object: str
     digest: bytes | None
 
@@ -152,9 +151,9 @@ def object_name(endpoint: str, bucket: str, key: str) -> str:
     return f"s3://{bucket}{'@' + endpoint if endpoint else ''}/{key}"
 
 
-def place(project: str, name: str) -> UUID:
+def place(project: str, name: str) -> bytes:
     """The key of a place: a hash, as names are long and their index is large."""
-    return UUID(bytes=hashlib.blake2b(f"{project}\0{name}".encode(), digest_size=16).digest())
+    return hashlib.blake2b(f"{project}\0{name}".encode(), digest_size=16).digest()
 
 
 def object_key(name: str) -> str:

@@ -42,7 +42,7 @@ CREATE TABLE flow (
     path    text COLLATE "C" NOT NULL,
     made    boolean NOT NULL,           -- given by the step, else given to it
     name    text COLLATE "C" NOT NULL,
-    place   uuid    NOT NULL,           -- hash of project, endpoint, bucket and key
+    place   bytea   NOT NULL,           -- hash of project, endpoint, bucket and key
     object  text COLLATE "C" NOT NULL,  -- the place, as node ids write it
     digest  bytea,                      -- of the contents; NULL until told
     size    bigint  NOT NULL,
@@ -54,7 +54,7 @@ CREATE INDEX flow_at ON flow (place, made, digest);
 CREATE INDEX flow_of ON flow (digest, made) WHERE digest IS NOT NULL;
 
 -- What lies at a place, if the same was always found there; NULL if nobody told, or if it was overwritten.
-CREATE FUNCTION contents(at uuid) RETURNS bytea LANGUAGE sql STABLE AS $$
+CREATE FUNCTION contents(at bytea) RETURNS bytea LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN d.least = d.greatest THEN d.least END FROM (SELECT
         least(
             (SELECT digest FROM flow WHERE place = at AND made AND digest IS NOT NULL ORDER BY digest LIMIT 1),

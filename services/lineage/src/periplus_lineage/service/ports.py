@@ -5,7 +5,6 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
-from uuid import UUID
 
 from periplus_lineage.domain.graph import Flow, Instance, Link, Origin, StepKey
 from periplus_lineage.domain.run import Change, Recorded, Run, RunPhase, Snapshot, Step
@@ -75,7 +74,7 @@ class Flows(Protocol):
     async def barren(self, project: str, run: str) -> list[StepKey]:
         """The steps of a run that made no artifact."""
 
-    async def at(self, places: Collection[UUID]) -> list[Instance]:
+    async def at(self, places: Collection[bytes]) -> list[Instance]:
         """What was found at places."""
 
     async def of(self, project: str, digest: bytes) -> list[Instance]:

@@ -109,7 +109,7 @@ async def _flows(connection: Connection, flows: Sequence[tuple[FlowKey, FlowFact
     await connection.execute(
         """
         INSERT INTO flow AS f (project, run, path, made, name, place, object, digest, size, cached)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::uuid[],
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::bytea[],
             $7::text[], $8::bytea[], $9::bigint[], $10::boolean[])
         ON CONFLICT (project, run, path, made, name, place) DO UPDATE SET
             digest = greatest(f.digest, excluded.digest),

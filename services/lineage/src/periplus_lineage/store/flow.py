@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from periplus_common.postgres import Database, Row
 from periplus_lineage.domain.graph import Flow, Instance, Origin, StepKey
@@ -54,12 +53,12 @@ class FlowStore:
         )
         return [StepKey(row["run"], row["path"]) for row in rows]
 
-    async def at(self, places: Collection[UUID]) -> list[Instance]:
+    async def at(self, places: Collection[bytes]) -> list[Instance]:
         """What was found at places."""
         rows = await self._fetch(
             """
             SELECT DISTINCT f.place, f.object, coalesce(f.digest, contents(f.place)) AS digest
-            FROM flow AS f WHERE f.place = ANY($1::uuid[])
+            FROM flow AS f WHERE f.place = ANY($1::bytea[])
             """,
             list(places),
         )
@@ -80,7 +79,7 @@ class FlowStore:
         rows = await self._fetch(
             f"""
             SELECT i.n, {_FLOW}
-            FROM unnest($1::uuid[], $2::bytea[]) WITH ORDINALITY AS i (place, digest, n)
+            FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS i (place, digest, n)
             JOIN flow AS f ON f.place = i.place AND f.made
                 AND (f.digest = i.digest OR f.digest IS NULL OR i.digest IS NULL)
             """,  # noqa: S608 - a constant
@@ -109,12 +108,12 @@ class FlowStore:
         rows = await self._fetch(
             f"""
             SELECT i.n, {_FLOW}
-            FROM unnest($2::uuid[], $3::bytea[]) WITH ORDINALITY AS i (place, digest, n)
+            FROM unnest($2::bytea[], $3::bytea[]) WITH ORDINALITY AS i (place, digest, n)
             JOIN flow AS f ON f.place = i.place AND NOT f.made
                 AND (f.digest = i.digest OR f.digest IS NULL OR i.digest IS NULL)
             UNION ALL
             SELECT i.n, {_FLOW}
-            FROM unnest($2::uuid[], $3::bytea[]) WITH ORDINALITY AS i (place, digest, n)
+            FROM unnest($2::bytea[], $3::bytea[]) WITH ORDINALITY AS i (place, digest, n)
             JOIN flow AS f ON f.digest = i.digest AND NOT f.made AND f.project = $1 AND f.place <> i.place
                 AND NOT EXISTS (SELECT FROM flow AS m
                     WHERE m.place = f.place AND m.made AND (m.digest IS NULL OR m.digest = f.digest))
@@ -130,7 +129,7 @@ class FlowStore:
         asked = list(instances)
         rows = await self._fetch(
             """
-            SELECT i.n, o.* FROM unnest($1::uuid[], $2::bytea[]) WITH ORDINALITY AS i (place, digest, n)
+            SELECT i.n, o.* FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS i (place, digest, n)
             CROSS JOIN LATERAL (
                 SELECT f.run, f.name, f.size, s.finished_at FROM flow AS f
                 LEFT JOIN step AS s ON s.project = f.project AND s.run = f.run AND s.path = f.path

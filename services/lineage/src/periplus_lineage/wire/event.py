@@ -2,9 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from uuid import UUID
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from periplus.cache.v1.events_pb2 import ArtifactsDigested
 from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepStarted
 from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
-from periplus.types.v1.step_pb2 import Artifact, ObjectRef
+from periplus.types.v1.step_pb2 import Artifact
 from periplus_common.errors import Invalid
 from periplus_lineage.domain.fact import End, Facts, FlowFact, FlowKey, RunFact, RunKey, StepFact, StepKey
 from periplus_lineage.domain.graph import object_name, place
@@ -90,7 +89,7 @@ class Reader:
         at = _time(event.started_at)
         key = _step_key(event)
         into.step(key, StepFact(_text("name", event.template), started_at=at))
-        into.run(key[:2], RunFact(at, begun=True))
+        into.seen(key[:2], at, begun=True)
 
     def _step_finished(self, body: bytes, into: Facts) -> None:
         event = StepFinished.FromString(body)
@@ -105,12 +104,11 @@ class Reader:
         started = _time(event.started_at) if event.HasField("started_at") and not cached else None
         document = event.template.document
         if document:
-            digest = hashlib.sha256(document.encode()).digest()
-            event.template.document = "sha256:" + digest.hex()
+            digest, event.template.document = _named(document)
             body = event.SerializeToString()
-            into.templates[key[0], digest] = _text("", document)
+            into.templates[key[0], digest] = document
         into.step(key, StepFact(name, started_at=started, end=End(at, body, event.phase, _micros(event))))
-        into.run(key[:2], RunFact(started or at, begun=event.phase in _RAN))
+        into.seen(key[:2], started or at, begun=event.phase in _RAN)
         for flow, fact in flows:
             into.flow(flow, fact)
         if cached and all(origin):
@@ -130,19 +128,19 @@ class Reader:
         self, step: StepKey, given: Iterable[Artifact], gave: Iterable[Artifact], *, cached: bool
     ) -> list[tuple[FlowKey, FlowFact]]:
         flows: list[tuple[FlowKey, FlowFact]] = []
+        project, run, path = step
         for made, artifacts in ((False, given), (True, gave)):
             for artifact in artifacts:
                 ref = artifact.object
-                place, name = self._place(step[0], ref.endpoint, ref.bucket, ref.key)
-                digest = _digest(artifact.digest) if artifact.digest else None
-                fact = FlowFact(name, digest, artifact.size_bytes, cached and made)
-                flows.append(((*step, made, _text("name", artifact.name), place), fact))
+                where, object_ = self._place(project, ref.endpoint, ref.bucket, ref.key)
+                key = (project, run, path, made, _text("name", artifact.name), where)
+                fact = FlowFact(object_, _digest(artifact.digest), artifact.size_bytes, cached and made)
+                flows.append((key, fact))
         return flows
 
-    def _located(self, project: str, endpoint: str, bucket: str, key: str) -> tuple[UUID, str]:
-        ref = ObjectRef(endpoint=endpoint, bucket=bucket, key=key)
-        for part in ("endpoint", "bucket", "key"):
-            _text(part, getattr(ref, part))
+    def _located(self, project: str, endpoint: str, bucket: str, key: str) -> tuple[bytes, str]:
+        for part, value in (("endpoint", endpoint), ("bucket", bucket), ("key", key)):
+            _text(part, value)
         foreign = endpoint if endpoint != self._endpoint else ""
         name = object_name(foreign, bucket or self._bucket, key)
         return place(project, name), name
@@ -160,27 +158,40 @@ def _text(field: str, value: str, least: int = 0) -> str:
     """`value`, if Postgres can keep it."""
     if "\0" in value:
         raise Invalid("a NUL character", field=field)
-    longest = _LONGEST.get(field)
-    if longest is not None and not least <= len(value.encode()) <= longest:
+    longest = _LONGEST[field]
+    # A character takes four bytes at most: most texts need not be measured.
+    if len(value) < least or (4 * len(value) > longest and len(value.encode()) > longest):
         raise Invalid(f"{least} to {longest} bytes are needed", field=field)
     return value
 
 
-def _digest(text: str) -> bytes:
+@lru_cache(maxsize=1024)
+def _named(document: str) -> tuple[bytes, str]:
+    """The digest of a template's document, as bytes and as text. Many steps share one."""
+    if "\0" in document:
+        raise Invalid("a NUL character", field="template.document")
+    digest = hashlib.sha256(document.encode()).digest()
+    return digest, "sha256:" + digest.hex()
+
+
+@lru_cache(maxsize=4096)
+def _digest(text: str) -> bytes | None:
+    """A digest's bytes; None for the empty text."""
+    if not text:
+        return None
     try:
-        algorithm, _, digits = text.partition(":")
-        digest = bytes.fromhex(digits)
-    except ValueError as error:
-        raise Invalid(f"no digest: {text[:80]!r}", field="digest") from error
-    if algorithm != "sha256" or len(digest) != hashlib.sha256().digest_size:
+        digest = bytes.fromhex(text.removeprefix("sha256:"))
+    except ValueError:
+        digest = b""
+    if not text.startswith("sha256:") or len(digest) != 32:
         raise Invalid(f"no digest: {text[:80]!r}", field="digest")
     return digest
 
 
 def _time(stamp: Timestamp) -> datetime:
     try:
-        return stamp.ToDatetime(tzinfo=UTC) if stamp.seconds else _EPOCH
-    except (ValueError, OverflowError) as error:
+        return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+    except OverflowError as error:
         raise Invalid("no time", field="timestamp") from error
 
 
