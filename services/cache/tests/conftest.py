@@ -165,8 +165,10 @@ class MemoryStore:
             and (e.maker.run, e.maker.step) != (attempt.run, attempt.step)
         ]
         before.sort(key=lambda e: (e.maker.run == attempt.run, -e.maker.at.timestamp()))
-        found = [e for e in before if e.static_key == attempt.static_key]
-        return [self._earlier(e) for e in found or [e for e in before if e.template == attempt.template]]
+        kind = [e for e in before if e.static_key == attempt.static_key]
+        others = [e for e in kind if e.maker.run != attempt.run]
+        found = others or kind or [e for e in before if e.template == attempt.template]
+        return [self._earlier(e) for e in found]
 
     def _earlier(self, e: Entry) -> Earlier:
         document, epoch = self.templates[e.static_key]

@@ -204,13 +204,32 @@ async def test_earlier_entries_are_of_the_static_key_else_of_the_name(store):
     await store.record(recording(3, "r3", static=2, at=NOON + HOUR))
     await store.record(recording(4, "r4", static=3, at=NOON + 2 * HOUR))
     asks = recording(9, "r9", at=NOON + HOUR).attempt
-    assert [(e.run, e.document) for e in await store.earlier(asks)] == [
-        ("r2", '{"t": 1}'),
-        ("r1", '{"t": 1}'),
-    ]
+    found = await store.earlier(asks)
+    assert {(e.run, e.document) for e in found} == {("r2", '{"t": 1}'), ("r1", '{"t": 1}')}
     assert {e.run for e in await store.earlier(replace(asks, static_key=name(1009)))} == {"r1", "r2", "r3"}
     assert [e.run for e in await store.earlier(replace(asks, run="r2", step="s2"))] == ["r1"]
     assert await store.earlier(replace(asks, static_key=name(1009), template="u")) == []
+
+
+async def test_the_same_step_of_another_run_is_among_the_earlier_however_many_there_are(store):
+    store, _ = store
+    for i in range(400):
+        await store.record(recording(i, "r1", step=f"s({i})", at=NOON + timedelta(seconds=i)))
+        if i < 5:
+            await store.record(recording(1000 + i, "r2", step=f"s({i})", at=NOON + HOUR))
+    asks = recording(1002, "r2", step="s(2)", at=NOON + HOUR).attempt
+    found = await store.earlier(asks)
+    assert "s(2)" in {e.step for e in found}
+    assert {e.run for e in found} == {"r1"}
+    renamed = await store.earlier(replace(asks, static_key=name(1009)))
+    assert ("r1", "s(2)") in {(e.run, e.step) for e in renamed}
+
+
+async def test_without_another_run_its_own_neighbours_are_earlier(store):
+    store, _ = store
+    await store.record(recording(1, "r1", step="s(0)"))
+    asks = recording(2, "r1", step="s(1)", at=NOON + HOUR).attempt
+    assert [e.step for e in await store.earlier(asks)] == ["s(0)"]
 
 
 async def test_the_same_attempt_before_is_found(store):

@@ -9,6 +9,9 @@ from periplus.cache.v1 import cache_pb2_grpc as grpc
 from periplus_cache import asked, wire
 from periplus_cache.entry import Selector
 from periplus_cache.service import Cache
+from periplus_common import telemetry
+
+_verdicts = telemetry.meter.create_counter("cache.verdicts")
 
 NAME = pb.DESCRIPTOR.services_by_name["CacheService"].full_name
 
@@ -20,7 +23,11 @@ class CacheServicer(grpc.CacheServiceServicer):
         self._cache = cache
 
     async def ResolveSteps(self, request: pb.ResolveStepsRequest, context: Any) -> pb.ResolveStepsResponse:
-        return asked.response(await self._cache.resolve(asked.plan(request)))
+        verdicts = await self._cache.resolve(asked.plan(request))
+        for verdict in verdicts:
+            for each in verdict.items or (verdict,):
+                _verdicts.add(1, {"verdict": each.verdict.value})
+        return asked.response(verdicts)
 
     async def ExplainMiss(self, request: pb.ExplainMissRequest, context: Any) -> pb.ExplainMissResponse:
         found = await self._cache.explain(

@@ -27,7 +27,8 @@ CREATE TABLE entry (
     CHECK (length(fingerprint) = 32 AND length(static_key) = 32)
 );
 CREATE INDEX entry_live ON entry (static_key, confirmed_at DESC) WHERE buried = '';
-CREATE INDEX entry_of_template ON entry (project, template, recorded_at DESC);
+CREATE INDEX entry_of_step ON entry (static_key, step, recorded_at DESC);
+CREATE INDEX entry_of_template ON entry (project, template, step, recorded_at DESC);
 CREATE INDEX entry_of_run ON entry (project, run);
 
 -- Entries that were taken out of use or replaced, and why.

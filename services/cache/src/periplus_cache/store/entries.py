@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from periplus_cache import rest, told
-from periplus_cache.attempt import Attempt
 from periplus_cache.domain import Policy
 from periplus_cache.entry import Entry, Fate, Maker, Selector, fate, replaceable
-from periplus_cache.ports import Earlier, Shown, Tombstone
+from periplus_cache.ports import Shown, Tombstone
 from periplus_cache.store.digests import microseconds, to_bytes, to_text
 from periplus_common import outbox
 from periplus_common.postgres import Connection, Database, Row
-
-EARLIER = 200  # entries that a step is compared with
 
 _COLUMNS = """
     fingerprint, project, static_key, template, run, step, inputs, outputs,
@@ -181,38 +178,6 @@ async def shown(database: Database, project: str, fingerprint: str) -> Shown | N
             project,
         )
     return Shown(_entry(row), row["document"].decode(), row["epoch"], row["hits"]) if row else None
-
-
-async def earlier(database: Database, attempt: Attempt) -> list[Earlier]:
-    """Entries that were there when a step ended: of its static key or, without any, of its template's name."""
-    query = """
-        SELECT entry.fingerprint, run, step, recorded_at, document, epoch, inputs
-        FROM entry JOIN template USING (static_key)
-        WHERE entry.project = $1 AND recorded_at <= $2 AND (run, step) <> ($3, $4) AND {}
-        ORDER BY run = $3, recorded_at DESC LIMIT {}
-    """
-    shared = (attempt.project, attempt.finished_at, attempt.run, attempt.step)
-    async with database.connection() as connection:
-        rows = await connection.fetch(
-            query.format("entry.static_key = $5", EARLIER), *shared, to_bytes(attempt.static_key)
-        )
-        if not rows:
-            # Of another template's text there is more to compare, and the newest tells most.
-            rows = await connection.fetch(
-                query.format("entry.template = $5", EARLIER // 10), *shared, attempt.template
-            )
-    return [
-        Earlier(
-            to_text(r["fingerprint"]),
-            r["run"],
-            r["step"],
-            r["recorded_at"],
-            r["document"].decode(),
-            r["epoch"],
-            rest.inputs_from_bytes(r["inputs"]),
-        )
-        for r in rows
-    ]
 
 
 def _values(entry: Entry) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from periplus_cache.ports import Earlier, Recording, Seen, Shown, Tombstone
 from periplus_cache.store import attempts, contents, entries
 from periplus_cache.store.candidates import candidates
 from periplus_cache.store.digests import to_bytes
+from periplus_cache.store.earlier import earlier
 from periplus_common import outbox
 from periplus_common.bus import Event
 from periplus_common.postgres import Connection, Database
@@ -79,7 +80,7 @@ class PostgresStore:
 
     async def earlier(self, attempt: Attempt) -> Sequence[Earlier]:
         """Entries that were there when the step ended, to compare it with."""
-        return await entries.earlier(self._database, attempt)
+        return await earlier(self._database, attempt)
 
     async def entry(self, project: str, fingerprint: str) -> Shown | None:
         """An entry, buried or not."""
