@@ -1,0 +1,38 @@
+"""Every manifest that a real Argo was given: taken where it was taken, refused where it was refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from periplus_manifest.check import check
+from periplus_manifest.errors import ManifestError
+from periplus_manifest.read import read
+
+RECORDINGS = Path(__file__).parents[3] / "tests" / "conformance" / "recordings"
+MANIFESTS = sorted((RECORDINGS / "manifests").glob("*.yaml"))
+
+# What Argo's message is about, as the path of the field.
+REFUSED = {
+    "cycle-is-refused": "spec.templates[0].dag.tasks",
+    "depends-and-dependencies-mixed-is-refused": "spec.templates[0].dag.tasks[2].dependencies",
+    "missing-argument-is-refused": "spec.templates[0].dag.tasks[0].arguments.parameters",
+    "unknown-template-is-refused": "spec.templates[0].dag.tasks[0].template",
+    "unresolved-reference-is-refused": "spec.templates[0].dag.tasks[0].arguments.parameters[0].value",
+}
+
+
+def test_there_are_recordings():
+    assert len(MANIFESTS) > 30
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
+def test_a_recorded_manifest_is_taken_or_refused_as_argo_did(manifest):
+    recording = json.loads((RECORDINGS / "out" / f"{manifest.stem}.json").read_text(encoding="utf-8"))
+    document = read(manifest.read_bytes())
+    if not recording.get("refused"):
+        check(document)
+        return
+    with pytest.raises(ManifestError) as caught:
+        check(document)
+    assert caught.value.path == REFUSED.get(manifest.stem, caught.value.path)
