@@ -80,6 +80,24 @@ def test_a_pipeline_called_runs_its_steps_and_leaves_out_those_whose_condition_i
     assert log == ["good", "bad", "very"]
 
 
+def test_what_depends_on_a_step_that_was_left_out_is_left_out_with_it():
+    log.clear()
+    with when(False):
+        left = fit(1)
+        errors = fit.map(each([1, 2])).error
+    assert not left
+    slope, error = left
+    with when(error > 0):
+        note("compared")
+    note(slope)
+    double(left.slope)
+    worst(errors)
+    assert not fit.map(each(left), 2)
+    assert log == []
+    note("after")
+    assert log == ["after"]
+
+
 def test_compiling_runs_no_step():
     log.clear()
     recorded = flow.record()

@@ -93,10 +93,9 @@ def skipping() -> bool:
 @contextmanager
 def record() -> Iterator[Recording]:
     """Record every call of a step in this block instead of running it."""
-    token = _recording.set(Recording())
+    current = Recording()
+    token = _recording.set(current)
     try:
-        current = _recording.get()
-        assert current is not None
         yield current
     finally:
         _recording.reset(token)
@@ -106,7 +105,8 @@ def record() -> Iterator[Recording]:
 def when(condition: bool) -> Iterator[None]:
     """Open a block whose steps run only if the condition holds.
 
-    In a run, the steps are skipped by Argo's `when`. In plain Python, their calls return None.
+    In a run, the steps are skipped by Argo's `when`. In plain Python they are left out likewise, and so
+    are those that take their outputs.
     """
     current = _recording.get()
     if current is None:

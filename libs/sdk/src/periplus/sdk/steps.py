@@ -15,6 +15,7 @@ from periplus.sdk.graph import recording, skipping
 from periplus.sdk.handles import Each
 from periplus.sdk.ports import Port, check_signature, inputs_of, outputs_of
 from periplus.sdk.shapes import is_named_tuple
+from periplus.sdk.skipped import Skipped, any_skipped
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,8 +57,8 @@ class Step(Generic[P, R]):
         current = recording()
         if current is not None:
             return current.call(self, args, kwargs, fan_out=False)  # type: ignore[no-any-return]
-        if skipping():
-            return None  # type: ignore[return-value]
+        if skipping() or any_skipped((*args, *kwargs.values())):
+            return Skipped(len(self.outputs))  # type: ignore[return-value]
         return self.function(*args, **kwargs)
 
     def map(self, *args: P.args, **kwargs: P.kwargs) -> Gathered[R]:
@@ -68,6 +69,8 @@ class Step(Generic[P, R]):
         current = recording()
         if current is not None:
             return current.call(self, args, kwargs, fan_out=True)  # type: ignore[no-any-return]
+        if skipping() or any_skipped(getattr(one, "values", one) for one in (*args, *kwargs.values())):
+            return Skipped(len(self.outputs))  # type: ignore[return-value]
         bound = self.signature.bind(*args, **kwargs)
         marks = {name: one for name, one in bound.arguments.items() if isinstance(one, Each)}
         if not marks:
