@@ -67,6 +67,8 @@ async def test_a_stop_that_comes_before_the_slot_means_that_nothing_starts(
     async with Pods(tmp_path / "pods", nowhere, 1) as pods:
         first, second = sh("sleep 0.5"), sh("echo ran")
         one = asyncio.create_task(pods.run(first))
+        while not pods.logs(first.id).exists():
+            await asyncio.sleep(0.01)
         two = asyncio.create_task(pods.run(second))
         await asyncio.sleep(0.1)
         await pods.stop(second.id, 1)

@@ -54,13 +54,14 @@ class Step:
     def __init__(self, folder: str, spec: dict[str, Any], isolation: namespace.Isolation, wake: int) -> None:
         self._folder = folder
         self._wake = wake
-        self._until: float | None = spec["until"]
         self._grace: float = spec["grace"]
         self._kill_at: float | None = None
         self.killed = False
         self._late = False
         self._status: int | None = None
         self._started = time.time()
+        self._until = None if spec["deadline"] is None else self._started + spec["deadline"]
+        self._stopped = False
         out_reader, out_writer = os.pipe()
         err_reader, err_writer = os.pipe()
         fault_reader, fault_writer = os.pipe()
@@ -91,6 +92,7 @@ class Step:
             "code": code if code >= 0 else 128 - code,
             "signal": -code if code < 0 else 0,
             "late": self._late,
+            "stopped": self._stopped,
             "fault": self._fault[:500],
             "log_fault": self._output.fault,
             "started": self._started,
@@ -104,6 +106,7 @@ class Step:
     def _woken(self) -> None:
         numbers = os.read(self._wake, 512)
         if signal.SIGTERM in numbers:
+            self._stopped = True
             self._end(self._stop_grace())
         while self._status is None:
             try:

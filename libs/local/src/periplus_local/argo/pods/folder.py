@@ -80,9 +80,12 @@ class Folder:
         (self.path / "stop").write_text(json.dumps({"grace": grace, "closing": closing}))
 
     def closed(self) -> bool:
-        """Whether the attempt was ended only because the server went away."""
+        """Whether the attempt was ended, and only because the server went away."""
         text = self._read("stop")
-        return bool(text) and bool(json.loads(text)["closing"])
+        if not text or not json.loads(text)["closing"]:
+            return False
+        ending = self.ending()
+        return ending is None or bool(ending["stopped"])
 
     def write_done(self, done: Done) -> None:
         """Keep what became of the job; from here on its files are not needed."""

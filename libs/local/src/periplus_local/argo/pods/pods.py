@@ -1,6 +1,7 @@
 """The executor: runs jobs as processes, a bounded number at a time, and tells how each ended."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -49,6 +50,8 @@ class Pods:
     ) -> None:
         self._home = home.resolve()
         self._slots = asyncio.Semaphore(slots)
+        # While one job runs, another's inputs are fetched and another's outputs are stored.
+        self._places = asyncio.Semaphore(3 * slots)
         self._launching = Launching(self._home, namespaces=namespaces)
         self._artifacts = Artifacts(store, connections=2 * slots + 2)
         self._roots = Roots(self._home / ".roots", most=2 * slots)
@@ -57,7 +60,7 @@ class Pods:
         self._grace = grace
         self._log_bytes = log_bytes
         self._open: dict[str, bool] = {}
-        self._launched: set[str] = set()
+        self._launched: dict[str, Folder] = {}
 
     @property
     def isolation(self) -> str:
@@ -82,11 +85,8 @@ class Pods:
         trace: TracebackType | None,
     ) -> None:
         """End what still runs; those jobs are no failures, and `adopt` gives None for them."""
-        closing = [
-            self._end(Folder(self._home, job_id), CLOSING_GRACE_SECONDS, closing=True)
-            for job_id in self._launched
-        ]
-        await asyncio.gather(*closing)
+        running = self._launched.values()
+        await asyncio.gather(*(self._end(each, CLOSING_GRACE_SECONDS, closing=True) for each in running))
         await self._launching.__aexit__(kind, error, trace)
         await asyncio.to_thread(self._threads.shutdown)
 
@@ -100,7 +100,7 @@ class Pods:
         asked = time.time()
         self._open[job.id] = False
         try:
-            async with self._slots:
+            async with self._places:
                 return await self._attempt(job, on_start)
         except (PodError, OSError) as error:
             return Done("Error", str(error), None, asked, time.time())
@@ -116,9 +116,10 @@ class Pods:
         None: it must be run again. It takes no slot, since its process has one already.
         """
         folder = Folder(self._home, job.id)
-        self._launched.add(job.id)
+        self._launched[folder.path.name] = folder
         try:
             await gone(folder)
+            self._launched.pop(folder.path.name, None)
             if (done := folder.done()) is not None:
                 return done
             if folder.closed() or folder.ending() is None:
@@ -127,8 +128,6 @@ class Pods:
             return await self._thread(lambda: sandbox.collect(sandbox.replan()))
         except (PodError, OSError) as error:
             return Done("Error", str(error), None, time.time(), time.time())
-        finally:
-            self._launched.discard(job.id)
 
     async def stop(self, job_id: str, grace: float) -> None:
         """End a job: SIGTERM to its processes, and after `grace` seconds SIGKILL to what is left.
@@ -154,31 +153,36 @@ class Pods:
 
     async def _attempt(self, job: Job, on_start: Callable[[], Awaitable[None]] | None) -> Done:
         folder = Folder(self._home, job.id)
-        started = time.time()
         if self._open[job.id]:
-            return _stopped(started)
+            return _stopped()
         if folder.alive():
             raise PodError(f"the step {job.id} is still running from before")
         sandbox = self._sandbox(job, folder)
         try:
-            view = await self._thread(lambda: sandbox.prepare(started))
-        except PodError as error:
-            return Done("Error", str(error), None, started, time.time())
-        if on_start is not None:
-            await on_start()
-        if self._open[job.id]:
-            return _stopped(started)
+            view = await self._thread(sandbox.prepare)
+            async with self._slots:
+                if self._open[job.id]:
+                    await self._thread(sandbox.give_up)
+                    return _stopped()
+                if on_start is not None:
+                    await on_start()
+                await self._process(folder)
+        except PodError:
+            await self._thread(sandbox.give_up)
+            raise
+        return await self._thread(lambda: sandbox.collect(view))
+
+    async def _process(self, folder: Folder) -> None:
         lock = folder.lock()
         if lock is None:
-            raise PodError(f"the step {job.id} is still running from before")
-        self._launched.add(job.id)
+            raise PodError("the step is still running from before")
+        self._launched[folder.path.name] = folder
         fault = await self._launching.run(folder, lock)
-        self._launched.discard(job.id)
+        self._launched.pop(folder.path.name, None)
         if folder.closed():
             raise asyncio.CancelledError
         if fault:
-            return Done("Error", fault, None, started, time.time())
-        return await self._thread(lambda: sandbox.collect(view))
+            raise PodError(fault)
 
     def _sandbox(self, job: Job, folder: Folder) -> Sandbox:
         return Sandbox(
@@ -198,7 +202,8 @@ class Pods:
             pid = folder.attempt_pid()
             if pid is not None and not told:
                 folder.write_stop(grace, closing=closing)
-                os.kill(pid, signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                    os.kill(pid, signal.SIGTERM)
                 told = True
             await asyncio.sleep(POLL_SECONDS)
 
@@ -206,8 +211,8 @@ class Pods:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _stopped(started: float) -> Done:
-    return Done("Failed", "stopped before it started", None, started, time.time())
+def _stopped() -> Done:
+    return Done("Failed", "stopped before it started", None, time.time(), time.time())
 
 
 def _interpreter() -> list[str]:

@@ -36,16 +36,23 @@ class Sandbox:
     log_bytes: int
     grace: float
 
-    def prepare(self, started: float) -> View:
+    def prepare(self) -> View:
         """Make the folder, load the inputs, write the spec. Raises PodError when it cannot."""
         try:
             self.folder.create()
             view = self._plan()
             self.roots.take(view)
-            self._write(view, started)
+            self._write(view)
         except OSError as error:
             raise PodError(f"cannot prepare the step's folder: {error}") from error
         return view
+
+    def give_up(self) -> None:
+        """Remove the files of a job that comes to no end."""
+        try:
+            self.folder.forget_files()
+        except OSError:
+            log.warning("cannot tidy the folder of step %s", self.job.id, exc_info=True)
 
     def replan(self) -> View:
         """The view that an attempt of an earlier server has had."""
@@ -94,7 +101,7 @@ class Sandbox:
         declared = set(input_paths(self.job.template)) | set(output_paths(self.job.template))
         return [os.path.normpath(path) for path in named if under(path, TMP) and path not in declared]
 
-    def _write(self, view: View, started: float) -> None:
+    def _write(self, view: View) -> None:
         job = self.job
         inputs = Inputs(view, self.folder.scratch, self.artifacts)
         run = program(job, view, rewriter(view) if not self.namespaces else str)
@@ -103,14 +110,13 @@ class Sandbox:
             inputs.write_script(run.source)
         for entry in (job.template.get("inputs") or {}).get("artifacts") or []:
             inputs.load(entry)
-        deadline = job.deadline_seconds
         self.folder.write_spec(
             {
                 "argv": run.argv,
                 "env": run.env,
                 "cwd": run.cwd,
                 "view": view.spec() if self.namespaces else None,
-                "until": None if deadline is None else started + deadline,
+                "deadline": job.deadline_seconds,
                 "grace": self.grace,
                 "log_limit": self.log_bytes,
                 "capture": job.capture_result,
