@@ -327,6 +327,16 @@ def test_a_thousand_tasks_that_wait_for_each_other_are_checked():
         check(document)
 
 
+def test_names_full_of_dots_take_no_room():
+    def change(it):
+        put(it, f"{TASKS}[2].templateRef", {"name": "a", "template": "b"})
+        put(it, f"{TASKS}[2].template", ...)
+        put(it, f"{TASKS}[0].arguments.parameters[0].value", "{{tasks" + "." * 500_000 + "}}")
+
+    with pytest.raises(ManifestError, match="failed to resolve"):
+        check(changed(change))
+
+
 def test_names_full_of_braces_take_no_time():
     with pytest.raises(ManifestError):
         check(changed(lambda it: put(it, f"{STEPS}[0][0].name", "{{" * 200_000)))

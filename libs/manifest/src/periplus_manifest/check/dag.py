@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from periplus_manifest import depends
 from periplus_manifest.depends import Depends
 from periplus_manifest.errors import ManifestError
@@ -106,20 +108,33 @@ def _circle(waits: dict[str, Depends | None], settled: set[str]) -> list[str]:
 
 
 class _Ancestry:
-    """Which tasks come before which: one bit for each task, so that a thousand of them cost little."""
+    """Which tasks come before which."""
 
     def __init__(self, waits: dict[str, Depends | None], order: list[str]) -> None:
-        self._bit = {name: 1 << place for place, name in enumerate(order)}
-        self._before: dict[str, int] = {}
-        for name in order:
-            found, before = waits[name], 0
-            for other in found.tasks if found else ():
-                before |= self._before[other] | self._bit[other]
-            self._before[name] = before
+        self._waits = waits
+        self._order = order
 
     def has(self, name: str, other: str) -> bool:
         """Say whether `name` runs after `other`, because it waits for it, at once or by way of others."""
-        return bool(self._before[name] & self._bit.get(other, 0))
+        found = self._waits[name]
+        if found is None:
+            return False
+        return other in found.tasks or bool(self._before[name] & self._bit.get(other, 0))
+
+    @cached_property
+    def _bit(self) -> dict[str, int]:
+        return {name: 1 << place for place, name in enumerate(self._order)}
+
+    @cached_property
+    def _before(self) -> dict[str, int]:
+        """One bit for each task that comes before; few manifests ask beyond what a task itself waits for."""
+        before: dict[str, int] = {}
+        for name in self._order:
+            found, bits = self._waits[name], 0
+            for other in found.tasks if found else ():
+                bits |= before[other] | self._bit[other]
+            before[name] = bits
+        return before
 
 
 class _TaskScope(Scope):

@@ -102,7 +102,8 @@ class Manifest:
             scope.add("workflow.parameters", "workflow.parameters.json")
         scope.add(*(f"workflow.parameters.{parameter.get('name')}" for parameter in parameters))
         if self.is_template or self.spec.get("workflowTemplateRef") is not None:
-            scope.admit("workflow.parameters")
+            scope.add("workflow.parameters")
+            scope.admit("workflow.parameters.")
 
     def _outputs(self, scope: Scope) -> None:
         """Add the outputs that any template lifts to the workflow by a globalName."""

@@ -25,27 +25,36 @@ _LATE = (
 _FOREIGN = ("script.source", "resource.manifest", "raw.data")
 
 
+_LONGEST_BEGINNING = 400
+
+
 class Scope:
     """The names that can be referred to at some place, on top of those of an outer scope."""
 
     def __init__(self, outer: Scope | None = None) -> None:
         self._outer = outer
         self._names: set[str] = set()
-        self._open: list[str] = []
+        self._open: set[str] = set()
 
     def add(self, *names: str) -> None:
         """Add names."""
         self._names.update(names)
 
     def admit(self, *beginnings: str) -> None:
-        """Add every name with such a beginning, because what is there is not known yet."""
-        self._open += beginnings
+        """Add every name below such a beginning ("item."), because what is there is not known yet."""
+        self._open.update(beginnings)
 
     def has(self, name: str) -> bool:
         """Say whether a name can be referred to."""
-        if name in self._names or (self._open and name.startswith(tuple(self._open))):
+        if name in self._names or (self._open and not self._open.isdisjoint(_beginnings(name))):
             return True
         return self._outer is not None and self._outer.has(name)
+
+
+def _beginnings(name: str) -> list[str]:
+    """Give "a." and "a.b." for "a.b.c"."""
+    head = name[:_LONGEST_BEGINNING]
+    return [head[: place + 1] for place, character in enumerate(head) if character == "."]
 
 
 def check(value: Any, path: str, scope: Scope) -> None:

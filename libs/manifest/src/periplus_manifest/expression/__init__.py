@@ -65,7 +65,7 @@ def _compiled(text: str) -> Expression:
     return Expression(text, tree, frozenset(found.variables), frozenset(found.required))
 
 
-_kept = lru_cache(maxsize=512)(_compiled)
+_kept = lru_cache(maxsize=2048)(_compiled)
 
 
 def evaluate(text: str, env: Mapping[str, Any]) -> Any:
