@@ -1,0 +1,97 @@
+"""`kill -9` of anything in the middle of a run: the run finishes, and no step that had finished runs again."""
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stack import PATIENCE, Stack, up
+
+from periplus.types.v1 import step_pb2
+
+PARTS = ["dispatcher", "cache", "snapshotter", "lineage", "argo", "nats", "postgres", "s3"]
+
+# Ten steps in a chain and a fan-out of four; each notes on the outside that it ran to its end.
+CHAIN = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: chaos-}
+spec:
+  entrypoint: main
+  arguments:
+    parameters: [{name: seed}, {name: notes}]
+  templates:
+  - name: main
+    dag:
+      tasks:
+      - {name: s0, template: link, arguments: {parameters: [{name: x, value: "{{workflow.parameters.seed}}"}]}}
+%s
+      - name: fan
+        depends: s9
+        template: link
+        withItems: [a, b, c, d]
+        arguments: {parameters: [{name: x, value: "{{item}}-{{tasks.s9.outputs.parameters.y}}"}]}
+  - name: link
+    inputs: {parameters: [{name: x}]}
+    script:
+      image: python:3.11
+      command: [python3]
+      env: [{name: X, value: "{{inputs.parameters.x}}"}, {name: NOTES, value: "{{workflow.parameters.notes}}"}]
+      source: |
+        import os, time
+        time.sleep(0.3)
+        with open("/tmp/y", "w") as file:
+            file.write(os.environ["X"] + "+")
+        with open(os.environ["NOTES"], "a") as file:
+            file.write(os.environ["X"] + "\\n")
+    outputs: {parameters: [{name: y, valueFrom: {path: /tmp/y}}]}
+""" % "\n".join(
+    f"      - {{name: s{i}, depends: s{i - 1}, template: link, arguments: "
+    f'{{parameters: [{{name: x, value: "{{{{tasks.s{i - 1}.outputs.parameters.y}}}}"}}]}}}}'
+    for i in range(1, 10)
+)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory):
+    """A stack that only these tests use, as they kill it."""
+    with up(tmp_path_factory.mktemp("chaos") / "home") as running:
+        yield running
+
+
+@pytest.fixture
+def notes() -> Iterator[Path]:
+    """A file that steps can write to: each has a /tmp of its own, so it lies elsewhere."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder) / "notes"
+
+
+def wait_for(notes: Path, lines: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not notes.exists() or len(notes.read_text().splitlines()) < lines:
+        assert time.monotonic() < deadline, "no step came to its end"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_run_survives_the_kill_of(own: Stack, part: str, notes: Path) -> None:
+    run = own.submit(CHAIN, seed=part, notes=str(notes)).run
+    wait_for(notes, 3)
+    own.kill(part)
+    ended = own.ended(run)
+    assert ended.phase == step_pb2.RUN_PHASE_SUCCEEDED, ended.message
+    assert {s.phase for s in ended.steps} == {step_pb2.STEP_PHASE_SUCCEEDED}
+    assert len(ended.steps) == 14
+    counts = Counter(notes.read_text().splitlines())
+    # A step under way when the local Argo or its store dies may run again, and only that.
+    assert sum(counts.values()) - len(counts) <= (1 if part in ("argo", "s3") else 0), counts
+    assert len(counts) == 14
+
+
+def test_after_all_of_it_the_same_order_is_cached(own: Stack, notes: Path) -> None:
+    own.finish(CHAIN, seed="again", notes=str(notes))
+    again = own.submit(CHAIN, seed="again", notes=str(notes))
+    assert again.phase == step_pb2.RUN_PHASE_SUCCEEDED
+    assert len(notes.read_text().splitlines()) == 14
