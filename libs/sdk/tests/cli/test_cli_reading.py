@@ -83,6 +83,17 @@ def test_one_run_is_shown_with_its_steps(script, periplus):
     assert periplus("runs", "digits-2", "-o", "json").document["steps"][0]["from_run"] == "digits-1"
 
 
+def test_a_fan_out_gives_way_to_its_items(script, periplus):
+    one = run("digits-2")
+    one.steps.add(path="train", phase=types.STEP_PHASE_PENDING)
+    one.steps.add(path="train(0)", phase=types.STEP_PHASE_SUCCEEDED)
+    one.steps.add(path="train-more", phase=types.STEP_PHASE_SUCCEEDED)
+    script.answers["GetRun"] = lineage.GetRunResponse(run=one)
+    assert periplus("runs", "digits-2").out.endswith(
+        "STEP        PHASE\ntrain(0)    succeeded\ntrain-more  succeeded\n"
+    )
+
+
 def test_latest_is_the_newest_run_and_a_number_goes_back(script, periplus):
     script.answers["ListRuns"] = lambda request: lineage.ListRunsResponse(
         runs=[run("digits-2"), run("digits-1")][: request.page_size]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from periplus.sdk.cli.options import Format, Output, Project, client, resolve, width
-from periplus.sdk.cli.text import line, table
+from periplus.sdk.cli.text import line, short, table
 
 if TYPE_CHECKING:
     from periplus.lineage.v1.lineage_pb2 import RunChange
@@ -58,7 +58,7 @@ def _claimed(services: Client, changes: list[RunChange]) -> list[Any]:
 
 
 def _value(change: Any, side: str) -> str:
-    return line(getattr(change, side), 60) if change.HasField(side) else "-"
+    return line(short(getattr(change, side)), 60) if change.HasField(side) else "-"
 
 
 def add(app: typer.Typer) -> None:

@@ -18,7 +18,7 @@ _SAYS = {
     "miss": "to run",
     "pending": "made by another run",
     "unknown": "decided mid-run",
-    "uncacheable": "to run, never cached",
+    "uncacheable": "to run and not cacheable",
     "skipped": "skipped",
 }
 

@@ -34,8 +34,9 @@ class Progress:
 
     @property
     def steps(self) -> Sequence[Step]:
-        """In the order in which they became known."""
-        return list(self._steps.values())
+        """In the order in which they became known. A fan-out gives way to its items once they are known."""
+        expanded = {path.rpartition("(")[0] for path in self._steps if path.endswith(")")}
+        return [step for path, step in self._steps.items() if path not in expanded]
 
     def update(self, change: WatchRunResponse) -> list[Step]:
         """Take in a change, and return the steps whose phase is another."""

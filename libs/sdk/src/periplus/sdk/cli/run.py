@@ -62,7 +62,7 @@ def run(
         else:
             changes = services.watch(accepted.run)
             progress = watching.follow(accepted.run, changes, quiet=output is Format.JSON)
-            final = _Final(accepted, progress.run, progress.steps, took=progress.span())
+            final = _Final(accepted, progress.run, progress.steps, took=time.monotonic() - started)
     if output is Format.JSON:
         final.show([*warnings, *accepted.plan.warnings])
     elif final.ended:

@@ -39,6 +39,11 @@ def line(text: str, width: int = 0) -> str:
     return kept + "…"
 
 
+def short(text: str) -> str:
+    """The text with the digests in it cut to what tells them apart for people."""
+    return re.sub(r"\bsha256:([0-9a-f]{12})[0-9a-f]{52}\b", r"sha256:\1", text)
+
+
 def columns(text: str) -> int:
     """How many columns of a terminal the text takes."""
     if text.isascii():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from periplus.sdk.cli.document import phase_of_run, phase_of_step
 from periplus.sdk.cli.outcome import Exit, Failure
-from periplus.sdk.cli.progress import Progress, detail
+from periplus.sdk.cli.progress import RUNNING, Progress, detail
 from periplus.sdk.cli.text import columns, line, plain, seconds
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _lines(changes: Iterable[WatchRunResponse]) -> Progress:
 def _changed(steps: Iterable[Step]) -> Iterator[str]:
     for step in steps:
         if step.phase > 1:  # that a step waits is no news
-            said = detail(step)
+            said = detail(step) if step.phase != RUNNING else ""  # how long is not known yet
             yield f"{line(step.path)}  {phase_of_step(step.phase)}" + (f"  {said}" if said else "")
 
 

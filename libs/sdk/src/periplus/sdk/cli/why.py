@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from periplus.sdk.cli.options import Format, Output, Project, Run, client, resolve, width
-from periplus.sdk.cli.text import line, table
+from periplus.sdk.cli.text import line, short, table
 
 
 def why(
@@ -42,7 +42,7 @@ def why(
 
 
 def _value(change: object, side: str) -> str:
-    return getattr(change, side) if change.HasField(side) else "-"  # type: ignore[attr-defined]
+    return line(short(getattr(change, side)), 60) if change.HasField(side) else "-"  # type: ignore[attr-defined]
 
 
 def add(app: typer.Typer) -> None:
