@@ -20,7 +20,7 @@ import nats
 from nats.errors import Error as NatsError
 
 from periplus_local.stack import embedded, leftovers, lock, programs
-from periplus_local.stack.exposure import listeners, resident
+from periplus_local.stack.exposure import listeners, memory
 from periplus_local.stack.home import Home, locate
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _parts(home: Home, holder: lock.Holder) -> Iterator[Finding]:
         if process is None:
             yield Finding(name, ok=False, told="no process", fix=log)
             continue
-        told = f"process {process.pid}, {address}, {resident(process.pid) / 1024**2:.0f} MiB"
+        told = f"process {process.pid}, {address}, {_mib(memory(process.pid).resident)}"
         if _open(address):
             yield Finding(name, ok=True, told=told)
         else:
@@ -136,7 +136,13 @@ def _parts(home: Home, holder: lock.Holder) -> Iterator[Finding]:
 
 
 def _memory(holder: lock.Holder) -> Finding:
-    return Finding("memory", ok=True, told=f"{resident(holder.pid) / 1024**2:.0f} MiB resident in all")
+    found = memory(holder.pid)
+    once = f", {_mib(found.proportional)} counting shared pages once" if found.proportional else ""
+    return Finding("memory", ok=True, told=f"{_mib(found.resident)} resident in all{once}")
+
+
+def _mib(size: int) -> str:
+    return f"{size / 1024**2:.0f} MiB"
 
 
 def _ports(holder: lock.Holder) -> Finding:

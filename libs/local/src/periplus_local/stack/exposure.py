@@ -117,13 +117,24 @@ def _host(ip: str) -> str:
     return ip.removeprefix("::ffff:")
 
 
-def resident(pid: int) -> int:
-    """Resident memory, in bytes, of a process and its descendants; shared pages count for each."""
-    total = 0
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of memory of a process and its descendants."""
+
+    resident: int
+    """Pages that several share count for each."""
+    proportional: int
+    """Shared pages count once; 0 where the system does not tell."""
+
+
+def memory(pid: int) -> Memory:
+    """The memory of a process and its descendants."""
+    resident = proportional = 0
     for process in family(pid):
-        with suppress(psutil.NoSuchProcess):
-            total += process.memory_info().rss
-    return total
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            resident += process.memory_info().rss
+            proportional += getattr(process.memory_full_info(), "pss", 0)
+    return Memory(resident, proportional)
 
 
 def family(pid: int) -> list[psutil.Process]:

@@ -107,10 +107,14 @@ async def _prepare(home: Home, store: S3) -> None:
     write_private_json(run / "s3.json", {"identities": [identity]})
     held, key = home.secrets / "s3-tls.crt", home.secrets / "s3-tls.key"
     certificate.ensure(held, key)
-    # One index instead of eight, each of which would set aside 16 MB twice.
-    index = os.path.relpath(home.data / "s3" / "index", run)
-    write_private(run / "filer.toml", f"[leveldb]\nenabled = true\ndir = {json.dumps(index)}\n")
+    write_private(run / "filer.toml", _filer(home))
     write_private(run / "security.toml", _security(home, held, key))
+
+
+def _filer(home: Home) -> str:
+    """One index instead of eight, each of which would set aside 16 MB twice."""
+    index = os.path.relpath(home.data / "s3" / "index", home.run / "s3")
+    return f"[leveldb]\nenabled = true\ndir = {json.dumps(index)}\n"
 
 
 def _security(home: Home, held: Path, key: Path) -> str:
