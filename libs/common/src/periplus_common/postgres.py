@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import asyncpg
 
-from periplus_common.errors import Unavailable
+from periplus_common.errors import Invalid, Unavailable
 
 Row = asyncpg.Record
 Connection = asyncpg.pool.PoolConnectionProxy
@@ -25,7 +25,7 @@ _AWAY = (
 
 
 class Database:
-    """A pool whose failures are told as `Unavailable`, so that no caller knows the driver's."""
+    """A pool that tells the driver's failures in our kinds: `Unavailable`, and `Invalid` for text it can not keep."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -50,6 +50,9 @@ def _translated() -> Iterator[None]:
         yield
     except _AWAY as error:
         raise Unavailable(f"Postgres is away: {error or type(error).__name__}") from error
+    except asyncpg.CharacterNotInRepertoireError as error:
+        # Text that came over a wire is UTF-8; what is left is the one character that Postgres does not keep.
+        raise Invalid("a text holds a NUL character", reason="NUL_CHARACTER") from error
 
 
 @asynccontextmanager
