@@ -1,77 +1,27 @@
-"""The whole service on real servers: events are published, and read back by gRPC."""
+"""The RPCs on real servers, and on runs that were published as events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import grpc
 import pytest
+from client import Client, opened
 from google.protobuf.message import Message
-from story import PROJECT, Story, published
+from scenario import everything
+from story import PROJECT, Story
 
 from periplus.lineage.v1 import lineage_pb2 as pb
-from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from periplus.types.v1 import step_pb2 as types
-from periplus_common import auth, bus, rpc
-from periplus_lineage.app import app
 from periplus_lineage.settings import Settings
-
-
-@dataclass(frozen=True)
-class Client:
-    stub: LineageServiceStub
-    link: bus.Link
-    metadata: tuple[tuple[str, str], ...]
-
-    async def tell(self, events: Sequence[Message]) -> None:
-        await self.link.publish([published(event) for event in events])
-
-    async def run(self, run: str) -> pb.Run:
-        response = await self.stub.GetRun(pb.GetRunRequest(project=PROJECT, run=run))
-        return response.run
-
-    async def run_when(self, run: str, wanted) -> pb.Run:
-        for _ in range(200):
-            try:
-                found = await self.run(run)
-            except grpc.aio.AioRpcError as error:
-                if error.code() != grpc.StatusCode.NOT_FOUND:
-                    raise
-            else:
-                if wanted(found):
-                    return found
-            await asyncio.sleep(0.05)
-        raise AssertionError("it did not come")
-
-    def watch(self, run: str, timeout: float = 20):
-        return self.stub.WatchRun(
-            pb.WatchRunRequest(project=PROJECT, run=run), metadata=self.metadata, timeout=timeout
-        )
-
-
-@asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Client]:
-    token = settings.token.get_secret_value()
-    async with (
-        app(settings) as port,
-        rpc.channel(f"127.0.0.1:{port}", token) as channel,
-        bus.link(settings.nats_url.get_secret_value()) as link,
-    ):
-        yield Client(LineageServiceStub(channel), link, auth.metadata(token))
-
-
-def finished(run: pb.Run) -> bool:
-    return run.phase == types.RUN_PHASE_SUCCEEDED and all(
-        step.phase >= types.STEP_PHASE_SUCCEEDED for step in run.steps
-    )
 
 
 async def test_what_was_published_is_read_back(settings: Settings) -> None:
     story = Story("r1").chain("ingest", "train")
     async with opened(settings) as client:
         await client.tell(story.events)
-        run = await client.run_when("r1", lambda r: finished(r) and r.steps[1].outputs.artifacts[0].digest)
+        run = await client.run_when(
+            "r1", lambda r: r.steps[1].outputs.artifacts[0].digest and r.finished_at.seconds
+        )
     assert [step.path for step in run.steps] == ["ingest", "train"]
     assert run.pipeline == "digits"
     assert run.step_count == 2
@@ -104,3 +54,183 @@ async def test_an_unknown_run_is_not_found(settings: Settings) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await client.run("nobody")
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_fully_cached_run_says_what_it_saved(settings: Settings) -> None:
+    async with opened(settings) as client:
+        await client.tell(everything())
+        run = await client.run_when(
+            "r2", lambda r: r.phase == types.RUN_PHASE_SUCCEEDED and r.step_count == 5
+        )
+    assert (run.cached_steps, run.saved.seconds) == (2, 14)
+    train = next(step for step in run.steps if step.path == "train(0)")
+    assert (train.from_run, train.from_step, train.phase) == ("r1", "train(0)", types.STEP_PHASE_CACHED)
+    # In the order of the plan, although it did not know the items.
+    assert [step.path for step in run.steps] == ["features", "train(0)", "train(1)", "choose", "register"]
+
+
+async def test_a_watch_of_a_run_that_has_ended_tells_it_once(settings: Settings) -> None:
+    async with opened(settings) as client:
+        await client.tell(Story("done").chain("a").events)
+        await client.run_when(
+            "done", lambda r: r.phase == types.RUN_PHASE_SUCCEEDED and r.steps[0].phase == 3
+        )
+        news = [message async for message in client.watch("done")]
+    assert [step.phase for step in news[0].steps] == [types.STEP_PHASE_SUCCEEDED]
+    assert news[0].run.phase == types.RUN_PHASE_SUCCEEDED
+    assert all(len(message.steps) <= 1 for message in news)
+
+
+async def test_a_watch_waits_a_while_for_steps_that_come_after_the_end_of_their_run(
+    settings: Settings,
+) -> None:
+    events = Story("late").chain("a", "b").events
+    async with opened(settings) as client:
+        await client.tell([events[0], events[-1]])
+        watch = aiter(client.watch("late"))
+        assert (await anext(watch)).run.phase == types.RUN_PHASE_SUCCEEDED
+        await client.tell(events[1:-1])
+        phases = {step.path: step.phase async for message in watch for step in message.steps}
+    assert phases == {"a": types.STEP_PHASE_SUCCEEDED, "b": types.STEP_PHASE_SUCCEEDED}
+
+
+async def test_a_watch_ends_though_steps_of_a_failed_run_never_began(settings: Settings) -> None:
+    story = Story("failed", phase=types.RUN_PHASE_FAILED)
+    story.step("a", phase=types.STEP_PHASE_FAILED).step("b", after=("a",))
+    del story.told[2:]
+    async with opened(settings) as client:
+        await client.tell(story.events)
+        news = [message async for message in client.watch("failed")]
+    assert news[-1].run.phase == types.RUN_PHASE_FAILED
+
+
+async def test_a_watch_ends_with_its_callers_time(settings: Settings) -> None:
+    async with opened(settings) as client:
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            async for _ in client.watch("never", timeout=0.5):
+                pass
+    assert ended.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_many_follow_one_run_through_one_connection(settings: Settings) -> None:
+    events = Story("popular").chain("a", "b", "c").events
+    async with opened(settings) as client:
+        await client.tell(events[:1])
+        await client.run_when("popular", lambda r: r.step_count == 3)
+
+        async def follow() -> dict[str, int]:
+            return {step.path: step.phase async for news in client.watch("popular") for step in news.steps}
+
+        followers = [asyncio.create_task(follow()) for _ in range(25)]
+        await slowly(client, events[1:])
+        assert all(seen == {"a": 3, "b": 3, "c": 3} for seen in await asyncio.gather(*followers))
+        assert await client.listeners() == 1
+
+
+async def test_runs_are_listed_newest_first_page_by_page(settings: Settings) -> None:
+    stories = [Story(f"n{i}", at=i * 1000 // 2 * 2).chain("a") for i in range(7)]
+    stories[3].phase = types.RUN_PHASE_FAILED
+    async with opened(settings) as client:
+        await client.tell([event for story in stories for event in story.events])
+        for story in stories:
+            await client.run_when(story.run, lambda r: r.finished_at.seconds and r.pipeline)
+        listed, token = [], ""
+        for _ in range(9):
+            page = await client.stub.ListRuns(
+                pb.ListRunsRequest(project=PROJECT, pipeline="digits", page_size=3, page_token=token)
+            )
+            listed += [run.id for run in page.runs]
+            assert not any(run.steps for run in page.runs)
+            token = page.next_page_token
+            if not token:
+                break
+        failed = await client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT, phase=types.RUN_PHASE_FAILED))
+        nobodys = await client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT, pipeline="other"))
+        first = await client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT, page_size=3))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.stub.ListRuns(
+                pb.ListRunsRequest(project=PROJECT, pipeline="digits", page_token=first.next_page_token)
+            )
+    assert listed == [f"n{i}" for i in reversed(range(7))]
+    assert [run.id for run in failed.runs] == ["n3"]
+    assert not nobodys.runs
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_the_differences_of_two_runs_come_causes_first(settings: Settings) -> None:
+    async with opened(settings) as client:
+        await client.tell(everything())
+        await client.run_when("r2", digested("train(1)"))
+        await client.run_when("r1", digested("train(1)"))
+        diff = await client.stub.DiffRuns(pb.DiffRunsRequest(project=PROJECT, old="r1", new="r2"))
+        same = await client.stub.DiffRuns(pb.DiffRunsRequest(project=PROJECT, old="r1", new="r1"))
+    told = [(c.step, c.field) for c in diff.changes]
+    assert told[:3] == [("", "parameters.c"), ("", "snapshot"), ("", "snapshot.commit")]
+    train = [field for step, field in told if step == "train(1)"]
+    assert train == ["container.image", "inputs.c", "outputs.accuracy", "outputs.model"]
+    assert [field for step, field in told if step == "train(0)"] == ["phase"]
+    flaky = next(c for c in diff.changes if c.step == "flaky")
+    assert (flaky.field, flaky.HasField("new")) == ("step", False)
+    assert not same.changes
+
+
+def digested(path: str):
+    def wanted(run: pb.Run) -> bool:
+        step = next((s for s in run.steps if s.path == path), None)
+        return bool(
+            run.finished_at.seconds and step and step.outputs.artifacts and step.outputs.artifacts[0].digest
+        )
+
+    return wanted
+
+
+async def test_a_walk_is_told_with_its_steps_and_artifacts(settings: Settings) -> None:
+    async with opened(settings) as client:
+        await client.tell(Story("w").chain("ingest", "train").events)
+        await client.run_when("w", digested("train"))
+        request = pb.WalkRequest(
+            project=PROJECT, start=["step:w/train"], direction=pb.DIRECTION_UP, page_size=2
+        )
+        page = await client.stub.Walk(request)
+        request.page_token = page.next_page_token
+        rest = await client.stub.Walk(request)
+    assert [(n.depth, n.kind, n.name, n.run) for n in (*page.nodes, *rest.nodes)] == [
+        (0, pb.NODE_KIND_STEP, "train", "w"),
+        (1, pb.NODE_KIND_ARTIFACT, "out", "w"),
+        (2, pb.NODE_KIND_STEP, "ingest", "w"),
+    ]
+    assert page.nodes[0].step.phase == types.STEP_PHASE_SUCCEEDED
+    assert page.nodes[1].artifact.digest == page.nodes[0].step.inputs.artifacts[0].digest != ""
+    assert [(e.to, e.name) for e in (*page.edges, *rest.edges)] == [
+        ("step:w/train", "in"), (page.nodes[1].id, "out")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pb.WalkRequest(project=PROJECT, start=["run:x"]),
+        pb.WalkRequest(project=PROJECT, direction=pb.DIRECTION_UP),
+        pb.WalkRequest(project=PROJECT, start=["x"], direction=pb.DIRECTION_UP),
+        pb.WalkRequest(project="NO", start=["run:x"], direction=pb.DIRECTION_UP),
+        pb.WalkRequest(project=PROJECT, start=["run:a\0b"], direction=pb.DIRECTION_UP),
+    ],
+)
+async def test_a_walk_that_makes_no_sense_is_invalid(settings: Settings, request_: pb.WalkRequest) -> None:
+    async with opened(settings) as client:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.stub.Walk(request_)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_nul_in_a_name_is_a_callers_mistake(settings: Settings) -> None:
+    async with opened(settings) as client:
+        for call in (
+            client.stub.GetRun(pb.GetRunRequest(project=PROJECT, run="a\0b")),
+            client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT, pipeline="a\0b")),
+            client.stub.DiffRuns(pb.DiffRunsRequest(project=PROJECT, old="a\0b", new="x")),
+            anext(aiter(client.watch("a\0b"))),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
