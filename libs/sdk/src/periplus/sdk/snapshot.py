@@ -39,7 +39,7 @@ class Snapshot:
     """What `collect` found. Texts are empty where there is nothing to say.
 
     `commit` is a full id. `patch` is `git diff --binary` against it, and `untracked` maps paths, relative to the
-    repository's root, to the bytes of files that git neither tracks nor ignores. `omitted` maps what was left out
+    repository's root and as `os.fsdecode` gives them, to the bytes of files that git neither tracks nor ignores. `omitted` maps what was left out
     to the reason, so that nobody takes the snapshot for whole.
     """
 
@@ -139,7 +139,6 @@ def _untracked(repository: Repository, omitted: dict[str, str]) -> dict[str, byt
             break
         file = repository.root / path
         try:
-            path.encode()
             status = file.lstat()
             if not stat.S_ISREG(status.st_mode):
                 omitted[path] = "no regular file"
@@ -150,8 +149,6 @@ def _untracked(repository: Repository, omitted: dict[str, str]) -> dict[str, byt
                 total += len(kept[path])
         except OSError as unreadable:
             omitted[path] = unreadable.strerror or "cannot be read"
-        except UnicodeEncodeError:
-            omitted[os.fsencode(path).decode(errors="backslashreplace")] = "its name is no UTF-8"
     return kept
 
 

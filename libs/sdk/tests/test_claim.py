@@ -1,0 +1,53 @@
+"""The claim of a run, as the contracts say it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from periplus.sdk import claim as claims
+from periplus.sdk.claim import claim
+
+LOCK = 'version = 1\nrequires-python = ">=3.11"\n'
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q", "-b", "main")
+    (tmp_path / "tracked.py").write_text("x = 1\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    git("remote", "add", "origin", "https://me:secret@code.example/team/x.git")
+    return tmp_path
+
+
+def test_a_dirty_tree_goes_along_with_any_name_and_without_credentials(repository: Path) -> None:
+    (repository / "tracked.py").write_text("x = 2\n")
+    for name in (b"new file\n.txt", "größe".encode(), b"raw\xff"):
+        (repository / os.fsdecode(name)).write_bytes(name)
+    made, warnings = claim(repository, b"\x1f\x8bcode")
+    assert warnings == []
+    assert len(made.git.commit) == 40
+    assert (made.git.branch, made.git.remote) == ("main", "https://code.example/team/x.git")
+    assert b"+x = 2" in made.git.patch
+    assert {file.path: file.content for file in made.git.untracked} == {
+        name: name for name in (b"new file\n.txt", "größe".encode(), b"raw\xff")
+    }
+    assert made.code_archive == b"\x1f\x8bcode"
+    assert (made.platform.system, made.platform.machine) == (os.uname().sysname, os.uname().machine)
+
+
+def test_a_lockfile_goes_along_under_the_name_of_its_format(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "uv.lock").write_text(LOCK)
+    made, _ = claim(tmp_path)
+    assert (made.lockfile.name, made.lockfile.content) == ("uv.lock", LOCK.encode())
+    assert not made.HasField("git")
+    monkeypatch.setattr(claims, "LARGEST_LOCKFILE", 10)
+    made, warnings = claim(tmp_path)
+    assert not made.HasField("lockfile")
+    assert warnings == ["uv.lock is not in the snapshot: it is larger than 8 MiB"]
