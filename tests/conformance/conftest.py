@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 from periplus_local.argo.testing import Client, Serving
 
 from .stores import Store, settings, store

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from periplus_local.argo.testing import COMPLETED, Client, Refusal, Serving, nodes_of
 
 from .stores import settings, store
@@ -133,9 +134,12 @@ def argo() -> Iterator[Client]:
             server.rstrip("/"), os.environ.get("ARGO_TOKEN", ""), os.environ.get("ARGO_NAMESPACE", "argo")
         )
         return
-    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="conformance-") as home:
-        with store(Path(home) / "s3") as s3, Serving(settings(Path(home) / "argo", s3, slots=32)) as client:
-            yield client
+    with (
+        tempfile.TemporaryDirectory(dir="/var/tmp", prefix="conformance-") as home,
+        store(Path(home) / "s3") as s3,
+        Serving(settings(Path(home) / "argo", s3, slots=32)) as client,
+    ):
+        yield client
 
 
 def main() -> int:

@@ -84,7 +84,9 @@ def used(pid: int) -> tuple[float, int]:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=200, help="of the chain; the fan-out has 2.5 times as many")
+    parser.add_argument(
+        "--steps", type=int, default=200, help="of the chain; the fan-out has 2.5 times as many"
+    )
     steps = parser.parse_args().steps
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="overhead-") as home:
         server = Server(Path(home))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from periplus_local.argo.testing import Client, Refusal
 
 from .folder import argo

@@ -15,9 +15,10 @@ from typing import Any
 
 from minio import Minio
 from minio.error import MinioException
-from periplus_local.argo.settings import ArgoSettings
 from urllib3 import PoolManager, Retry
 from urllib3.exceptions import HTTPError
+
+from periplus_local.argo.settings import ArgoSettings
 
 KEY, SECRET, BUCKET = "conformance", "conformance-secret", "artifacts"
 PARTS = ("master", "volume", "filer", "s3", "admin")

@@ -6,6 +6,7 @@ import tarfile
 from typing import Any
 
 import pytest
+
 from periplus_local.argo.testing import Client, nodes_of
 
 from .stores import BUCKET, Store
@@ -14,7 +15,11 @@ Body = dict[str, Any]
 
 
 def sh(name: str, command: str, **more: Any) -> Body:
-    return {"name": name, "container": {"image": "busybox", "command": ["sh", "-c"], "args": [command]}, **more}
+    return {
+        "name": name,
+        "container": {"image": "busybox", "command": ["sh", "-c"], "args": [command]},
+        **more,
+    }
 
 
 def artifacts(*listed: Body) -> Body:
@@ -44,10 +49,21 @@ def said(node: Body) -> str:
 pytestmark = pytest.mark.skipif("ARGO_SERVER" in os.environ, reason="looks into the local Argo's own store")
 
 
-def test_a_key_that_the_manifest_names_is_used_and_can_be_read_by_key_alone(client: Client, s3: Store) -> None:
+def test_a_key_that_the_manifest_names_is_used_and_can_be_read_by_key_alone(
+    client: Client, s3: Store
+) -> None:
     place = {"key": "named/{{workflow.name}}/x.txt"}
-    make = sh("make", "echo here > /tmp/x", outputs=artifacts({"name": "x", "path": "/tmp/x", "archive": {"none": {}}, "s3": place}))
-    take = sh("take", "cat /tmp/in > /tmp/o", inputs=artifacts({"name": "x", "path": "/tmp/in", "s3": place}), outputs=OUT)
+    make = sh(
+        "make",
+        "echo here > /tmp/x",
+        outputs=artifacts({"name": "x", "path": "/tmp/x", "archive": {"none": {}}, "s3": place}),
+    )
+    take = sh(
+        "take",
+        "cat /tmp/in > /tmp/o",
+        inputs=artifacts({"name": "x", "path": "/tmp/in", "s3": place}),
+        outputs=OUT,
+    )
     main = steps([{"name": "m", "template": "make"}], [{"name": "t", "template": "take"}])
     name, nodes = run(client, main, make, take)
     assert said(nodes["[1].t"]) == "here"
@@ -56,7 +72,9 @@ def test_a_key_that_the_manifest_names_is_used_and_can_be_read_by_key_alone(clie
 
 
 def test_an_artifact_is_a_tar_of_the_file_or_the_folder(client: Client, s3: Store) -> None:
-    make = sh("main", "mkdir -p /tmp/d/e; echo 1 > /tmp/d/e/f", outputs=artifacts({"name": "d", "path": "/tmp/d"}))
+    make = sh(
+        "main", "mkdir -p /tmp/d/e; echo 1 > /tmp/d/e/f", outputs=artifacts({"name": "d", "path": "/tmp/d"})
+    )
     name, nodes = run(client, make)
     key = nodes[""]["outputs"]["artifacts"][0]["s3"]["key"]
     assert key == f"{name}/{name}/d.tgz"
@@ -65,7 +83,11 @@ def test_an_artifact_is_a_tar_of_the_file_or_the_folder(client: Client, s3: Stor
 
 
 def test_raw_data_a_mode_and_a_sub_path(client: Client) -> None:
-    make = sh("make", "mkdir /tmp/d; echo deep > /tmp/d/f", outputs=artifacts({"name": "d", "path": "/tmp/d", "archive": {"none": {}}}))
+    make = sh(
+        "make",
+        "mkdir /tmp/d; echo deep > /tmp/d/f",
+        outputs=artifacts({"name": "d", "path": "/tmp/d", "archive": {"none": {}}}),
+    )
     inputs = artifacts({"name": "run", "path": "/tmp/run.sh", "mode": 493}, {"name": "f", "path": "/tmp/f"})
     take = sh("take", "/tmp/run.sh /tmp/f > /tmp/o", inputs=inputs, outputs=OUT)
     given = artifacts(
@@ -93,19 +115,33 @@ def test_a_nested_template_hands_artifacts_out_and_in(client: Client) -> None:
     outer = {
         "name": "outer",
         "inputs": artifacts({"name": "z"}),
-        "steps": [[{"name": "t", "template": "take", "arguments": artifacts({"name": "x", "from": "{{inputs.artifacts.z}}"})}]],
+        "steps": [
+            [
+                {
+                    "name": "t",
+                    "template": "take",
+                    "arguments": artifacts({"name": "x", "from": "{{inputs.artifacts.z}}"}),
+                }
+            ]
+        ],
     }
     take = sh("take", "cat /tmp/in > /tmp/o", inputs=artifacts({"name": "x", "path": "/tmp/in"}), outputs=OUT)
     given = artifacts({"name": "z", "from": "{{steps.i.outputs.artifacts.y}}"})
-    main = steps([{"name": "i", "template": "inner"}], [{"name": "o", "template": "outer", "arguments": given}])
+    main = steps(
+        [{"name": "i", "template": "inner"}], [{"name": "o", "template": "outer", "arguments": given}]
+    )
     _, nodes = run(client, main, make, inner, outer, take)
     assert said(nodes["[1].o[0].t"]) == "deep"
     assert nodes["[0].i"]["outputs"]["artifacts"][0]["name"] == "y"
 
 
 def test_a_missing_object_fails_the_step_that_needs_it(client: Client) -> None:
-    take = sh("main", "true", inputs=artifacts({"name": "x", "path": "/tmp/in", "s3": {"key": "no/such/thing"}}))
-    name = client.create({"metadata": {"generateName": "a-"}, "spec": {"entrypoint": "main", "templates": [take]}})
+    take = sh(
+        "main", "true", inputs=artifacts({"name": "x", "path": "/tmp/in", "s3": {"key": "no/such/thing"}})
+    )
+    name = client.create(
+        {"metadata": {"generateName": "a-"}, "spec": {"entrypoint": "main", "templates": [take]}}
+    )
     seen = client.ended(name)
     assert seen["status"]["phase"] == "Error"
     assert "does not exist" in seen["status"]["message"]

@@ -199,7 +199,9 @@ def test_a_step_that_is_ended_with_the_server_is_run_again(home: Path, server: S
 
 def test_a_mutex_is_still_held_by_the_step_that_had_it(home: Path, server: Server) -> None:
     locked = step(home, 0.7) | {"synchronization": {"mutexes": [{"name": "door"}]}}
-    locked["container"]["args"][0] = f"mkdir {home}/inside; " + locked["container"]["args"][0] + f"; rmdir {home}/inside"
+    locked["container"]["args"][0] = (
+        f"mkdir {home}/inside; " + locked["container"]["args"][0] + f"; rmdir {home}/inside"
+    )
     locked["container"]["args"][0] = "set -e; " + locked["container"]["args"][0]
     main = {"name": "main", "dag": {"tasks": [task("w", "w{{item}}", withItems=[1, 2, 3])]}}
     argo = server.start()
@@ -212,7 +214,11 @@ def test_a_mutex_is_still_held_by_the_step_that_had_it(home: Path, server: Serve
 
 def test_a_disk_that_takes_no_more_ends_the_run_and_not_the_server(home: Path, server: Server) -> None:
     argo = server.start()
-    big = {"name": "big", "suspend": {}, "outputs": {"parameters": [{"name": "x", "valueFrom": {"supplied": {}}}]}}
+    big = {
+        "name": "big",
+        "suspend": {},
+        "outputs": {"parameters": [{"name": "x", "valueFrom": {"supplied": {}}}]},
+    }
     argo.create({"metadata": {"name": "big"}, "spec": {"entrypoint": "big", "templates": [big]}})
     argo.until("big", lambda w: phases_of(w).get("$") == "Running")
     before = resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
@@ -222,5 +228,10 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_not_the_server(home: Path, s
     assert argo.call("GET", "version")
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, before)
     assert argo.ended("big")["status"]["phase"] in {"Failed", "Succeeded"}
-    argo.create({"metadata": {"name": "after"}, "spec": {"entrypoint": "m", "templates": [{"name": "m", "suspend": {"duration": "0"}}]}})
+    argo.create(
+        {
+            "metadata": {"name": "after"},
+            "spec": {"entrypoint": "m", "templates": [{"name": "m", "suspend": {"duration": "0"}}]},
+        }
+    )
     assert argo.ended("after")["status"]["phase"] == "Succeeded"

@@ -1,6 +1,7 @@
 """Who watches workflows, and what each has not been told yet."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -35,16 +36,17 @@ class Watch:
     look: Look
     pending: dict[str, str] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    stirred: asyncio.Event = field(default_factory=asyncio.Event)
     due: dict[str, float] = field(default_factory=dict)
     gone: list[bytes] = field(default_factory=list)
 
-    def note(self, uid: str, kind: str) -> None:
-        """A workflow was added, changed or removed."""
-        if self.pending.get(uid) == "ADDED" and kind == "MODIFIED":
-            return
-        self.pending[uid] = kind
-        self.ready.set()
+    def note(self, uid: str, kind: str, *, ended: bool = False) -> None:
+        """A workflow was added or changed, or has ended."""
+        if ended:
+            self.due.pop(uid, None)
+        if self.pending.get(uid) != "ADDED":
+            self.pending[uid] = kind
+        self.stirred.set()
 
     def removed(self, uid: str, body: bytes) -> None:
         """A workflow was taken away."""
@@ -53,40 +55,34 @@ class Watch:
         if uid in self.told:
             self.told.discard(uid)
             self.gone.append(body)
-            self.ready.set()
+            self.stirred.set()
 
     async def next(self) -> list[tuple[str, bytes]]:
         """The next events: their kind, and the workflow as JSON."""
         while True:
-            await self.ready.wait()
+            self.stirred.clear()
             made = self._made()
             if made:
                 return made
-            if self.pending:
-                now = asyncio.get_running_loop().time()
-                soonest = min(self.due.get(uid, 0.0) for uid in self.pending)
-                await asyncio.sleep(max(soonest - now, 0.001))
+            now = asyncio.get_running_loop().time()
+            soonest = min((self.due.get(uid, 0.0) for uid in self.pending), default=None)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stirred.wait(), None if soonest is None else soonest - now)
 
     def _made(self) -> list[tuple[str, bytes]]:
         now = asyncio.get_running_loop().time()
         events = [("DELETED", body) for body in self.gone]
         self.gone.clear()
-        for uid, kind in list(self.pending.items()):
-            if self.due.get(uid, 0.0) > now:
-                seen = self.look(uid)
-                if seen is not None and not seen.completed:
-                    continue
-            else:
-                seen = self.look(uid)
-            self.pending.pop(uid)
+        for uid in [uid for uid in self.pending if self.due.get(uid, 0.0) <= now]:
+            kind = self.pending.pop(uid)
+            seen = self.look(uid)
             event = self._event(uid, kind, seen)
-            if event is not None:
+            if event is not None and seen is not None:
                 events.append(event)
-                self.due[uid] = now + min(len(event[1]) / BYTES_A_SECOND, LONGEST_PAUSE)
-                if seen is not None and seen.completed:
+                if seen.completed:
                     self.due.pop(uid, None)
-        if not self.pending:
-            self.ready.clear()
+                else:
+                    self.due[uid] = now + min(len(event[1]) / BYTES_A_SECOND, LONGEST_PAUSE)
         return events
 
     def _event(self, uid: str, kind: str, seen: Seen | None) -> tuple[str, bytes] | None:
@@ -118,11 +114,11 @@ class Hub:
         """Tell this one no more."""
         self._watches.discard(watch)
 
-    def tell(self, namespace: str, uid: str, kind: str) -> None:
-        """Something happened to a workflow."""
+    def tell(self, namespace: str, uid: str, kind: str, *, ended: bool = False) -> None:
+        """Something happened to a workflow; it may have ended with it."""
         for watch in self._watches:
             if watch.namespace in {"", namespace}:
-                watch.note(uid, kind)
+                watch.note(uid, kind, ended=ended)
 
     def tell_removed(self, namespace: str, uid: str, body: bytes) -> None:
         """A workflow was taken away; `body` is what it was last."""

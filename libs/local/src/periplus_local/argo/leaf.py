@@ -7,7 +7,6 @@ from periplus_local.argo.call import Frame
 from periplus_local.argo.duration import seconds_of
 from periplus_local.argo.nodes import Node, fulfilled
 from periplus_local.argo.pods.job import Done, Job
-from periplus_local.argo.run import Run
 from periplus_manifest.errors import ManifestError
 
 RERUN = "the local Argo was restarted while this step ran: it was run again"

@@ -122,7 +122,7 @@ class Workflows:
         nodes.dirty.clear()
         nodes.gone.clear()
         run.head_dirty = False
-        self.hub.tell(run.metadata["namespace"], run.uid, "MODIFIED")
+        self.hub.tell(run.metadata["namespace"], run.uid, "MODIFIED", ended=run.completed)
         self._release(run)
 
     def keep(self, run: Run) -> None:
@@ -223,7 +223,6 @@ class Workflows:
             await self._forget(row, json.loads(node))
         self.store.remove(row, self.store.next_version(), body.decode())
         self.hub.tell_removed(namespace, row.uid, body)
-
 
     async def _forget(self, row: Row, node: dict[str, Any]) -> None:
         if node["type"] == "Pod":
