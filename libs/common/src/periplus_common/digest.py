@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import cbor2
 
@@ -97,7 +97,7 @@ def of_tar(stream: IO[bytes], *, limit: int = 64 << 30) -> str:
     entries: list[Entry] = []
     total = 0
     try:
-        with tarfile.open(fileobj=stream, mode="r|*") as archive:
+        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as archive:
             for member in archive:
                 total += member.size
                 if total > limit:
@@ -106,6 +106,17 @@ def of_tar(stream: IO[bytes], *, limit: int = 64 << 30) -> str:
     except (tarfile.TarError, EOFError, OSError) as error:
         raise Invalid(f"not a readable tar: {error}") from error
     return of_entries(_below_root(entries))
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose broken header is an error. For tarfile it is the end of the archive, like that of a whole one."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(str(error)) from error
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
