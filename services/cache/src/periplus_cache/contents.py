@@ -9,6 +9,8 @@ from periplus_cache.ports import Objects, Seen, Store
 from periplus_cache.values import Unreadable
 from periplus_common.errors import Invalid, NotFound
 
+READERS = 6  # objects read at the same time, of the 16 requests that the store's client has under way
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -25,6 +27,8 @@ class Contents:
         self._store = store
         self._objects = objects
         self._reading: dict[Seen, asyncio.Task[tuple[Seen, str]]] = {}
+        # Reading takes long, and must leave connections for those who only look whether an object is there.
+        self._readers = asyncio.Semaphore(READERS)
 
     async def of(self, places: Collection[Place]) -> Mapping[Place, Read | Unreadable]:
         """The contents of each object. Raises `Unavailable` where the store or the record is away."""
@@ -66,6 +70,7 @@ class Contents:
         return Read(digest, stat)
 
     async def _digest(self, place: Place) -> tuple[Seen, str]:
-        seen, digest = await self._objects.digest(place)
+        async with self._readers:
+            seen, digest = await self._objects.digest(place)
         await self._store.remember({seen: digest})
         return seen, digest
