@@ -39,8 +39,8 @@ class Snapshot:
     """What `collect` found. Texts are empty where there is nothing to say.
 
     `commit` is a full id. `patch` is `git diff --binary` against it, and `untracked` maps paths, relative to the
-    repository's root and as `os.fsdecode` gives them, to the bytes of files that git neither tracks nor ignores. `omitted` maps what was left out
-    to the reason, so that nobody takes the snapshot for whole.
+    repository's root and as `os.fsdecode` gives them, to the bytes of files that git neither tracks nor ignores.
+    `omitted` maps what was left out to the reason, so that nobody takes the snapshot for whole.
     """
 
     commit: str = ""
