@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from periplus_common.errors import Invalid
@@ -46,6 +46,8 @@ def test_the_canonical_form_stays_what_it_is(claim: Claim) -> None:
 
 
 @given(st.binary(min_size=1), st.binary(min_size=1))
+@example(b"\\xff", b"\xff")
+@example(b"\\n", b"\n")
 def test_paths_are_shown_as_text_and_apart(one: bytes, other: bytes) -> None:
     assert shown(one).isprintable()
     shown(one).encode()
