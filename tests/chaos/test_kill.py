@@ -14,6 +14,11 @@ from periplus.types.v1 import step_pb2
 PARTS = ["dispatcher", "cache", "snapshotter", "lineage", "argo", "nats", "postgres", "s3"]
 
 # Ten steps in a chain and a fan-out of four; each notes on the outside that it ran to its end.
+LINKS = "\n".join(
+    f"      - {{name: s{i}, depends: s{i - 1}, template: link, arguments: "
+    f'{{parameters: [{{name: x, value: "{{{{tasks.s{i - 1}.outputs.parameters.y}}}}"}}]}}}}'
+    for i in range(1, 10)
+)
 CHAIN = """
 apiVersion: argoproj.io/v1alpha1
 kind: Workflow
@@ -27,7 +32,7 @@ spec:
     dag:
       tasks:
       - {name: s0, template: link, arguments: {parameters: [{name: x, value: "{{workflow.parameters.seed}}"}]}}
-%s
+LINKS
       - name: fan
         depends: s9
         template: link
@@ -47,11 +52,7 @@ spec:
         with open(os.environ["NOTES"], "a") as file:
             file.write(os.environ["X"] + "\\n")
     outputs: {parameters: [{name: y, valueFrom: {path: /tmp/y}}]}
-""" % "\n".join(
-    f"      - {{name: s{i}, depends: s{i - 1}, template: link, arguments: "
-    f'{{parameters: [{{name: x, value: "{{{{tasks.s{i - 1}.outputs.parameters.y}}}}"}}]}}}}'
-    for i in range(1, 10)
-)
+""".replace("LINKS", LINKS)
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,14 @@ def _translated() -> Iterator[None]:
 async def database(dsn: str, *, size: int = 10) -> AsyncIterator[Database]:
     """Open a pool of up to `size` connections. A statement is given up after 30 seconds."""
     with _translated():
-        pool = await asyncpg.create_pool(dsn, min_size=1, max_size=size, command_timeout=30, reset=_keep)
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            max_inactive_connection_lifetime=20,  # a server process each, of some 10 MiB
+            command_timeout=30,
+            reset=_keep,
+        )
     try:
         yield Database(pool)
     finally:

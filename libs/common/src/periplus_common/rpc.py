@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -48,6 +49,9 @@ KIND: dict[StatusCode, type[PeriplusError]] = {code: kind for kind, code in STAT
     StatusCode.CANCELLED: Unavailable,
 }
 
+# What a server says of its own interface is no secret; the contracts are public.
+OPEN_STREAMS = ("/grpc.reflection.v1alpha.ServerReflection/",)
+
 _calls = telemetry.meter.create_histogram("rpc.server.duration", unit="ms")
 
 
@@ -59,16 +63,21 @@ class Wrapper(grpc.aio.ServerInterceptor):
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = await continuation(details)
-        if handler is None or handler.request_streaming:
-            return handler
         method, sent = details.method, details.invocation_metadata
+        if handler is None or method.startswith(OPEN_STREAMS):
+            return handler
+        if handler.request_streaming:
+            # None of our RPCs streams its request. One that does needs a wrapper of its own before it is served.
+            raise NotImplementedError(
+                f"{method} streams its request, and nothing here would ask for its token"
+            )
 
         def admit(request: Message) -> None:
             auth.check(method, sent, self._token)
             validate(request)
 
         async def unary(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            with telemetry.continuing(method, _texts(sent), SpanKind.SERVER):
+            with telemetry.continuing(method, _texts(sent), SpanKind.SERVER), _timed(method):
                 try:
                     admit(request)
                     async with asyncio.timeout(context.time_remaining() or PATIENCE):
@@ -77,7 +86,7 @@ class Wrapper(grpc.aio.ServerInterceptor):
                     await _abort(context, method, error)
 
         async def stream(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            with telemetry.continuing(method, _texts(sent), SpanKind.SERVER):
+            with telemetry.continuing(method, _texts(sent), SpanKind.SERVER), _timed(method):
                 try:
                     admit(request)
                     async for response in handler.unary_stream(request, context):
@@ -92,6 +101,15 @@ class Wrapper(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(
             unary, handler.request_deserializer, handler.response_serializer
         )
+
+
+@contextmanager
+def _timed(method: str) -> Iterator[None]:
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        _calls.record((time.perf_counter() - began) * 1000, {"rpc.method": method})
 
 
 def validate(message: Message) -> None:
@@ -225,6 +243,7 @@ async def channel(address: str, token: str, *, deadline: float = 10) -> AsyncIte
     options = [
         ("grpc.max_receive_message_length", MAX_MESSAGE),
         ("grpc.max_send_message_length", MAX_MESSAGE),
+        ("grpc.enable_http_proxy", 0),  # services are reached directly, whatever a shell says
     ]
     async with grpc.aio.insecure_channel(
         address, options=options, interceptors=[Caller(token, deadline)]

@@ -26,7 +26,10 @@ def scopes(text: str) -> tuple[list[Mapping[str, str]], str]:
 
 
 def joined(all_outputs: Iterable[Outputs]) -> Outputs:
-    """The outputs of a fan-out whose items gave these: parameters as arrays of texts, results as an array of values."""
+    """The outputs of a fan-out whose items gave these: parameters and results as arrays.
+
+    A parameter is an array of texts; as Argo has it, where each text is a JSON object or list, one of values.
+    """
     parameters: dict[str, list[str]] = {}
     results: list[Any] = []
     for outputs in all_outputs:
@@ -35,9 +38,15 @@ def joined(all_outputs: Iterable[Outputs]) -> Outputs:
         if outputs.result is not None:
             results.append(_value(outputs.result))
     return Outputs(
-        parameters=tuple((name, json_text(values)) for name, values in parameters.items()),
+        parameters=tuple((name, json_text(_gathered(values))) for name, values in parameters.items()),
         result=json_text(results) if results else None,
     )
+
+
+def _gathered(texts: list[str]) -> list[Any]:
+    """The values that texts stand for if each is a JSON object or list; else the texts."""
+    values = [_value(text) for text in texts]
+    return values if all(isinstance(value, dict | list) for value in values) else list(texts)
 
 
 def _value(result: str) -> Any:

@@ -42,16 +42,25 @@ def fan_answer(
     answer = {TODO: _compact([items[index] for index in todo])}
     place = {index: at for at, index in enumerate(todo)}
     for name in shape_outputs:
-        pieces: list[Json] = []
-        for index, verdict in enumerate(found):
-            if index in place:
-                pieces.append({"i": place[index]})
-            else:
-                assert verdict.outputs is not None
-                value = verdict.outputs.result if name == RESULT else verdict.outputs.parameters.get(name, "")
-                pieces.append({"v": value})
+        known = _gathered([_value_of(verdict, name) for verdict in found if verdict.verdict is Verdict.HIT])
+        values = iter(known)
+        pieces = [{"i": place[i]} if i in place else {"v": next(values)} for i in range(len(found))]
         answer[parameter_of(name)] = _compact(pieces)
     return answer, todo
+
+
+def _value_of(verdict: Resolved, name: str) -> str:
+    assert verdict.outputs is not None
+    return (verdict.outputs.result if name == RESULT else verdict.outputs.parameters.get(name)) or ""
+
+
+def _gathered(texts: list[str]) -> list[Any]:
+    """As Argo gathers a loop's outputs: as values where each text is a JSON object or list, else as texts."""
+    try:
+        values = [json.loads(text) for text in texts]
+    except ValueError:
+        return list(texts)
+    return values if all(isinstance(value, dict | list) for value in values) else list(texts)
 
 
 def carried(outputs: Outputs) -> dict[str, str]:
