@@ -155,7 +155,14 @@ CASES = [
     (f"{STEPS}[1][0].arguments.parameters[0].value", "{{item.b}}", f"{STEPS}[1][0].arguments.parameters[0].value", "failed to resolve"),
     ("spec.templates[0].outputs.parameters[0].valueFrom.expression", "tasks.nope.outputs.parameters.x", "spec.templates[0].outputs.parameters[0].valueFrom.expression", "tasks.nope"),
     ("spec.templates[3].outputs.parameters[0].valueFrom.parameter", "{{steps.nope.outputs.result}}", "spec.templates[3].outputs.parameters[0].valueFrom.parameter", "failed to resolve"),
+    (f"{TASKS}[0].arguments.parameters[0].value", "{{inputs.parameters.{{item}}}}", f"{TASKS}[0].arguments.parameters[0].value", "failed to resolve"),
     # calls
+    (f"{TASKS}[0].template", "{{inputs.parameters.rows}}", f"{TASKS}[0].template", "undefined"),
+    (f"{TASKS}[0].template", "{{workflow.parameters.rows}}", f"{TASKS}[0].template", "template name '100' undefined"),
+    (f"{STEPS}[0][0].name", "one-{{item}}", f"{STEPS}[0][0].name", "invalid"),
+    (f"{STEPS}[0][0].hooks", {"run": {"template": "wait"}}, f"{STEPS}[0][0].hooks.run.expression", "required"),
+    ("spec.templates[2].container.resources", {"limits": {"cpu": "lots"}}, "spec.templates[2].container.resources.limits.cpu", "quantity"),
+    (f"{TASKS}[1].arguments.artifacts[0]", {"name": "data", "s3": {"bucket": "b"}}, f"{TASKS}[1].arguments.artifacts[0]", "location"),
     (f"{TASKS}[0].template", "nowhere", f"{TASKS}[0].template", "template name 'nowhere' undefined"),
     (f"{STEPS}[0][0].template", "nowhere", f"{STEPS}[0][0].template", "undefined"),
     (f"{TASKS}[0].template", ..., f"{TASKS}[0].template", "required"),
@@ -169,7 +176,6 @@ CASES = [
     (f"{TASKS}[0].withSequence", {"count": 1, "end": 2}, f"{TASKS}[0].withSequence", "only one of count or end"),
     (f"{TASKS}[0].withSequence", {"start": 1}, f"{TASKS}[0].withSequence", "neither end nor count"),
     (f"{TASKS}[0].when", "a =", f"{TASKS}[0].when", "when"),
-    (f"{TASKS}[0].hooks", {"run": {"template": "wait"}}, f"{TASKS}[0].hooks.run.expression", "required"),
     (f"{STEPS}[0][1].name", "one", f"{STEPS}[0][1].name", "not unique"),
     (f"{STEPS}[0][1].name", ..., f"{STEPS}[0][1].name", "required"),
     (f"{STEPS}[0][1].nmae", "x", f"{STEPS}[0][1].nmae", "no such field"),
@@ -224,12 +230,15 @@ def test_what_argo_refuses_is_refused_with_the_path_of_the_field(where, value, p
 
 
 FINE = [
+    (f"{STEPS}[1][0].name", "three-{{inputs.parameters.all}}"),
+    ("spec.templates[2].container.resources", {"limits": {"cpu": "500m", "memory": "1.5Gi"}, "requests": {"cpu": 1}}),
+    (f"{TASKS}[1].arguments.artifacts[0]", {"name": "data", "raw": {"data": ""}}),
+    (f"{TASKS}[0].hooks", {"run": {"template": "wait"}}),
+    ("spec.templates[2].inputs.artifacts[0].s3", {"key": "{{inputs.parameters.nope}}"}),
     ("spec.templates[2].container.args[0]", "{{unknown}} {{ .Values.x }} {{user.thing}} {{workflow.creationTimestamp.s}} {{workflow.outputs.parameters.acc}}"),
     ("spec.templates[1].script.source", "{{= this is another language }} {{ range .x }}{{ end }} a{{b"),
     ("spec.templates[2].container.args[0]", "{{=inputs.parameters.nope ?? 'x'}} {{=sprig.date('2006', workflow.creationTimestamp)}}"),
     ("spec.templates[1].activeDeadlineSeconds", "{{inputs.parameters.n}}"),
-    (f"{TASKS}[0].template", "{{workflow.parameters.xs}}"),
-    (f"{TASKS}[0].arguments.parameters[0].value", "{{inputs.parameters.{{item}}}}"),
     (f"{TASKS}[0].withItems", [[1, 2], "x", {"k": 1}]),
     (f"{TASKS}[0].withSequence", {"count": "{{inputs.parameters.rows}}"}),
     (f"{TASKS}[2].inline", {"inputs": {"parameters": [{"name": "all"}]}, "container": {"image": "x", "args": ["{{inputs.parameters.all}}"]}}),
@@ -307,6 +316,25 @@ def test_a_cron_workflow_is_checked_below_its_workflow_spec():
     with pytest.raises(ManifestError) as caught:
         check(broken)
     assert caught.value.path == "spec.workflowSpec.templates[0].dag.tasks[0].template"
+    for schedule in (
+        "* * * * * *",
+        "60 * * * *",
+        "a * * * *",
+        "5-1 * * * *",
+        "*/0 * * * *",
+        "@sometimes",
+        "",
+    ):
+        document["spec"]["schedules"] = ["@hourly", schedule]
+        with pytest.raises(ManifestError) as caught:
+            check(document)
+        assert caught.value.path == "spec.schedules[1]"
+    document["spec"]["schedules"] = [
+        "CRON_TZ=Europe/Berlin 0,30 8-18/2 ? jan-mar mon-fri",
+        "*/5 0 1 12 0",
+        "@every 1h30m",
+    ]
+    check(document)
     del document["spec"]["schedules"]
     with pytest.raises(ManifestError, match=r"spec\.schedules"):
         check(document)

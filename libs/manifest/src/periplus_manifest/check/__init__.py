@@ -7,7 +7,7 @@ from typing import Any
 
 from periplus_manifest.errors import ManifestError
 
-from . import argument, call, naming, resource, shape, template
+from . import argument, call, cron, naming, resource, shape, template
 from .manifest import Manifest, items
 
 __all__ = ["check"]
@@ -77,8 +77,7 @@ def _check_kind(document: Mapping[str, Any]) -> str:
 
 def _check_cron(document: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
     shape.check(document.get("spec"), "CronSpec", "spec")
-    if not spec.get("schedules") and not spec.get("schedule"):
-        raise ManifestError("spec.schedules", "a cron workflow must have at least one schedule")
+    cron.check(spec)
     if (spec.get("concurrencyPolicy") or "") not in _CONCURRENCY:
         raise ManifestError(
             "spec.concurrencyPolicy", f"'{spec['concurrencyPolicy']}' is not a valid concurrencyPolicy"

@@ -11,7 +11,14 @@ from periplus_manifest.gotext import parameter_text
 from . import naming
 from .manifest import Fields, items
 
-LOCATIONS = ("s3", "raw", "git", "http", "artifactory", "hdfs", "oss", "gcs", "azure", "plugin")
+# For each kind of store, the field that tells where in it an artifact lies.
+_LOCATIONS = {
+    **dict.fromkeys(("s3", "oss", "gcs", "plugin"), "key"),
+    **dict.fromkeys(("http", "artifactory"), "url"),
+    "git": "repo",
+    "hdfs": "path",
+    "azure": "blob",
+}
 _SOURCES = ("configMapKeyRef", "event", "supplied")
 _FOREIGN_SOURCES = ("path", "jsonPath", "parameter", "expression")
 
@@ -53,7 +60,9 @@ def check_value(parameter: Fields, path: str, *, may_be_empty: bool) -> None:
 
 def has_location(artifact: Fields) -> bool:
     """Say whether an artifact tells where it lies."""
-    return any(artifact.get(each) for each in LOCATIONS)
+    if artifact.get("raw") is not None:
+        return True
+    return any((artifact.get(store) or {}).get(field) for store, field in _LOCATIONS.items())
 
 
 def _check_artifact(artifact: Fields, path: str) -> None:

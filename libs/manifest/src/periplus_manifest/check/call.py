@@ -27,11 +27,7 @@ def target(manifest: Manifest, call: Fields, path: str) -> Fields | None:
         return None
     if not name:
         raise ManifestError(f"{path}.template", "is required")
-    if name in manifest.templates:
-        return manifest.templates[name]
-    if naming.is_tagged(name):
-        return None
-    raise ManifestError(f"{path}.template", f"template name '{name}' undefined")
+    return manifest.named(name, f"{path}.template")
 
 
 def check_loop(call: Fields, path: str) -> None:

@@ -69,7 +69,7 @@ def _check_known(tasks: list[Fields], waits: dict[str, Depends | None], path: st
         if found is None:
             continue
         place = f"{path}[{index}].{'depends' if task.get('depends') else 'dependencies'}"
-        for name in sorted(found.tasks - waits.keys()):
+        for name in sorted(name for name in found.tasks if name not in waits):
             raise ManifestError(place, f"dependency '{name}' not defined")
         for name in sorted(found.item_tasks - loops):
             raise ManifestError(place, f"'{name}' has no items for .AnySucceeded or .AllFailed to ask of")
@@ -156,7 +156,6 @@ def _task(task: Fields, callee: Fields | None, path: str, scope: Scope, ancestry
     own = _TaskScope(scope, task["name"], ancestry)
     call.check_loop(task, path)
     call.add_items(task, own)
-    call.check_hooks(task.get("hooks"), f"{path}.hooks")
     call.check_when(task, path)
     reference.check({key: value for key, value in task.items() if key != "inline"}, path, own)
     argument.check_given(task.get("arguments"), f"{path}.arguments")

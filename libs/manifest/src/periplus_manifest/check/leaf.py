@@ -16,7 +16,10 @@ _RESERVED = frozenset(("wait", "supervisor"))
 
 def check(manifest: Manifest, template: Fields, own: str, path: str, scope: Scope) -> None:
     """Check a template of a type other than steps and dag."""
-    reference.check(template, path, scope)
+    reference.check({key: value for key, value in template.items() if key != "inputs"}, path, scope)
+    # The values and places of inputs are those that a caller gives; only defaults stay as they are written.
+    for index, parameter in enumerate(items(template, "inputs", "parameters")):
+        reference.check(parameter.get("default"), f"{path}.inputs.parameters[{index}].default", scope)
     if own in ("container", "script"):
         defaults = (manifest.spec.get("templateDefaults") or {}).get(own) or {}
         if not template[own].get("image") and not defaults.get("image"):

@@ -6,6 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from periplus_manifest import tags
+from periplus_manifest.errors import ManifestError
+from periplus_manifest.gotext import parameter_text
+
 from . import naming
 from .reference import Scope
 
@@ -64,6 +68,23 @@ class Manifest:
         return filled + [
             {"name": name, "value": text} for name, text in self.given.items() if name not in names
         ]
+
+    def named(self, name: str, path: str) -> Fields:
+        """Give the template of a name, in which only the workflow's own parameters may be tags."""
+        if naming.is_tagged(name):
+            name = tags.substitute(name, self._parameter, strict=False)
+        if name not in self.templates:
+            raise ManifestError(path, f"template name '{name[:140]}' undefined")
+        return self.templates[name]
+
+    def _parameter(self, reference: str) -> str | None:
+        for parameter in self.arguments:
+            if (
+                reference == f"workflow.parameters.{parameter.get('name')}"
+                and parameter.get("value") is not None
+            ):
+                return parameter_text(parameter["value"])
+        return None
 
     def bodies(self) -> Iterator[tuple[Fields, str]]:
         """Walk all templates, inline ones too, with their paths."""

@@ -17,12 +17,17 @@ FIELD_RULE = "must consist of letters, digits or '-', and begin with a letter or
 PARAMETER_RULE = "must consist of letters, digits, '_' or '-'"
 
 
+# What is replaced in a template before its names are judged.
+_EARLY = ("inputs.", "workflow.")
+
+
 def untagged(text: str) -> str:
-    """Put a letter in the place of each tag, to judge what stands around it."""
+    """Put a letter in the place of each tag that is replaced early, to judge what stands around it."""
     out: list[str] = []
     position = 0
     for tag in tags.find(text):
-        out += (text[position : tag.start], "x")
+        known = tag.is_expression or tag.name.startswith(_EARLY)
+        out += (text[position : tag.start], "x" if known else text[tag.start : tag.end])
         position = tag.end
     return "".join((*out, text[position:]))
 

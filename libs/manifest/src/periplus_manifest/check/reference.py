@@ -74,8 +74,8 @@ def check(value: Any, path: str, scope: Scope) -> None:
 
 
 def _simple(body: str, path: str, scope: Scope) -> None:
-    # Of {{a.{{b}}}} only b can be known before it runs.
-    name = body.rpartition("{{")[2].strip()
+    # A name that another tag is to complete, {{inputs.parameters.{{item}}}}, is one that Argo does not know.
+    name = body.strip()
     if name.startswith(ROOTS) and not scope.has(name) and not name.startswith(_LATE):
         raise ManifestError(path, f"failed to resolve {{{{{name[:120]}}}}}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from periplus_manifest.errors import ManifestError, join
 from periplus_manifest.gotext import kind
 
 # "text", "bool", "int", "int or text", "value" (text, number or boolean), "map" and "any" are what they say.
-# "[X]" is a list of X, "{X}" a map from any key to X, and a name in capitals is a shape of this table.
+# "quantity" is what Kubernetes takes for one. "[X]" is a list of X, "{X}" a map from any key to X, and a name in capitals is a shape of this table.
 SHAPES: dict[str, dict[str, str]] = {
     "Manifest": {"apiVersion": "text", "kind": "text", "metadata": "Metadata", "spec": "map"},
     "Metadata": {
@@ -20,8 +21,8 @@ SHAPES: dict[str, dict[str, str]] = {
         "hooks": "{Hook}", "workflowTemplateRef": "WorkflowTemplateRef", "templateDefaults": "Template",
         "serviceAccountName": "text", "parallelism": "int", "activeDeadlineSeconds": "int", "priority": "int",
         "suspend": "bool", "shutdown": "text", "retryStrategy": "Retry", "workflowMetadata": "WorkflowMetadata",
-        "podGC": "PodGC", "ttlStrategy": "map", "synchronization": "map", "nodeSelector": "{text}",
-        "volumes": "[map]", "volumeClaimTemplates": "[map]", "podSpecPatch": "text", "archiveLogs": "bool",
+        "podGC": "PodGC", "ttlStrategy": "TtlStrategy", "synchronization": "Synchronization", "nodeSelector": "{text}",
+        "volumes": "[Volume]", "volumeClaimTemplates": "[map]", "podSpecPatch": "text", "archiveLogs": "bool",
         "artifactRepositoryRef": "map", "automountServiceAccountToken": "bool", "hostNetwork": "bool",
         "imagePullSecrets": "[map]", "affinity": "map", "tolerations": "[map]", "securityContext": "map",
         "metrics": "map", "artifactGC": "map", "dnsPolicy": "text", "executor": "map", "schedulerName": "text",
@@ -33,20 +34,20 @@ SHAPES: dict[str, dict[str, str]] = {
         "successfulJobsHistoryLimit": "int", "failedJobsHistoryLimit": "int", "when": "text",
     },
     "WorkflowMetadata": {"labels": "{text}", "annotations": "{text}", "labelsFrom": "{map}"},
-    "PodGC": {"strategy": "text", "labelSelector": "map"},
+    "PodGC": {"strategy": "text", "labelSelector": "map", "deleteDelayDuration": "text"},
     "WorkflowTemplateRef": {"name": "text", "clusterScope": "bool"},
     "Template": {
         "name": "text", "inputs": "Inputs", "outputs": "Outputs", "container": "Container", "script": "Script",
         "steps": "[[Step]]", "dag": "Dag", "suspend": "Suspend", "resource": "Resource", "data": "map",
         "http": "map", "plugin": "map", "containerSet": "ContainerSet", "activeDeadlineSeconds": "int or text",
         "parallelism": "int", "failFast": "bool", "timeout": "text", "daemon": "bool", "retryStrategy": "Retry",
-        "metadata": "Metadata", "memoize": "map", "synchronization": "map", "metrics": "Metrics",
-        "volumes": "[map]", "initContainers": "[Container]", "sidecars": "[Container]", "nodeSelector": "{text}",
+        "metadata": "Metadata", "memoize": "Memoize", "synchronization": "Synchronization", "metrics": "Metrics",
+        "volumes": "[Volume]", "initContainers": "[Container]", "sidecars": "[Container]", "nodeSelector": "{text}",
         "podSpecPatch": "text", "archiveLocation": "map", "tolerations": "[map]", "affinity": "map",
         "serviceAccountName": "text", "schedulerName": "text", "executor": "map", "hostAliases": "[map]",
         "podResources": "PodResources", "resourceClaims": "[map]",
     },
-    "PodResources": {"claims": "[map]", "limits": "{int or text}", "requests": "{int or text}"},
+    "PodResources": {"claims": "[map]", "limits": "{quantity}", "requests": "{quantity}"},
     "Metrics": {"prometheus": "[Metric]"},
     "Metric": {
         "name": "text", "help": "text", "when": "text", "labels": "[Label]", "gauge": "Gauge", "counter": "Gauge",
@@ -56,10 +57,10 @@ SHAPES: dict[str, dict[str, str]] = {
     "Gauge": {"value": "text", "realtime": "bool", "operation": "text"},
     "Container": {
         "name": "text", "image": "text", "command": "[text]", "args": "[text]", "workingDir": "text",
-        "env": "[Variable]", "envFrom": "[map]", "resources": "map", "volumeMounts": "[VolumeMount]",
+        "env": "[Variable]", "envFrom": "[map]", "resources": "Resources", "volumeMounts": "[VolumeMount]",
         "imagePullPolicy": "text", "ports": "[map]", "securityContext": "map",
     },
-    "Variable": {"name": "text", "value": "text", "valueFrom": "map"},
+    "Variable": {"name": "text", "value": "text", "valueFrom": "VariableSource"},
     "VolumeMount": {"name": "text", "mountPath": "text", "subPath": "text", "readOnly": "bool"},
     "ContainerSet": {"containers": "[ContainerNode]", "volumeMounts": "[VolumeMount]", "retryStrategy": "map"},
     "Resource": {
@@ -90,15 +91,47 @@ SHAPES: dict[str, dict[str, str]] = {
     },
     "ValueFrom": {
         "path": "text", "jsonPath": "text", "jqFilter": "text", "parameter": "text", "expression": "text",
-        "event": "text", "default": "value", "supplied": "map", "configMapKeyRef": "map",
+        "event": "text", "default": "value", "supplied": "map", "configMapKeyRef": "Selector",
     },
     "Artifact": {
         "name": "text", "path": "text", "from": "text", "fromExpression": "text", "optional": "bool",
         "globalName": "text", "mode": "int", "archive": "map", "subPath": "text", "archiveLogs": "bool",
-        "recurseMode": "bool", "deleted": "bool", "s3": "map", "raw": "map", "git": "map", "http": "map",
-        "artifactory": "map", "hdfs": "map", "oss": "map", "gcs": "map", "azure": "map", "plugin": "map",
+        "recurseMode": "bool", "deleted": "bool", "s3": "Bucket", "raw": "Raw", "git": "Git", "http": "Http",
+        "artifactory": "Artifactory", "hdfs": "Hdfs", "oss": "Bucket", "gcs": "Bucket", "azure": "Azure",
+        "plugin": "map",
         "artifactGC": "map",
     },
+    "TtlStrategy": {
+        "secondsAfterCompletion": "int", "secondsAfterSuccess": "int", "secondsAfterFailure": "int",
+    },
+    "Synchronization": {
+        "mutex": "Mutex", "mutexes": "[Mutex]", "semaphore": "Semaphore", "semaphores": "[Semaphore]",
+    },
+    "Mutex": {"name": "text", "namespace": "text", "database": "bool"},
+    "Semaphore": {"configMapKeyRef": "Selector", "namespace": "text", "database": "map"},
+    "Selector": {"name": "text", "key": "text", "optional": "bool"},
+    "Memoize": {"key": "text", "maxAge": "text", "cache": "Cache"},
+    "Cache": {"configMap": "Selector"},
+    "Volume": {"name": "text", "emptyDir": "map", "configMap": "map", "secret": "map", "persistentVolumeClaim": "map"},
+    "Resources": {"limits": "{quantity}", "requests": "{quantity}", "claims": "[map]"},
+    "VariableSource": {
+        "secretKeyRef": "Selector", "configMapKeyRef": "Selector", "fieldRef": "map", "resourceFieldRef": "map",
+    },
+    "Bucket": {
+        "key": "text", "bucket": "text", "endpoint": "text", "region": "text", "insecure": "bool",
+        "accessKeySecret": "Selector", "secretKeySecret": "Selector", "serviceAccountKeySecret": "Selector",
+        "useSDKCreds": "bool", "roleARN": "text",
+    },
+    "Raw": {"data": "text"},
+    "Git": {
+        "repo": "text", "revision": "text", "branch": "text", "depth": "int", "singleBranch": "bool",
+        "usernameSecret": "Selector", "passwordSecret": "Selector", "sshPrivateKeySecret": "Selector",
+    },
+    "Http": {"url": "text", "headers": "[Header]", "auth": "map"},
+    "Header": {"name": "text", "value": "text"},
+    "Artifactory": {"url": "text", "usernameSecret": "Selector", "passwordSecret": "Selector"},
+    "Hdfs": {"path": "text", "addresses": "[text]", "hdfsUser": "text", "force": "bool"},
+    "Azure": {"endpoint": "text", "container": "text", "blob": "text", "accountKeySecret": "Selector"},
 }  # fmt: skip
 SHAPES["Task"] = {**SHAPES["Step"], "depends": "text", "dependencies": "[text]"}
 SHAPES["Script"] = {**SHAPES["Container"], "source": "text"}
@@ -106,6 +139,8 @@ SHAPES["ContainerNode"] = {**SHAPES["Container"], "dependencies": "[text]"}
 
 # The only one of these shapes for which Argo refuses a field that it does not know.
 _CLOSED = "Step"
+
+_QUANTITY = re.compile(r"[+-]?[0-9.]{1,64}(?:[eE][-+]?[0-9]{1,9}|[numkMGTPE]|[KMGTPE]i)?", re.ASCII)
 
 _PLAIN: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", lambda value: isinstance(value, str)),
@@ -116,6 +151,7 @@ _PLAIN: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, (str, int)) and not isinstance(value, bool),
     ),
     "value": ("a text, a number or a boolean", lambda value: isinstance(value, (str, int, float))),
+    "quantity": ("a quantity such as 500m or 1Gi", lambda value: _QUANTITY.fullmatch(str(value)) is not None),
     "map": ("a map", lambda value: isinstance(value, dict)),
 }
 

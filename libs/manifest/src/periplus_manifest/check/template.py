@@ -125,11 +125,7 @@ def _check_retry(strategy: Any, path: str) -> None:
 
 def check_start(manifest: Manifest, name: str, path: str) -> None:
     """Check the template that a workflow starts or ends with: that it is there, and gets its inputs."""
-    template = manifest.templates.get(name)
-    if template is None:
-        if naming.is_tagged(name):
-            return
-        raise ManifestError(path, f"template name '{name}' undefined")
+    template = manifest.named(name, path)
     if not manifest.is_template:
         artifacts = items(manifest.spec, "arguments", "artifacts")
         argument.check_inputs(template, manifest.arguments, artifacts, f"{manifest.path}.arguments")

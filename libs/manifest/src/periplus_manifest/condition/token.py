@@ -37,6 +37,7 @@ class Token:
     value: Any
 
 
+_MOST = 50_000
 _PREFIXES = frozenset("-!~")
 _TERNARIES = frozenset(("?", ":", "??"))
 _OPERATORS = frozenset(
@@ -87,6 +88,8 @@ def tokens(text: str) -> list[Token]:
                 "", f"unexpected {token.value!r} after a regular expression; put it in parentheses"
             )
         found.append(token)
+        if len(found) > _MOST:
+            raise ConditionError("", f"more than {_MOST} tokens")
         wants_value = token.kind in (Kind.OPEN, Kind.OPERATOR, Kind.TERNARY, Kind.SEPARATOR)
     if not found or found[-1].kind not in (_VALUES | {Kind.CLOSE}) - {Kind.PREFIX, Kind.OPEN}:
         raise ConditionError("", "unexpected end")
