@@ -26,18 +26,46 @@ def test_what_is_no_list_is_refused(text):
         fanout.scopes(text)
 
 
-def test_parameters_are_joined_as_texts_and_results_as_values():
-    joined = fanout.joined(
-        [
-            Outputs((("p", '{"x": 1.0}'), ("q", "1")), result="1.50"),
-            Outputs((("p", "str"),), result="text"),
-            Outputs((("p", " 7 "),), result='{"b":1,"a":"<"}'),
-            Outputs((("p", "null"),)),
-        ]
-    )
-    assert joined.parameter("p") == r'["{\"x\": 1.0}","str"," 7 ","null"]'
-    assert joined.parameter("q") == '["1"]'
-    assert joined.result == r'[1.50,"text",{"a":"\u003c","b":1}]'
+def joined(*values: str) -> str | None:
+    return fanout.joined([Outputs((("p", value),)) for value in values]).parameter("p")
+
+
+def results(*values: str) -> str | None:
+    return fanout.joined([Outputs(result=value) for value in values]).result
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (['{"x": 1.0}', "str", "5", "null", " 7 "], r'["{\"x\": 1.0}","str","5","null"," 7 "]'),
+        (["1", "2"], '["1","2"]'),
+        (["[1]", "2"], '["[1]","2"]'),
+        (['{"b": 1.0, "a": "<"}', "[ 1, 2 ]"], r'[{"a":"\u003c","b":1},[1,2]]'),
+        (["[NaN]"], '["[NaN]"]'),
+        (["<&\u2028>"], r'["\u003c\u0026\u2028\u003e"]'),
+        (["[" * 5000 + "]" * 5000], '["' + "[" * 5000 + "]" * 5000 + '"]'),
+        ([""], '[""]'),
+    ],
+)
+def test_parameters_are_joined_as_argo_joins_them(values, expected):
+    assert joined(*values) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["1.50", "text", '{ "b" : 1, "a" : "< x" }'], r'[1.50,"text",{"b":1,"a":"\u003c x"}]'),
+        ([r'"a \" b"', "NaN", ""], r'["a \" b","NaN",""]'),
+        (["[" * 5000 + "]" * 5000], '["' + "[" * 5000 + "]" * 5000 + '"]'),
+    ],
+)
+def test_results_are_joined_as_they_are_written(values, expected):
+    assert results(*values) == expected
+
+
+def test_an_item_that_gave_less_is_left_out_of_what_it_did_not_give():
+    found = fanout.joined([Outputs((("p", "1"), ("q", "2"))), Outputs((("p", "3"),), result="4")])
+    assert (found.parameter("p"), found.parameter("q"), found.result) == ('["1","3"]', '["2"]', "[4]")
 
 
 def test_without_results_there_is_none():

@@ -109,7 +109,8 @@ class World:
                 for i, (item, said) in enumerate(zip(items, known, strict=True))
             ]
             joined = {
-                n: json.dumps([o.parameter(n) for o in each], separators=(",", ":")) for n in ("y", "list")
+                "y": json.dumps([o.parameter("y") for o in each], separators=(",", ":")),
+                "list": json.dumps([json.loads(o.parameter("list")) for o in each], separators=(",", ":")),
             }
             result = json.dumps([o.result for o in each], separators=(",", ":"))
             gave.append(domain.Outputs(tuple(joined.items()), (), result))

@@ -351,34 +351,49 @@ async def test_a_result_that_is_asked_for_and_was_not_kept_makes_a_miss_until_it
     assert (await verdicts(cache, asked))["s"].verdict is HIT
 
 
-async def test_a_crowded_template_is_asked_by_fingerprint(cache, memory, did):
+async def test_a_large_fan_out_of_hits_is_one_query(cache, memory, did):
     for i in range(200):
         await did("work", {"x": str(i)}, {"y": str(i)}, step=f"main.w{i}")
     await did("list", {}, {"items": json.dumps([str(i) for i in range(150)])})
-    asked = plan(
-        step("list", "list"), step("work", "work", x=Item(), items=(OutputRef("list", "items"),)),
-    )  # fmt: skip
-    cache_module_limit = CANDIDATES
-    assert cache_module_limit > 200
+    asked = plan(step("list", "list"), step("work", "work", x=Item(), items=(OutputRef("list", "items"),)))
     memory.queries = 0
     assert (await verdicts(cache, asked))["work"].verdict is HIT
     assert memory.queries == 1
 
 
-async def test_what_the_newest_entries_do_not_hold_is_asked_for_exactly(
-    cache, memory, did, monkeypatch, clock
-):
-    monkeypatch.setattr("periplus_cache.service.CANDIDATES", 32)
-    monkeypatch.setattr("periplus_cache.service.FEWEST", 4)
-    await did("list", {}, {"items": '["0","1"]'})
+async def test_what_the_newest_entries_do_not_hold_is_asked_for_exactly(cache, memory, did, clock):
+    await did("first", {}, {"y": "0"})
     for i in range(100):
-        await did(
-            "work", {"x": str(i)}, {"y": str(i)}, step=f"main.w{i}", at=clock.now - timedelta(minutes=100 - i)
-        )
-    asked = plan(step("list", "list"), step("work", "work", x=Item(), items=(OutputRef("list", "items"),)))
+        at = clock.now - timedelta(minutes=100 - i)
+        await did("work", {"x": str(i)}, {"y": str(i)}, step=f"main.w{i}", at=at)
+    old = plan(step("first", "first"), step("work", "work", x=OutputRef("first", "y")))
     memory.queries = 0
-    assert (await verdicts(cache, asked))["work"].verdict is HIT
+    assert (await verdicts(cache, old))["work"].verdict is HIT
     assert memory.queries == 2
+
+
+async def test_a_step_that_is_not_there_however_crowded_its_template_is_a_miss(cache, did):
+    await did("first", {}, {"y": "none"})
+    for i in range(100):
+        await did("work", {"x": str(i)}, step=f"main.w{i}")
+    asked = plan(step("first", "first"), step("work", "work", x=OutputRef("first", "y")))
+    found = (await verdicts(cache, asked))["work"]
+    assert (found.verdict, found.reason) == (MISS, "it was run before, but not with these inputs")
+
+
+async def test_no_plan_fetches_more_candidates_than_there_may_be(cache, memory, did, monkeypatch):
+    asked_for: list[int] = []
+    ask = memory.candidates
+
+    async def counting(project, limits, fingerprints, now):
+        asked_for.append(sum(limits.values()))
+        return await ask(project, limits, fingerprints, now)
+
+    monkeypatch.setattr(memory, "candidates", counting)
+    fans = [step(f"w{i}", f"k{i}", x=Item(), items=(OutputRef("list", "items"),)) for i in range(40)]
+    ones = [step(f"o{i}", f"o{i}", x=OutputRef("list", "y")) for i in range(40)]
+    await cache.resolve(plan(step("list", "list"), *fans, *ones))
+    assert 0 < asked_for[0] <= CANDIDATES + 40 * 4
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Fan-outs as Argo does them: the items of a list, what an item stands for, and what becomes of all outputs."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,7 +9,10 @@ from periplus_cache.domain import Outputs
 from periplus_common.errors import Invalid
 from periplus_manifest import loops
 from periplus_manifest.errors import ManifestError
-from periplus_manifest.gotext import WrittenNumber, json_text
+from periplus_manifest.gotext import json_text
+
+_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')  # a string, which stays, or white space, which goes
+_HTML = re.compile("[<>&\u2028\u2029]")  # as Go writes them, and only strings can hold them
 
 
 def scopes(text: str) -> tuple[list[Mapping[str, str]], str]:
@@ -29,32 +33,42 @@ def joined(all_outputs: Iterable[Outputs]) -> Outputs:
     """The outputs of a fan-out whose items gave these: parameters and results as arrays.
 
     A parameter is an array of texts; as Argo has it, where each text is a JSON object or list, one of values.
+    A result that is JSON stands in its array as it is written, any other as its text.
     """
     parameters: dict[str, list[str]] = {}
-    results: list[Any] = []
+    results: list[str] = []
     for outputs in all_outputs:
         for name, value in outputs.parameters:
             parameters.setdefault(name, []).append(value)
         if outputs.result is not None:
-            results.append(_value(outputs.result))
+            results.append(outputs.result)
     return Outputs(
-        parameters=tuple((name, json_text(_gathered(values))) for name, values in parameters.items()),
-        result=json_text(results) if results else None,
+        parameters=tuple((name, _gathered(texts)) for name, texts in parameters.items()),
+        result=f"[{','.join(map(_as_written, results))}]" if results else None,
     )
 
 
-def _gathered(texts: list[str]) -> list[Any]:
-    """The values that texts stand for if each is a JSON object or list; else the texts."""
-    values = [_value(text) for text in texts]
-    return values if all(isinstance(value, dict | list) for value in values) else list(texts)
-
-
-def _value(result: str) -> Any:
-    """A result that is JSON stands for its value, any other for its text."""
+def _gathered(texts: list[str]) -> str:
     try:
-        return json.loads(result, parse_float=WrittenNumber, parse_constant=_no_json)
+        values = [_parsed(text) for text in texts]
+        if all(isinstance(value, dict | list) for value in values):
+            return json_text(values)
     except (ValueError, RecursionError):
-        return result
+        pass
+    return json_text(texts)
+
+
+def _as_written(result: str) -> str:
+    try:
+        _parsed(result)
+    except (ValueError, RecursionError):
+        return json_text(result)
+    compact = _TOKEN.sub(lambda found: found[1] or "", result)
+    return _HTML.sub(lambda found: f"\\u{ord(found[0]):04x}", compact)
+
+
+def _parsed(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_json)
 
 
 def _no_json(constant: str) -> Any:

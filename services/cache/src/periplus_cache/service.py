@@ -21,7 +21,7 @@ from periplus_common.errors import Invalid, NotFound
 log = logging.getLogger(__name__)
 
 CANDIDATES = 2000  # rows that one query fetches by static keys, shared among them
-FEWEST = 16  # rows that a static key may have, however many there are
+FEWEST = 4  # rows that a static key may have, however many keys there are
 
 GONE = "bytes are gone"
 CHANGED = "bytes were changed"
@@ -123,10 +123,11 @@ class Cache:
 
     async def _ask(self, project: str, known: Known, walk: Walk, now: datetime) -> None:
         """Fetch what the walk lacks: of steps with unknown inputs the newest entries, of others their own."""
-        fresh = [key for key in walk.waiting if key not in known.asked_static]
-        limits = dict.fromkeys((key for key in walk.touched if key not in known.asked_static), 0)
-        share = max(FEWEST, CANDIDATES // max(1, len(fresh)))
-        limits |= dict.fromkeys(fresh, share)
+        limits = dict.fromkeys(walk.touched - known.asked_static, 0)
+        fresh = {key: of_use for key, of_use in walk.waiting.items() if key not in known.asked_static}
+        wanted = sum(fresh.values())
+        for key, of_use in fresh.items():
+            limits[key] = of_use if wanted <= CANDIDATES else max(FEWEST, of_use * CANDIDATES // wanted)
         open_ = walk.open - known.asked
         if limits or open_:
             by_static, exact = await self._store.candidates(project, limits, open_, now)

@@ -12,6 +12,7 @@ from periplus_cache.values import Content, Unresolved, Values
 from periplus_common.errors import Invalid
 
 MOST_ITEMS = 10_000  # of all fan-outs of a plan: a verdict is given for each
+NEWEST = 16  # entries of a step: what is run again is most often what was run of late
 
 
 class Walk:
@@ -30,7 +31,8 @@ class Walk:
         self._wanted = plan.wanted()
         self._left = MOST_ITEMS
         self.open: set[str] = set()
-        self.waiting: set[str] = set()  # static keys of steps whose inputs are not known
+        # Static keys of steps whose inputs are not known, and how many entries may be of use.
+        self.waiting: dict[str, int] = {}
         # Static keys of steps without an entry: whether others of theirs have one, tells why.
         self.touched: set[str] = set()
         self.hits: dict[str, Outputs] = {}  # by fingerprint
@@ -52,7 +54,7 @@ class Walk:
     def _fan(self, query: StepQuery, template: Template, items: Text) -> StepVerdict:
         text = self._values.text(items, {})
         if isinstance(text, Unresolved):
-            return self._not_yet(query.id, query.template, text, "its items")
+            return self._not_yet(query.id, query.template, text, "its items", of_use=MOST_ITEMS)
         try:
             scopes, items_json = fanout.scopes(text)
         except Invalid as error:
@@ -136,13 +138,15 @@ class Walk:
         reason = "it was run before, but not with these inputs" if before else _NEVER
         return StepVerdict(id_, Verdict.MISS, reason, fingerprint)
 
-    def _not_yet(self, id_: str, template: str, value: Unresolved, what: str) -> StepVerdict:
+    def _not_yet(
+        self, id_: str, template: str, value: Unresolved, what: str, of_use: int = NEWEST
+    ) -> StepVerdict:
         root, policy = self._roots[template], self._plan.templates[template].policy
         if value.never:
             return StepVerdict(id_, Verdict.MISS, f"{what}: {value.why}")
         if policy.mode not in LOOKED_UP:
             return StepVerdict(id_, Verdict.MISS, _not_looked_up(policy))
-        self.waiting.add(root.static_key)
+        self.waiting[root.static_key] = self.waiting.get(root.static_key, 0) + of_use
         if root.static_key in self._known.complete and root.static_key not in self._known.alive:
             return StepVerdict(id_, Verdict.MISS, _NEVER)
         return StepVerdict(id_, Verdict.UNKNOWN, f"{what} is not known yet: {value.why}")
