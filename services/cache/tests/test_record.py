@@ -122,6 +122,16 @@ async def test_a_refresh_that_is_older_than_the_entry_does_not_replace_it(cache,
     assert [entry.maker.run for entry in memory.entries.values()] == ["r1"]
 
 
+async def test_an_old_result_neither_replaces_nor_contradicts_a_buried_entry(cache, memory, train, clock):
+    await cache.record(train("r1"))
+    (fingerprint,) = memory.entries
+    await memory.bury("p", {fingerprint: "bad data"}, clock.now)
+    earlier = clock.now - timedelta(hours=1)
+    await cache.record(train("r0", gave={"accuracy": "0.8"}, at=earlier))
+    assert [(e.maker.run, e.buried) for e in memory.entries.values()] == [("r1", "bad data")]
+    assert told(memory, "EntryDiverged") == []
+
+
 async def test_an_expired_entry_is_replaced(cache, memory, train, clock):
     await cache.record(train("r1", policy=Policy(ttl=timedelta(hours=1))))
     later = clock.now + timedelta(hours=2)
