@@ -209,6 +209,12 @@ async def test_a_step_without_artifacts_needs_no_object_store(cache, memory, tra
     assert len(memory.entries) == 1
 
 
+async def test_a_step_that_ends_in_the_future_is_refused(cache, train, clock):
+    await cache.record(train(at=clock.now + timedelta(hours=23)))
+    with pytest.raises(Invalid, match="future"):
+        await cache.record(train(at=clock.now + timedelta(hours=25)))
+
+
 async def test_a_bad_document_is_refused(cache, train):
     step = train()
     bad = replace(step, template=replace(step.template, document='{"a": NaN}'))

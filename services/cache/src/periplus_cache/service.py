@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from periplus_cache.attempt import Savings
 from periplus_cache.contents import Contents, Read
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 CANDIDATES = 2000  # rows that one query fetches by static keys, shared among them
 FEWEST = 4  # rows that a static key may have, however many keys there are
+
+FUTURE = timedelta(days=1)  # that clocks may be ahead
 
 GONE = "bytes are gone"
 CHANGED = "bytes were changed"
@@ -67,8 +69,11 @@ class Cache:
     async def record(self, step: Finished) -> None:
         """Keep what a finished step leaves. To be called again is harmless.
 
-        Raises `Unavailable` where it can not be read or kept now, and `Invalid` for a bad document.
+        Raises `Unavailable` where it can not be read or kept now, and `Invalid` for a bad document and for a
+        step that is said to end tomorrow or later: no result of today's could ever take its place.
         """
+        if step.finished_at > self._clock() + FUTURE:
+            raise Invalid(f"lies in the future: {step.finished_at.isoformat()}", field="finished_at")
         await self._store.record(await self._recorder.recording(step))
 
     async def explain(self, project: str, run: str, step: str) -> Explanation:

@@ -43,6 +43,7 @@ _PHASES = {
 }
 
 
+_CENTURY = 36_525 * 86_400  # seconds
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{64})?", re.ASCII)
 
 
@@ -61,7 +62,7 @@ def template(message: types.StepTemplate) -> Template:
         message.document,
         Policy(
             _MODES.get(policy.mode, Mode.READWRITE),
-            policy.ttl.ToTimedelta() if policy.HasField("ttl") else None,
+            span(policy.ttl) if policy.HasField("ttl") else None,
             frozenset(policy.ignore_inputs),
             policy.side_effects,
         ),
@@ -116,12 +117,12 @@ def finished(event: dispatcher.StepFinished) -> Finished:
         outputs(event.outputs),
         moment(event.started_at) if event.HasField("started_at") else ended,
         ended,
-        _MODES[event.cache] if event.cache else None,
+        _MODES.get(event.cache) if event.cache else None,
         event.message,
         event.fingerprint,
         plain(event.from_run, "from_run"),
         plain(event.from_step, "from_step"),
-        event.saved.ToTimedelta(),
+        span(event.saved),
     )
 
 
@@ -172,6 +173,12 @@ def moment(stamp: Timestamp) -> datetime:
         return stamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         raise Invalid(f"is no moment: {error}", field="finished_at") from error
+
+
+def span(message: Duration) -> timedelta:
+    """A span, of a century at most: more is for ever, and ends no sum of it with a date."""
+    seconds = max(-_CENTURY, min(message.seconds, _CENTURY))
+    return timedelta(seconds=seconds, microseconds=message.nanos // 1000)
 
 
 def timestamp(at: datetime) -> Timestamp:
