@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from periplus.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from periplus.lineage.v1 import lineage_pb2 as lineage
 from periplus.types.v1 import step_pb2 as types
-from periplus_common.errors import Conflict, Invalid, Refused, Unavailable
+from periplus_common.errors import Unavailable
 
 MANIFEST = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\n"
 HIT, MISS = types.VERDICT_HIT, types.VERDICT_MISS
@@ -211,39 +211,6 @@ def test_the_json_of_a_run_is_one_document(script, periplus, workflow):
     assert document["steps"][0]["started_at"] == "2026-11-22T12:00:00Z"
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "where"),
-    [
-        (
-            Invalid("unknown template x", field="spec.manifest", fix="name one that is there"),
-            2,
-            "spec.manifest",
-        ),
-        (Conflict("differs"), 2, "dispatcher"),
-        (Refused("not now"), 6, "dispatcher"),
-        (ZeroDivisionError("inside"), 70, "dispatcher at 127.0.0.1"),
-    ],
-)
-def test_a_refusal_says_what_where_and_how_to_mend_it(script, periplus, workflow, error, code, where):
-    script.answers["SubmitRun"] = error
-    said = periplus("run", workflow)
-    assert said.code == code
-    assert said.err.startswith("error: ")
-    assert f"  where: {where}" in said.err
-    assert "Traceback" not in said.err
-    assert "inside" not in said.err
-    if getattr(error, "fix", ""):
-        assert f"  fix:   {error.fix}\n" in said.err
-
-
-def test_an_error_is_a_document_too_where_json_is_asked_for(script, periplus, workflow):
-    script.answers["PlanRun"] = Invalid("unknown template x", field="spec.manifest")
-    said = periplus("plan", workflow, "-o", "json")
-    assert said.document == {
-        "error": {"what": "unknown template x", "where": "spec.manifest", "fix": "", "exit_code": 2}
-    }
-
-
 def test_a_plan_folds_the_items_of_a_fan_out_that_are_alike(script, periplus, workflow):
     steps = [planned("ingest", HIT, saved=2)]
     steps += [planned(f"train({index})", HIT if index % 100 else MISS, saved=0) for index in range(2000)]
@@ -260,86 +227,3 @@ def test_a_plan_folds_the_items_of_a_fan_out_that_are_alike(script, periplus, wo
         2,001 steps: 1,981 cached, 20 to run
         """)
     assert said.err == "warning: image python:3.11 is not pinned\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["run", "nothing.yaml"], "nothing.yaml"),
-        (["run", "nothing.py"], "nothing.py is no Python file"),
-        (["run", "workflow.yaml", "-p", "c"], "'c' is not NAME=VALUE"),
-        (["run", "workflow.yaml", "-p", "c=1", "-p", "c=2"], "c is given twice"),
-        (["run", "workflow.yaml", "--cache", "never"], "never"),
-        (["run"], "file"),
-        (["run", "large.yaml"], "larger than 1 MiB"),
-        (["run", "binary.yaml"], "not UTF-8"),
-        (["run", "broken.py"], "SyntaxError"),
-        (["run", "raises.py"], "ZeroDivisionError"),
-        (["run", "exits.py"], "SystemExit"),
-        (["run", "empty.py"], "no @pipeline"),
-        (["compile", "workflow.yaml"], "nothing to compile"),
-        (["frobnicate"], "frobnicate"),
-        (["runs", "--limit", "0"], "limit"),
-        (["runs", "@latest~x"], "names no run"),
-    ],
-)
-def test_bad_input_is_told_without_a_traceback_and_exits_with_2(
-    script, periplus, workflow, tmp_path, arguments, told
-):
-    (tmp_path / "large.yaml").write_bytes(b"x" * (1024 * 1024 + 1))
-    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
-    (tmp_path / "broken.py").write_text("def x(:\n")
-    (tmp_path / "raises.py").write_text("x = 1\ny = x / 0\n")
-    (tmp_path / "exits.py").write_text("import sys\nsys.exit('no')\n")
-    (tmp_path / "empty.py").write_text("x = 1\n")
-    said = periplus(*arguments)
-    assert said.code == 2, said
-    assert said.err.startswith("error: ")
-    assert told in said.err
-    assert "Traceback" not in said.err
-    assert said.out == ""
-    assert script.asked == []
-
-
-def test_an_error_in_a_users_file_names_its_line(script, periplus, tmp_path):
-    (tmp_path / "failing.py").write_text("x = 1\ny = x / 0\n")
-    said = periplus("run", "failing.py")
-    assert f"  where: {tmp_path}/failing.py:2" in said.err
-
-
-def test_what_data_holds_can_not_steer_the_terminal(script, periplus, workflow):
-    evil = "\x1b[2J\x1b]0;title\x07\x9b31m\u202eevil\r\nline\x00"
-    answer = cached()
-    answer.plan.steps[0].path = evil
-    answer.plan.steps[0].reason = evil
-    answer.outputs.parameters[0].value = evil
-    script.answers["SubmitRun"] = answer
-    said = periplus("run", workflow)
-    assert "evil line" in said.out
-    assert not set("\x1b\x9b\x07\x00\r\u202e") & set(said.out)
-    script.answers["SubmitRun"] = Invalid(evil, field=evil, fix=evil)
-    assert not set("\x1b\x9b\x07\x00\r\u202e") & set(periplus("run", workflow).err)
-
-
-def test_no_stack_exits_with_3_and_says_how_to_start_one(clean_environment, periplus, tmp_path):
-    (tmp_path / "workflow.yaml").write_text(MANIFEST)
-    said = periplus("run", "workflow.yaml")
-    assert said.code == 3
-    assert "fix:   periplus up --detach" in said.err
-
-
-def test_a_stack_that_does_not_answer_exits_with_3(script, periplus, workflow, monkeypatch):
-    monkeypatch.setattr("periplus.sdk.client.PAUSE", 0.01)
-    monkeypatch.setenv("PERIPLUS_DISPATCHER", "127.0.0.1:1")
-    said = periplus("run", workflow)
-    assert said.code == 3
-    assert said.err == (
-        "error: does not answer\n  where: dispatcher at 127.0.0.1:1\n  fix:   periplus doctor\n"
-    )
-
-
-def test_a_wrong_token_exits_with_3(script, periplus, workflow, monkeypatch):
-    monkeypatch.setenv("PERIPLUS_TOKEN", "another")
-    said = periplus("run", workflow)
-    assert said.code == 3
-    assert "no valid token" in said.err
