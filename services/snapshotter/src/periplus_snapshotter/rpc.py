@@ -1,7 +1,5 @@
 """gRPC in, domain out, and back. No decisions are taken here."""
 
-# ruff: noqa: N802, ARG002 - the contract names the methods, and gRPC their arguments
-
 from periplus.snapshotter.v1 import snapshotter_pb2 as pb
 from periplus.snapshotter.v1 import snapshotter_pb2_grpc as grpc
 from periplus_snapshotter import wire

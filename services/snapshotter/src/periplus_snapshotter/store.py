@@ -180,7 +180,7 @@ async def _add_snapshot(connection: Connection, snapshot: Snapshot, installed: i
     }
     places = ", ".join(f"${n}" for n in range(1, len(values) + 1))
     added = await connection.fetchval(
-        f"INSERT INTO snapshot ({', '.join(values)}) VALUES ({places}) "  # noqa: S608 - names from above
+        f"INSERT INTO snapshot ({', '.join(values)}) VALUES ({places}) "
         "ON CONFLICT (project, id) DO NOTHING RETURNING id",
         *values.values(),
     )
