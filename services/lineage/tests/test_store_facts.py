@@ -1,6 +1,7 @@
 """The store joins as the facts do, whatever comes in whichever batch, two batches at a time."""
 
 import asyncio
+from datetime import timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -105,3 +106,24 @@ async def test_duplicates_write_nothing(db: postgres.Database) -> None:
     before = await versions()
     await store.add(read(*EVENTS))
     assert await versions() == before
+
+
+async def test_batches_that_meet_from_both_ends_wait_and_never_block_each_other(
+    db: postgres.Database,
+) -> None:
+    from story import START
+
+    from periplus_lineage.domain.fact import StepFact
+
+    def facts(paths: range, seconds: int) -> Facts:
+        told = Facts()
+        for path in paths:
+            told.step(("p", "r", f"{path:05}"), StepFact("t", started_at=START - timedelta(seconds=seconds)))
+        return told
+
+    store = FactStore(db)
+    for turn in range(4):
+        await asyncio.gather(
+            store.add(facts(range(3000), 2 * turn)), store.add(facts(range(2999, -1, -1), 2 * turn + 1))
+        )
+    assert len((await rows(db))["step"]) == 3000

@@ -257,3 +257,37 @@ async def test_a_story_told_twice_is_the_same_graph(db: postgres.Database) -> No
     once = await walker(db)("run:r1")
     await FactStore(db).add(read(*first().events))
     assert await walker(db)("run:r1") == once
+
+
+async def test_what_a_plan_holds_for_items_that_it_does_not_know_gives_way_to_them(
+    db: postgres.Database,
+) -> None:
+    story = Story("loop")
+    story.step("list").step("train", after=("list",)).step("choose", after=("train",))
+    story.step("each(*).one", after=()).step("each(*).two", after=("each(*).one",))
+    story.step("last", after=("each(*)",))
+    placeholders = ("train", "each(*).one", "each(*).two")
+    story.told = [event for event in story.told if event.step not in placeholders]
+    for path in ("train(0)", "train(1)", "each(0).one", "each(1).one", "each(0).two", "each(1).two"):
+        story.step(path, planned=False)
+    await FactStore(db).add(read(*story.events))
+    recorded = await RunStore(db).get(PROJECT, "loop")
+    assert [step.path for step in recorded.steps] == [
+        "list", "train(0)", "train(1)", "choose",
+        "each(0).one", "each(1).one", "each(0).two", "each(1).two", "last",
+    ]  # fmt: skip
+    assert recorded.run.step_count == 9
+    assert recorded.settled
+    walk = walker(db)
+    assert set(ids(await walk("step:loop/choose"))) == {
+        "step:loop/choose", "step:loop/train(0)", "step:loop/train(1)", "step:loop/list"
+    }  # fmt: skip
+    assert set(ids(await walk("step:loop/each(1).two"))) == {"step:loop/each(1).two", "step:loop/each(1).one"}
+    assert set(ids(await walk("step:loop/each(0).one", up=False))) == {
+        "step:loop/each(0).one", "step:loop/each(0).two", "step:loop/last"
+    }  # fmt: skip
+    assert set(ids(await walk("step:loop/list", up=False))) == {
+        "step:loop/list", "step:loop/train(0)", "step:loop/train(1)", "step:loop/choose"
+    }  # fmt: skip
+    starts = ids(await walk("run:loop", depth=0, size=100))
+    assert not {f"step:loop/{path}" for path in placeholders} & set(starts)

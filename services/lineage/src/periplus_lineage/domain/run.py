@@ -1,5 +1,6 @@
 """A run and its steps, as far as the events have told of them."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -166,14 +167,22 @@ class Change:
 
 
 def unfolded(steps: Iterable[Step]) -> list[Step]:
-    """The steps without those fan-outs that were planned whole and have shown their items since."""
+    """The steps without those that stand for others, which a plan holds while their items are not known.
+
+    These are the insides of a loop, "a(*).b", and a fan-out once it has shown an item.
+    """
     found = list(steps)
-    shown = {group for step in found for group in groups(step.path)}
-    return [step for step in found if step.phase is not StepPhase.PENDING or step.path not in shown]
+    fanned = {group for step in found for group in groups(step.path)}
+    return [
+        step
+        for step in found
+        if "(*)" not in step.path and (step.phase is not StepPhase.PENDING or step.path not in fanned)
+    ]
 
 
-def in_order(steps: list[Step]) -> tuple[Step, ...]:
+def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
     """The steps in the order of the plan; those that it did not know before what waits for them, then by time."""
+    steps = list(steps)
     places: dict[str, float] = {step.path: step.ordinal for step in steps if step.ordinal is not None}
     planned = sorted((s for s in steps if s.ordinal is not None), key=lambda s: places[s.path])
     for step in planned:
@@ -181,12 +190,18 @@ def in_order(steps: list[Step]) -> tuple[Step, ...]:
             places.setdefault(awaited, places[step.path] - 0.5)
 
     def place(step: Step) -> tuple[float, str, tuple[int, str], str]:
-        known = next((places[path] for path in (step.path, *groups(step.path)) if path in places), None)
+        paths = (step.path, starred(step.path), *groups(step.path))
+        known = next((places[path] for path in paths if path in places), None)
         began = step.started_at or step.finished_at
         when = began.isoformat() if began and known is None else ""
         return (len(steps) if known is None else known, when, _natural(step.path), step.path)
 
     return tuple(sorted(steps, key=place))
+
+
+def starred(path: str) -> str:
+    """How a plan calls a step in a loop before its items are known: "a(*).b" for "a(1).b"."""
+    return re.sub(r"\(\d[^)]*\)", "(*)", path)
 
 
 def groups(path: str) -> tuple[str, ...]:

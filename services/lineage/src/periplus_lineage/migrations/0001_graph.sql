@@ -35,6 +35,13 @@ CREATE TABLE step (
     PRIMARY KEY (project, run, path)
 ) WITH (fillfactor = 80);
 
+-- The steps without those that stand for others, which a plan holds while their items are not known: the insides of
+-- a loop, "a(*).b", and a fan-out "a" once "a(0)" was seen.
+CREATE VIEW real_step AS SELECT * FROM step AS s
+    WHERE position('(*)' IN s.path) = 0 AND NOT (s.started_at IS NULL AND s.finished_at IS NULL AND EXISTS (
+        SELECT FROM step AS i WHERE i.project = s.project AND i.run = s.run
+            AND i.path >= s.path || '(' AND i.path < s.path || ')'));
+
 -- A step was given, or gave, an artifact.
 CREATE TABLE flow (
     project text COLLATE "C" NOT NULL,

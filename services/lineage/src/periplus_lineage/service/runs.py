@@ -7,7 +7,7 @@ from datetime import datetime
 
 from periplus_common.errors import NotFound
 from periplus_lineage.domain.page import Pages
-from periplus_lineage.domain.run import Recorded, Run, RunPhase, Step, in_order
+from periplus_lineage.domain.run import Recorded, Run, RunPhase, Step, in_order, unfolded
 from periplus_lineage.service.ports import Notices, Runs
 
 _PAGE = 50
@@ -71,7 +71,9 @@ class RunQueries:
                     steps |= {step.path: step for step in fresh}
                     if fresh or change.run != told:
                         told = change.run
-                        yield News(told, in_order(fresh))
+                        changed = {step.path for step in fresh}
+                        whole = unfolded(in_order(steps.values()))
+                        yield News(told, tuple(step for step in whole if step.path in changed))
                     if told.phase.final:
                         end = end or clock() + _GRACE
                         if Recorded(told, tuple(steps.values())).settled or clock() >= end:

@@ -44,7 +44,7 @@ class FlowStore:
         """The steps of a run that made no artifact."""
         rows = await self._fetch(
             """
-            SELECT s.run, s.path FROM step AS s WHERE s.project = $1 AND s.run = $2 AND NOT EXISTS (
+            SELECT s.run, s.path FROM real_step AS s WHERE s.project = $1 AND s.run = $2 AND NOT EXISTS (
                 SELECT FROM flow AS f
                 WHERE f.project = s.project AND f.run = s.run AND f.path = s.path AND f.made)
             """,

@@ -18,7 +18,7 @@ _RUN = """
         SELECT count(*)::int AS step_count,
             count(*) FILTER (WHERE s.phase = 7)::int AS cached_steps,
             coalesce(sum(s.saved), 0)::bigint AS saved
-        FROM step AS s WHERE s.project = r.project AND s.run = r.id
+        FROM real_step AS s WHERE s.project = r.project AND s.run = r.id
     ) AS s
     ORDER BY r.at DESC, r.id DESC
 """
@@ -36,7 +36,7 @@ class RunStore:
     async def get(self, project: str, run: str) -> Recorded | None:
         """A run with its steps, as of one moment; None if nothing is known of it."""
         change = await self.changed(project, run, None)
-        return Recorded(change.run, in_order(unfolded(change.steps))) if change else None
+        return Recorded(change.run, tuple(unfolded(in_order(change.steps)))) if change else None
 
     async def changed(self, project: str, run: str, since: str | None) -> Change | None:
         """A run and its steps that changed since a moment that an earlier answer named; all of them without one.

@@ -60,7 +60,7 @@ class Reader:
         at = _time(event.submitted_at)
         nodes = [(_text("step", node.path, 1), node) for node in event.steps]
         links = {
-            (*key, path, key[1], _text("step", after, 1), False)
+            (*key, path, key[1], _text("step", after, 1).removesuffix("(*)"), False)
             for path, node in nodes
             for after in node.after
         }
