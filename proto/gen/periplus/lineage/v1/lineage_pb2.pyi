@@ -436,11 +436,15 @@ class Node(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     ARTIFACT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Its id, to walk from: "step:<run>/<path>" or "artifact:sha256:…" or "artifact:s3://<bucket>/<key>"."""
+    """Its id, to walk from: "step:<run>/<path>" or "artifact:sha256:…" or "artifact:s3://<bucket>/<key>", where a
+    bucket of another store than the default is "<bucket>@<endpoint>".
+    """
     kind: Global___NodeKind.ValueType
     """What it is."""
     name: _builtins.str
-    """A name for people: the step's path, or the artifact's name at the step that made it."""
+    """A name for people: the step's path; the artifact's name at the step that made it, or the end of its key where
+    nobody is known to have.
+    """
     run: _builtins.str
     """Of a step: its run. Of an artifact: the run that made it first."""
     depth: _builtins.int
@@ -484,7 +488,9 @@ class Edge(_message.Message):
     to: _builtins.str
     """The node that it goes to."""
     name: _builtins.str
-    """The name of the input or output at the step."""
+    """The name of the input or output at the step. Between steps: empty where one waited for the other, "cached"
+    where one has the other's outputs.
+    """
     def __init__(
         self,
         *,
@@ -523,7 +529,7 @@ class WalkRequest(_message.Message):
     """`next_page_token` of the page before."""
     @_builtins.property
     def start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Node ids; or "run:<run>" for all outputs of a run."""
+        """Node ids; or "run:<run>" for all that a run gave: its output artifacts, and its steps that made none."""
 
     def __init__(
         self,
@@ -620,9 +626,11 @@ class RunChange(_message.Message):
     step: _builtins.str
     """The step's path; empty for the run as a whole."""
     field: _builtins.str
-    """What differs: "parameters.c", "inputs.x", "outputs.accuracy", "phase", "template", "code.features.py", "snapshot"."""
+    """What differs: "parameters.c", "inputs.x", "outputs.accuracy", "phase", "template", "code.features.py", "snapshot";
+    "step" where only one run has the step, whose template is then the value.
+    """
     old: _builtins.str
-    """What the older has; absent where it has none."""
+    """What the older has; absent where it has none. Long values are shortened."""
     new: _builtins.str
     """What the newer has; absent where it has none."""
     def __init__(
@@ -657,7 +665,9 @@ class DiffRunsResponse(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunChange]:
-        """Causes before effects: the run, then its steps in the order in which they ran. Only what differs."""
+        """Causes before effects: what the runs were given, their steps in the order in which they ran, how the runs ended.
+        Only what differs; 10,000 at most.
+        """
 
     def __init__(
         self,

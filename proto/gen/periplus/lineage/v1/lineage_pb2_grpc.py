@@ -88,6 +88,7 @@ class LineageServiceServicer:
 
     def WatchRun(self, request, context):
         """Follow a run: its state now, then each change, until it has ended. A run that is not known yet is waited for.
+        A fan-out that was planned whole is a step only until its first item, "train(0)", is told.
 
         Errors:
         - DEADLINE_EXCEEDED: the caller's time is up. Call again; the first message is the state by then.
@@ -99,9 +100,13 @@ class LineageServiceServicer:
     def Walk(self, request, context):
         """Walk the graph from artifacts, steps or runs: up to what made them, or down to what came of them.
 
+        Edges follow places: a step that read an object hangs on the step that wrote it there, and only where nobody is
+        known to, on whoever wrote the same bytes elsewhere. A cached step hangs on the one that made its outputs.
+
         Errors:
         - NOT_FOUND: nothing is known of a start.
-        - INVALID_ARGUMENT: the page token is not one of this walk.
+        - INVALID_ARGUMENT: a start is no node, or the page token is not one of this walk.
+        - FAILED_PRECONDITION: the walk meets more than 100,000 nodes; a smaller depth helps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

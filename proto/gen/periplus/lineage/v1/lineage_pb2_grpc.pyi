@@ -47,6 +47,7 @@ class LineageServiceStub:
     """
     WatchRun: _grpc.UnaryStreamMultiCallable[_lineage_pb2.WatchRunRequest, _lineage_pb2.WatchRunResponse]
     """Follow a run: its state now, then each change, until it has ended. A run that is not known yet is waited for.
+    A fan-out that was planned whole is a step only until its first item, "train(0)", is told.
 
     Errors:
     - DEADLINE_EXCEEDED: the caller's time is up. Call again; the first message is the state by then.
@@ -54,9 +55,13 @@ class LineageServiceStub:
     Walk: _grpc.UnaryUnaryMultiCallable[_lineage_pb2.WalkRequest, _lineage_pb2.WalkResponse]
     """Walk the graph from artifacts, steps or runs: up to what made them, or down to what came of them.
 
+    Edges follow places: a step that read an object hangs on the step that wrote it there, and only where nobody is
+    known to, on whoever wrote the same bytes elsewhere. A cached step hangs on the one that made its outputs.
+
     Errors:
     - NOT_FOUND: nothing is known of a start.
-    - INVALID_ARGUMENT: the page token is not one of this walk.
+    - INVALID_ARGUMENT: a start is no node, or the page token is not one of this walk.
+    - FAILED_PRECONDITION: the walk meets more than 100,000 nodes; a smaller depth helps.
     """
     DiffRuns: _grpc.UnaryUnaryMultiCallable[_lineage_pb2.DiffRunsRequest, _lineage_pb2.DiffRunsResponse]
     """Say how two runs differ: parameters, steps, inputs, outputs, code and environment.
@@ -84,6 +89,7 @@ class LineageServiceAsyncStub(LineageServiceStub):
     """
     WatchRun: _aio.UnaryStreamMultiCallable[_lineage_pb2.WatchRunRequest, _lineage_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Follow a run: its state now, then each change, until it has ended. A run that is not known yet is waited for.
+    A fan-out that was planned whole is a step only until its first item, "train(0)", is told.
 
     Errors:
     - DEADLINE_EXCEEDED: the caller's time is up. Call again; the first message is the state by then.
@@ -91,9 +97,13 @@ class LineageServiceAsyncStub(LineageServiceStub):
     Walk: _aio.UnaryUnaryMultiCallable[_lineage_pb2.WalkRequest, _lineage_pb2.WalkResponse]  # type: ignore[assignment]
     """Walk the graph from artifacts, steps or runs: up to what made them, or down to what came of them.
 
+    Edges follow places: a step that read an object hangs on the step that wrote it there, and only where nobody is
+    known to, on whoever wrote the same bytes elsewhere. A cached step hangs on the one that made its outputs.
+
     Errors:
     - NOT_FOUND: nothing is known of a start.
-    - INVALID_ARGUMENT: the page token is not one of this walk.
+    - INVALID_ARGUMENT: a start is no node, or the page token is not one of this walk.
+    - FAILED_PRECONDITION: the walk meets more than 100,000 nodes; a smaller depth helps.
     """
     DiffRuns: _aio.UnaryUnaryMultiCallable[_lineage_pb2.DiffRunsRequest, _lineage_pb2.DiffRunsResponse]  # type: ignore[assignment]
     """Say how two runs differ: parameters, steps, inputs, outputs, code and environment.
@@ -136,6 +146,7 @@ class LineageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lineage_pb2.WatchRunResponse], _abc.AsyncIterator[_lineage_pb2.WatchRunResponse]]:
         """Follow a run: its state now, then each change, until it has ended. A run that is not known yet is waited for.
+        A fan-out that was planned whole is a step only until its first item, "train(0)", is told.
 
         Errors:
         - DEADLINE_EXCEEDED: the caller's time is up. Call again; the first message is the state by then.
@@ -149,9 +160,13 @@ class LineageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_lineage_pb2.WalkResponse, _abc.Awaitable[_lineage_pb2.WalkResponse]]:
         """Walk the graph from artifacts, steps or runs: up to what made them, or down to what came of them.
 
+        Edges follow places: a step that read an object hangs on the step that wrote it there, and only where nobody is
+        known to, on whoever wrote the same bytes elsewhere. A cached step hangs on the one that made its outputs.
+
         Errors:
         - NOT_FOUND: nothing is known of a start.
-        - INVALID_ARGUMENT: the page token is not one of this walk.
+        - INVALID_ARGUMENT: a start is no node, or the page token is not one of this walk.
+        - FAILED_PRECONDITION: the walk meets more than 100,000 nodes; a smaller depth helps.
         """
 
     @_abc_1.abstractmethod
