@@ -180,7 +180,7 @@ def test_what_would_take_too_long_or_too_much_is_stopped(text):
      "1 ? 2 : " * 1500 + "3", "2 ** " * 2000 + "1", "let a = 1; " * 1200 + "a", "not " * 3000 + "true", "{a:" * 3000 + "1" + "}" * 3000],
 )  # fmt: skip
 def test_deep_nesting_is_refused_and_never_overflows_the_stack(text):
-    with pytest.raises(ExpressionError, match=r"too deeply|literal|bool|invalid"):
+    with pytest.raises(ExpressionError, match=r"too deeply|literal|bool|invalid|more than"):
         expression.evaluate(text, ENV)
 
 

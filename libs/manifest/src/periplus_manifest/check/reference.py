@@ -26,6 +26,8 @@ _FOREIGN = ("script.source", "resource.manifest", "raw.data")
 
 
 _LONGEST_BEGINNING = 400
+# Parsing takes a second or two for so many; a manifest of two thousand gated tasks has not half of them.
+_MOST_READ = 1 << 19
 
 
 class Scope:
@@ -34,6 +36,7 @@ class Scope:
     def __init__(self, outer: Scope | None = None) -> None:
         self._outer = outer
         self._names: set[str] = set()
+        self._read = 0
         self._open: set[str] = set()
 
     def add(self, *names: str) -> None:
@@ -49,6 +52,15 @@ class Scope:
         if name in self._names or (self._open and not self._open.isdisjoint(_beginnings(name))):
             return True
         return self._outer is not None and self._outer.has(name)
+
+    def read(self, characters: int, path: str) -> None:
+        """Count the characters of an expression towards what the expressions of a manifest may have in all."""
+        if self._outer is not None:
+            self._outer.read(characters, path)
+            return
+        self._read += characters
+        if self._read > _MOST_READ:
+            raise ManifestError(path, f"the manifest has more than {_MOST_READ} characters of expressions")
 
 
 def _beginnings(name: str) -> list[str]:
@@ -84,6 +96,7 @@ def check_expression(text: str, path: str, scope: Scope) -> None:
     """Check an expression's syntax and functions, and the names that it cannot do without."""
     if "{{" in text:
         return
+    scope.read(len(text), path)
     try:
         compiled = expression.compile(text)
     except ManifestError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -29,6 +31,8 @@ from .tree import (
 
 LONGEST = 16 * 1024
 _DEEPEST = 120
+_MOST_PIECES = 10_000
+_PIECE = re.compile(r"\w+|[^\w\s]")
 
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "nil": None}
 
@@ -50,6 +54,8 @@ def parse(text: str) -> Node:
         raise ExpressionError("", f"the expression is longer than {LONGEST} characters")
     if not text.strip():
         raise ExpressionError("", "the expression is empty")
+    if sum(1 for _ in _PIECE.finditer(text)) > _MOST_PIECES:
+        raise ExpressionError("", f"the expression has more than {_MOST_PIECES} words and signs")
     from lark.exceptions import LarkError
 
     try:
@@ -72,19 +78,22 @@ def _short(text: str) -> str:
 
 
 class _Builder:
-    """Turns the grammar's tree into ours, one method for each of its names."""
+    """Turns the grammar's tree into ours, one method for each of its names; single tokens come without one."""
 
     def node(self, tree: Any, depth: int) -> Node:
         if depth > _DEEPEST:
             raise ExpressionError("", "nested too deeply")
+        kind = getattr(tree, "type", None)
+        if kind is not None:
+            return _TOKENS[kind](str(tree))
         built: Node = getattr(self, f"_{tree.data}")(tree.children, depth + 1)
         return built
 
     def _sequence(self, children: list[Any], depth: int) -> Node:
-        parts = tuple(self.node(child, depth) for child in children)
-        return parts[0] if len(parts) == 1 else Sequence(parts)
+        return Sequence(tuple(self.node(child, depth) for child in children))
 
-    _group = _sequence
+    def _group(self, children: list[Any], depth: int) -> Node:
+        return self.node(children[0], depth)
 
     def _ternary(self, children: list[Any], depth: int) -> Node:
         condition, yes, no = (self.node(child, depth) for child in children)
@@ -100,20 +109,28 @@ class _Builder:
         return Let(str(children[0]), self.node(children[1], depth), self.node(children[2], depth))
 
     def _row(self, children: list[Any], depth: int) -> Node:
-        if len(children) == 1:
-            return self.node(children[0], depth)
-        return climb([self._item(child, depth) for child in children])
+        items: list[Item] = []
+        wants_value, negated = True, False
+        for child in children:
+            kind = getattr(child, "type", None)
+            if kind not in _SIGNS:
+                items.append(
+                    self._pipe(child, depth)
+                    if kind is None and child.data == "pipe"
+                    else self.node(child, depth)
+                )
+                wants_value = False
+            elif wants_value:
+                items.append(Sign(str(child)))
+            elif kind == "NOT":
+                negated = True
+            else:
+                items.append(Operator(str(child), negated=negated))
+                wants_value, negated = True, False
+        return climb(items)
 
-    def _item(self, tree: Any, depth: int) -> Item:
-        if tree.data == "prefix":
-            return Sign(str(tree.children[0]))
-        if tree.data == "infix":
-            return Operator(str(tree.children[0]))
-        if tree.data == "negated":
-            return Operator(str(tree.children[1]), negated=True)
-        if tree.data == "pipe":
-            return Pipe(piped(Call(str(tree.children[0]), self._arguments(tree.children[1], depth))))
-        return self.node(tree, depth)
+    def _pipe(self, tree: Any, depth: int) -> Pipe:
+        return Pipe(piped(Call(str(tree.children[0]), self._arguments(tree.children[1], depth))))
 
     def _arguments(self, tree: Any, depth: int) -> tuple[Node, ...]:
         return tuple(self.node(child, depth + 1) for child in tree.children)
@@ -123,8 +140,6 @@ class _Builder:
 
     def _operand(self, children: list[Any], depth: int) -> Node:
         base = self.node(children[0], depth)
-        if len(children) == 1:
-            return base
         tails = children[1:]
         if isinstance(base, Name) and base.name == "sprig" and tails[0].data == "method":
             name, arguments = tails[0].children
@@ -148,19 +163,6 @@ class _Builder:
         end = nodes[-1] if kind in ("slice", "slice_to") else None
         return Slice(start, end)
 
-    def _number(self, children: list[Any], _: int) -> Node:
-        return Literal(literal.number(str(children[0])))
-
-    def _string(self, children: list[Any], _: int) -> Node:
-        return Literal(literal.text(str(children[0])))
-
-    def _raw(self, children: list[Any], _: int) -> Node:
-        return Literal(str(children[0])[1:-1].replace("``", "`"))
-
-    def _name(self, children: list[Any], _: int) -> Node:
-        name = str(children[0])
-        return Literal(_CONSTANTS[name]) if name in _CONSTANTS else Name(name)
-
     def _call(self, children: list[Any], depth: int) -> Node:
         return Call(str(children[0]), self._arguments(children[1], depth))
 
@@ -177,8 +179,20 @@ class _Builder:
         written = str(key)
         return Literal(literal.text(written) if written[0] in "'\"" else written), self.node(value, depth)
 
-    def _pointer(self, children: list[Any], _: int) -> Node:
-        return Pointer(str(children[0])[1:])
-
     def _own(self, children: list[Any], _: int) -> Node:
         return Path(Pointer(""), (Member(Literal(str(children[0])), maybe=False, dotted=True),))
+
+
+def _named(name: str) -> Node:
+    return Literal(_CONSTANTS[name]) if name in _CONSTANTS else Name(name)
+
+
+_SIGNS = frozenset(("NOT", "BANG", "PLUS", "MINUS", "WORD", "BINARY"))
+
+_TOKENS: dict[str, Callable[[str], Node]] = {
+    "NAME": _named,
+    "NUMBER": lambda written: Literal(literal.number(written)),
+    "STRING": lambda written: Literal(literal.text(written)),
+    "RAW": lambda written: Literal(written[1:-1].replace("``", "`")),
+    "POINTER": lambda written: Pointer(written[1:]),
+}
