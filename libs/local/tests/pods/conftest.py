@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from minio import Minio
+from minio.error import MinioException
+from urllib3.exceptions import HTTPError
 
 from periplus_local.argo.pods.job import Job
 from periplus_local.argo.pods.pods import Pods
@@ -70,7 +72,7 @@ def _make_bucket(settings: S3Store, weed: "subprocess.Popen[bytes]", log: Path) 
         assert weed.poll() is None, log.read_text()[-2000:]
         try:
             client.make_bucket(BUCKET)
-        except Exception:
+        except (MinioException, HTTPError):  # it is not up yet
             time.sleep(0.1)
         else:
             return

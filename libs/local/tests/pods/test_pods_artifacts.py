@@ -1,5 +1,8 @@
 """Artifacts: packed, stored, fetched and unpacked as Argo does it."""
 
+# A test may block: nothing else runs in its loop.
+# ruff: noqa: ASYNC240
+
 import io
 import tarfile
 import uuid

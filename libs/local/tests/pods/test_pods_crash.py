@@ -96,7 +96,7 @@ async def test_a_step_whose_outputs_were_collected_is_told_again_as_it_was(
 ) -> None:
     job = sh("echo v > /tmp/p", outputs={"parameters": [{"name": "p", "valueFrom": {"path": "/tmp/p"}}]})
     folder = Folder(tmp_path / "pods", job.id)
-    crash(job, lambda: (folder.path / "done").exists(), wait_for)
+    crash(job, (folder.path / "done").exists, wait_for)
     first = await adopt(tmp_path, store, job)
     assert first.parameters == {"p": "v"}
     assert await adopt(tmp_path, store, job) == first

@@ -1,5 +1,8 @@
 """The end of a step: by its deadline, by a stop, with all that it started."""
 
+# A test may block: nothing else runs in its loop.
+# ruff: noqa: ASYNC110,PTH208
+
 import asyncio
 import os
 import signal

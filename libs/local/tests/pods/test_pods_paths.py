@@ -1,5 +1,8 @@
 """The paths of a step: its own where it declares them, the machine's everywhere else."""
 
+# A test may block: nothing else runs in its loop.
+# ruff: noqa: ASYNC240,PTH208
+
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,5 +1,8 @@
 """A step's process: what it is given, how it ends, what is said of it."""
 
+# A test may block: nothing else runs in its loop.
+# ruff: noqa: ASYNC240
+
 import asyncio
 import sys
 from collections.abc import Callable
