@@ -11,7 +11,10 @@ from scenario import everything
 from story import PROJECT, Story
 
 from periplus.lineage.v1 import lineage_pb2 as pb
+from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from periplus.types.v1 import step_pb2 as types
+from periplus_common import auth, rpc
+from periplus_lineage.app import app
 from periplus_lineage.settings import Settings
 
 
@@ -234,3 +237,24 @@ async def test_a_nul_in_a_name_is_a_callers_mistake(settings: Settings) -> None:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await call
             assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_service_that_stops_sends_those_who_watch_away_at_once(settings: Settings) -> None:
+    service = app(settings)
+    port, token = await service.__aenter__(), settings.token.get_secret_value()
+    async with rpc.channel(f"127.0.0.1:{port}", token) as channel:
+        request = pb.WatchRunRequest(project=PROJECT, run="endless")
+        watch = LineageServiceStub(channel).WatchRun(request, metadata=auth.metadata(token), timeout=30)
+
+        async def code() -> grpc.StatusCode:
+            async for _ in watch:
+                pass
+            return await watch.code()
+
+        watching = asyncio.create_task(code())
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(8):  # the server would let it go on for 10 s
+            await service.__aexit__(None, None, None)
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await watching
+    assert ended.value.code() == grpc.StatusCode.UNAVAILABLE

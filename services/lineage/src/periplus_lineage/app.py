@@ -40,4 +40,5 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         )
         register = partial(add_LineageServiceServicer_to_server, servicer)
         async with rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port:
-            yield port
+            with notices.until_over():
+                yield port

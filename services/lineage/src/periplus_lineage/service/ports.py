@@ -28,6 +28,9 @@ class Runs(Protocol):
 class Notices(Protocol):
     """Who says that a run may have changed."""
 
+    over: bool
+    """Whether no more will be said, as the process is about to end."""
+
     def following(self, project: str, run: str) -> AbstractContextManager[Event]:
         """An event that is set whenever the run may have changed."""
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from periplus_common.errors import NotFound
+from periplus_common.errors import NotFound, Unavailable
 from periplus_lineage.domain.page import Pages
 from periplus_lineage.domain.run import Recorded, Run, RunPhase, Step, in_order, unfolded
 from periplus_lineage.service.ports import Notices, Runs
@@ -55,7 +55,10 @@ class RunQueries:
         return page, self._pages.token(question, (page[-1].at.isoformat(), page[-1].id)) if more else ""
 
     async def follow(self, project: str, run: str) -> AsyncIterator[News]:
-        """A run as it is, then each change, until it has ended. Waits for a run that is not known yet."""
+        """A run as it is, then each change, until it has ended. Waits for a run that is not known yet.
+
+        Raises `Unavailable` where the process is about to end before the run is.
+        """
         told: Run | None = None
         steps: dict[str, Step] = {}
         moment: str | None = None
@@ -79,6 +82,8 @@ class RunQueries:
                         if Recorded(told, tuple(steps.values())).settled or clock() >= end:
                             return
                 await _rung(rung, _PATIENCE if end is None else end - clock())
+                if self._notices.over:
+                    raise Unavailable("this process is about to end; call again", reason="STOPPING")
                 await asyncio.sleep(_BREATH)
 
 

@@ -1,7 +1,9 @@
 """Walks: from some nodes up to what made them, or down to what came of them, nearest first."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from periplus_common.errors import NotFound, Refused
 from periplus_lineage.domain import graph
@@ -132,21 +134,25 @@ class Walks:
     async def _next(self, project: str, frontier: Frontier, trail: Trail, *, up: bool) -> Frontier:
         """What lies one edge from the frontier. The edges are noted whether or not they lead to anything new."""
         met = Frontier()
-        if frontier.steps:
-            for flow in await self._flows.flows(project, frontier.steps, made=not up):
-                met.instances.add(flow.instance)
-                ends = (flow.instance.id, flow.step.id) if up else (flow.step.id, flow.instance.id)
-                trail.edges.add(Edge(*ends, flow.name))
-            ask = self._links.sources if up else self._links.followers
-            for link in await ask(project, frontier.steps):
-                met.steps.add(link.source if up else link.step)
-                trail.edges.add(Edge(link.source.id, link.step.id, CACHED if link.cached else ""))
-        if frontier.instances:
-            hang = self._flows.makers if up else self._flows.users
-            for instance, flow in await hang(project, frontier.instances):
-                met.steps.add(flow.step)
-                ends = (flow.step.id, instance.id) if up else (instance.id, flow.step.id)
-                trail.edges.add(Edge(*ends, flow.name))
+        hang = self._flows.makers if up else self._flows.users
+        ask = self._links.sources if up else self._links.followers
+        # Side by side: a walk is as slow as it is deep, and each answer takes its time to come.
+        flows, links, hung = await asyncio.gather(
+            self._flows.flows(project, frontier.steps, made=not up) if frontier.steps else _nothing(),
+            ask(project, frontier.steps) if frontier.steps else _nothing(),
+            hang(project, frontier.instances) if frontier.instances else _nothing(),
+        )
+        for flow in flows:
+            met.instances.add(flow.instance)
+            ends = (flow.instance.id, flow.step.id) if up else (flow.step.id, flow.instance.id)
+            trail.edges.add(Edge(*ends, flow.name))
+        for link in links:
+            met.steps.add(link.source if up else link.step)
+            trail.edges.add(Edge(link.source.id, link.step.id, CACHED if link.cached else ""))
+        for instance, flow in hung:
+            met.steps.add(flow.step)
+            ends = (flow.step.id, instance.id) if up else (instance.id, flow.step.id)
+            trail.edges.add(Edge(*ends, flow.name))
         return met
 
     async def _described(
@@ -154,9 +160,11 @@ class Walks:
     ) -> tuple[Node, ...]:
         ids = [id_ for _, id_ in page]
         keys = [trail.steps[id_] for id_ in ids if id_ in trail.steps]
-        steps = {StepKey(s.run, s.path): s for s in await self._steps.steps(project, keys)}
         instances = [i for id_ in ids for i in trail.instances.get(id_, ())]
-        origins = await self._flows.origins(instances)
+        found, origins = await asyncio.gather(
+            self._steps.steps(project, keys), self._flows.origins(instances)
+        )
+        steps = {StepKey(s.run, s.path): s for s in found}
 
         def node(id_: str) -> Node:
             if id_ in trail.steps:
@@ -165,6 +173,10 @@ class Walks:
             return _artifact(id_, trail, origins)
 
         return tuple(node(id_) for id_ in ids)
+
+
+async def _nothing() -> list[Any]:
+    return []
 
 
 def _artifact(id_: str, trail: Trail, origins: dict[Instance, Origin]) -> Node:

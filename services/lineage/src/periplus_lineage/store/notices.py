@@ -21,6 +21,8 @@ class Notices:
 
     def __init__(self) -> None:
         self._followers: dict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
+        self.over = False
+        """Whether the process is about to end: whoever follows asks another one."""
 
     @contextmanager
     def following(self, project: str, run: str) -> Iterator[asyncio.Event]:
@@ -45,6 +47,15 @@ class Notices:
         for alarms in self._followers.values():
             for alarm in alarms:
                 alarm.set()
+
+    @contextmanager
+    def until_over(self) -> Iterator[None]:
+        """Leaving the block, all who follow are told to stop, so that nobody waits for them."""
+        try:
+            yield
+        finally:
+            self.over = True
+            self.ring_all()
 
 
 @asynccontextmanager
