@@ -124,8 +124,9 @@ async def test_the_same_step_of_the_run_before_is_nearer_than_its_neighbours(cac
         await ran("r1", step=f"main.train({index})", parameters={"c": c})
     for index, c in enumerate(["0.7", "0.8"]):
         await ran("r2", step=f"main.train({index})", parameters={"c": c})
-    found = await cache.explain("p", "r2", "main.train(1)")
-    assert (found.run, found.step, found.reason) == ("r1", "main.train(1)", "c was 0.2 and is 0.8")
+    for index, reason in enumerate(["c was 0.1 and is 0.7", "c was 0.2 and is 0.8"]):
+        found = await cache.explain("p", "r2", f"main.train({index})")
+        assert (found.run, found.step, found.reason) == ("r1", f"main.train({index})", reason)
 
 
 async def test_fewer_differences_are_nearer_than_newer_entries(cache, ran):

@@ -1,11 +1,12 @@
 """Resolving plans, through fakes: verdicts, reasons, self-heal, and how little is asked."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from periplus_cache.domain import Mode, Policy, Template, Verdict
+from periplus_cache.domain import Mode, Place, Policy, Template, Verdict
 from periplus_cache.plan import Item, Literal, Object, OutputRef, Plan, Raw, StepQuery, StepVerdict, Unknown
 from periplus_cache.service import CANDIDATES, Cache
 from periplus_common.errors import Invalid, Unavailable
@@ -331,6 +332,40 @@ async def test_the_objects_of_all_hits_are_looked_at_once(cache, did, objects):
     objects.stats = 0
     await cache.resolve(plan(step("a", "a"), step("b", "b"), step("c", "c")))
     assert objects.stats == 1
+
+
+async def test_a_hit_whose_object_has_another_size_under_the_same_tag_is_buried(
+    cache, memory, did, objects, monkeypatch
+):
+    place = objects.put("model", b"bytes")
+    await did("make", made={"m": place})
+    same_tag = replace(objects._stat(place), size=6)
+    monkeypatch.setattr(objects, "_stat", lambda _: same_tag)
+    assert (await cache.resolve(plan(step("make", "make"))))[0].verdict is MISS
+    assert [tomb.reason for _, tomb in memory.tombs] == ["bytes were changed"]
+
+
+async def test_an_object_that_the_policy_ignores_is_not_looked_at(cache, did, objects):
+    policy = Policy(ignored=frozenset({"x"}))
+    await did("a", policy=policy)
+    objects.away = True
+    asked = plan(step("s", artifacts=[("x", Object(Place("any")))]), a=template("a", policy))
+    assert (await cache.resolve(asked))[0].verdict is HIT
+
+
+async def test_an_object_that_changes_while_it_is_read_is_no_input(cache, did, objects, monkeypatch):
+    place = objects.put("data", b"new")
+    await did("use", given={"x": place})
+    asked = plan(step("use", "use", artifacts=[("x", Object(objects.put("other", b"old")))]))
+    read = objects.digest
+
+    async def changing(place):
+        objects.put(place.key, b"new")
+        return await read(place)
+
+    monkeypatch.setattr(objects, "digest", changing)
+    (found,) = await cache.resolve(asked)
+    assert (found.verdict, "changed while it was read" in found.reason) == (MISS, True)
 
 
 async def test_an_object_store_that_is_away_is_no_hit_and_no_burial(cache, memory, did, objects):
