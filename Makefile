@@ -4,7 +4,7 @@ BIN := .venv/bin
 MEMBERS := proto $(wildcard libs/*) $(wildcard services/*)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup lock proto format lint types imports check test demo up down bench clean
+.PHONY: help setup lock proto format lint types imports check test e2e demo up down bench clean
 help:  ## print what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -42,6 +42,9 @@ check: lint types imports proto  ## all that can be said without running: style,
 
 test: setup  ## every test that needs no cluster, on real NATS, Postgres and S3
 	$(BIN)/pytest
+
+e2e: setup  ## the same on the real Argo that ARGO_SERVER and S3_ENDPOINT name
+	$(BIN)/pytest tests/e2e
 
 demo: setup  ## a real pipeline, twice: the second time from the cache
 	$(BIN)/python examples/demo.py

@@ -1,5 +1,6 @@
 """Everything of Periplus on one machine, started, watched and stopped together."""
 
+from periplus_local.stack.cluster import Cluster, NoClusterError
 from periplus_local.stack.detached import detach, down
 from periplus_local.stack.doctor import Finding, doctor
 from periplus_local.stack.home import Home, HomeError, locate
@@ -10,11 +11,13 @@ from periplus_local.stack.running import Running, print_change, stack, up
 
 __all__ = [
     "Change",
+    "Cluster",
     "Finding",
     "HeldError",
     "Holder",
     "Home",
     "HomeError",
+    "NoClusterError",
     "Part",
     "PartFailedError",
     "ProgramMissingError",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from periplus_local.stack.cluster import Cluster
     from periplus_local.stack.home import Home
 
 
@@ -49,8 +50,10 @@ def print_change(change: Change) -> None:
 
 
 @asynccontextmanager
-async def stack(home: Home, on_change: OnChange = print_change) -> AsyncIterator[Running]:
-    """Run every part of the home's stack for as long as the block lasts.
+async def stack(
+    home: Home, on_change: OnChange = print_change, cluster: Cluster | None = None
+) -> AsyncIterator[Running]:
+    """Run every part of the home's stack for as long as the block lasts; with a cluster, no local Argo.
 
     Raises HeldError if another process runs it, PartFailedError if a part does not become ready,
     HomeError if the home cannot be used and ProgramMissingError if a server is not installed.
@@ -59,7 +62,7 @@ async def stack(home: Home, on_change: OnChange = print_change) -> AsyncIterator
     with lock.held(home) as note:
         _clean(home, on_change)
         servers = embedded.embedded(home)
-        told = services.services(home)
+        told = services.services(home, cluster)
         parts = [*embedded.parts(home, servers), *services.parts(home, servers, told)]
         write_private_json(home.client_settings, told.client_settings())
         async with supervised(home, parts, on_change, note) as running:
@@ -86,20 +89,21 @@ def up(
     home: Path | str | None = None,
     on_change: OnChange = print_change,
     on_ready: Callable[[Running], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> None:
     """Run the stack until SIGINT, SIGTERM or SIGHUP, then stop it in order and return.
 
     `home` is a directory, or $PERIPLUS_HOME, or .periplus here. A second signal kills what is
     left. Raises what `stack` raises.
     """
-    asyncio.run(_until_signalled(locate(home), on_change, on_ready))
+    asyncio.run(_until_signalled(locate(home), on_change, on_ready, cluster))
 
 
 async def _until_signalled(
-    home: Home, on_change: OnChange, on_ready: Callable[[Running], None] | None
+    home: Home, on_change: OnChange, on_ready: Callable[[Running], None] | None, cluster: Cluster | None
 ) -> None:
     loop = asyncio.get_running_loop()
-    life = asyncio.ensure_future(_live(home, on_change, on_ready))
+    life = asyncio.ensure_future(_live(home, on_change, on_ready, cluster))
     signals = iter(range(1, 1_000))
 
     def stop() -> None:
@@ -117,8 +121,10 @@ async def _until_signalled(
         await life
 
 
-async def _live(home: Home, on_change: OnChange, on_ready: Callable[[Running], None] | None) -> None:
-    async with stack(home, on_change) as running:
+async def _live(
+    home: Home, on_change: OnChange, on_ready: Callable[[Running], None] | None, cluster: Cluster | None
+) -> None:
+    async with stack(home, on_change, cluster) as running:
         if on_ready:
             on_ready(running)
         await asyncio.Event().wait()

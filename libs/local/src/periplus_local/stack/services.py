@@ -18,6 +18,7 @@ from periplus_local.stack.ports import LOOPBACK
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from periplus_local.stack.cluster import Cluster
     from periplus_local.stack.home import Home
 
 ARGO_NAMESPACE = "argo"
@@ -31,6 +32,8 @@ class Services:
     token: str
     argo_address: str
     argo_token: str
+    cluster: Cluster | None = None
+    """The Argo and the store to use instead of the local ones."""
 
     @property
     def argo_url(self) -> str:
@@ -42,7 +45,7 @@ class Services:
         return {**self.addresses, "token": self.token, "project": "default"}
 
 
-def services(home: Home) -> Services:
+def services(home: Home, cluster: Cluster | None = None) -> Services:
     """Choose addresses and make tokens, or find those of the last time. The home must exist."""
     chosen = ports.assign(home.run / "ports.json", (*SERVICES, "argo"))
     return Services(
@@ -50,12 +53,13 @@ def services(home: Home) -> Services:
         token=home.secret("token"),
         argo_address=f"{LOOPBACK}:{chosen['argo']}",
         argo_token=home.secret("argo-token"),
+        cluster=cluster,
     )
 
 
 def parts(home: Home, servers: Embedded, told: Services) -> list[Part]:
     """A migration and a service each, and the local Argo."""
-    listed = [_argo(home, servers, told)]
+    listed = [] if told.cluster else [_argo(home, servers, told)]
     for name in SERVICES:
         env = environment(servers, told, name)
         listed += [_migration(home, servers, name), _service(home, told, name, env)]
@@ -103,12 +107,18 @@ def _service(home: Home, told: Services, name: str, env: Mapping[str, str]) -> P
         command=(sys.executable, "-m", f"periplus_{name}"),
         directory=home.run,
         after=("nats", f"{name}-migrate"),
-        uses=("s3", *(("argo", "cache", "snapshotter") if name == "dispatcher" else ())),
+        uses=_uses(told, name),
         env=env,
         ready=partial(serving, told.addresses[name]),
         address=told.addresses[name],
         grace=20.0,
     )
+
+
+def _uses(told: Services, name: str) -> tuple[str, ...]:
+    if name != "dispatcher":
+        return ("s3",)
+    return ("s3", "cache", "snapshotter", *(() if told.cluster else ("argo",)))
 
 
 def environment(servers: Embedded, told: Services, name: str) -> dict[str, str]:
@@ -119,13 +129,16 @@ def environment(servers: Embedded, told: Services, name: str) -> dict[str, str]:
         f"{prefix}NATS_URL": servers.nats.url_of(name),
         f"{prefix}TOKEN": told.token,
         f"{prefix}GRPC_ADDRESS": told.addresses[name],
-        **_store(servers, prefix),
+        **(told.cluster.store(prefix) if told.cluster else _store(servers, prefix)),
     }
     if name == "dispatcher":
-        settings |= {
+        local = {
             f"{prefix}ARGO_URL": told.argo_url,
             f"{prefix}ARGO_TOKEN": told.argo_token,
             f"{prefix}ARGO_NAMESPACE": ARGO_NAMESPACE,
+        }
+        settings |= told.cluster.argo(prefix) if told.cluster else local
+        settings |= {
             f"{prefix}CACHE_ADDRESS": told.addresses["cache"],
             f"{prefix}SNAPSHOTTER_ADDRESS": told.addresses["snapshotter"],
         }

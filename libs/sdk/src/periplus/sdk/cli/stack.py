@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,6 +42,14 @@ def _stack() -> Iterator[Any]:
 
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is ready.")] = False,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster",
+            help="Run steps on the Argo that ARGO_SERVER, ARGO_TOKEN and ARGO_NAMESPACE name, with the store that "
+            "S3_ENDPOINT, S3_BUCKET, S3_ACCESS_KEY and S3_SECRET_KEY name. In the foreground only.",
+        ),
+    ] = False,
     home: Home = "",
     output: Output = Format.TEXT,
 ) -> None:
@@ -50,6 +59,7 @@ def up(
     Examples:
       periplus up
       periplus up --detach && periplus run pipeline.py
+      ARGO_SERVER=https://argo.example:2746 ARGO_NAMESPACE=ml S3_ENDPOINT=… periplus up --cluster
     """
     from periplus.sdk.cli.document import show
 
@@ -65,8 +75,11 @@ def up(
             print("ready; Ctrl-C stops everything", flush=True)
 
     with _stack() as stack:
+        elsewhere = _cluster(stack) if cluster else None
+        if elsewhere and detach:
+            raise Failure("--cluster runs in the foreground", fix="leave --detach out")
         if not detach:
-            stack.up(home or None, told, ready)
+            stack.up(home or None, told, ready, elsewhere)
             return
         holder = stack.detach(home or None, told)
     if output is Format.JSON:
@@ -79,6 +92,13 @@ def up(
         )
     else:
         print(f"ready; process {holder.pid} runs it until `periplus down`")
+
+
+def _cluster(stack: Any) -> Any:
+    try:
+        return stack.Cluster.from_environment(os.environ)
+    except stack.NoClusterError as error:
+        raise Failure(str(error), fix="export them, then `periplus up --cluster`") from error
 
 
 def down(home: Home = "", output: Output = Format.TEXT) -> None:
