@@ -1,5 +1,6 @@
 """What a new workflow is given: its name and metadata, and the status that it starts with."""
 
+import re
 import uuid
 from typing import Any
 
@@ -9,6 +10,7 @@ from periplus_local.argo.run import LABEL
 
 EFFECTLESS = "accepted with no effect here: "
 MEMOIZE = "memoize is replaced by the cache of Periplus"
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 KEPT = ("generateName", "labels", "ownerReferences")
 
 
@@ -19,7 +21,11 @@ def metadata(workflow: dict[str, Any]) -> dict[str, Any]:
     if not name:
         if not given.get("generateName"):
             raise invalid("metadata.name: name or generateName is required")
-        name = names.generated(given["generateName"])
+        name = names.generated(str(given["generateName"]))
+    check_name("metadata.name" if given.get("name") else "metadata.generateName", name)
+    check_name("metadata.namespace", given.get("namespace") or "default")
+    for field in ("labels", "annotations"):
+        _check_texts(f"metadata.{field}", given.get(field) or {})
     annotations = {**(given.get("annotations") or {}), LABEL + "pod-name-format": "v2"}
     return {
         **{key: given[key] for key in KEPT if key in given},
@@ -30,6 +36,20 @@ def metadata(workflow: dict[str, Any]) -> dict[str, Any]:
         "creationTimestamp": names.stamp(names.now()),
         "generation": 1,
     }
+
+
+def check_name(path: str, name: Any) -> None:
+    """Refuse a name that Kubernetes would not take; raises Fault."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise invalid(f"{path}: {name!r} is not a name of lower case letters, digits, '-' and '.'")
+
+
+def _check_texts(path: str, pairs: Any) -> None:
+    if not isinstance(pairs, dict):
+        raise invalid(f"{path}: is not a map")
+    for key, value in pairs.items():
+        if not isinstance(value, str):
+            raise invalid(f"{path}.{key}: is not a text")
 
 
 def status(repository: dict[str, Any], stored: dict[str, Any] | None, idle: list[str]) -> dict[str, Any]:

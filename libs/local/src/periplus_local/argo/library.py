@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from periplus_local.argo import names, submission
+from periplus_local.argo import birth, names, submission
 from periplus_local.argo.faults import exists, invalid, missing
 from periplus_local.argo.store import Store
 
@@ -31,9 +31,10 @@ class Shelves:
         """Keep a new template; Fault when it is none, cannot run here, or its name is taken."""
         body = self.checked(template)
         metadata = body["metadata"] = dict(body.get("metadata") or {})
-        name = metadata.get("name") or names.generated(metadata.get("generateName", ""))
         if not metadata.get("name") and not metadata.get("generateName"):
             raise invalid("metadata.name: name or generateName is required")
+        name = metadata.get("name") or names.generated(str(metadata["generateName"]))
+        birth.check_name("metadata.name", name)
         stamped = {"uid": str(uuid.uuid4()), "creationTimestamp": names.stamp(names.now())}
         version = {"resourceVersion": str(self._store.next_version()), "generation": 1}
         place = {} if kind == WIDE else {"namespace": namespace}

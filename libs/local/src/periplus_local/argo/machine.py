@@ -23,6 +23,9 @@ def check(spec: dict[str, Any], endpoint: str) -> None:
                 process = merged(defaults.get(kind) or {}, template[kind])
                 if not process.get("command"):
                     raise invalid(f"{path}.{kind}.command: {NO_COMMAND}")
+                for at, variable in enumerate(process.get("env") or ()):
+                    if not variable.get("name"):
+                        raise invalid(f"{path}.{kind}.env[{at}].name: is required")
         for puts in ("inputs", "outputs"):
             _places(template.get(puts), f"{path}.{puts}", endpoint)
     _places(spec.get("arguments"), "spec.arguments", endpoint)

@@ -63,14 +63,20 @@ def accepted(
         raise invalid("spec: is not an object")
     workflow = {key: value for key, value in workflow.items() if key != "status" or value}
     idle = refuse("workflow", workflow)
+    _checked(workflow)
     made = normalised(workflow)
     stored = with_template(made, library)
-    try:
-        check.check({**HEAD, **made, "spec": stored or made.get("spec")})
-    except ManifestError as error:
-        raise invalid(str(error)) from error
+    if stored is not None:
+        _checked({**made, "spec": stored})
     machine.check(stored or made["spec"], endpoint)
     return made, stored, idle
+
+
+def _checked(workflow: dict[str, Any]) -> None:
+    try:
+        check.check({**HEAD, **workflow})
+    except ManifestError as error:
+        raise invalid(str(error)) from error
 
 
 def refuse(kind: str, value: Any, path: str = "") -> list[str]:

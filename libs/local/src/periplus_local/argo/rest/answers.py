@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from periplus_local.argo import submission
-from periplus_local.argo.faults import Fault
+from periplus_local.argo.faults import Fault, invalid
 from periplus_local.argo.rest.guard import encoded
 from periplus_manifest.errors import ManifestError
 
@@ -45,6 +45,14 @@ async def sent(request: Request) -> dict[str, Any]:
             break
         parts.append(part)
     return submission.body(b"".join(parts))
+
+
+def texts(asked: dict[str, Any], field: str) -> list[str]:
+    """A list of texts in what the client sent; Fault when it is something else."""
+    value = asked.get(field) or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise invalid(f"{field}: is not a list of texts")
+    return value
 
 
 def streamed(request: Request, lines: AsyncIterator[bytes]) -> Response:

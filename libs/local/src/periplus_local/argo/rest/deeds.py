@@ -9,7 +9,7 @@ from starlette.responses import Response
 from periplus_local.argo import actions, again, submission
 from periplus_local.argo.faults import internal
 from periplus_local.argo.library import Shelves
-from periplus_local.argo.rest.answers import answer, sent
+from periplus_local.argo.rest.answers import answer, sent, texts
 from periplus_local.argo.run import Run
 from periplus_local.argo.workflows import Workflows
 
@@ -97,7 +97,7 @@ class Deeds:
             run,
             successful=bool(asked.get("restartSuccessful")),
             chosen=str(asked.get("nodeFieldSelector", "")),
-            parameters=list(asked.get("parameters") or []),
+            parameters=texts(asked, "parameters"),
         )
         run = self._workflows.go_on(run)
         return answer(run.document())
@@ -111,6 +111,6 @@ class Deeds:
             raise internal(
                 "resubmit with memoized steps does not exist here: the cache of Periplus knows them"
             )
-        workflow = again.resubmitted(row, list(asked.get("parameters") or []))
+        workflow = again.resubmitted(row, texts(asked, "parameters"))
         made = submission.accepted(workflow, self._shelves, self._workflows.around.endpoint)
         return answer(self._workflows.create(*made).document())

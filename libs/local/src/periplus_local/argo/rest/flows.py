@@ -9,7 +9,7 @@ from starlette.responses import Response
 from periplus_local.argo import selector, submission
 from periplus_local.argo.faults import invalid
 from periplus_local.argo.library import Shelves
-from periplus_local.argo.rest.answers import answer, sent
+from periplus_local.argo.rest.answers import answer, sent, texts
 from periplus_local.argo.store import Row
 from periplus_local.argo.workflows import Workflows
 
@@ -28,7 +28,7 @@ class Flows:
         """Check a workflow and start it."""
         asked = await sent(request)
         workflow, stored, idle = self._accepted(asked, request.path_params["namespace"])
-        if asked.get("serverDryRun") or (asked.get("createOptions") or {}).get("dryRun"):
+        if asked.get("serverDryRun") or _is_dry(asked.get("createOptions")):
             return answer(workflow)
         run = self._workflows.create(workflow, stored, idle)
         return answer(run.document())
@@ -57,8 +57,10 @@ class Flows:
         cluster = kind.lower().startswith("cluster")
         self._shelves.spec_of(name, cluster)
         options = asked.get("submitOptions") or {}
+        if not isinstance(options, dict) or not isinstance(options.get("labels", ""), str):
+            raise invalid("submitOptions: is not an object with labels as a text")
         reference = {"name": name, **({"clusterScope": True} if cluster else {})}
-        spec: Body = {"workflowTemplateRef": reference, **_arguments(options.get("parameters") or [])}
+        spec: Body = {"workflowTemplateRef": reference, **_arguments(texts(options, "parameters"))}
         for key, field in (("entryPoint", "entrypoint"), ("serviceAccount", "serviceAccountName")):
             if options.get(key):
                 spec[field] = options[key]
@@ -100,6 +102,10 @@ class Flows:
         place = request.path_params
         await self._workflows.delete(place["namespace"], place["name"])
         return answer({})
+
+
+def _is_dry(options: Any) -> bool:
+    return isinstance(options, dict) and bool(options.get("dryRun"))
 
 
 def _arguments(parameters: list[str]) -> Body:
