@@ -93,7 +93,7 @@ class Story:
             self.told.append(StepStarted(**who, template=name, node=f"{path}-node", started_at=stamp(begun)))
         end = StepFinished(
             **who,
-            template=types.StepTemplate(name=name, document="" if origin else document),
+            template=types.StepTemplate(name=name, document="{}" if origin else document),
             phase=phase,
             inputs=types.Inputs(parameters=_parameters(given), artifacts=[_bare(a, keep=False) for a in inputs]),
             outputs=types.Outputs(parameters=_parameters(gave), artifacts=[_bare(a, keep=bool(origin)) for a in outputs]),

@@ -291,3 +291,19 @@ async def test_what_a_plan_holds_for_items_that_it_does_not_know_gives_way_to_th
     }  # fmt: skip
     starts = ids(await walk("run:loop", depth=0, size=100))
     assert not {f"step:loop/{path}" for path in placeholders} & set(starts)
+
+
+async def test_a_cached_step_hangs_on_its_maker_and_not_on_what_it_would_have_waited_for(
+    db: postgres.Database,
+) -> None:
+    made = Story("a").step("one", gave={"x": "1"}).step("two", after=("one",), gave={"y": "1"})
+    served = Story("b", at=1000).step("one", gave={"x": "1"}, origin=("a", "one"))
+    served.step("two", after=("one",), gave={"y": "1"}, origin=("a", "two"))
+    served.step("three", after=("two",))
+    await FactStore(db).add(read(*made.events, *served.events))
+    assert ids(await walker(db)("step:b/three")) == {
+        "step:b/three": 0, "step:b/two": 1, "step:a/two": 2, "step:a/one": 3
+    }  # fmt: skip
+    assert set(ids(await walker(db)("step:a/one", up=False))) == {
+        "step:a/one", "step:a/two", "step:b/one", "step:b/two", "step:b/three"
+    }  # fmt: skip

@@ -7,10 +7,21 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from periplus_lineage.domain.graph import object_name
-from periplus_lineage.domain.run import Artifact, Inputs, Outputs, Parameter, Recorded, Snapshot, Step
+from periplus_lineage.domain.run import (
+    Artifact,
+    Inputs,
+    Outputs,
+    Parameter,
+    Recorded,
+    Snapshot,
+    Step,
+    StepPhase,
+)
 
 _LONG = 1_000  # characters of a value that are told
 _MANY = 10_000  # changes that are told
+CODE = "periplus-code"
+"""The archive that brings the code of SDK steps: what differs in it is told by the template's `code`."""
 _DEEP = 50  # levels of a template's document
 
 
@@ -76,8 +87,13 @@ def _step(path: str, a: Step | None, b: Step | None, old: Side, new: Side) -> It
     if before is not None and after is not None and before != after:
         yield from _compared(path, _members(before), _members(after))
     yield from _compared(path, _puts("inputs", a.inputs), _puts("inputs", b.inputs))
-    yield from _compared(path, {"phase": a.phase.name}, {"phase": b.phase.name})
+    yield from _compared(path, {"phase": _outcome(a)}, {"phase": _outcome(b)})
     yield from _compared(path, _results(a.outputs), _results(b.outputs))
+
+
+def _outcome(step: Step) -> str:
+    """The phase, as far as it is an outcome: whether a good end was run for or remembered is not one."""
+    return StepPhase.SUCCEEDED.name if step.phase is StepPhase.CACHED else step.phase.name
 
 
 def _given(side: Side) -> Fields:
@@ -99,7 +115,8 @@ def _ended(side: Side) -> Fields:
 
 
 def _puts(kind: str, given: Inputs | Outputs) -> dict[str, str]:
-    return _named(kind, given.parameters) | {f"{kind}.{a.name}": _contents(a) for a in given.artifacts}
+    artifacts = {f"{kind}.{a.name}": _contents(a) for a in given.artifacts if a.name != CODE}
+    return _named(kind, given.parameters) | artifacts
 
 
 def _results(outputs: Outputs) -> dict[str, str]:
@@ -139,8 +156,9 @@ def _members(document: str) -> dict[str, str]:
         enter("", json.loads(document), 0)
     except (ValueError, RecursionError):
         return {"template.document": document}
-    # What a template declares is not what a step was given.
-    return {f"template.{k}" if k.startswith(("inputs", "outputs")) else k: v for k, v in fields.items()}
+    # What a template declares is not what a step was given, and tells less than what it does.
+    declared = {f"template.{k}": v for k, v in fields.items() if k.startswith(("inputs", "outputs"))}
+    return {k: v for k, v in fields.items() if f"template.{k}" not in declared} | declared
 
 
 def _compared(step: str, old: Fields, new: Fields) -> Iterator[Difference]:

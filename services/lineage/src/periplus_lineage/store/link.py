@@ -11,7 +11,10 @@ from periplus_lineage.store.bound import bounded
 
 
 class LinkStore:
-    """Answers which steps hang on which, where no artifact says so."""
+    """Answers which steps hang on which, where no artifact says so.
+
+    A step that has its outputs from another one hangs on that alone, not on what it would have waited for.
+    """
 
     def __init__(self, database: Database) -> None:
         self._fetch = partial(bounded, database)
@@ -41,6 +44,9 @@ class LinkStore:
                     AND s.path >= f.path || '.' AND s.path < f.path || '/'
             ) AS p ON true
             WHERE (p.path IS NOT NULL OR l.cached) AND (l.cached OR NOT EXISTS (
+                SELECT FROM link AS k
+                WHERE k.project = $1 AND k.run = c.run AND k.path = c.path AND k.cached
+            ) AND NOT EXISTS (
                 SELECT FROM flow AS g JOIN flow AS m ON m.place = g.place AND m.made
                 WHERE g.project = $1 AND g.run = c.run AND g.path = c.path AND NOT g.made
                     AND m.project = $1 AND m.run = l.from_run AND m.path = p.path))
@@ -68,6 +74,9 @@ class LinkStore:
                     AND s.path >= t.path || '(' AND s.path < t.path || ')'
             ) AS c ON true
             WHERE l.cached OR NOT EXISTS (
+                SELECT FROM link AS k
+                WHERE k.project = $1 AND k.run = l.run AND k.path = c.path AND k.cached
+            ) AND NOT EXISTS (
                 SELECT FROM flow AS g JOIN flow AS m ON m.place = g.place AND m.made
                 WHERE g.project = $1 AND g.run = l.run AND g.path = c.path AND NOT g.made
                     AND m.project = $1 AND m.run = p.run AND m.path = p.path)

@@ -102,13 +102,15 @@ class Reader:
         flows = self._flows(key, event.inputs.artifacts, event.outputs.artifacts, cached=cached)
         origin = _text("run", event.from_run), _text("step", event.from_step)
         started = _time(event.started_at) if event.HasField("started_at") and not cached else None
-        document = event.template.document
-        if document:
-            digest, event.template.document = _named(document)
+        ran = event.phase in _RAN
+        if document := event.template.document:
+            # Only what ran says what it does.
+            digest, event.template.document = _named(document) if ran else (b"", "")
             body = event.SerializeToString()
-            into.templates[key[0], digest] = document
+            if ran:
+                into.templates[key[0], digest] = document
         into.step(key, StepFact(name, started_at=started, end=End(at, body, event.phase, _micros(event))))
-        into.seen(key[:2], started or at, begun=event.phase in _RAN)
+        into.seen(key[:2], started or at, begun=ran)
         for flow, fact in flows:
             into.flow(flow, fact)
         if cached and all(origin):
