@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 UP, DOWN = 1, 2
 STEP = 1
 PAGE = 1000
+CODE = "periplus-code"
+"""The archive that brings the code of SDK steps: every step has it, and it tells nothing of where data come from."""
 
 Node = Annotated[
     str,
@@ -100,7 +102,7 @@ def _pages(
 
 def tree(nodes: list[pb.Node], edges: list[pb.Edge], direction: int) -> list[str]:
     """The graph as a tree from its starts; what stands further up already is named and not unfolded again."""
-    known = {node.id: node for node in nodes}
+    known = {node.id: node for node in nodes if node.name != CODE}
     next_: dict[str, list[tuple[str, str]]] = {}
     for edge in edges:
         here, there = (getattr(edge, "from"), edge.to)[:: -1 if direction == UP else 1]
@@ -109,7 +111,7 @@ def tree(nodes: list[pb.Node], edges: list[pb.Edge], direction: int) -> list[str
     lines: list[str] = []
     seen: set[str] = set()
     reached = {there for found in next_.values() for there, _ in found}
-    starts = [node.id for node in nodes if node.depth == 0] or [n.id for n in nodes if n.id not in reached]
+    starts = [node.id for node in known.values() if node.depth == 0] or [n for n in known if n not in reached]
     # A stack, as a chain may be longer than Python's own.
     stack = [(start, "", 0) for start in reversed(starts)]
     while stack:
