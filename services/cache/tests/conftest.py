@@ -24,7 +24,7 @@ from periplus_cache.domain import (
 )
 from periplus_cache.entry import Entry, Fate, Selector, fate, replaceable
 from periplus_cache.known import Candidate
-from periplus_cache.ports import Earlier, Recording, Seen, Shown, Store, Tombstone
+from periplus_cache.ports import Burial, Earlier, Recording, Seen, Shown, Store, Tombstone
 from periplus_cache.recording import Finished
 from periplus_cache.service import Cache
 from periplus_cache.store.record import PostgresStore
@@ -79,13 +79,14 @@ class MemoryStore:
         ]
         return by_static, [_candidate(entry) for entry in live if entry.fingerprint in fingerprints]
 
-    async def bury(self, project: str, fingerprints: Mapping[str, str], now: datetime) -> None:
-        for fingerprint, reason in fingerprints.items():
-            entry = self.entries.get(fingerprint)
-            if entry and entry.project == project and not entry.buried:
-                self._entomb(entry, reason, now)
-                self.entries[fingerprint] = replace(entry, buried=reason)
-                self.events.append(told.invalidated(entry, reason, now))
+    async def bury(self, project: str, burials: Collection[Burial], now: datetime) -> None:
+        for burial in burials:
+            entry = self.entries.get(burial.fingerprint)
+            maker = entry and (entry.project, entry.maker.run, entry.maker.step)
+            if entry and not entry.buried and maker == (project, burial.run, burial.step):
+                self._entomb(entry, burial.reason, now)
+                self.entries[burial.fingerprint] = replace(entry, buried=burial.reason)
+                self.events.append(told.invalidated(entry, burial.reason, now))
 
     def _entomb(self, entry: Entry, reason: str, at: datetime) -> None:
         self.tombs.append((entry.fingerprint, Tombstone(entry.maker.run, entry.maker.step, reason, at)))
@@ -184,15 +185,15 @@ class MemoryStore:
     async def invalidate(
         self, project: str, selector: Selector, reason: str, now: datetime, *, only_count: bool
     ) -> int:
-        chosen = {
-            e.fingerprint: reason
+        chosen = [
+            Burial(e.fingerprint, e.maker.run, e.maker.step, reason)
             for e in self.entries.values()
             if e.project == project
             and not e.buried
             and (not selector.fingerprints or e.fingerprint in selector.fingerprints)
             and selector.template in ("", e.template)
             and selector.run in ("", e.maker.run)
-        }
+        ]
         if not only_count:
             await self.bury(project, chosen, now)
         return len(chosen)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from periplus_cache import difference
 from periplus_cache.domain import Mode, Phase, Policy
+from periplus_cache.ports import Burial
 from periplus_common import digest
 from periplus_common.errors import NotFound
 
@@ -188,7 +189,7 @@ async def test_what_may_not_be_served_is_explained_by_its_policy(cache, ran, mor
 async def test_an_entry_that_was_taken_out_of_use_is_named_with_the_reason(cache, ran, memory, clock):
     await ran("r1")
     (fingerprint,) = memory.entries
-    await memory.bury("p", {fingerprint: "bytes are gone"}, clock.now)
+    await memory.bury("p", [Burial(fingerprint, "r1", "main.train", "bytes are gone")], clock.now)
     await ran("r2")
     found = await cache.explain("p", "r2", "main.train")
     assert (

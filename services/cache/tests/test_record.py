@@ -8,6 +8,7 @@ import pytest
 from periplus.cache.v1 import events_pb2 as out
 from periplus_cache.domain import Mode, Phase, Policy, Verdict
 from periplus_cache.plan import Literal, Object, Plan, StepQuery
+from periplus_cache.ports import Burial
 from periplus_common.errors import Invalid, Unavailable
 
 
@@ -47,7 +48,7 @@ async def test_an_old_message_does_not_bring_a_buried_entry_back(cache, memory, 
     step = train()
     await cache.record(step)
     (fingerprint,) = memory.entries
-    await memory.bury("p", {fingerprint: "bad data"}, step.finished_at)
+    await memory.bury("p", [Burial(fingerprint, "r1", "main.train", "bad data")], step.finished_at)
     await cache.record(step)
     assert memory.entries[fingerprint].buried == "bad data"
 
@@ -125,7 +126,7 @@ async def test_a_refresh_that_is_older_than_the_entry_does_not_replace_it(cache,
 async def test_an_old_result_neither_replaces_nor_contradicts_a_buried_entry(cache, memory, train, clock):
     await cache.record(train("r1"))
     (fingerprint,) = memory.entries
-    await memory.bury("p", {fingerprint: "bad data"}, clock.now)
+    await memory.bury("p", [Burial(fingerprint, "r1", "main.train", "bad data")], clock.now)
     earlier = clock.now - timedelta(hours=1)
     await cache.record(train("r0", gave={"accuracy": "0.8"}, at=earlier))
     assert [(e.maker.run, e.buried) for e in memory.entries.values()] == [("r1", "bad data")]

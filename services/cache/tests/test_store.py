@@ -9,7 +9,7 @@ import pytest
 from periplus_cache.attempt import Attempt, Hit
 from periplus_cache.domain import Artifact, Inputs, Mode, Outputs, Phase, Place, Policy, Verdict
 from periplus_cache.entry import Entry, Fate, Maker, Selector
-from periplus_cache.ports import Recording, Seen
+from periplus_cache.ports import Burial, Recording, Seen
 from periplus_cache.store.candidates import CANDIDATES
 from periplus_cache.store.record import PostgresStore
 from periplus_common import postgres
@@ -79,9 +79,12 @@ async def test_buried_and_expired_entries_are_no_candidates(store):
     store, told = store
     await store.record(recording(1))
     await store.record(recording(2, policy=Policy(ttl=HOUR)))
-    await store.bury("q", {name(1): "not theirs"}, NOON)
-    await store.bury("p", {name(1): "bytes are gone", name(5): "never there"}, NOON + HOUR)
-    await store.bury("p", {name(1): "again"}, NOON + HOUR)
+    gone = Burial(name(1), "r1", "s1", "bytes are gone")
+    await store.bury("q", [gone], NOON)
+    for other in (replace(gone, run="r2"), replace(gone, step="s2"), replace(gone, fingerprint=name(5))):
+        await store.bury("p", [other], NOON)
+    await store.bury("p", [gone, replace(gone, fingerprint=name(5))], NOON + HOUR)
+    await store.bury("p", [replace(gone, reason="again")], NOON + HOUR)
     assert await live(store, NOON, {name(1001): 5}, [name(1), name(2)]) == ([name(2)], [name(2)])
     assert await live(store, NOON + HOUR, {name(1001): 5}, [name(1), name(2)]) == ([], [])
     assert (await store.entry("p", name(1))).entry.buried == "bytes are gone"
@@ -137,7 +140,7 @@ async def test_what_becomes_of_the_entry_that_is_there(store, outputs, policy, f
 async def test_a_buried_entry_gives_way_to_the_next_success(store):
     store, told = store
     await store.record(recording(1, "r1"))
-    await store.bury("p", {name(1): "bytes are gone"}, NOON + HOUR)
+    await store.bury("p", [Burial(name(1), "r1", "s1", "bytes are gone")], NOON + HOUR)
     assert await store.record(recording(1, "r2", at=NOON + 2 * HOUR)) is Fate.REPLACED
     entry = (await store.entry("p", name(1))).entry
     assert (entry.maker.run, entry.buried) == ("r2", "")

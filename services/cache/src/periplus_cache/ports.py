@@ -35,6 +35,16 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
+class Burial:
+    """An entry to be taken out of use, as long as it is still this run's."""
+
+    fingerprint: str
+    run: str
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tombstone:
     """An entry that was taken out of use."""
 
@@ -75,8 +85,8 @@ class Store(Protocol):
     ) -> tuple[list[Candidate], list[Candidate]]:
         """Live entries: of each static key the newest, one more than its limit at most; and these fingerprints'."""
 
-    async def bury(self, project: str, fingerprints: Mapping[str, str], now: datetime) -> None:
-        """Take entries out of use, each for its reason, and tell of it. Those that are buried stay as they are."""
+    async def bury(self, project: str, burials: Collection[Burial], now: datetime) -> None:
+        """Take entries out of use, and tell of it. Those that are buried, or made anew since, stay as they are."""
 
     async def record(self, recording: Recording) -> Fate | None:
         """Store what a finished step leaves, and its events. None: it was stored before, or brings no entry."""

@@ -12,7 +12,7 @@ from periplus_cache.explaining import Explanation, explain
 from periplus_cache.key import Root, Roots, Scope
 from periplus_cache.known import Known
 from periplus_cache.plan import Object, Plan, StepVerdict
-from periplus_cache.ports import Objects, Shown, Store
+from periplus_cache.ports import Burial, Objects, Shown, Store
 from periplus_cache.recording import Finished, Recorder
 from periplus_cache.values import Content
 from periplus_cache.walk import Walk
@@ -59,12 +59,12 @@ class Cache:
             if walk.open:
                 await self._ask(plan.project, known, walk, now)
                 continue
-            gone = await self._gone(walk, checked)
+            gone = await self._gone(walk, known, checked)
             if not gone:
                 return walk.verdicts
             log.warning("%d entries of project %s name objects that are gone", len(gone), plan.project)
             await self._store.bury(plan.project, gone, now)
-            known.forget(gone)
+            known.forget(burial.fingerprint for burial in gone)
 
     async def record(self, step: Finished) -> None:
         """Keep what a finished step leaves. To be called again is harmless.
@@ -139,7 +139,7 @@ class Cache:
             known.learn(limits, by_static, exact)
             known.asked |= open_
 
-    async def _gone(self, walk: Walk, checked: dict[Place, Stat | None]) -> dict[str, str]:
+    async def _gone(self, walk: Walk, known: Known, checked: dict[Place, Stat | None]) -> list[Burial]:
         """Which hits name objects that are gone or changed. An object is looked at once a call."""
         wanted = {a.place for outputs in walk.hits.values() for a in outputs.artifacts} - checked.keys()
         if wanted:
@@ -149,5 +149,7 @@ class Cache:
             for artifact in outputs.artifacts:
                 stat = checked[artifact.place]
                 if stat is None or (stat.etag, stat.size) != (artifact.etag, artifact.size):
-                    gone[fingerprint] = GONE if stat is None else CHANGED
-        return gone
+                    made = known.entries[fingerprint]
+                    reason = GONE if stat is None else CHANGED
+                    gone[fingerprint] = Burial(fingerprint, made.run, made.step, reason)
+        return list(gone.values())

@@ -1,12 +1,12 @@
 """The entry, template and tombstone tables."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from periplus_cache import rest, told
 from periplus_cache.domain import Policy
 from periplus_cache.entry import Entry, Fate, Maker, Selector, fate, replaceable
-from periplus_cache.ports import Shown, Tombstone
+from periplus_cache.ports import Burial, Shown, Tombstone
 from periplus_cache.store.digests import microseconds, to_bytes, to_text
 from periplus_common import outbox
 from periplus_common.postgres import Connection, Database, Row
@@ -80,20 +80,23 @@ async def _confirm(connection: Connection, kept: Entry, came: Entry) -> None:
     )
 
 
-async def bury(database: Database, project: str, reasons: Mapping[str, str], now: datetime) -> None:
+async def bury(database: Database, project: str, burials: Collection[Burial], now: datetime) -> None:
     """Take entries out of use, each for its reason, and tell of it."""
     async with database.transaction() as connection:
         rows = await connection.fetch(
             f"""
-            UPDATE entry SET buried = reasons.reason
-            FROM unnest($2::bytea[], $3::text[]) AS reasons (name, reason)
-            WHERE fingerprint = reasons.name AND project = $1 AND buried = ''
+            UPDATE entry SET buried = asked.reason
+            FROM unnest($2::bytea[], $3::text[], $4::text[], $5::text[]) AS asked (name, maker, at, reason)
+            WHERE fingerprint = asked.name AND project = $1 AND buried = '' AND run = asked.maker AND step = asked.at
             RETURNING {_COLUMNS}
             """,  # noqa: S608
             project,
-            [to_bytes(fingerprint) for fingerprint in reasons],
-            list(reasons.values()),
+            [to_bytes(burial.fingerprint) for burial in burials],
+            [burial.run for burial in burials],
+            [burial.step for burial in burials],
+            [burial.reason for burial in burials],
         )
+        reasons = {burial.fingerprint: burial.reason for burial in burials}
         await _tell(connection, [_entry(row) for row in rows], reasons, now)
 
 

@@ -7,7 +7,7 @@ from periplus_cache import told
 from periplus_cache.attempt import Attempt, Savings
 from periplus_cache.entry import Fate, Selector
 from periplus_cache.known import Candidate
-from periplus_cache.ports import Earlier, Recording, Seen, Shown, Tombstone
+from periplus_cache.ports import Burial, Earlier, Recording, Seen, Shown, Tombstone
 from periplus_cache.store import attempts, contents, entries
 from periplus_cache.store.candidates import candidates
 from periplus_cache.store.digests import to_bytes
@@ -48,9 +48,9 @@ class PostgresStore:
             await outbox.add(connection, events)
             return decided
 
-    async def bury(self, project: str, fingerprints: Mapping[str, str], now: datetime) -> None:
-        """Take entries out of use, each for its reason, and tell of it."""
-        await entries.bury(self._database, project, fingerprints, now)
+    async def bury(self, project: str, burials: Collection[Burial], now: datetime) -> None:
+        """Take entries out of use, and tell of it. Those that are buried, or made anew since, stay as they are."""
+        await entries.bury(self._database, project, burials, now)
 
     async def invalidate(
         self, project: str, selector: Selector, reason: str, now: datetime, *, only_count: bool
