@@ -94,8 +94,8 @@ def kill(pid: int) -> None:
 def oom_kills() -> int:
     """How often the kernel has killed a process of this machine for want of memory (Linux)."""
     try:
-        with open("/proc/vmstat") as file:
-            counts = dict(line.split() for line in file)
+        with open("/proc/vmstat", "rb") as file:
+            count = file.read().partition(b"\noom_kill ")[2]
     except OSError:
         return 0
-    return int(counts.get("oom_kill", 0))
+    return int(count.split(b"\n", 1)[0] or 0)

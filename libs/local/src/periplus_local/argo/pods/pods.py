@@ -159,7 +159,8 @@ class Pods:
             raise PodError(f"the step {job.id} is still running from before")
         sandbox = self._sandbox(job, folder)
         try:
-            view = await self._thread(sandbox.prepare)
+            # A few small files take less time than a thread needs to come to its turn.
+            view = sandbox.prepare() if sandbox.brief() else await self._thread(sandbox.prepare)
             async with self._slots:
                 if self._open[job.id]:
                     await self._thread(sandbox.give_up)

@@ -36,6 +36,11 @@ class Sandbox:
     log_bytes: int
     grace: float
 
+    def brief(self) -> bool:
+        """Whether `prepare` has nothing to fetch and nothing to remove."""
+        entries = (self.job.template.get("inputs") or {}).get("artifacts") or []
+        return not self.folder.path.exists() and not any("s3" in entry for entry in entries)
+
     def prepare(self) -> View:
         """Make the folder, load the inputs, write the spec. Raises PodError when it cannot."""
         try:
