@@ -56,6 +56,7 @@ def test_dependencies_are_all_awaited_and_continue_on_widens_them():
     assert found.tasks == {"a", "b"}
     assert found.evaluate({"a": {"Succeeded"}, "b": {"Failed"}})
     assert not found.evaluate({"a": {"Failed"}, "b": {"Failed"}})
+    assert not found.is_plain
     assert depends.of({}) is None
     assert depends.of({"depends": ""}) is None
 

@@ -59,6 +59,42 @@ def test_the_variables_of_an_expression_are_known_with_their_paths():
     assert expression.compile("let a = b; a.c + d").variables == {"b", "d"}
 
 
+def test_a_chain_after_a_question_mark_is_nil_as_a_whole_and_an_index_is_not_part_of_it():
+    assert expression.evaluate("tasks.gate.outputs?.parameters.x", ENV) is None
+    assert expression.evaluate("tasks.gate.outputs?.['parameters'].x.y", ENV) is None
+    for text in (
+        "tasks.gate.outputs.parameters",
+        "tasks.gate.outputs?.parameters['x']",
+        "tasks.gate.outputs?.parameters[0:1]",
+    ):
+        with pytest.raises(ExpressionError, match="nil"):
+            expression.evaluate(text, ENV)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "len(xs) == '3'",
+        "1 == '1'",
+        "item == 3",
+        "item != 3",
+        "1 + 1 == '2'",
+        "string(1) == 1",
+        "not true == 'x'",
+    ],
+)
+def test_a_comparison_that_can_never_hold_is_refused_as_in_go(text):
+    with pytest.raises(ExpressionError, match="mismatched types"):
+        expression.evaluate(text, ENV)
+
+
+@pytest.mark.parametrize(
+    "text", ["inputs.parameters.x == 3", "nil == 1", "map([1], #)[0] == 'a'", "fromJSON('1') == '1'"]
+)
+def test_a_comparison_of_what_only_the_run_tells_is_false(text):
+    assert expression.evaluate(text, ENV) is False
+
+
 def test_a_variable_that_is_not_there_is_an_error_of_its_own():
     with pytest.raises(UnknownVariable, match="unknown name nowhere"):
         expression.evaluate("nowhere ?? 1", ENV)
