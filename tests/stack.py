@@ -38,6 +38,7 @@ ENDED = (
     step_pb2.RUN_PHASE_ERROR,
     step_pb2.RUN_PHASE_CANCELLED,
 )
+UNDER_WAY = {step_pb2.STEP_PHASE_PENDING, step_pb2.STEP_PHASE_RUNNING}
 
 
 @dataclass
@@ -80,7 +81,11 @@ class Stack:
                 for message in self.lineage.WatchRun(request, timeout=PATIENCE):
                     if message.run.phase in ENDED:
                         break
-                return self.run(run)
+                found = self.run(run)
+                # What lineage held when it was killed comes again after a while.
+                if not {step.phase for step in found.steps} & UNDER_WAY or time.monotonic() > deadline - 5:
+                    return found
+                time.sleep(0.2)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise

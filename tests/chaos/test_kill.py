@@ -1,5 +1,6 @@
 """`kill -9` of anything in the middle of a run: the run finishes, and no step that had finished runs again."""
 
+import json
 import tempfile
 import time
 from collections import Counter
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stack import PATIENCE, Stack, up
+from stack import PATIENCE, ROOT, Stack, up
 
 from periplus.types.v1 import step_pb2
 
@@ -96,3 +97,23 @@ def test_after_all_of_it_the_same_order_is_cached(own: Stack, notes: Path) -> No
     again = own.submit(CHAIN, seed="again", notes=str(notes))
     assert again.phase == step_pb2.RUN_PHASE_SUCCEEDED
     assert len(notes.read_text().splitlines()) == 14
+
+
+def test_the_digits_run_survives_the_kill_of_each_service_in_turn(
+    own: Stack, notes: Path, tmp_path: Path
+) -> None:
+    for file in (ROOT / "examples" / "digits").glob("*.py"):
+        (tmp_path / file.name).write_text(file.read_text())
+    scoring = tmp_path / "scoring.py"
+    # The six trainings and the evaluation each call it once, at their end.
+    noting = f'    with open("{notes}", "a") as file:\n        file.write("scored\\n")\n    return round('
+    scoring.write_text(scoring.read_text().replace("    return round(", noting, 1))
+    submitted = own.periplus("run", str(tmp_path / "pipeline.py"), "--no-watch", "-o", "json")
+    run = json.loads(submitted.stdout)["run"]
+    for number, part in enumerate(("dispatcher", "cache", "snapshotter", "lineage", "argo"), start=1):
+        wait_for(notes, number)
+        own.kill(part)
+    ended = own.ended(run if isinstance(run, str) else run["id"])
+    assert ended.phase == step_pb2.RUN_PHASE_SUCCEEDED, ended.message
+    assert len(ended.steps) == 11
+    assert notes.read_text().splitlines() == ["scored"] * 7
