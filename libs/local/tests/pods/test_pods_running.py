@@ -98,17 +98,26 @@ async def test_a_working_folder_that_is_not_there_is_made(pods: Pods, sh: Sh) ->
     assert not Path("/app-of-an-image").exists()
 
 
-async def test_a_working_folder_below_tmp_that_exists_is_the_real_one(
-    pods: Pods, sh: Sh, tmp_path: Path
+@pytest.mark.parametrize("namespaces", [True, False])
+async def test_a_folder_below_tmp_is_seen_only_when_it_is_to_be(
+    tmp_path: Path, nowhere: S3Store, sh: Sh, namespaces: bool
 ) -> None:
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "module.py").write_text("print('found')")
-    job = sh(
-        "python module.py",
-        container={"workingDir": str(tmp_path / "project")},
-        capture_result=True,
-    )
-    assert (await pods.run(job)).result == "found"
+    for name in ("project", "modules", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "project" / "main.py").write_text("import found\n")
+    (tmp_path / "modules" / "found.py").write_text("print('found')")
+    template = {
+        "workingDir": f"{tmp_path}/project",
+        "env": [
+            {"name": "PYTHONPATH", "value": f"{tmp_path}/modules"},
+            {"name": "OTHER", "value": f"{tmp_path}/other"},
+        ],
+    }
+    visible = [tmp_path / "project"]
+    async with Pods(tmp_path / "pods", nowhere, 1, visible=visible, namespaces=namespaces) as pods:
+        job = sh("python main.py; test ! -e $OTHER", container=template, capture_result=True)
+        done = await pods.run(job)
+    assert (done.phase, done.result) == ("Succeeded", "found")
 
 
 async def test_no_more_steps_run_at_once_than_there_are_slots(

@@ -1,10 +1,11 @@
 """The private file system of a step: a mount namespace with a root of its own (Linux only)."""
 
 # Paths are strings here: they go to system calls in a process that must start quickly.
-# ruff: noqa: PTH102, PTH103, PTH112, PTH114, PTH115, PTH120, PTH123, PTH208, PTH211
+# ruff: noqa: PTH116, PTH102, PTH103, PTH114, PTH115, PTH120, PTH123, PTH208, PTH211
 
 import ctypes
 import os
+import stat
 import sys
 from typing import Any, Literal
 
@@ -64,8 +65,12 @@ def _graft(source: str, target: str) -> None:
         if not os.path.lexists(target):
             os.symlink(os.readlink(source), target)
         return
+    try:
+        folder = stat.S_ISDIR(os.stat(source).st_mode)
+    except (PermissionError, FileNotFoundError):
+        return  # another user's mount, of which not even the kind can be seen; or it has just gone
     if not os.path.lexists(target):
-        if os.path.isdir(source):
+        if folder:
             os.mkdir(target)
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))

@@ -15,12 +15,13 @@ from periplus_local.argo.pods.program import body, program, working_dir
 from periplus_local.argo.pods.rewriting import rewriter
 from periplus_local.argo.pods.roots import Roots
 from periplus_local.argo.pods.store import Artifacts
-from periplus_local.argo.pods.view import TMP, View, is_folder, plan, under
+from periplus_local.argo.pods.view import TMP, View, exists, is_folder, plan, under
 
 log = logging.getLogger(__name__)
 
 LATE = "Pod was active on the node longer than the specified deadline"
 NOT_STARTED = 125
+SEARCHED = {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH"}
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,15 @@ class Sandbox:
         declared = [*input_paths(template), *output_paths(template), *mounts(template)]
         if not is_folder(workdir):
             declared.append(workdir)
-        kept = [path for path in (*self.visible, *self._own_places()) if os.path.exists(path)]  # noqa: PTH110 - False where it may not look
+        kept = [path for path in (*self.visible, *self._own_places()) if exists(path)]
         return plan(self.folder.path, declared, kept, namespaces=self.namespaces)
 
     def _own_places(self) -> list[str]:
-        """Folders below /tmp that the template itself names as a place of programs or modules."""
+        """Folders below /tmp where the template itself says that programs or modules lie."""
         main = body(self.job.template)
-        values = [str(entry.get("value") or "") for entry in main.get("env") or []]
-        words = [str(word) for word in (main.get("command") or [])[:1]]
-        named = [working_dir(self.job.template), *words]
-        named += [part for value in values for part in value.split(":")]
+        env = [entry for entry in main.get("env") or [] if entry.get("name") in SEARCHED]
+        named = [str(word) for word in (main.get("command") or [])[:1]]
+        named += [part for entry in env for part in str(entry.get("value") or "").split(":")]
         declared = set(input_paths(self.job.template)) | set(output_paths(self.job.template))
         return [os.path.normpath(path) for path in named if under(path, TMP) and path not in declared]
 

@@ -1,7 +1,7 @@
 """Which folder of this machine stands behind each path that a step sees."""
 
 # Paths are strings here: a step's own names, which this machine need not have.
-# ruff: noqa: PTH112, PTH118, PTH119, PTH120, PTH208
+# ruff: noqa: PTH110, PTH112, PTH118, PTH119, PTH120, PTH208
 
 import os
 from collections.abc import Iterable
@@ -137,6 +137,11 @@ def canonical(path: str, view: View) -> str:
     if view.private(path):
         return path
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def exists(path: str) -> bool:
+    """Whether this machine has it, as far as this user can see."""
+    return os.path.exists(path)
 
 
 def is_folder(path: str) -> bool:
