@@ -8,6 +8,7 @@ things beside makes single rounds differ by half: the median round counts, and t
 """
 
 import asyncio
+import json
 import statistics
 import sys
 import tempfile
@@ -17,9 +18,9 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import asyncpg
 from google.protobuf.message import Message
 from nats.aio.msg import Msg
+
 from periplus.cache.v1.events_pb2 import ArtifactsDigested
 from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepNode, StepStarted
 from periplus.types.v1 import step_pb2 as types
@@ -34,12 +35,14 @@ from periplus_local.stack.supervisor import Supervisor
 STEPS = 20
 BATCH, FLIGHTS = 512, 2
 START = datetime(2026, 1, 1, tzinfo=UTC)
-DOCUMENT = (
-    '{"container":{"image":"registry.example/train@sha256:%s","command":["python","-m","train"]},"code":{%s}}'
-    % (
-        "0" * 64,
-        ",".join(f'"module{i}.py":"sha256:{i:064x}"' for i in range(5)),
-    )
+DOCUMENT = json.dumps(
+    {
+        "container": {
+            "image": "registry.example/train@sha256:" + "0" * 64,
+            "command": ["python", "-m", "train"],
+        },
+        "code": {f"module{i}.py": f"sha256:{i:064x}" for i in range(5)},
+    }
 )
 
 
@@ -167,15 +170,20 @@ async def lineage(url: str, database: postgres.Database, count: int, runs: int) 
     return took
 
 
+def made(directory: Path) -> Home:
+    """A home below a directory that PostgreSQL's own user may enter."""
+    directory.chmod(0o755)
+    home = Home(directory / "home")
+    home.create()
+    return home
+
+
 async def main(wanted: int, rounds: int) -> None:
     runs = max(1, wanted // (3 * STEPS + 2))
     with tempfile.TemporaryDirectory(prefix="periplus-bench-") as directory:
-        Path(directory).chmod(0o755)
-        home = Home(Path(directory) / "home")
-        home.create()
+        home = made(Path(directory))
         chosen = parts.embedded(home)
         async with Supervisor(home, parts.parts(home, chosen), lambda _: None):
-            administration = await asyncpg.connect(chosen.postgres.dsn())
             dsn = chosen.postgres.dsn("lineage")
             await postgres.migrate(dsn, "periplus_lineage")
             count = await publish(chosen.nats.url, runs)
@@ -190,7 +198,6 @@ async def main(wanted: int, rounds: int) -> None:
                     print(
                         f"ceiling {best[-1]:>8,.0f} events/s   lineage {ours[-1]:>8,.0f} events/s   {ours[-1] / best[-1]:.0%}"
                     )
-            await administration.close()
             share = statistics.median(own / top for own, top in zip(ours, best, strict=True))
             top, own = statistics.median(best), statistics.median(ours)
             print(f"median: ceiling {top:,.0f}, lineage {own:,.0f} events/s; {share:.0%} of the ceiling")
