@@ -1,0 +1,211 @@
+"""How long a run takes whose every step is known: by gRPC, and as a whole `periplus run` process.
+
+    python bench/cached_run.py [rounds]
+
+A stack of its own. A chain of 20 and 1 -> 100 -> 1, small integers as parameters, as YAML and as functions.
+By gRPC: SubmitRun until its answer says that the run has succeeded, with its record and its events committed. The
+floors: an empty call of the same server by the same client, one INSERT with its commit in the same Postgres, and
+`python -c pass` for the whole processes.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from running import PERIPLUS, Stack, Table, finished, in_turn, order, up, warmed
+
+from periplus.dispatcher.v1 import dispatcher_pb2
+from periplus.sdk.client import Client
+from periplus.types.v1 import step_pb2
+from periplus_local.stack.embedded import embedded
+from periplus_local.stack.home import Home
+
+CHAIN, FAN = 20, 100
+
+PIPELINE = '''"""Twenty steps in a chain."""
+
+from periplus.sdk import pipeline, step
+
+
+@step
+def one_more(x: int) -> int:
+    return x + 1
+
+
+@pipeline
+def chain(x: int = 0) -> int:
+    for _ in range({steps}):
+        x = one_more(x)
+    return x
+'''
+
+
+def leaf(name: str, source: str, given: str = "") -> dict[str, object]:
+    """A template that prints its output `y`; its input is named `given`."""
+    script = {"image": "alpine", "command": ["sh"], "source": f"{source} > /tmp/y"}
+    inputs = {"inputs": {"parameters": [{"name": given}]}} if given else {}
+    outputs = {"parameters": [{"name": "y", "valueFrom": {"path": "/tmp/y"}}]}
+    return {"name": name, **inputs, "outputs": outputs, "script": script}
+
+
+def workflow(name: str, tasks: list[dict[str, object]], *leaves: dict[str, object]) -> dict[str, object]:
+    templates = [{"name": "main", "dag": {"tasks": tasks}}, *leaves]
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": f"{name}-"},
+        "spec": {"entrypoint": "main", "templates": templates},
+    }
+
+
+def call(name: str, template: str, x: str = "", *after: str, **more: object) -> dict[str, object]:
+    arguments = {"arguments": {"parameters": [{"name": "x", "value": x}]}} if x else {}
+    return {
+        "name": name, "template": template, **arguments, **more,
+        **({"depends": " && ".join(after)} if after else {}),
+    }  # fmt: skip
+
+
+def chain() -> dict[str, object]:
+    tasks = [call("s0", "more", "0")]
+    for i in range(1, CHAIN):
+        tasks.append(call(f"s{i}", "more", f"{{{{tasks.s{i - 1}.outputs.parameters.y}}}}", f"s{i - 1}"))
+    return workflow("chain", tasks, leaf("more", "echo $(({{inputs.parameters.x}} + 1))", "x"))
+
+
+def fan() -> dict[str, object]:
+    items = json.dumps(list(range(FAN)), separators=(",", ":"))
+    tasks = [
+        call("list", "numbers"),
+        call("work", "more", "{{item}}", "list", withParam="{{tasks.list.outputs.parameters.y}}"),
+        call("join", "count", "{{tasks.work.outputs.parameters.y}}", "work"),
+    ]
+    return workflow(
+        "fan",
+        tasks,
+        leaf("numbers", f"echo '{items}'"),
+        leaf("more", "echo $(({{inputs.parameters.x}} + 1))", "x"),
+        leaf("count", "echo '{{inputs.parameters.x}}' | wc -c", "x"),
+    )
+
+
+@contextmanager
+def one_insert(stack: Stack) -> Iterator[object]:
+    """A call that puts one row of some 2 kB into Postgres and commits it."""
+    loop = asyncio.new_event_loop()
+
+    async def opened() -> asyncpg.Connection:
+        connection = await asyncpg.connect(embedded(Home(stack.home)).postgres.dsn())
+        await connection.execute("CREATE TABLE bench_floor (id bigserial PRIMARY KEY, body text)")
+        return connection
+
+    connection = loop.run_until_complete(opened())
+    body = "x" * 2000
+    try:
+        yield lambda: loop.run_until_complete(
+            connection.execute("INSERT INTO bench_floor (body) VALUES ($1)", body)
+        )
+    finally:
+        loop.run_until_complete(connection.close())
+        loop.close()
+
+
+def submitted(client: Client, spec: dispatcher_pb2.RunSpec, steps: int) -> None:
+    """Run an order; every step must be a hit, and the run over."""
+    answer = client.submit(spec, str(uuid.uuid4()))
+    hits = sum(step.verdict == step_pb2.VERDICT_HIT for step in answer.plan.steps)
+    assert answer.phase == step_pb2.RUN_PHASE_SUCCEEDED, answer
+    assert hits == len(answer.plan.steps) == steps, answer
+
+
+def by_grpc(stack: Stack, rounds: int) -> None:
+    told = stack.connection
+    channel = grpc.insecure_channel(told.dispatcher)
+    health = HealthStub(channel)
+    shown = (("authorization", f"Bearer {told.token}"),)
+    plans = {"chain of 20": (order(chain()), CHAIN), "1 -> 100 -> 1": (order(fan()), FAN + 2)}
+    with stack.client() as client, one_insert(stack) as insert:
+        for spec, steps in plans.values():
+            warmed(client, spec, steps)
+        calls = {
+            "empty call": lambda: health.Check(HealthCheckRequest(), metadata=shown),
+            "INSERT": insert,
+            **{name: lambda p=plan: submitted(client, *p) for name, plan in plans.items()},
+        }
+        in_turn(3, calls)
+        taken = in_turn(rounds, calls)
+        told_too = in_turn(
+            max(5, rounds // 5),
+            {name: lambda s=spec: finished(client, s) for name, (spec, _) in plans.items()},
+        )
+    channel.close()
+    table = Table(f"all cached, by gRPC; every one of {rounds} x ({CHAIN} + {FAN + 2}) steps was a hit")
+    empty = table.add("floor: an empty call", taken["empty call"])
+    row = table.add("floor: one INSERT and its commit", taken["INSERT"])
+    for name, goal in zip(plans, (0.025, 0.080), strict=True):
+        table.add(name, taken[name], {"(call + INSERT)": empty + row}, goal)
+    for name, seconds in told_too.items():
+        table.add(f"{name}, until lineage tells its end", seconds, {"(call + INSERT)": empty + row})
+    table.show()
+
+
+def run(stack: Stack, file: Path) -> str:
+    """`periplus run FILE`, and what it says."""
+    return subprocess.run(
+        [PERIPLUS, "run", file.name],
+        env=stack.environment, cwd=file.parent, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+
+def cached(stack: Stack, file: Path) -> None:
+    """`periplus run FILE`, whose steps must all be hits."""
+    said = run(stack, file)
+    assert f": 0 steps ran, {CHAIN} cached" in said, said
+
+
+def by_process(stack: Stack, directory: Path, rounds: int) -> None:
+    yaml, functions = directory / "chain.yaml", directory / "pipeline.py"
+    yaml.write_text(json.dumps(chain()))
+    functions.write_text(PIPELINE.format(steps=CHAIN))
+    calls = {
+        "python": lambda: subprocess.run([sys.executable, "-c", "pass"], check=True),
+        "yaml": lambda: cached(stack, yaml),
+        "functions": lambda: cached(stack, functions),
+    }
+    for file in (yaml, functions):
+        deadline = time.monotonic() + 60
+        while f"{CHAIN} cached" not in (
+            said := run(stack, file)
+        ):  # the cache records a moment after a run's end
+            assert time.monotonic() < deadline, said
+    in_turn(1, calls)
+    taken = in_turn(rounds, calls)
+    table = Table(f"all cached, a whole process; every one of {rounds} x {CHAIN} x 2 steps was a hit")
+    floor = table.add("floor: python -c pass", taken["python"])
+    table.add("periplus run chain.yaml", taken["yaml"], {"python": floor}, 0.9)
+    table.add("periplus run pipeline.py", taken["functions"], {"python": floor}, 0.9)
+    table.show()
+
+
+def main(rounds: int) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="periplus-bench-") as directory,
+        up(Path(directory, "home")) as stack,
+    ):
+        by_grpc(stack, rounds)
+        by_process(stack, Path(directory), max(5, rounds // 5))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 50)
