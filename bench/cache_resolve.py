@@ -4,6 +4,7 @@
 
 A real cache service in a process of its own, on real NATS, Postgres and S3. The floor of a plan is an empty call
 to the same server plus one bare query for the rows that the plan needs; a plan with artifacts adds a HEAD for each.
+The service may stay below that: where many objects lie together, one listing says what as many HEADs would.
 """
 
 import asyncio

@@ -231,6 +231,12 @@ class MemoryObjects:
         self.stats += len(places)
         return {place: self._stat(place) for place in places}
 
+    async def changed(self, held: Mapping[Place, Stat]) -> Mapping[Place, Stat | None]:
+        stats = await self.stat_many(held)
+        return {
+            p: s for p, s in stats.items() if s is None or (s.etag, s.size) != (held[p].etag, held[p].size)
+        }
+
     async def digest(self, place: Place) -> tuple[Seen, str]:
         self._check()
         self.reads += 1

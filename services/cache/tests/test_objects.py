@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from periplus_cache.contents import Contents, Read
-from periplus_cache.domain import Place
+from periplus_cache.domain import Place, Stat
 from periplus_cache.objects import S3Objects
 from periplus_cache.values import Unreadable
 from periplus_common import blobs, digest
@@ -126,3 +126,49 @@ async def test_contents_are_read_once_and_gone_ones_are_named(store, put, memory
     assert [type(found[place]) for place in asked] == [Read, Read, Unreadable, Unreadable]
     assert found[one].digest == digest.of_bytes(b"1")
     assert len(memory.contents) == 2
+
+
+@pytest.mark.parametrize("strangers", [0, 50, 400], ids="{} strangers".format)
+@pytest.mark.parametrize("count", [5, 40])
+async def test_what_changed_is_found_though_most_is_only_listed(store, count: int, strangers: int):
+    objects = S3Objects(store)
+    run = f"objects-test/{secrets.token_hex(8)}"
+    places = [Place(f"{run}/pod-{i:03}/out.tgz") for i in range(count)]
+    others = [Place(f"{run}/other-{i:03}/main.log") for i in range(strangers)]
+    await asyncio.gather(*(store.put(blobs.Place(p.key), p.key.encode()) for p in places + others))
+    held = {place: stat for place, stat in (await objects.stat_many(places)).items() if stat}
+    assert len(held) == count
+    assert await objects.changed(held) == {}
+
+    gone, longer, other = places[0], places[2], places[4]
+    store._client.remove_object(store.bucket, gone.key)
+    await store.put(blobs.Place(longer.key), longer.key.encode() + b"!")
+    await store.put(blobs.Place(other.key), b"!" + other.key.encode()[1:])
+    found = await objects.changed(held)
+    assert set(found) == {gone, longer, other}
+    assert found[gone] is None
+    assert found[longer].size == held[longer].size + 1
+    assert (found[other].size, found[other].etag != held[other].etag) == (held[other].size, True)
+
+
+async def test_what_lies_together_is_not_looked_at_one_by_one(store, monkeypatch):
+    objects = S3Objects(store)
+    run = f"objects-test/{secrets.token_hex(8)}"
+    places = [Place(f"{run}/pod-{i:03}/out.tgz") for i in range(30)] + [Place(f"{run}-lone/a/b")]
+    await asyncio.gather(*(store.put(blobs.Place(p.key), b"x") for p in places))
+    held = {place: stat for place, stat in (await objects.stat_many(places)).items() if stat}
+    looked: list[str] = []
+    stat = store.stat
+
+    async def counting(place):
+        looked.append(place.key)
+        return await stat(place)
+
+    monkeypatch.setattr(store, "stat", counting)
+    assert await objects.changed(held) == {}
+    assert looked == [f"{run}-lone/a/b"]
+
+
+async def test_objects_of_another_store_are_changed_and_no_failure(store):
+    held = {Place(f"run/pod-{i}/x", endpoint="elsewhere.example:1"): Stat("e", 1) for i in range(20)}
+    assert await S3Objects(store).changed(held) == dict.fromkeys(held)

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,6 +58,10 @@ class Blobs:
         wanted = list(dict.fromkeys(places))
         return dict(zip(wanted, await asyncio.gather(*map(self.stat, wanted)), strict=True))
 
+    async def below(self, folder: Place, most: int) -> dict[Place, Stat]:
+        """Up to `most` of the objects whose keys begin with the folder's, in order of their keys."""
+        return await self._run(lambda: self._below(folder, most))
+
     async def get(self, place: Place, *, limit: int = 64 << 20) -> bytes:
         """An object's bytes. Raises `NotFound`, or `Unavailable` where it is larger than `limit`."""
         return await self.read(place, lambda stream: _bounded(stream, limit))
@@ -107,6 +112,17 @@ class Blobs:
                 return None
             raise
         return Stat((found.etag or "").strip('"'), found.size or 0, found.last_modified)
+
+    def _below(self, folder: Place, most: int) -> dict[Place, Stat]:
+        if folder.endpoint and folder.endpoint != self.endpoint:
+            raise NotFound(f"no credentials for the object store {folder.endpoint}")
+        listed = self._client.list_objects(folder.bucket or self.bucket, folder.key, recursive=True)
+        return {
+            Place(str(found.object_name), folder.bucket, folder.endpoint): Stat(
+                (found.etag or "").strip('"'), found.size or 0, found.last_modified
+            )
+            for found in itertools.islice(listed, most)
+        }
 
     def _read(self, place: Place, use: Callable[[IO[bytes]], T]) -> T:
         if place.endpoint and place.endpoint != self.endpoint:

@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import IO
 
@@ -11,6 +12,9 @@ from periplus_common import digest
 from periplus_common.blobs import Blobs
 from periplus_common.blobs import Place as BlobPlace
 from periplus_common.errors import NotFound
+
+LISTED = 12  # objects in a folder from which on listing it is cheaper than looking at each
+STRANGERS = 4  # how many more objects may be listed than are asked for, such as the logs beside the artifacts
 
 _BLOCK = 512  # bytes of a tar header
 _GZIP = b"\x1f\x8b"
@@ -32,6 +36,31 @@ class S3Objects:
         wanted = list(places)
         return dict(zip(wanted, await asyncio.gather(*map(self._stat, wanted)), strict=True))
 
+    async def changed(self, held: Mapping[Place, Stat]) -> Mapping[Place, Stat | None]:
+        """Those of these places that do not hold any more what they held, by tag and size, and what they hold now.
+
+        Where many lie together, one listing says of most that they are as they were; the others are looked at.
+        """
+        listed = await self._listed(held)
+        doubtful = [place for place, stat in held.items() if not _same(listed.get(place), stat)]
+        stats = await self.stat_many(doubtful)
+        return {place: stat for place, stat in stats.items() if not _same(stat, held[place])}
+
+    async def _listed(self, places: Collection[Place]) -> Mapping[Place, Stat]:
+        folders = Counter(folder for place in places if (folder := _folder(place)) is not None)
+        lists = await asyncio.gather(
+            *(
+                self._blobs.below(folder, STRANGERS * count)
+                for folder, count in folders.items()
+                if count >= LISTED and folder.endpoint in ("", self._blobs.endpoint)
+            )
+        )
+        return {
+            Place(place.key, place.bucket, place.endpoint): Stat(stat.etag, stat.size, stat.modified)
+            for found in lists
+            for place, stat in found.items()
+        }
+
     async def digest(self, place: Place) -> tuple[Seen, str]:
         """Read an object to its end in a thread: what was read, and its content digest.
 
@@ -46,6 +75,16 @@ class S3Objects:
         except NotFound:
             return None
         return None if found is None else Stat(found.etag, found.size, found.modified)
+
+
+def _folder(place: Place) -> BlobPlace | None:
+    """The folder above the object's own, where all of a run lies: Argo writes <run>/<pod>/<artifact>."""
+    pieces = place.key.rsplit("/", 2)
+    return BlobPlace(pieces[0] + "/", place.bucket, place.endpoint) if len(pieces) > 1 else None
+
+
+def _same(one: Stat | None, other: Stat) -> bool:
+    return one is not None and (one.etag, one.size) == (other.etag, other.size)
 
 
 def _blob(place: Place) -> BlobPlace:

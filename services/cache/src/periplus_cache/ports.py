@@ -130,6 +130,9 @@ class Objects(Protocol):
     async def stat_many(self, places: Collection[Place]) -> Mapping[Place, Stat | None]:
         """What the store says of each object; None where it has none."""
 
+    async def changed(self, held: Mapping[Place, Stat]) -> Mapping[Place, Stat | None]:
+        """Those of these places that do not hold any more what they held, by tag and size, and what they hold now."""
+
     async def digest(self, place: Place) -> tuple[Seen, str]:
         """Read an object to its end: what was read, and its content digest.
 

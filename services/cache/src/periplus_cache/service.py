@@ -141,9 +141,15 @@ class Cache:
 
     async def _gone(self, walk: Walk, known: Known, checked: dict[Place, Stat | None]) -> list[Burial]:
         """Which hits name objects that are gone or changed. An object is looked at once a call."""
-        wanted = {a.place for outputs in walk.hits.values() for a in outputs.artifacts} - checked.keys()
-        if wanted:
-            checked |= await self._objects.stat_many(wanted)
+        held = {
+            artifact.place: Stat(artifact.etag, artifact.size)
+            for outputs in walk.hits.values()
+            for artifact in outputs.artifacts
+            if artifact.place not in checked
+        }
+        if held:
+            checked |= held
+            checked |= await self._objects.changed(held)
         gone = {}
         for fingerprint, outputs in walk.hits.items():
             for artifact in outputs.artifacts:
