@@ -49,7 +49,6 @@ def _answer(run: Run, chosen: str, phase: str, message: str, values: dict[str, s
             node["outputs"] = {"parameters": parameters}
             outputs.export(run, node["outputs"])
         run.nodes.mark(node, phase or node["phase"], message or None)
-    run.stir()
 
 
 def _outputs(node: Node, values: dict[str, str]) -> list[dict[str, Any]] | None:

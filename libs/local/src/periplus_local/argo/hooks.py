@@ -62,9 +62,9 @@ async def watching(place: Place, step: dict[str, Any], name: str, node_name: str
                 calling = _call(place, hook, f"{node_name}.hooks.{key}", node, scope)
                 started[key] = asyncio.create_task(calling)
 
-    run.nodes.watchers.setdefault(node_id, []).append(look)
     try:
-        yield
+        with run.nodes.watching(node_id, look):
+            yield
         node = run.nodes.by_id.get(node_id)
         if node is not None:
             look(node)
@@ -72,7 +72,6 @@ async def watching(place: Place, step: dict[str, Any], name: str, node_name: str
         if wrong and node is not None:
             run.nodes.mark(node, "Error", wrong[0])
     finally:
-        run.nodes.watchers.pop(node_id, None)
         for task in started.values():
             task.cancel()
 

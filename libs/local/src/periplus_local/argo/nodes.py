@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from periplus_local.argo import names
@@ -93,6 +94,17 @@ class Nodes:
         for watcher in list(self.watchers.get(node["id"], ())):
             watcher(node)
         return node
+
+    @contextmanager
+    def watching(self, node_id: str, watcher: Callable[[Node], None]) -> Iterator[None]:
+        """Call the watcher with the node of that id each time that it is marked."""
+        self.watchers.setdefault(node_id, []).append(watcher)
+        try:
+            yield
+        finally:
+            self.watchers[node_id].remove(watcher)
+            if not self.watchers[node_id]:
+                del self.watchers[node_id]
 
     def touch(self, node: Node) -> None:
         """Note that the node has changed."""

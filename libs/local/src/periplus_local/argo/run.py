@@ -1,6 +1,7 @@
 """One workflow that is under way: its spec, its nodes, and what people ask of it meanwhile."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 from collections.abc import Awaitable, Callable, Coroutine
@@ -78,7 +79,7 @@ class Run:
         self.finished: dict[str, float] = {}
         self.head_dirty = True
         self._beside: set[asyncio.Task[None]] = set()
-        self._stirred = asyncio.Event()
+        self._waiting: set[asyncio.Event] = set()
         self._spec_json: bytes | None = None
         self.globals: Scope = variables.workflow_scope(self.metadata, self.plain, self.status)
 
@@ -132,22 +133,34 @@ class Run:
 
     def stir(self) -> None:
         """Wake whoever waits for a change of what people ask."""
-        stirred, self._stirred = self._stirred, asyncio.Event()
-        stirred.set()
+        for waiting in self._waiting:
+            waiting.set()
 
-    async def until(self, holds: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Wait until something holds that people bring about; False when the seconds are over first."""
+    async def until(
+        self,
+        holds: Callable[[], bool],
+        seconds: float | None = None,
+        stirred: asyncio.Event | None = None,
+    ) -> bool:
+        """Wait until something holds that people bring about; False when the seconds are over first.
+
+        `stirred` is set by whoever changes what only this caller waits for.
+        """
         loop = asyncio.get_running_loop()
         end = None if seconds is None else loop.time() + seconds
-        while not holds():
-            left = None if end is None else end - loop.time()
-            if left is not None and left <= 0:
-                return False
-            try:
-                await asyncio.wait_for(self._stirred.wait(), left)
-            except TimeoutError:
-                return holds()
-        return True
+        stirred = stirred or asyncio.Event()
+        self._waiting.add(stirred)
+        try:
+            while not holds():
+                left = None if end is None else end - loop.time()
+                if left is not None and left <= 0:
+                    return False
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stirred.wait(), left)
+                stirred.clear()
+            return True
+        finally:
+            self._waiting.discard(stirred)
 
     async def proceed(self) -> None:
         """Wait while the workflow as a whole is suspended."""

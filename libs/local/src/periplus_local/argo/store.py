@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TOMBSTONES = 10_000
+TOMBSTONES = 1_000
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS workflow (
   uid TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL,

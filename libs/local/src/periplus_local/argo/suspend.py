@@ -1,5 +1,6 @@
 """A template that waits: for its duration, or for somebody to answer or resume it."""
 
+import asyncio
 from typing import Any
 
 from periplus_local.argo import names
@@ -19,11 +20,9 @@ async def run(frame: Frame) -> Node:
         node = frame.start("Suspend", "Running", outputs={"parameters": asked} if asked else None)
     elif not fulfilled(node) and node["phase"] != "Running":
         run.nodes.mark(node, "Running")
-    run.nodes.watchers.setdefault(node["id"], []).append(lambda _: run.stir())
-    try:
-        answered = await run.until(lambda: fulfilled(node) or _ends(frame), left)
-    finally:
-        run.nodes.watchers.pop(node["id"], None)
+    stirred = asyncio.Event()
+    with run.nodes.watching(node["id"], lambda _: stirred.set()):
+        answered = await run.until(lambda: fulfilled(node) or _ends(frame), left, stirred)
     if fulfilled(node):
         return node
     if answered:

@@ -221,7 +221,8 @@ class Workflows:
         self.live.pop(row.uid, None)
         for _, node in self.store.nodes(row.uid):
             await self._forget(row, json.loads(node))
-        self.store.remove(row, self.store.next_version(), body.decode())
+        slim = {"metadata": row.metadata, "status": {"phase": row.status.get("phase", "")}}
+        self.store.remove(row, self.store.next_version(), json.dumps(slim))
         self.hub.tell_removed(namespace, row.uid, body)
 
     async def _forget(self, row: Row, node: dict[str, Any]) -> None:
