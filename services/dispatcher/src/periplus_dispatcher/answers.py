@@ -1,13 +1,14 @@
 """What is written or told where the cache knows: a hit's arguments, and the answers of gates."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from periplus_dispatcher.domain import Outputs, Resolved, Verdict
 from periplus_dispatcher.gates import HIT, RESULT, TODO, Shape, artifact_of, parameter_of
 
 Json = dict[str, Any]
+MAX_ANSWER = 100_000  # characters
 
 
 def hit_arguments(shape: Shape, resolved: Resolved) -> Json:
@@ -27,12 +28,13 @@ def hit_arguments(shape: Shape, resolved: Resolved) -> Json:
                 },
             }
             for n, p in places.items()
+            if n in shape.artifacts
         ],
     }
 
 
 def fan_answer(
-    shape_outputs: Iterable[str], items: list[Any], verdicts: Iterable[Resolved]
+    shape_outputs: Sequence[str], items: list[Any], verdicts: Iterable[Resolved]
 ) -> tuple[dict[str, str], list[int]]:
     """What a fan-out's gate is told, and the indices of the items that run, in their order."""
     found = list(verdicts)
@@ -42,9 +44,10 @@ def fan_answer(
     answer = {TODO: _compact([items[index] for index in todo])}
     place = {index: at for at, index in enumerate(todo)}
     for name in shape_outputs:
-        known = _gathered([_value_of(verdict, name) for verdict in found if verdict.verdict is Verdict.HIT])
-        values = iter(known)
-        pieces = [{"i": place[i]} if i in place else {"v": next(values)} for i in range(len(found))]
+        pieces = [
+            {"i": place[i]} if i in place else _piece(_value_of(verdict, name), result=name == RESULT)
+            for i, verdict in enumerate(found)
+        ]
         answer[parameter_of(name)] = _compact(pieces)
     return answer, todo
 
@@ -54,13 +57,28 @@ def _value_of(verdict: Resolved, name: str) -> str:
     return (verdict.outputs.result if name == RESULT else verdict.outputs.parameters.get(name)) or ""
 
 
-def _gathered(texts: list[str]) -> list[Any]:
-    """As Argo gathers a loop's outputs: as values where each text is a JSON object or list, else as texts."""
+def _piece(text: str, *, result: bool) -> Json:
+    """A known output as Argo would gather it: a result as the value that it is, else its text, and its value."""
+    value = _value(text)
+    if result:
+        return {"v": text if value is None and text != "null" else value}
+    return {"v": text, "j": value} if isinstance(value, dict | list) else {"v": text}
+
+
+def _value(text: str) -> Any:
     try:
-        values = [json.loads(text) for text in texts]
-    except ValueError:
-        return list(texts)
-    return values if all(isinstance(value, dict | list) for value in values) else list(texts)
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def fits(parameters: Mapping[str, str]) -> bool:
+    """Whether an answer is small enough for the status of a Workflow, which has 1 MiB for all nodes."""
+    return sum(map(len, parameters.values())) <= MAX_ANSWER
 
 
 def carried(outputs: Outputs) -> dict[str, str]:

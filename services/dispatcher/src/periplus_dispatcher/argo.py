@@ -4,12 +4,13 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 from hera.exceptions import HeraException
 from hera.workflows import models
 from hera.workflows.async_service import AsyncWorkflowsService
+from pydantic import ValidationError
 
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
 from periplus_dispatcher.rewrite import MANAGED
@@ -17,7 +18,6 @@ from periplus_dispatcher.rewrite import MANAGED
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-T = TypeVar("T")
 
 LOCAL = "periplus"  # what the local Argo's version says of it
 TIMEOUT = httpx.Timeout(30, connect=5)
@@ -39,10 +39,7 @@ class HeraArgo:
 
     async def local(self) -> bool:
         if self._local is None:
-            try:
-                version = await self._raw("GET", "version")
-            except Unavailable:
-                return False
+            version = await self._raw("GET", "version")
             self._local = LOCAL in version.get("version", "")
         return self._local
 
@@ -51,12 +48,9 @@ class HeraArgo:
 
     async def create(self, manifest: Json) -> None:
         # hera's models drop fields they do not know: what they would change goes as it is.
-        modelled = models.Workflow.model_validate(manifest)
+        modelled = _modelled(manifest)
         try:
-            if (
-                json.loads(modelled.model_dump_json(exclude_none=True, by_alias=True, exclude_unset=True))
-                == manifest
-            ):
+            if modelled is not None:
                 request = models.WorkflowCreateRequest(workflow=modelled)
                 await _told(self._service.create_workflow(request, self._namespace))
             else:
@@ -161,10 +155,22 @@ class _NoGate(PeriplusError):
     """The gate was answered, or its time passed."""
 
 
-async def _told(call: Awaitable[T]) -> T:
-    """What hera raises, in our kinds."""
+def _modelled(manifest: Json) -> models.Workflow | None:
+    """The manifest as hera's model; None where the model would not say the same."""
     try:
-        return await call
+        modelled = models.Workflow.model_validate(manifest)
+    except ValidationError:
+        return None
+    said = modelled.model_dump_json(exclude_none=True, by_alias=True, exclude_unset=True)
+    return modelled if json.loads(said) == manifest else None
+
+
+async def _told(call: Awaitable[object]) -> None:
+    """What hera raises, in our kinds. What Argo answers to a deed is not asked for."""
+    try:
+        await call
+    except ValidationError as error:
+        log.warning("Argo did it, and answered what hera does not know: %s", error)
     except httpx.HTTPError as error:
         raise Unavailable(f"Argo is away: {error or type(error).__name__}") from error
     except HeraException as error:
@@ -184,7 +190,7 @@ def _kind(status: int, message: str) -> PeriplusError:
         return _NoGate(message)
     if status == 409 or "already exists" in message:
         return _Exists(message)
-    if status == 404 or "not found" in message:
+    if status == 404:
         return NotFound(f"Argo: {message}")
     if status in (400, 422):
         path, _, rest = message.partition(": ")

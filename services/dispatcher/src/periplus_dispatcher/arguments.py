@@ -23,13 +23,20 @@ def split(arguments: Json) -> tuple[Json, Json, Json]:
         return "{{inputs.parameters." + name + "}}"
 
     for p in arguments.get("parameters") or ():
-        text = text_of(p.get("value", ""))
+        if "value" not in p:  # it comes from elsewhere, which the call says
+            inputs["parameters"].append({"name": p["name"]})
+            outer["parameters"].append(copy.deepcopy(p))
+            inner["parameters"].append(
+                {"name": p["name"], "value": "{{inputs.parameters." + p["name"] + "}}"}
+            )
+            continue
+        text = text_of(p["value"])
         found = tags.find(text)
-        if not any(_names_item(tag.name) for tag in found):
+        if not any(names_item(tag.name) for tag in found):
             inner["parameters"].append({"name": p["name"], "value": pass_in(p["name"], text)})
             continue
         for number, tag in enumerate(reversed(found)):
-            if not _names_item(tag.name):
+            if not names_item(tag.name):
                 passed = pass_in(f"periplus-ref-{p['name']}-{number}", text[tag.start : tag.end])
                 text = text[: tag.start] + passed + text[tag.end :]
         inner["parameters"].append({"name": p["name"], "value": text})
@@ -40,8 +47,22 @@ def split(arguments: Json) -> tuple[Json, Json, Json]:
     return inputs, outer, inner
 
 
-def _names_item(reference: str) -> bool:
-    return re.search(r"\bitem\b", reference) is not None
+def names_item(reference: str) -> bool:
+    """Whether a simple reference is to the item of a loop."""
+    return reference == "item" or reference.startswith(("item.", "item["))
+
+
+def unsplittable(arguments: Json) -> str:
+    """Why a loop's arguments can not be taken apart; empty where they can."""
+    for p in arguments.get("parameters") or ():
+        for tag in tags.find(text_of(p.get("value", ""))):
+            if tag.is_expression and re.search(r"\bitem\b", tag.name):
+                return "it computes with its items"
+    for a in arguments.get("artifacts") or ():
+        for tag in (tag for _, text in tags.texts(a) for tag in tags.find(text)):
+            if re.search(r"\bitem\b", tag.name):
+                return "its artifacts differ from item to item"
+    return ""
 
 
 def with_result_as_parameter(value: Any, task: str) -> Any:

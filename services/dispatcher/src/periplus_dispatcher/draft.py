@@ -7,10 +7,11 @@ from typing import Any
 
 from periplus_common import digest
 from periplus_common.errors import Invalid, Unavailable
+from periplus_dispatcher.calls import Walk
 from periplus_dispatcher.domain import Mode, Resolved, Template
 from periplus_dispatcher.plan import Plan, decide
 from periplus_dispatcher.ports import Argo, Cache, Snapshotter
-from periplus_dispatcher.walk import Walk, walk
+from periplus_dispatcher.walk import walk
 from periplus_manifest.check import check
 from periplus_manifest.errors import ManifestError
 from periplus_manifest.read import read
@@ -71,9 +72,13 @@ class Reader:
                 snapshot, environment, warnings = await self._snapshotter.take(order.project, order.claim)
             except Unavailable as error:
                 warnings = [f"no snapshot was taken: {error}"]
-        if not await self._argo.local():
-            environment = ""  # there, the image's digest says it
-        walked = walk(manifest, parameters, environment)
+        try:
+            if not await self._argo.local():
+                environment = ""  # there, the image's digest says it
+        except Unavailable as error:
+            # Nobody can tell where the steps will run: with the environment, too much is in their keys, not too little.
+            warnings = [*warnings, f"Argo was not asked: {error}"]
+        walked = _walked(manifest, parameters, environment)
         templates = _overridden(walked.templates, order.cache)
         walked = replace(walked, templates=templates)
         queries = [call.query for call in walked.calls if call.query is not None]
@@ -81,7 +86,8 @@ class Reader:
         try:
             if queries:
                 resolved = await self._cache.resolve(order.project, "", templates, queries)
-        except Unavailable as error:
+        except (Unavailable, Invalid) as error:
+            # What the cache can not be asked is run; the order itself is not at fault.
             warnings = [*warnings, f"the cache was not asked: {error}"]
         return Draft(manifest, parameters, walked, decide(walked, resolved), snapshot, tuple(warnings))
 
@@ -102,10 +108,23 @@ def nodes(draft: Draft) -> list[Json]:
     ]
 
 
+def _walked(manifest: Json, parameters: Mapping[str, str], environment: str) -> Walk:
+    """Follow a manifest. Raises `Invalid`, with the field's path."""
+    try:
+        return walk(manifest, parameters, environment)
+    except ManifestError as error:
+        path = f"spec.manifest.{error.path}" if error.path else "spec.manifest"
+        raise Invalid(error.message, field=path, reason="MANIFEST_INVALID") from error
+    except Invalid as error:
+        raise Invalid(
+            error.message, field=f"spec.manifest.{error.field}", reason="MANIFEST_INVALID"
+        ) from error
+
+
 def _read(order: Order) -> tuple[Json, dict[str, str]]:
     """The manifest and the values of its parameters. Raises `Invalid`, with the field's path."""
     try:
-        manifest = read(order.manifest)
+        manifest = _without_nulls(read(order.manifest))
         check(manifest, parameters=order.parameters)
     except ManifestError as error:
         path = f"spec.manifest.{error.path}" if error.path else "spec.manifest"
@@ -124,6 +143,17 @@ def _read(order: Order) -> tuple[Json, dict[str, str]]:
         p["name"]: order.parameters.get(p["name"], _text(p.get("value", p.get("default")))) for p in declared
     }
     return manifest, {name: value for name, value in values.items() if value is not None}
+
+
+def _without_nulls(value: Any) -> Any:
+    """A manifest as Argo reads it: a field that is null is not there. Items of loops stay as they are."""
+    if isinstance(value, dict):
+        return {
+            key: each if key == "withItems" else _without_nulls(each)
+            for key, each in value.items()
+            if each is not None
+        }
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 def _text(value: Any) -> str | None:

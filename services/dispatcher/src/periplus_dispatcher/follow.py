@@ -1,7 +1,6 @@
 """What becomes of runs once Argo has them: steps told as they happen, gates answered, ends noted, crashes survived."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,20 +8,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
-from periplus_dispatcher import answers
-from periplus_dispatcher.domain import Item, Literal, Outputs, Part, Phase, Query, Resolved, Text, Verdict
-from periplus_dispatcher.gates import ITEMS, RESULT, parameter_of
+from periplus_dispatcher.asked import answer_of, query_of
+from periplus_dispatcher.domain import (
+    Outputs,
+    Phase,
+    Resolved,
+    Verdict,
+)
 from periplus_dispatcher.nodes import Store
-from periplus_dispatcher.observe import Gate, View, planned
+from periplus_dispatcher.observe import Gate, View
 from periplus_dispatcher.ports import Argo, Cache, Runs
 from periplus_dispatcher.record import Answer, Run
 from periplus_dispatcher.service import Dispatcher
-from periplus_manifest import tags
 
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 RETRY = 2.0  # seconds between tries where something is away
+PATIENCE = 30.0  # seconds between looks at all open runs
 
 
 @dataclass
@@ -39,17 +42,27 @@ class Followed:
 class Follower:
     """Watches Argo for as long as it runs. What it does is safe to do again, and to do by several."""
 
-    def __init__(self, dispatcher: Dispatcher, runs: Runs, argo: Argo, cache: Cache, store: Store) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        runs: Runs,
+        argo: Argo,
+        cache: Cache,
+        store: Store,
+        patience: float = PATIENCE,
+    ) -> None:
         self._dispatcher = dispatcher
         self._runs = runs
         self._argo = argo
         self._cache = cache
         self._store = store
+        self._patience = patience
         self._followed: dict[str, Followed] = {}
 
     async def follow(self) -> None:
         """Take up what was left open, then follow what happens, for ever."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_after(tasks))
             while True:
                 try:
                     async for workflow in self._argo.watch():
@@ -61,6 +74,12 @@ class Follower:
                     log.warning("the watch ended, and begins again: %s", error)
                     await asyncio.sleep(RETRY)
 
+    async def _look_after(self, tasks: asyncio.TaskGroup) -> None:
+        """See to open runs now and then: what failed once is tried again, and what was missed is seen."""
+        while True:
+            await asyncio.sleep(self._patience)
+            await self._catch_up(tasks)
+
     async def _catch_up(self, tasks: asyncio.TaskGroup) -> None:
         """See to every open run: launch what Argo never got, look at what it may have done unseen."""
         try:
@@ -70,11 +89,13 @@ class Follower:
                     await self._arrived(tasks, workflow)
                     continue
                 run = await self._runs.get(name)
-                if run is not None and run.phase is Phase.PENDING:
+                if run is not None and run.cancelled:
+                    await self._end(run, Phase.CANCELLED, "stopped before it began")
+                elif run is not None and run.phase is Phase.PENDING:
                     await self._relaunch(run)
                 elif run is not None and not run.phase.final:
                     await self._end(run, Phase.ERROR, "Argo has this workflow no longer")
-        except Unavailable as error:
+        except PeriplusError as error:
             log.warning("open runs are seen to later: %s", error)
 
     async def _relaunch(self, run: Run) -> None:
@@ -161,58 +182,10 @@ class Follower:
     async def _asked(self, run: Run, gates: Sequence[Gate]) -> dict[str, Answer]:
         templates = {gate.template: run.record.templates[gate.template] for gate in gates}
         try:
-            queries = [_query(run, gate) for gate in gates]
+            queries = [query_of(run, gate) for gate in gates]
             resolved = await self._cache.resolve(run.project, run.id, templates, queries)
         except (Unavailable, Invalid) as error:
             log.warning("%s: gates open as misses: %s", run.id, error)
             resolved = {}
         missed = Resolved(Verdict.MISS, "the cache was not reached")
-        return {gate.node: _told(run, gate, resolved.get(gate.node, missed)) for gate in gates}
-
-
-def _query(run: Run, gate: Gate) -> Query:
-    """What a gate asks: its step with all inputs known."""
-    template = run.record.templates[gate.template]
-    if not gate.fan:
-        parameters = {name: (Literal(value),) for name, value in gate.parameters.items()}
-        return Query(gate.node, template.name, parameters, dict(gate.artifacts))
-    arguments = run.record.fans[planned(gate.path)].arguments
-    given = {p["name"]: _item_text(p["value"], gate) for p in arguments.get("parameters") or ()}
-    return Query(
-        gate.node,
-        template.name,
-        given,
-        dict(gate.artifacts),
-        (Literal(gate.parameters[ITEMS]),),
-    )
-
-
-def _item_text(text: str, gate: Gate) -> Text:
-    """An item's argument: what was passed in is known, what names the item is the cache's to fill."""
-    parts: list[Part] = []
-    at = 0
-    for tag in tags.find(text):
-        parts.append(Literal(text[at : tag.start]))
-        if tag.name.startswith("inputs.parameters."):
-            parts.append(Literal(gate.parameters.get(tag.name.removeprefix("inputs.parameters."), "")))
-        else:
-            parts.append(Item(tag.name.removeprefix("item").removeprefix(".")))
-        at = tag.end
-    parts.append(Literal(text[at:]))
-    return tuple(part for part in parts if part != Literal(""))
-
-
-def _told(run: Run, gate: Gate, resolved: Resolved) -> Answer:
-    """The values that a gate supplies. A miss needs none."""
-    template = run.record.templates[gate.template]
-    if gate.fan:
-        items = json.loads(resolved.items_json or "[]")
-        wanted = [n for n in (*template.parameters, RESULT) if parameter_of(n) in gate.supplied]
-        parameters, todo = answers.fan_answer(wanted, items, resolved.items)
-        return Answer(parameters, resolved, tuple(todo))
-    if resolved.verdict is not Verdict.HIT or resolved.outputs is None:
-        return Answer({}, resolved)
-    if any(artifact.object.bucket for artifact in resolved.outputs.artifacts):
-        return Answer({}, Resolved(Verdict.MISS, "its outputs lie in another store than the run's"))
-    carried = answers.carried(resolved.outputs)
-    return Answer({name: value for name, value in carried.items() if name in gate.supplied}, resolved)
+        return {gate.node: answer_of(run, gate, resolved.get(gate.node, missed)) for gate in gates}

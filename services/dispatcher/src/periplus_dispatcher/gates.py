@@ -19,6 +19,9 @@ TODO = "periplus-todo"
 ITEMS = "periplus-items"
 RESULT = "periplus-result"
 NEVER = "periplus-never"
+PLACES = frozenset(
+    {"s3", "raw", "http", "git", "gcs", "oss", "azure", "hdfs", "artifactory", "plugin"}
+)  # where an artifact may lie by itself
 
 
 def parameter_of(name: str) -> str:
@@ -47,27 +50,39 @@ class Shape:
         return [parameter_of(n) for n in self.outputs] + [artifact_of(n) for n in self.artifacts]
 
 
-def shape(template: Json, described: Template, given: Iterable[str], *, result: bool) -> Shape:
-    """The shape of a template at a call that gives these artifacts. Only what is given can be passed on."""
+def shape(
+    template: Json, described: Template, given: Iterable[str], *, result: bool, looped: bool = False
+) -> Shape:
+    """The shape of a template at a call that gives these artifacts.
+
+    Only what is given can be passed on, and what has a place of its own. The artifacts of a loop are nobody's.
+    """
     inputs = template.get("inputs") or {}
     parameters = [
-        {k: copy.deepcopy(p[k]) for k in ("name", "value", "default") if k in p}
+        {k: copy.deepcopy(p[k]) for k in ("name", "value", "default", "valueFrom") if k in p}
         for p in inputs.get("parameters") or ()
     ]
     names = set(given)
-    artifacts = [{"name": a["name"]} for a in inputs.get("artifacts") or () if a["name"] in names]
+    artifacts = [
+        {"name": a["name"], **{k: copy.deepcopy(a[k]) for k in sorted(PLACES & set(a))}}
+        for a in inputs.get("artifacts") or ()
+        if a["name"] in names or PLACES & set(a)
+    ]
     outputs = (*described.parameters, *((RESULT,) if result else ()))
     return Shape(
-        template["name"], {"parameters": parameters, "artifacts": artifacts}, outputs, described.artifacts
+        str(template["name"]),
+        {"parameters": parameters, "artifacts": artifacts},
+        outputs,
+        () if looped else described.artifacts,
     )
 
 
-def never() -> Json:
+def never(name: str) -> Json:
     """A template that is called and never runs: a DAG must have a task."""
-    return {"name": NEVER, "suspend": {"duration": "0"}}
+    return {"name": name, "suspend": {"duration": "0"}}
 
 
-def hit(name: str, shape: Shape) -> Json:
+def hit(name: str, never_name: str, shape: Shape) -> Json:
     """Gives what its arguments carry, and runs nothing."""
     return {
         "name": name,
@@ -75,7 +90,7 @@ def hit(name: str, shape: Shape) -> Json:
             "parameters": [{"name": parameter_of(n)} for n in shape.outputs],
             "artifacts": [{"name": artifact_of(n)} for n in shape.artifacts],
         },
-        "dag": {"tasks": [{"name": "run", "template": NEVER, "when": "false"}]},
+        "dag": {"tasks": [{"name": "run", "template": never_name, "when": "false"}]},
         "outputs": {
             "parameters": [
                 {"name": n, "valueFrom": {"expression": f"inputs.parameters['{parameter_of(n)}']"}}
@@ -91,21 +106,21 @@ def hit(name: str, shape: Shape) -> Json:
 
 def cached(name: str, gate_name: str, select_name: str, shape: Shape) -> Json:
     """The wrapper of one step: ask, then run or reuse."""
-    passed = _passed(shape)
+    given = passed(shape)
     answer = "tasks.gate.outputs?.parameters?.['{}'] ?? '{}'"
     return {
         "name": name,
         "inputs": copy.deepcopy(shape.inputs),
         "dag": {
             "tasks": [
-                {"name": "gate", "template": gate_name, "arguments": passed},
+                {"name": "gate", "template": gate_name, "arguments": given},
                 {
                     "name": "sel",
                     "template": select_name,
                     "depends": "gate",
                     "arguments": {
                         "parameters": [
-                            *copy.deepcopy(passed["parameters"]),
+                            *copy.deepcopy(given["parameters"]),
                             {"name": HIT, "value": "{{=" + answer.format(HIT, "false") + "}}"},
                             *(
                                 {
@@ -116,7 +131,7 @@ def cached(name: str, gate_name: str, select_name: str, shape: Shape) -> Json:
                             ),
                         ],
                         "artifacts": [
-                            *copy.deepcopy(passed["artifacts"]),
+                            *copy.deepcopy(given["artifacts"]),
                             # Not optional: an object that vanished after the answer must fail, not be left out.
                             *(
                                 {
@@ -169,7 +184,7 @@ def select(name: str, shape: Shape) -> Json:
                 *({"name": parameter_of(n), "default": ""} for n in shape.outputs),
             ],
             "artifacts": [
-                *copy.deepcopy(shape.inputs["artifacts"]),
+                *({"name": a["name"]} for a in shape.inputs["artifacts"]),
                 *({"name": artifact_of(n), "optional": True} for n in shape.artifacts),
             ],
         },
@@ -179,7 +194,7 @@ def select(name: str, shape: Shape) -> Json:
                     "name": "run",
                     "template": shape.name,
                     "when": "{{inputs.parameters." + HIT + "}} != true",
-                    "arguments": _passed(shape),
+                    "arguments": passed(shape),
                 }
             ]
         },
@@ -188,7 +203,7 @@ def select(name: str, shape: Shape) -> Json:
                 {
                     "name": n,
                     "valueFrom": {
-                        "expression": f"{chosen}inputs.parameters['{parameter_of(n)}'] : {_of_run(n)}"
+                        "expression": f"{chosen}inputs.parameters['{parameter_of(n)}'] : {of_run(n)}"
                     },
                 }
                 for n in shape.outputs
@@ -204,62 +219,21 @@ def select(name: str, shape: Shape) -> Json:
     }
 
 
-def fan(name: str, shape: Shape, inputs: Json, arguments: Json, gate_name: str | None) -> Json:
-    """A fan-out of which the items that are known are left out: by one gate's answer, or as given at the start.
-
-    `inputs` are what the call passes in besides the items, `arguments` what each item's run is given.
-    """
-    carried = [parameter_of(n) for n in shape.outputs]
-    answers = "tasks.gate.outputs?.parameters?.['{}']" if gate_name else "inputs.parameters['{}']"
-    todo = answers.format(TODO)
-    asked = [{"name": ITEMS}] if gate_name else [{"name": TODO}, *({"name": n} for n in carried)]
-    tasks: list[Json] = []
-    run: Json = {"name": "run", "template": shape.name, "arguments": arguments}
-    if gate_name:
-        passed = {
-            "parameters": [_pass_parameter(p["name"]) for p in (*asked, *inputs["parameters"])],
-            "artifacts": [_pass_artifact(a["name"]) for a in inputs["artifacts"]],
-        }
-        tasks.append({"name": "gate", "template": gate_name, "arguments": passed})
-        run["depends"] = "gate"
-        run["withParam"] = (
-            "{{=(" + todo + " ?? '') == '' ? inputs.parameters['" + ITEMS + "'] : " + todo + "}}"
-        )
-    else:
-        run["withParam"] = "{{inputs.parameters." + TODO + "}}"
-    return {
-        "name": name,
-        "inputs": {"parameters": [*asked, *inputs["parameters"]], "artifacts": inputs["artifacts"]},
-        "dag": {"tasks": [*tasks, run]},
-        "outputs": {
-            "parameters": [
-                {"name": n, "valueFrom": {"expression": _merged(answers.format(parameter_of(n)), n)}}
-                for n in shape.outputs
-            ]
-        },
-    }
-
-
-def _merged(known: str, name: str) -> str:
-    """The outputs of all items in order: those known, and those of the run between them."""
-    ran = _of_run(name)
-    return f"({known} ?? '') == '' ? {ran} : toJson(map(fromJSON({known}), .v ?? fromJSON({ran})[int(.i)]))"
-
-
-def _of_run(name: str) -> str:
+def of_run(name: str) -> str:
+    """What the wrapped step gave, inside an expression."""
     return "tasks.run.outputs.result" if name == RESULT else f"tasks.run.outputs.parameters['{name}']"
 
 
-def _passed(shape: Shape) -> Json:
+def passed(shape: Shape) -> Json:
     return {
-        "parameters": [_pass_parameter(p["name"]) for p in shape.inputs["parameters"]],
-        "artifacts": [_pass_artifact(a["name"]) for a in shape.inputs["artifacts"]],
+        "parameters": [pass_parameter(p["name"]) for p in shape.inputs["parameters"]],
+        "artifacts": [pass_artifact(a["name"]) for a in shape.inputs["artifacts"]],
     }
 
 
-def _pass_parameter(name: str) -> Json:
+def pass_parameter(name: str) -> Json:
     return {"name": name, "value": "{{inputs.parameters." + name + "}}"}
 
 
-def _pass_artifact(name: str) -> Json:
+def pass_artifact(name: str) -> Json:
     return {"name": name, "from": "{{inputs.artifacts." + name + "}}"}

@@ -15,26 +15,34 @@ KINDS = ("container", "script")
 _DOES = ("image", "command", "args", "source", "env", "workingDir")
 _STABLE = ("inputs.", "outputs.", "item")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_CHANCE = re.compile(r"\{\{=(?:(?!\}\}).)*?\b(now|uuidv4|rand\w*|shuffle)\(")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 Json = dict[str, Any]
 
 
 def leaf(
-    template: Json, path: str, constants: Mapping[str, str], annotations: Json, environment: str
+    template: Json,
+    path: str,
+    constants: Mapping[str, str],
+    annotations: Json,
+    environment: str,
+    common: Json | None = None,
 ) -> Template:
     """Describe a container or script template.
 
     `path` is its field path, for errors; `constants` what `{{workflow.…}}` references stand for in every run;
     `annotations` those of the workflow, which a template's own override; `environment` the digest of what steps
-    run in, where that is not the image's to say.
+    run in, where that is not the image's to say; `common` what the workflow adds to every template.
     """
     fixed = tags.substitute_all(template, constants.get, strict=False)
-    own = {**annotations, **(template.get("metadata") or {}).get("annotations", {})}
+    own = {**annotations, **((template.get("metadata") or {}).get("annotations") or {})}
     policy = policy_of(own, f"{path}.metadata.annotations")
     document = _document(fixed, own, f"{path}.metadata.annotations")
     if environment:
         document["environment"] = environment
+    if common:
+        document["common"] = tags.substitute_all(common, constants.get, strict=False)
     outputs = template.get("outputs") or {}
     return Template(
         name=str(template["name"]),
@@ -52,6 +60,8 @@ def _document(template: Json, annotations: Json, path: str) -> Json:
     for kind in KINDS:
         if kind in template:
             document[kind] = _container(template[kind])
+    if template.get("podSpecPatch"):
+        document["podSpecPatch"] = template["podSpecPatch"]
     for kind in ("initContainers", "sidecars"):
         if template.get(kind):
             document[kind] = [{"name": c.get("name", ""), **_container(c)} for c in template[kind]]
@@ -129,8 +139,13 @@ def _obstacle(template: Json, document: Json, policy: Policy) -> str:
     """Why the step can not be cached; empty where it can."""
     if policy.side_effects:
         return "its side-effects annotation says that it does more than give outputs"
-    for kind in KINDS:
-        if obstacle := _undeclared(template.get(kind) or {}):
+    containers = [template.get(kind) or {} for kind in KINDS]
+    for container in (
+        *containers,
+        *(template.get("initContainers") or ()),
+        *(template.get("sidecars") or ()),
+    ):
+        if obstacle := _undeclared(container):
             return obstacle
     for field, why in _WAYS.items():
         if template.get(field):
@@ -148,6 +163,8 @@ def _obstacle(template: Json, document: Json, policy: Policy) -> str:
         for name in tags.references(document)
         if not name.startswith(_STABLE) and not name.startswith("=")
     )
+    if found := _CHANCE.search(json.dumps(document)):
+        return f"it uses {found[1]}, which differs from time to time"
     if volatile:
         return f"it uses {volatile[0]}, which differs from run to run"
     return ""

@@ -8,7 +8,6 @@ from typing import Any
 
 from periplus_dispatcher.domain import (
     Inputs,
-    Object,
     Outputs,
     Phase,
     Resolved,
@@ -71,14 +70,10 @@ class View:
     def __init__(self, workflow: Json, record: Record, answers: Mapping[str, Answer], store: Store) -> None:
         self._record = record
         self._answers = answers
-        self._reading = Reading(workflow.get("status") or {}, store)
         self._name = workflow["metadata"]["name"]
-        self._status = workflow.get("status") or {}
+        self._status: Json = workflow.get("status") or {}
+        self._reading = Reading(self._status, store)
         self._nodes: dict[str, Json] = self._status.get("nodes") or {}
-        s3 = ((self._status.get("artifactRepositoryRef") or {}).get("artifactRepository") or {}).get(
-            "s3"
-        ) or {}
-        self._repository = Object("", s3.get("bucket", ""), s3.get("endpoint", ""))
         self._paths: dict[str, str] = {}
 
     @property
@@ -141,7 +136,8 @@ class View:
     def _is_leaf(self, node: Json) -> bool:
         """Whether a node is a step itself: not one of its attempts, and not a template that holds others."""
         if node.get("type") == "Retry":
-            return node.get("templateName") in self._record.templates and not retried(node)
+            attempts = [self._nodes[child] for child in node.get("children") or () if child in self._nodes]
+            return not retried(node) and not any(each.get("type") in ("DAG", "Steps") for each in attempts)
         return node.get("type") in _LEAVES and not retried(node)
 
     def _ran(self, node: Json) -> Seen:
@@ -165,10 +161,12 @@ class View:
     def _cached(self, node: Json, kind: str) -> Iterator[Seen]:
         """The steps that a wrapper or a gate left out."""
         path = self._path(node)
-        if kind == "hit" and node.get("phase") == "Succeeded" and node.get("type") == "DAG":
-            yield self._hit(node, path, self._record.resolved[planned(path)])
-        elif kind == "part" and node.get("type") == "DAG":
-            yield from self._items(node, path, self._record.resolved[planned(path)])
+        known = self._record.resolved.get(planned(path))
+        if kind in ("hit", "part") and known is not None and node.get("type") == "DAG":
+            if known.items:
+                yield from self._items(node, path, known)
+            elif node.get("phase") == "Succeeded":
+                yield self._hit(node, path, known)
         elif kind in ("gate", "fan-gate") and node.get("phase") == "Succeeded":
             applied = {p["name"]: p.get("value") for p in listed(node, "outputs", "parameters")}
             answer = self._answers.get(node["id"])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from periplus_dispatcher.calls import Call, Walk
 from periplus_dispatcher.domain import (
     Artifact,
     Literal,
@@ -13,11 +14,11 @@ from periplus_dispatcher.domain import (
     Phase,
     Resolved,
     Source,
+    Template,
     Text,
     Verdict,
     known,
 )
-from periplus_dispatcher.walk import Call, Walk
 from periplus_manifest import condition
 from periplus_manifest.errors import ManifestError
 
@@ -74,7 +75,7 @@ class Plan:
 
 def decide(walk: Walk, resolved: Mapping[str, Resolved]) -> Plan:
     """Lay the verdicts over the steps, leave out what its conditions skip, and see whether that is all."""
-    decider = _Decider(resolved)
+    decider = _Decider(_whole(walk, resolved))
     steps = tuple(decider.step(call) for call in walk.calls)
     parameters = {name: decider.value(text) for name, text in walk.parameters.items()}
     artifacts = {name: decider.artifact(source) for name, source in walk.artifacts.items()}
@@ -89,6 +90,33 @@ def decide(walk: Walk, resolved: Mapping[str, Resolved]) -> Plan:
         tuple(replace(artifact, name=name) for name, artifact in artifacts.items() if artifact is not None),
     )
     return Plan(steps, complete, outputs if complete else Outputs())
+
+
+def _whole(walk: Walk, resolved: Mapping[str, Resolved]) -> dict[str, Resolved]:
+    """The verdicts, without hits that lack what others read of them."""
+    found = dict(resolved)
+    for call in walk.calls:
+        verdict = resolved.get(call.path)
+        if verdict is None or verdict.verdict is not Verdict.HIT:
+            continue
+        fan = call.query is not None and call.query.items is not None
+        if fan and not verdict.items:
+            none = Outputs(dict.fromkeys(walk.templates[call.template].parameters, "[]"), result="[]")
+            found[call.path] = replace(verdict, outputs=none)
+        elif lack := lacking(walk.templates[call.template], verdict, result=call.result_used, fan=fan):
+            found[call.path] = Resolved(Verdict.MISS, f"what the cache has of it holds no {lack}")
+    return found
+
+
+def lacking(template: Template, hit: Resolved, *, result: bool, fan: bool = False) -> str:
+    """The name of an output that a hit does not hold; empty where it holds all. Loops gather no artifacts."""
+    outputs = hit.outputs or Outputs()
+    if result and outputs.result is None:
+        return "result"
+    names = {artifact.name for artifact in outputs.artifacts}
+    missing = [name for name in template.parameters if name not in outputs.parameters]
+    missing += [] if fan else [name for name in template.artifacts if name not in names]
+    return f"output {missing[0]}" if missing else ""
 
 
 @dataclass
@@ -119,7 +147,7 @@ class _Decider:
             return Step(call, Resolved(Verdict.UNKNOWN, "its own steps are below"), Treatment.RUN)
         verdict = self._verdict(call)
         treatment = _treatment(call, verdict)
-        if verdict.verdict is Verdict.HIT and treatment is Treatment.HIT and holds is not None:
+        if verdict.verdict is Verdict.HIT and holds is not None:
             self.results[call.path] = {"Succeeded"}
         else:
             self._leave_open(call.path)
@@ -184,6 +212,8 @@ class _Decider:
 
 def _treatment(call: Call, resolved: Resolved) -> Treatment:
     fan = call.query is not None and call.query.items is not None
+    if fan and not _writable(resolved.items_json):
+        return Treatment.RUN
     if resolved.verdict is Verdict.HIT:
         return Treatment.HIT if _fits(resolved.outputs) else Treatment.RUN
     if fan and resolved.items and any(item.verdict is Verdict.HIT for item in resolved.items):
@@ -203,6 +233,10 @@ def _fits(outputs: Outputs | None) -> bool:
     values = [*outputs.parameters.values(), outputs.result or ""]
     if any(artifact.object.bucket for artifact in outputs.artifacts):
         return False  # another store's credentials are not ours to write
+    return _writable(*values)
+
+
+def _writable(*values: str) -> bool:
     return sum(map(len, values)) <= MAX_INLINE and not any("{{" in value for value in values)
 
 

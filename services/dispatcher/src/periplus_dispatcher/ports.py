@@ -35,7 +35,10 @@ class Argo(Protocol):
         """Where the Workflows live."""
 
     async def local(self) -> bool:
-        """Whether steps run as processes of this machine, so that images say nothing of their environment."""
+        """Whether steps run as processes of this machine, so that images say nothing of their environment.
+
+        Raises `Unavailable`.
+        """
 
     async def lint(self, manifest: Json) -> None:
         """Raise `Invalid` for a manifest that Argo would refuse, with its words."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import TypeAdapter
 
 from periplus_dispatcher.domain import Outputs, Phase, Resolved, Template
-from periplus_dispatcher.rewrite import Fan, Generated
+from periplus_dispatcher.written import Fan, Generated
 
 
 @dataclass(frozen=True)

@@ -3,48 +3,21 @@
 import copy
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from periplus_dispatcher import answers, arguments, gates
-from periplus_dispatcher.domain import Resolved, Template
+from periplus_dispatcher import answers, arguments, fans, gates
+from periplus_dispatcher.domain import Object, Raw, Resolved, Template, known
 from periplus_dispatcher.plan import Plan, Step, Treatment
-from periplus_manifest import tags
+from periplus_dispatcher.written import Fan, Generated, Rewritten
 
 Json = dict[str, Any]
 
+LOOPS = ("withItems", "withParam", "withSequence")
 MANAGED = "periplus.dev/managed"
 PROJECT = "periplus.dev/project"
 MAX_SIZE = 1 << 20  # bytes; what Kubernetes takes
-
-
-@dataclass(frozen=True)
-class Generated:
-    """A template of ours: what it is for, and which of the user's templates it stands for."""
-
-    kind: str  # hit, cached, gate, select, fan, fan-gate, part, copy, never
-    template: str
-    supplied: tuple[str, ...] = ()
-    """Of a gate: the parameters that an answer may give."""
-
-
-@dataclass(frozen=True)
-class Fan:
-    """How the items of a rewritten fan-out are asked for: the arguments of one item, and what is passed in."""
-
-    arguments: Json
-    todo: tuple[int, ...] | None = None
-    """Of a part: the indices of the items that run."""
-
-
-@dataclass(frozen=True)
-class Rewritten:
-    """The manifest for Argo, and what our templates in it mean."""
-
-    manifest: Json
-    generated: Mapping[str, Generated] = field(default_factory=dict)
-    fans: Mapping[str, Fan] = field(default_factory=dict)
-    """By the path of the fan-out."""
+MAX_NAME = 128  # characters of a template's name
 
 
 def rewrite(manifest: Json, plan: Plan, templates: Mapping[str, Template], *, gate_seconds: int) -> Rewritten:
@@ -67,10 +40,11 @@ def addressed(manifest: Json, name: str, namespace: str, project: str, parameter
     metadata.setdefault("labels", {}).update({MANAGED: "true", PROJECT: project})
     if parameters:
         arguments = named["spec"].setdefault("arguments", {})
-        declared = {p["name"]: p for p in arguments.get("parameters") or ()}
         arguments["parameters"] = [
-            {**{k: v for k, v in declared.get(name, {}).items() if k == "enum"}, "name": name, "value": value}
-            for name, value in parameters.items()
+            {**{k: v for k, v in p.items() if k == "enum"}, "name": p["name"], "value": parameters[p["name"]]}
+            if p["name"] in parameters
+            else p
+            for p in arguments.get("parameters") or ()
         ]
     return named
 
@@ -84,21 +58,33 @@ class _Rewriter:
         self._steps = {step.call.path: step for step in plan.steps}
         self._templates = templates
         self._seconds = gate_seconds
-        self._references = tags.references(manifest["spec"])
         self._written: dict[str, Json] = {}
         self._generated: dict[str, Generated] = {}
         self._fans: dict[str, Fan] = {}
         self._forms: dict[str, str] = {}
+        self._never = ""
 
     def rewrite(self) -> Rewritten:
         spec = self._manifest["spec"]
         entrypoint = spec["entrypoint"]
         changed = self._template(self._originals[entrypoint], "")
-        if changed is not None:
-            self._written[entrypoint] = changed
-        kept = [self._written.pop(t["name"], t) for t in spec["templates"]]
+        kept = spec["templates"]
+        if changed is not None and self._called(entrypoint):
+            # Another call of it is another step: what is known of this one is not written into that one.
+            spec["entrypoint"] = self._add(entrypoint, "call", changed, "copy")
+        elif changed is not None:
+            kept = [changed if t["name"] == entrypoint else t for t in kept]
         spec["templates"] = [*kept, *self._written.values()]
         return Rewritten(self._manifest, self._generated, self._fans)
+
+    def _called(self, name: str) -> bool:
+        """Whether anything but the start calls a template."""
+        spec = self._manifest["spec"]
+        called = [*_calls(spec.get("hooks")), spec.get("onExit")]
+        for template in spec["templates"]:
+            for task in _tasks(template):
+                called += [task.get("template"), task.get("onExit"), *_calls(task.get("hooks"))]
+        return any(each is not None and (each == name or "{{" in each) for each in called)
 
     def _template(self, original: Json, prefix: str) -> Json | None:
         """The version of a DAG or steps template for the calls below `prefix`; None where nothing in it changes."""
@@ -117,7 +103,7 @@ class _Rewriter:
             elif step.treatment is not Treatment.RUN:
                 self._apply(task, step)
                 changed = True
-                if self._result_used(task["name"]):
+                if step.call.result_used:
                     results.append(task["name"])
         if not changed:
             return None
@@ -129,7 +115,11 @@ class _Rewriter:
         original = self._originals[task["template"]]
         given = [a["name"] for a in (task.get("arguments") or {}).get("artifacts") or ()]
         shape = gates.shape(
-            original, self._templates[original["name"]], given, result=self._result_used(task["name"])
+            original,
+            self._templates[original["name"]],
+            given,
+            result=step.call.result_used,
+            looped=step.call.query is not None and step.call.query.items is not None,
         )
         if step.treatment is Treatment.HIT:
             self._hit(task, shape, step.resolved)
@@ -139,12 +129,14 @@ class _Rewriter:
             self._fan(task, shape, step)
 
     def _hit(self, task: Json, shape: gates.Shape, resolved: Resolved) -> None:
-        for loop in ("withItems", "withParam", "withSequence"):
+        for loop in LOOPS:
             task.pop(loop, None)
-        self._written.setdefault(gates.NEVER, gates.never())
-        self._generated.setdefault(gates.NEVER, Generated("never", ""))
         name = self._shared(shape, "hit")
-        self._written.setdefault(name, gates.hit(name, shape))
+        if name not in self._written:
+            if not self._never:
+                self._never = self._add(gates.NEVER, "", None, "never")
+                self._written[self._never] = gates.never(self._never)
+            self._written[name] = gates.hit(name, self._never, shape)
         task["template"] = name
         task["arguments"] = answers.hit_arguments(shape, resolved)
 
@@ -159,10 +151,10 @@ class _Rewriter:
     def _fan(self, task: Json, shape: gates.Shape, step: Step) -> None:
         """Move the loop into a wrapper: what depends on the item stays inside, the rest is passed in."""
         inputs, outer, inner = arguments.split(task.get("arguments") or {})
-        path = step.call.path
+        given = _defaults(step, inner)
         if step.treatment is Treatment.FAN_GATE:
-            items = task.pop("withParam", None) or task.pop("withItems", None) or step.resolved.items_json
-            task.pop("withSequence", None)
+            items = known(step.call.query.items) if step.call.query and step.call.query.items else None
+            items = items or arguments.text_of(task.get("withParam") or task.get("withItems"))
             gate = self._add(shape.name, "fangate", None, "fan-gate")
             supplied = (gates.TODO, *(gates.parameter_of(n) for n in shape.outputs))
             asked = {
@@ -171,18 +163,18 @@ class _Rewriter:
             }
             self._gate(gate, asked, supplied)
             name = self._add(shape.name, "fan", None, "fan")
-            outer["parameters"].insert(0, {"name": gates.ITEMS, "value": arguments.text_of(items)})
-            self._fans[path] = Fan(inner)
+            outer["parameters"].insert(0, {"name": gates.ITEMS, "value": items})
+            self._fans[step.call.path] = replace(given, arguments=inner)
         else:
-            for loop in ("withItems", "withParam", "withSequence"):
-                task.pop(loop, None)
             gate = None
-            items = json.loads(step.resolved.items_json)
-            known, todo = answers.fan_answer(shape.outputs, items, step.resolved.items)
+            found = json.loads(step.resolved.items_json)
+            values, todo = answers.fan_answer(shape.outputs, found, step.resolved.items)
             name = self._add(shape.name, "part", None, "part")
-            outer["parameters"][:0] = [{"name": n, "value": v} for n, v in known.items()]
-            self._fans[path] = Fan(inner, tuple(todo))
-        self._written[name] = gates.fan(name, shape, inputs, inner, gate)
+            outer["parameters"][:0] = [{"name": n, "value": v} for n, v in values.items()]
+            self._fans[step.call.path] = replace(given, arguments=inner, todo=tuple(todo))
+        for loop in LOOPS:
+            task.pop(loop, None)
+        self._written[name] = fans.fan(name, shape, inputs, inner, gate)
         task["template"] = name
         task["arguments"] = outer
 
@@ -192,24 +184,43 @@ class _Rewriter:
 
     def _shared(self, shape: gates.Shape, kind: str) -> str:
         """The name of a wrapper that all calls of one shape share."""
-        form = json.dumps([shape.inputs, shape.outputs, kind], sort_keys=True)
+        form = json.dumps([shape.name, shape.inputs, shape.outputs, shape.artifacts, kind], sort_keys=True)
         if form not in self._forms:
             self._forms[form] = self._add(shape.name, kind, None, kind)
         return self._forms[form]
 
     def _add(self, template: str, suffix: str, body: Json | None, kind: str) -> str:
         """Note a template of ours under a name that nobody has."""
-        name, number = f"{template}--{suffix}", 1
+        ending, number = f"--{suffix}" if suffix else "", 1
+        name = template[: MAX_NAME - len(ending)] + ending
         while name in self._originals or name in self._generated:
             number += 1
-            name = f"{template}--{suffix}-{number}"
+            ending = f"--{suffix}-{number}" if suffix else f"-{number}"
+            name = template[: MAX_NAME - len(ending)] + ending
         self._generated[name] = Generated(kind, template)
         if body is not None:
             self._written[name] = {**body, "name": name}
         return name
 
-    def _result_used(self, task: str) -> bool:
-        return bool({f"tasks.{task}.outputs.result", f"steps.{task}.outputs.result"} & self._references)
+
+def _defaults(step: Step, inner: Json) -> Fan:
+    """What each item of a fan-out is given that its arguments do not say."""
+    said = {each["name"] for key in ("parameters", "artifacts") for each in inner[key]}
+    query = step.call.query
+    assert query is not None  # only what the cache was asked for is rewritten
+    texts = {n: known(t) for n, t in query.parameters.items() if n not in said}
+    rest = {n: source for n, source in query.artifacts.items() if n not in said}
+    return Fan(
+        {},
+        parameters={n: text for n, text in texts.items() if text is not None},
+        objects={n: source for n, source in rest.items() if isinstance(source, Object)},
+        raws={n: source for n, source in rest.items() if isinstance(source, Raw)},
+    )
+
+
+def _calls(hooks: Json | None) -> Iterator[str | None]:
+    for hook in (hooks or {}).values():
+        yield hook.get("template")
 
 
 def _tasks(template: Json) -> Iterator[Json]:

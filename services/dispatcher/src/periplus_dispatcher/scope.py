@@ -18,6 +18,7 @@ from periplus_dispatcher.domain import (
     known,
     literal,
 )
+from periplus_dispatcher.gates import PLACES
 from periplus_manifest import loops, tags
 from periplus_manifest.errors import ManifestError
 
@@ -83,7 +84,7 @@ class Reader:
         for a in tasks.listed(template, "inputs", "artifacts"):
             if a["name"] in artifacts:
                 sources[a["name"]] = artifacts[a["name"]]
-            elif set(a) & {"s3", "raw", "http", "git", "gcs", "oss", "azure", "hdfs", "artifactory"}:
+            elif PLACES & set(a):
                 sources[a["name"]] = self.source(a, Scope(texts, {}))
         return Scope(texts, sources, looped=looped)
 
@@ -100,7 +101,13 @@ class Reader:
     def items(self, task: Json, scope: Scope) -> Text:
         """A loop's items as one JSON text, known or not."""
         if task.get("withItems"):
-            return self.text(json.dumps(task["withItems"], separators=(",", ":"), ensure_ascii=False), scope)
+            try:
+                items = tags.substitute_all(
+                    task["withItems"], lambda n: known(self._reference(n, scope, item=False))
+                )
+            except ManifestError:
+                return (Unknown("withItems"),)
+            return literal(json.dumps(items, separators=(",", ":"), ensure_ascii=False))
         if task.get("withParam"):
             return self.text(tasks.text_of(task["withParam"]), scope)
 
@@ -129,7 +136,15 @@ class Reader:
         return _merged(parts)
 
     def _expression(self, source: str, scope: Scope) -> Text:
-        """An expression over what is known is known; any other is left to Argo."""
+        """An expression over what is known is known; any other is left to Argo.
+
+        One that would do with less (`?.`, `??`) is not known either: what it asks for may come.
+        """
+        for name in tags.references("{{=" + source + "}}"):
+            parameter = name.removeprefix("inputs.parameters.")
+            given = parameter != name and known(scope.parameters.get(parameter, (Unknown(name),))) is not None
+            if not given and name not in self.constants:
+                return (Unknown(source),)
         env: Json = {"inputs": {"parameters": {}}, "workflow": {"parameters": dict(self._parameters)}}
         env["inputs"]["parameters"] = {
             n: v for n, t in scope.parameters.items() if (v := known(t)) is not None
@@ -158,6 +173,8 @@ class Reader:
 
     def source(self, artifact: Json, scope: Scope) -> Source:
         """Where an argument or an output of a template takes its artifact from."""
+        if artifact.get("subPath"):
+            return Unknown(f"a part of the artifact {artifact['name']}")
         if reference := artifact.get("from"):
             name = reference.strip().removeprefix("{{").removesuffix("}}").strip()
             if name.startswith("inputs.artifacts."):

@@ -46,9 +46,14 @@ class Dispatcher:
     async def plan(self, order: Order) -> Draft:
         """Say what a run would do."""
         draft = await self._reader.draft(order)
-        await self._argo.lint(
-            rewrite.addressed(draft.manifest, "plan", self._argo.namespace, order.project, draft.parameters)
-        )
+        try:
+            await self._argo.lint(
+                rewrite.addressed(
+                    draft.manifest, "plan", self._argo.namespace, order.project, draft.parameters
+                )
+            )
+        except Unavailable as error:
+            return replace(draft, warnings=(*draft.warnings, f"Argo did not check the manifest: {error}"))
         return draft
 
     async def submit(self, order: Order, request_id: str) -> Submitted:
@@ -59,7 +64,7 @@ class Dispatcher:
         draft = await self._reader.draft(order)
         run, steps = self._run(order, request_id, draft)
         if not run.phase.final:
-            await self._checked(run)
+            run = await self._checked(run, draft)
         kept = await self._runs.add(run, steps, nodes(draft))
         if kept.request_digest != run.request_digest or kept.submitted_at != run.submitted_at:
             return Submitted(_same(kept, order), None)
@@ -79,14 +84,31 @@ class Dispatcher:
             await self._runs.finish(run, [], Phase.ERROR, str(error), Outputs(), now)
             return replace(run, phase=Phase.ERROR, message=str(error), finished_at=now)
         await self._runs.started(run.id)
+        current = await self._runs.get(run.id)
+        if current is not None and current.cancelled:  # while it was on its way
+            await self._argo.stop(run.id, terminate=False, message="stopped by a person")
         return replace(run, phase=Phase.RUNNING)
 
-    async def _checked(self, run: Run) -> None:
-        """Have Argo look at a manifest before the run is recorded: what it refuses leaves no trace."""
+    async def _checked(self, run: Run, draft: Draft) -> Run:
+        """Have Argo look at a manifest before the run is recorded: what it refuses leaves no trace.
+
+        Where it refuses what we wrote but not what the user wrote, the run goes as the user wrote it.
+        """
         try:
             await self._argo.lint(json.loads(run.manifest))
         except Unavailable as error:
             log.warning("%s was not checked by Argo: %s", run.id, error)
+        except Invalid as error:
+            if not run.record.generated:
+                raise
+            plain = rewrite.addressed(
+                draft.manifest, run.id, self._argo.namespace, run.project, draft.parameters
+            )
+            await self._argo.lint(plain)
+            log.error("%s goes without the cache, as Argo refuses its gates: %s", run.id, error)
+            record = replace(run.record, generated={}, fans={}, resolved={})
+            return replace(run, manifest=json.dumps(plain), record=record)
+        return run
 
     async def cancel(self, project: str, run_id: str, *, terminate: bool, reason: str) -> Phase:
         """Stop a run. One that has ended stays as it is."""
@@ -95,6 +117,10 @@ class Dispatcher:
             return run.phase
         await self._runs.cancel(run_id)
         await self._argo.stop(run_id, terminate=terminate, message=reason or "stopped by a person")
+        if run.phase is Phase.PENDING and await self._argo.get(run_id) is None:
+            now = datetime.now(UTC)
+            await self._runs.finish(run, [], Phase.CANCELLED, "stopped before it began", Outputs(), now)
+            return Phase.CANCELLED
         return run.phase
 
     async def logs(
@@ -164,7 +190,7 @@ class Dispatcher:
             generated=written.generated,
             fans=written.fans,
             resolved=changed if written.generated else {},
-            verdicts={s.call.path: s.resolved.verdict.value for s in plan.steps},
+            verdicts=_verdicts(plan),
         )
         return replace(
             run, phase=Phase.PENDING, manifest=json.dumps(manifest), record=record, finished_at=None
@@ -181,9 +207,11 @@ def run_name(pipeline: str, project: str, request_id: str) -> str:
 def _left_out(plan: Plan, now: datetime) -> list[Seen]:
     """The steps of a plan that is complete."""
     hits = [
-        Seen(path, Phase.CACHED, _template(plan, path), outputs=hit.outputs or Outputs(), started_at=now,
+        Seen(path, Phase.CACHED, step.call.template, outputs=hit.outputs or Outputs(), started_at=now,
              finished_at=now, resolved=hit)
-        for path, hit in plan.hits
+        for step in plan.steps
+        for path, hit in step.each
+        if hit.verdict is Verdict.HIT
     ]  # fmt: skip
     skipped = [
         Seen(step.call.path, phase_of(step.resolved.verdict), step.call.template, message=step.resolved.reason,
@@ -194,9 +222,10 @@ def _left_out(plan: Plan, now: datetime) -> list[Seen]:
     return hits + skipped
 
 
-def _template(plan: Plan, path: str) -> str:
-    plain = path.rpartition("(")[0] if path.endswith(")") else path
-    return next(s.call.template for s in plan.steps if s.call.path in (path, plain))
+def _verdicts(plan: Plan) -> dict[str, str]:
+    """The verdict of each step and of each item, by path."""
+    steps = {step.call.path: step.resolved.verdict.value for step in plan.steps}
+    return steps | {path: found.verdict.value for step in plan.steps for path, found in step.each}
 
 
 def _same(run: Run, order: Order) -> Run:

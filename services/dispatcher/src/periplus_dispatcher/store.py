@@ -6,6 +6,7 @@ from typing import Any
 
 from periplus_common import outbox
 from periplus_common.bus import Event
+from periplus_common.errors import Conflict
 from periplus_common.postgres import Connection, Database, Row
 from periplus_dispatcher.domain import Outputs, Phase
 from periplus_dispatcher.observe import Seen
@@ -51,7 +52,7 @@ class PostgresRuns:
                 f"""
                 INSERT INTO run (id, project, request_id, request_digest, pipeline, phase, manifest, record,
                                  snapshot, cache, outputs, submitted_at, finished_at)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9, $10, $11::jsonb, $12, $13)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11::json, $12, $13)
                 ON CONFLICT DO NOTHING
                 RETURNING {_COLUMNS}
                 """,
@@ -66,7 +67,11 @@ class PostgresRuns:
                 await outbox.add(connection, events)
                 return run
         kept = await self.find(run.project, run.request_id)
-        assert kept is not None
+        if kept is None:
+            raise Conflict(
+                f"another request has a run of the name {run.id}",
+                fix="send the request with a new request_id",
+            )
         return kept
 
     async def started(self, run: str) -> None:
@@ -89,7 +94,7 @@ class PostgresRuns:
             await connection.execute(
                 """
                 INSERT INTO answer (run, node, answer)
-                SELECT $1, node, answer FROM unnest($2::text[], $3::jsonb[]) AS given (node, answer)
+                SELECT $1, node, answer FROM unnest($2::text[], $3::json[]) AS given (node, answer)
                 ON CONFLICT DO NOTHING
                 """,
                 run, list(answers), [ANSWER.dump_json(answer).decode() for answer in answers.values()],
@@ -106,11 +111,11 @@ class PostgresRuns:
             events = await _new(connection, run, steps)
             row = await connection.fetchrow(
                 f"""
-                UPDATE run SET phase = $2, message = $3, outputs = $4::jsonb, finished_at = $5
+                UPDATE run SET phase = $2, message = $3, outputs = $4::json, finished_at = $5
                 WHERE id = $1 AND finished_at IS NULL
                 RETURNING {_COLUMNS}
                 """,
-                run.id, phase.value, message, OUTPUTS.dump_json(outputs).decode(), at,
+                run.id, phase.value, message.replace("\0", "\N{REPLACEMENT CHARACTER}"), OUTPUTS.dump_json(outputs).decode(), at,
             )  # fmt: skip
             if row is not None:
                 cached = await connection.fetchrow(

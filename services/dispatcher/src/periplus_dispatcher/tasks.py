@@ -49,16 +49,23 @@ def waits_for(task: Json, template: Json) -> Depends | None:
     return depends.of(task) if "dag" in template else None
 
 
+def waits(template: Json) -> dict[str, Depends | None]:
+    """What each task of a DAG waits for; nothing for steps, which go group by group."""
+    return {
+        task["name"]: waits_for(task, template) for task in (template.get("dag") or {}).get("tasks") or ()
+    }
+
+
 def groups(template: Json) -> Iterator[list[Json]]:
     """The calls of a template in an order in which they could run; those of one group side by side."""
     if "steps" in template:
         yield from template["steps"]
         return
     tasks = {task["name"]: task for task in template["dag"]["tasks"]}
-    waits = {n: set(d.tasks) if (d := waits_for(t, template)) else set() for n, t in tasks.items()}
+    before = {name: set(found.tasks) if found else set() for name, found in waits(template).items()}
     if target := template["dag"].get("target"):
-        waits = _ancestors(waits, target.split())
-    sorter = TopologicalSorter(waits)
+        before = _ancestors(before, target.split())
+    sorter = TopologicalSorter(before)
     sorter.prepare()
     while sorter.is_active():
         ready = sorter.get_ready()

@@ -6,58 +6,48 @@ once, with what is not known left open.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from periplus_dispatcher import leaf, tasks
-from periplus_dispatcher.domain import Item, Output, Query, Source, Template, Text, Unknown, known, literal
+from periplus_dispatcher import arguments, leaf, tasks
+from periplus_dispatcher.calls import Call, Walk
+from periplus_dispatcher.domain import Item, Output, Query, Template, Unknown, known, literal
 from periplus_dispatcher.scope import Given, Reader, Scope, settled, unknown, without_items
 from periplus_manifest import tags
-from periplus_manifest.depends import Depends
 
 Json = dict[str, Any]
 
 MAX_DEPTH = 32
-
-
-@dataclass(frozen=True)
-class Call:
-    """One step of the run as the manifest plans it.
-
-    `query` is absent where the cache is not asked; `obstacle` says why. `condition` is the text of its `when`.
-    """
-
-    path: str
-    template: str
-    after: tuple[str, ...] = ()
-    condition: Text | None = None
-    per_item_condition: bool = False
-    query: Query | None = None
-    obstacle: str = ""
-    waits_for: Depends | None = None
-    siblings: Mapping[str, str] = field(default_factory=dict)
-    """Paths of the tasks that `waits_for` may name."""
-    nested: bool = False
-    """Whether it calls a DAG or steps template; its own steps follow it."""
-
-
-@dataclass(frozen=True)
-class Walk:
-    """A manifest's steps, in an order in which they could run, and what its leaf templates do."""
-
-    calls: tuple[Call, ...]
-    templates: Mapping[str, Template]
-    parameters: Mapping[str, Text]
-    """Output parameters of the entrypoint; those that only Argo can tell are left out."""
-    artifacts: Mapping[str, Source]
-    simple: bool
-    """Whether the steps are all there is: no exit handler, no hooks, no outputs that only Argo can tell."""
+_HARMLESS = frozenset(
+    (
+        "retryStrategy",
+        "timeout",
+        "activeDeadlineSeconds",
+        "metadata",
+        "metrics",
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+    )
+)  # defaults of templates that change nothing of what a step gives
+MAX_CALLS = 10_000  # what the cache takes in one question
 
 
 def walk(workflow: Json, parameters: Mapping[str, str], environment: str) -> Walk:
-    """Follow the entrypoint of a checked manifest. `parameters` are the workflow's, with their values."""
-    return _Walker(workflow, parameters, environment).walk()
+    """Follow the entrypoint of a checked manifest. `parameters` are the workflow's, with their values.
+
+    Where the templates lie elsewhere, or the calls are too many to follow, there are no steps to tell of.
+    """
+    walker = _Walker(workflow, parameters, environment)
+    try:
+        return walker.walk()
+    except _TooManyError:
+        return walker.unfollowed()
+
+
+class _TooManyError(Exception):
+    """The calls are more than anybody wants to hear of; nested templates multiply."""
 
 
 class _Walker:
@@ -68,16 +58,23 @@ class _Walker:
         self._parameters = parameters
         self._by_name = {t["name"]: (i, t) for i, t in enumerate(spec.get("templates") or ())}
         self._annotations = (workflow.get("metadata") or {}).get("annotations") or {}
+        self._simple = not any(spec.get(key) for key in ("onExit", "hooks"))
         self._environment = environment
+        defaults = {k: v for k, v in (spec.get("templateDefaults") or {}).items() if k not in _HARMLESS}
+        self._common = {k: v for k, v in (("defaults", defaults), ("patch", spec.get("podSpecPatch"))) if v}
         self._leaves: dict[str, Template] = {}
         self._calls: list[Call] = []
 
     def walk(self) -> Walk:
-        name = self._spec["entrypoint"]
+        name = self._spec.get("entrypoint", "")
+        if name not in self._by_name:
+            return self.unfollowed()
         _, template = self._by_name[name]
         given = {p["name"]: literal(self._parameters[p["name"]]) for p in tasks.listed(template, "inputs", "parameters")
                  if p["name"] in self._parameters}  # fmt: skip
-        scope = self._reader.inside(template, given, {}, looped=False)
+        placed = {a["name"]: self._reader.source(a, Scope({}, {}))
+                  for a in tasks.listed(self._spec, "arguments", "artifacts")}  # fmt: skip
+        scope = self._reader.inside(template, given, placed, looped=False)
         if tasks.is_nested(template):
             outputs = self._inside(template, scope, prefix="", stack=(name,))
         else:
@@ -89,22 +86,34 @@ class _Walker:
         simple = (
             len(shown) == len(declared)
             and len(artifacts) == len(tasks.listed(template, "outputs", "artifacts"))
-            and not any(self._spec.get(key) for key in ("onExit", "hooks"))
+            and self._simple
         )
+        return replace(
+            self.unfollowed(), calls=tuple(self._calls), parameters=shown, artifacts=artifacts, simple=simple
+        )
+
+    def unfollowed(self) -> Walk:
+        """What can be told without following calls: what the leaf templates do."""
         for i, t in self._by_name.values():
             self._leaf(i, t)  # also those that only a hook, an exit handler or a recursion calls
-        return Walk(tuple(self._calls), self._leaves, shown, artifacts, simple)
+        return Walk((), self._leaves, {}, {}, simple=False)
 
     def _single(self, template: Json, scope: Scope) -> Given:
         """A workflow whose entrypoint is a leaf: one step, called by the template's name."""
         name = template["name"]
-        self._calls.append(self._leaf_call(name, name, template, {}, scope, Call(name, name)))
+        self._add(self._leaf_call(name, name, template, {}, scope, Call(name, name)))
         return self._leaf_given(name, template)
+
+    def _add(self, call: Call) -> None:
+        if len(self._calls) >= MAX_CALLS:
+            raise _TooManyError
+        self._calls.append(call)
 
     def _inside(self, template: Json, scope: Scope, prefix: str, stack: tuple[str, ...]) -> Given:
         """Walk the tasks of a DAG or steps template in order, and say what the template gives."""
         last: tuple[str, ...] = ()
         paths: dict[str, str] = {}
+        asked = set().union(*(w.item_tasks for w in tasks.waits(template).values() if w))
         for group in tasks.groups(template):
             for task in group:
                 name = task["name"]
@@ -113,7 +122,10 @@ class _Walker:
                 )
                 wants = tasks.waits_for(task, template)
                 waits = tuple(paths[t] for t in sorted(wants.tasks)) if wants else last
-                call = Call(path, task.get("template", ""), waits, waits_for=wants, siblings=dict(paths))
+                siblings = {t: paths[t] for t in wants.tasks} if wants else {}
+                call = Call(path, task.get("template", ""), waits, waits_for=wants, siblings=siblings)
+                if name in asked:
+                    call = replace(call, obstacle="others ask how its single items ended")
                 scope.given[name] = self._call(task, call, scope, stack)
             if "steps" in template:
                 last = tuple(paths[task["name"]] for task in group)
@@ -125,21 +137,26 @@ class _Walker:
             self._reader.text(task["when"], scope, item=tasks.loop(task)) if task.get("when") else None
         )
         per_item = condition is not None and any(isinstance(part, Item) for part in condition)
-        call = replace(call, condition=condition, per_item_condition=per_item)
+        call = replace(
+            call,
+            condition=condition,
+            per_item_condition=per_item,
+            result_used=self._result_used(task["name"]),
+        )
         found = self._by_name.get(task.get("template", ""))
         if found is None:
-            self._calls.append(replace(call, obstacle="its template is not part of this manifest"))
+            self._add(replace(call, obstacle="its template is not part of this manifest"))
             return unknown(call.path)
         _, template = found
         if not tasks.is_nested(template):
-            self._calls.append(self._leaf_call(call.path, task["name"], template, task, scope, call))
+            self._add(self._leaf_call(call.path, task["name"], template, task, scope, call))
             return self._leaf_given(call.path, template)
+        if task.get("hooks") or task.get("onExit"):
+            self._simple = False  # they run when it ends, whatever is known of its steps
         if template["name"] in stack or len(stack) > MAX_DEPTH:
-            self._calls.append(
-                replace(call, obstacle="it repeats itself, as often as the run decides", nested=True)
-            )
+            self._add(replace(call, obstacle="it repeats itself, as often as the run decides", nested=True))
             return unknown(call.path)
-        self._calls.append(replace(call, nested=True))
+        self._add(replace(call, nested=True, obstacle=""))
         parameters, artifacts = self._reader.arguments(task, scope)
         if tasks.loop(task):
             parameters = {n: without_items(text) for n, text in parameters.items()}
@@ -152,13 +169,11 @@ class _Walker:
         described = self._leaf(self._by_name[template["name"]][0], template)
         if described is None:
             return replace(call, obstacle=f"a {tasks.kind(template)} template is not cached")
-        if obstacle := described.uncacheable or _task_obstacle(task, call) or self._exit_code_used(name):
+        obstacle = call.obstacle or described.uncacheable or _task_obstacle(task, call)
+        if obstacle := obstacle or self._exit_code_used(name):
             return replace(call, obstacle=obstacle)
-        if not tasks.listed(template, "outputs", "parameters") and not tasks.listed(
-            template, "outputs", "artifacts"
-        ):
-            if not {f"tasks.{name}.outputs.result", f"steps.{name}.outputs.result"} & self._references:
-                return replace(call, obstacle="it gives no outputs: running it is all it does")
+        if not (described.parameters or described.artifacts or call.result_used):
+            return replace(call, obstacle="it gives no outputs: running it is all it does")
         items = self._reader.items(task, scope) if tasks.loop(task) else None
         if task.get("withSequence") and items and known(items) is None:
             return replace(call, obstacle="its items are counted mid-run")
@@ -184,6 +199,11 @@ class _Walker:
                     return f"others read its {what}"
         return ""
 
+    def _result_used(self, name: str) -> bool:
+        return not self._references.isdisjoint(
+            (f"tasks.{name}.outputs.result", f"steps.{name}.outputs.result")
+        )
+
     @cached_property
     def _references(self) -> set[str]:
         return tags.references(self._spec)
@@ -197,6 +217,7 @@ class _Walker:
                 self._reader.constants,
                 self._annotations,
                 self._environment,
+                self._common,
             )
         return self._leaves.get(name)
 
@@ -215,4 +236,4 @@ def _task_obstacle(task: Json, call: Call) -> str:
         return "its condition differs from item to item"
     if task.get("hooks") or task.get("onExit"):
         return "it has hooks"
-    return ""
+    return arguments.unsplittable(task.get("arguments") or {}) if tasks.loop(task) else ""

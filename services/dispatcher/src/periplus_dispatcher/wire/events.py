@@ -9,7 +9,7 @@ from periplus.types.v1 import step_pb2
 from periplus_common import bus
 from periplus_common.digest import sha256
 from periplus_dispatcher.domain import Mode, Phase, Template, Verdict
-from periplus_dispatcher.observe import Seen
+from periplus_dispatcher.observe import Seen, planned
 from periplus_dispatcher.record import Run
 from periplus_dispatcher.wire.step import (
     MODES,
@@ -96,7 +96,7 @@ def _finished(run: Run, seen: Seen) -> events_pb2.StepFinished:
         outputs=outputs(seen.outputs),
         started_at=timestamp(seen.started_at),
         finished_at=timestamp(seen.finished_at),
-        verdict=VERDICTS[Verdict(run.record.verdicts.get(seen.path, "miss"))],
+        verdict=VERDICTS[_verdict(run, seen.path)],
         attempts=seen.attempts,
         snapshot=run.snapshot,
         cache=MODES[Mode(run.cache)] if run.cache else step_pb2.CACHE_MODE_UNSPECIFIED,
@@ -107,3 +107,10 @@ def _finished(run: Run, seen: Seen) -> events_pb2.StepFinished:
         message.from_run, message.from_step = found.run, found.step
         message.saved.CopyFrom(duration(found.saved))
     return message
+
+
+def _verdict(run: Run, path: str) -> Verdict:
+    """What was known of a step before it ran; of an item of a fan-out, what was known of all."""
+    verdicts = run.record.verdicts
+    found = Verdict(verdicts.get(path) or verdicts.get(planned(path)) or "miss")
+    return Verdict.MISS if found is Verdict.HIT else found  # it ran, whatever the cache had

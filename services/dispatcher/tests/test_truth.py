@@ -1,0 +1,228 @@
+"""What the cache leaves out must not show: with any of its entries, a run gives what it gave without."""
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+from manifests import dag, gives, sh, shows, steps, say, task, workflow
+from world import World
+
+Json = dict[str, Any]
+UP = "{{tasks.up.outputs.parameters.o}}"
+RAW = {"artifacts": [{"name": "note", "path": "/tmp/note", "raw": {"data": "n"}}]}
+
+
+def last(text: str = "$x", name: str = "end") -> Json:
+    return say(name, text, "x")
+
+
+CASES: dict[str, Json] = {
+    "chain": workflow(
+        dag(
+            task("up", "up"),
+            task("mid", "mid", depends="up", given={"x": UP}),
+            task("end", "end", depends="mid", given={"x": "{{tasks.mid.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x"), last(),
+    ),
+    "same shape": workflow(
+        dag(
+            task("up", "up"),
+            task("one", "one", depends="up", given={"x": UP}),
+            task("two", "two", depends="up", given={"x": UP}),
+            task("end", "end", depends="one && two",
+                 given={"x": "{{tasks.one.outputs.parameters.o}} {{tasks.two.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("one", "one $x", "x"), say("two", "two $x", "x"), last(),
+    ),
+    "loop of maps": workflow(
+        dag(
+            task("up", "up"),
+            task("loop", "loop", depends="up", withItems=[{"a": 1, "b": "p q"}, {"a": 2, "b": "r"}, {"a": 3, "b": ""}],
+                 given={"x": "{{item.a}}-{{item.b}}", "k": UP}),
+            task("end", "end", depends="loop", given={"x": "{{tasks.loop.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "k"), say("loop", "$x$k", "x", "k"), last(),
+    ),
+    "loop with a default and an artifact of its own": workflow(
+        dag(
+            task("up", "up"),
+            task("loop", "loop", depends="up", withParam=UP, given={"x": "{{item}}"}),
+            task("end", "end", depends="loop", given={"x": "{{tasks.loop.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "[1,2,3]"),
+        sh("loop", 'printf %s "$x$d$(cat /tmp/note)" > /tmp/o', "x", "d", outputs=gives("o"))
+        | {"inputs": {"parameters": [{"name": "x"}, {"name": "d", "value": "dd"}], **RAW}},
+        last(),
+    ),
+    "loop of objects": workflow(
+        dag(
+            task("up", "up"),
+            task("loop", "loop", depends="up", withParam=UP, given={"x": "{{item}}"}),
+            task("end", "end", depends="loop", given={"x": "{{tasks.loop.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "[1,2,3]"), say("loop", '{\\"v\\": $x}', "x"), last(),
+    ),
+    "loop of objects and texts": workflow(
+        dag(
+            task("up", "up"),
+            task("loop", "loop", depends="up", withParam=UP, given={"x": "{{item}}"}),
+            task("end", "end", depends="loop", given={"x": "{{tasks.loop.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", '[\\"t\\",[1],[2]]'), say("loop", "$x", "x"), last(),
+    ),
+    "loop of results": workflow(
+        dag(
+            task("up", "up"),
+            task("loop", "loop", depends="up", withParam=UP, given={"x": "{{item}}"}),
+            task("end", "end", depends="loop", given={"x": "{{tasks.loop.outputs.result}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", '[1,\\"2\\",3]'), sh("loop", 'echo "$x"', "x"), last(),
+    ),
+    "sequence": workflow(
+        dag(
+            task("up", "up"),
+            task("loop", "loop", depends="up", withSequence={"count": "3"}, given={"x": "{{item}}", "k": UP}),
+            task("end", "end", depends="loop", given={"x": "{{tasks.loop.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "k"), say("loop", "$x$k", "x", "k"), last(),
+    ),
+    "result": workflow(
+        dag(
+            task("up", "up"),
+            task("mid-dle", "mid", depends="up", given={"x": UP}),
+            task("end", "end", depends="mid-dle",
+                 given={"x": "{{=tasks['mid-dle'].outputs.result + '!'}}{{tasks.mid-dle.outputs.result}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "1"), sh("mid", 'echo "<$x>"', "x"), last(),
+    ),
+    "steps": workflow(
+        steps(
+            [task("up", "up")],
+            [task("a", "loop", withItems=["p", "q"], given={"x": "{{item}}", "k": "{{steps.up.outputs.parameters.o}}"}),
+             task("b", "mid", given={"x": "{{steps.up.outputs.parameters.o}}"})],
+            [task("end", "end", given={"x": "{{steps.a.outputs.parameters.o}}{{steps.b.outputs.parameters.o}}"})],
+            outputs=shows("steps.end.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x"), say("loop", "$x$k", "x", "k"), last(),
+    ),
+    "nested": workflow(
+        dag(
+            task("up", "up"),
+            task("in", "inner", depends="up", given={"x": UP}),
+            task("in2", "inner", depends="in", given={"x": "{{tasks.in.outputs.parameters.o}}"}),
+            task("end", "end", depends="in2", given={"x": "{{tasks.in2.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        dag(
+            task("a", "mid", given={"x": "{{inputs.parameters.x}}"}),
+            task("b", "mid", depends="a", given={"x": "{{tasks.a.outputs.parameters.o}}"}),
+            name="inner", inputs={"parameters": [{"name": "x"}]}, outputs=shows("tasks.b.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x"), last(),
+    ),
+    "loop over nested": workflow(
+        dag(
+            task("up", "up"),
+            task("in", "inner", depends="up", withItems=[1, 2], given={"x": "{{item}}" + UP}),
+            task("end", "end", depends="in", given={"x": "{{tasks.in.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        dag(
+            task("a", "mid", given={"x": "{{inputs.parameters.x}}"}),
+            task("b", "mid", depends="a", given={"x": "{{tasks.a.outputs.parameters.o}}"}),
+            name="inner", inputs={"parameters": [{"name": "x"}]}, outputs=shows("tasks.b.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x"), last(),
+    ),
+    "recursion of the start": workflow(
+        steps(
+            [task("more", "more", given={"x": "{{inputs.parameters.x}}"})],
+            [task("again", "main", when="{{steps.more.outputs.parameters.o}} < 3",
+                  given={"x": "{{steps.more.outputs.parameters.o}}"})],
+            inputs={"parameters": [{"name": "x", "value": "0"}]},
+            outputs=shows("steps.more.outputs.parameters.o"),
+        ),
+        sh("more", 'printf %s $((x + 1)) > /tmp/o', "x", outputs=gives("o")),
+    ),
+    "conditions": workflow(
+        dag(
+            task("up", "up"),
+            task("yes", "mid", depends="up", when=UP + " == 1", given={"x": UP}),
+            task("no", "mid", depends="up", when=UP + " == 2", given={"x": UP}),
+            task("fan", "mid", depends="up", when=UP + " == 1", withItems=["a", "b"], given={"x": "{{item}}" + UP}),
+            task("after", "end", depends="no.Skipped && fan", given={"x": "{{tasks.fan.outputs.parameters.o}}"}),
+            outputs=shows("tasks.after.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x"), last(),
+    ),
+    "odd values": workflow(
+        dag(
+            task("up", "up"),
+            task("mid", "mid", depends="up", given={"x": UP}),
+            task("end", "end", depends="mid", given={"x": "{{tasks.mid.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "ü 'q' \\\\ \\\" \n x"), say("mid", "$x$x", "x"), last(),
+    ),
+    "parameters of the start": workflow(
+        dag(
+            task("up", "mid", given={"x": "{{inputs.parameters.p}}"}),
+            task("end", "end", depends="up", given={"x": UP + "{{workflow.parameters.p}}"}),
+            inputs={"parameters": [{"name": "p"}]}, outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("mid", "<$x>", "x"), last(), parameters={"p": "val"},
+    ),
+    "retries": workflow(
+        dag(
+            task("up", "up"),
+            task("mid", "mid", depends="up", given={"x": UP}),
+            task("fan", "mid", depends="up", withItems=[1, 2], given={"x": "{{item}}" + UP}),
+            task("end", "end", depends="mid && fan",
+                 given={"x": "{{tasks.mid.outputs.parameters.o}}{{tasks.fan.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x", retryStrategy={"limit": "1"}), last(),
+    ),
+    "retries of everything": workflow(
+        dag(
+            task("up", "up"),
+            task("mid", "mid", depends="up", given={"x": UP}),
+            task("fan", "mid", depends="up", withItems=[1, 2], given={"x": "{{item}}" + UP}),
+            task("end", "end", depends="mid && fan",
+                 given={"x": "{{tasks.mid.outputs.parameters.o}}{{tasks.fan.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x"), last(), templateDefaults={"retryStrategy": {"limit": "1"}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_whatever_the_cache_holds_the_run_gives_what_it_gave_without(world: World, case: str) -> None:
+    manifest = CASES[case]
+    cold = await world.run(manifest)
+    assert cold.run.phase.value == "succeeded", cold.run.message
+    assert not cold.cached
+    paths = {path for path, phase in cold.phases.items() if phase == "succeeded"}
+    entries = dict(world.cache.entries)
+    rest = [set(kept) for n in range(len(entries) + 1) for kept in itertools.combinations(entries, n)]
+    draw = random.Random(case)
+    for kept in [set(entries), *draw.sample(rest[1:-1], min(4, len(rest) - 2))]:
+        world.cache.entries = {key: entries[key] for key in kept}
+        warm = await world.run(manifest)
+        assert warm.run.phase.value == "succeeded", warm.run.message
+        assert warm.run.outputs == cold.run.outputs
+        assert set(warm.phases) == set(cold.phases), (warm.phases, cold.phases)
+        assert len(warm.finished) == len(warm.phases), "a step was told twice"
+        assert warm.ran | warm.cached == paths

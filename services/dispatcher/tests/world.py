@@ -1,0 +1,146 @@
+"""A dispatcher in the test's process, on a real database and the local Argo, that can be stopped and started again."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from fakes import MemoryCache, MemorySnapshotter
+
+from periplus.dispatcher.v1 import events_pb2
+from periplus.types.v1 import step_pb2
+from periplus_common.postgres import Database, database
+from periplus_dispatcher import argo
+from periplus_dispatcher.argo import HeraArgo
+from periplus_dispatcher.domain import Mode
+from periplus_dispatcher.draft import Order, Reader
+from periplus_dispatcher.follow import Follower
+from periplus_dispatcher.nodes import Store
+from periplus_dispatcher.record import Run
+from periplus_dispatcher.service import Dispatcher, Submitted
+from periplus_dispatcher.store import PostgresRuns
+from periplus_local.argo.testing import Client
+from periplus_local.stack.testing import Servers
+
+Json = dict[str, Any]
+PATIENCE = 40.0  # seconds; a test that waits longer has failed
+STARTED = "periplus.dispatcher.v1.StepStarted"
+FINISHED = "periplus.dispatcher.v1.StepFinished"
+RUN_FINISHED = "periplus.dispatcher.v1.RunFinished"
+RUN_SUBMITTED = "periplus.dispatcher.v1.RunSubmitted"
+
+
+@dataclass
+class Ended:
+    """A run that is over, and the events that told of it."""
+
+    run: Run
+    finished: list[events_pb2.StepFinished]
+
+    @property
+    def phases(self) -> dict[str, str]:
+        return {
+            e.step: step_pb2.StepPhase.Name(e.phase).removeprefix("STEP_PHASE_").lower()
+            for e in self.finished
+        }
+
+    @property
+    def ran(self) -> set[str]:
+        return {path for path, phase in self.phases.items() if phase == "succeeded"}
+
+    @property
+    def cached(self) -> set[str]:
+        return {path for path, phase in self.phases.items() if phase == "cached"}
+
+    @property
+    def output(self) -> str:
+        return self.run.outputs.parameters["o"]
+
+
+@dataclass
+class World:
+    """What a test needs of a dispatcher."""
+
+    database: Database
+    argo: HeraArgo
+    client: Client
+    store: Store
+    cache: MemoryCache
+    snapshotter: MemorySnapshotter
+    runs: PostgresRuns
+    dispatcher: Dispatcher
+    project: str = "default"
+    following: asyncio.Task[None] | None = None
+    seconds: float = field(default=0.2)
+
+    def follow(self) -> None:
+        """Start a follower, as a new process would."""
+        follower = Follower(
+            self.dispatcher, self.runs, self.argo, self.cache, self.store, patience=self.seconds
+        )
+        self.following = asyncio.create_task(follower.follow())
+
+    async def crash(self) -> None:
+        """End the follower as a crash does: nothing is finished."""
+        if self.following is not None:
+            self.following.cancel()
+            with suppress(asyncio.CancelledError):
+                await self.following
+            self.following = None
+
+    def order(self, manifest: Json | str, mode: Mode | None = None, claim: object | None = None,
+              **parameters: str) -> Order:  # fmt: skip
+        text = manifest if isinstance(manifest, str) else json.dumps(manifest)
+        return Order(self.project, text, parameters, mode, claim)
+
+    async def submit(self, manifest: Json | str, request: str = "", **more: Any) -> Submitted:
+        return await self.dispatcher.submit(self.order(manifest, **more), request or str(uuid.uuid4()))
+
+    async def run(self, manifest: Json | str, **more: Any) -> Ended:
+        """Run to the end, and teach the cache what ran."""
+        ended = await self.ended((await self.submit(manifest, **more)).run.id)
+        for event in ended.finished:
+            if event.phase == step_pb2.STEP_PHASE_SUCCEEDED and event.template.document != "{}":
+                self.cache.teach(event)
+        return ended
+
+    async def ended(self, name: str) -> Ended:
+        end = time.monotonic() + PATIENCE
+        while True:
+            if self.following is not None and self.following.done():
+                self.following.result()
+            run = await self.runs.get(name)
+            assert run is not None
+            if run.finished_at is not None:
+                bodies = await self.told(FINISHED, name)
+                return Ended(run, [events_pb2.StepFinished.FromString(body) for body in bodies])
+            assert time.monotonic() < end, (run.phase, await self.argo.get(name))
+            await asyncio.sleep(0.02)
+
+    async def told(self, kind: str, run: str) -> list[bytes]:
+        """The bodies of the events of a kind that were told of a run."""
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT body FROM outbox WHERE subject = $1", f"{kind}.{self.project}.{run}"
+            )
+        return [row["body"] for row in rows]
+
+
+@asynccontextmanager
+async def opened(
+    dsn: str, client: Client, embedded: Servers, cache: MemoryCache, snapshotter: MemorySnapshotter
+) -> AsyncIterator[World]:
+    store = Store(embedded.s3.endpoint, embedded.s3.bucket)
+    async with database(dsn) as db, argo.connect(client.address, client.token, client.namespace) as workflows:
+        runs = PostgresRuns(db)
+        dispatcher = Dispatcher(runs, workflows, Reader(workflows, cache, snapshotter), store, 30)
+        world = World(db, workflows, client, store, cache, snapshotter, runs, dispatcher)
+        world.follow()
+        try:
+            yield world
+        finally:
+            await world.crash()
