@@ -438,3 +438,92 @@ def test_two_thousand_steps_in_one_workflow_end(argo: Client) -> None:
     seen = run(argo, dag(*tasks), OK)
     assert len(nodes_of(seen)) == 2001
     assert seen["status"]["phase"] == "Succeeded"
+
+
+def test_a_flow_that_waits_is_one_workflow_and_holds_no_pod_meanwhile(argo: Client) -> None:
+    flow = takes("flow", "attempt", text="{{=asInt(inputs.parameters.attempt) < 2 ? 'waiting' : 'done'}}")
+    state = "{{steps.flow.outputs.parameters.o}}"
+    main = {
+        "name": "main",
+        "inputs": {"parameters": [{"name": "attempt", "default": "0"}]},
+        "steps": [
+            [task("flow", "flow", given={"attempt": "{{inputs.parameters.attempt}}"})],
+            [task("wait", "wait", when=f"{state} == waiting")],
+            [
+                task(
+                    "again",
+                    "main",
+                    when=f"{state} == waiting",
+                    given={"attempt": "{{=asInt(inputs.parameters.attempt) + 1}}"},
+                )
+            ],
+        ],
+        "outputs": {
+            "parameters": [
+                {
+                    "name": "state",
+                    "valueFrom": {
+                        "expression": "steps.flow.outputs.parameters.o == 'waiting' "
+                        "? steps.again.outputs.parameters.state : steps.flow.outputs.parameters.o"
+                    },
+                }
+            ]
+        },
+    }
+    name = start(argo, main, flow, {"name": "wait", "suspend": {}})
+    for depth in range(2):
+        suffix = "$" + "[2].again" * depth + "[1].wait"
+        argo.until(name, lambda w, suffix=suffix: phases_of(w).get(suffix) == "Running")
+        argo.do(name, "resume")
+    seen = argo.ended(name)
+    assert output(seen, "", "state") == "done"
+    assert [item["type"] for item in nodes_of(seen).values()].count("Pod") == 3
+
+
+def test_the_items_of_a_loop_are_skipped_one_by_one(argo: Client) -> None:
+    main = dag(
+        task("w", "echo", withItems=[1, 2, 3], when="{{item}} != 2", given={"m": "{{item}}"}),
+        task("all", "echo", depends="w", given={"m": "{{tasks.w.outputs.parameters.o}}"}),
+    )
+    seen = run(argo, main, takes("echo", "m", text="{{inputs.parameters.m}}"))
+    assert (node(seen, ".w(1:2)")["type"], node(seen, ".w(1:2)")["message"]) == (
+        "Skipped",
+        "when '2 != 2' evaluated false",
+    )
+    assert output(seen, ".all") == '["1","3"]'
+
+
+def test_items_that_are_maps_and_lists_are_seen_by_tags_and_expressions(argo: Client) -> None:
+    items = [{"a": "x", "b": {"c": 1}}, {"a": "y", "b": [1, 2]}]
+    main = steps([task("w", "echo", withItems=items, given={"m": "{{item.a}}-{{item.b}}-{{=item.a}}"})])
+    seen = run(argo, main, takes("echo", "m", text="{{inputs.parameters.m}}"))
+    said = sorted(
+        item["outputs"]["parameters"][0]["value"] for item in nodes_of(seen).values() if item["type"] == "Pod"
+    )
+    assert [text.split("-")[0] + text.split("-")[-1] for text in said] == ["xx", "yy"]
+
+
+def test_a_with_param_that_is_no_list_fails_the_task_that_asked(argo: Client) -> None:
+    main = dag(task("a", "say"), task("b", "ok", depends="a", withParam="{{tasks.a.outputs.parameters.o}}"))
+    seen = run(argo, main, OK, say("no list"))
+    assert (seen["status"]["phase"], phases_of(seen)["$.b"]) == ("Error", "Error")
+    assert node(seen, ".b")["message"]
+
+
+def test_a_reference_to_a_gate_that_was_resumed_without_an_answer_is_an_error_and_no_hang(
+    argo: Client,
+) -> None:
+    gate = {
+        "name": "gate",
+        "suspend": {},
+        "outputs": {"parameters": [{"name": "x", "valueFrom": {"supplied": {}}}]},
+    }
+    main = dag(
+        task("g", "gate"), task("b", "echo", depends="g", given={"m": "{{tasks.g.outputs.parameters.x}}"})
+    )
+    name = start(argo, main, gate, takes("echo", "m", text="{{inputs.parameters.m}}"))
+    argo.until(name, lambda w: phases_of(w).get("$.g") == "Running")
+    argo.do(name, "resume", nodeFieldSelector="displayName=g")
+    seen = argo.ended(name)
+    assert (seen["status"]["phase"], node(seen, ".b")["phase"]) == ("Error", "Error")
+    assert "tasks.g.outputs.parameters.x" in node(seen, ".b")["message"]
