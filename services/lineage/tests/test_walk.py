@@ -12,10 +12,12 @@ from test_fact import read
 from test_store_facts import emptied
 
 from periplus_common import postgres
-from periplus_common.errors import Invalid, NotFound
+from periplus_common.errors import Invalid, NotFound, Refused
 from periplus_lineage.domain.graph import Edge, Walked
 from periplus_lineage.domain.page import Pages
+from periplus_lineage.service import walking
 from periplus_lineage.service.walking import Walks
+from periplus_lineage.store import bound
 from periplus_lineage.store.facts import FactStore
 from periplus_lineage.store.flow import FlowStore
 from periplus_lineage.store.link import LinkStore
@@ -133,6 +135,25 @@ async def test_pages_make_up_the_whole_walk(walk: Walk, size: int) -> None:
     assert tuple(nodes) == whole.nodes
     assert sorted(edges) == list(whole.edges)
     assert [node.depth for node in nodes] == sorted(node.depth for node in nodes)
+
+
+async def test_a_page_with_too_many_edges_is_refused_and_smaller_ones_are_not(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walking, "_EDGES", 5)
+    with pytest.raises(Refused, match="page_size"):
+        await walk(at(RAW), up=False)
+    assert (await walk(at(RAW), up=False, size=2)).token
+
+
+async def test_a_walk_that_meets_too_much_is_refused(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walking, "_ROOM", 5)
+    with pytest.raises(Refused, match="more than"):
+        await walk(at(RAW), up=False)
+    assert (await walk(at(RAW), up=False, depth=1)).nodes
+    monkeypatch.setattr(bound, "ROOM", 1)
+    with pytest.raises(Refused, match="at once"):
+        await walk("run:r1", depth=1)
 
 
 async def test_a_token_is_good_for_its_walk_alone(walk: Walk) -> None:

@@ -28,9 +28,11 @@ async def app(settings: Settings) -> AsyncIterator[int]:
     reader = Reader(settings.s3_endpoint, settings.s3_bucket)
     async with (
         postgres.database(dsn) as database,
+        # Of their own, so that many who ask never keep events waiting.
+        postgres.database(dsn, size=3 * settings.flights) as kept,
         listening(dsn) as notices,
         bus.link(settings.nats_url.get_secret_value()) as link,
-        events.consuming(link, reader, FactStore(database).add, settings.batch, settings.flights),
+        events.consuming(link, reader, FactStore(kept).add, settings.batch, settings.flights),
     ):
         store, pages = RunStore(database), Pages(token)
         servicer = LineageServicer(

@@ -106,7 +106,8 @@ class LineageServiceServicer:
         Errors:
         - NOT_FOUND: nothing is known of a start.
         - INVALID_ARGUMENT: a start is no node, or the page token is not one of this walk.
-        - FAILED_PRECONDITION: the walk meets more than 100,000 nodes; a smaller depth helps.
+        - FAILED_PRECONDITION: the walk meets more than 100,000 nodes, and a smaller depth helps; or a page holds more
+        than 50,000 edges, and a smaller page helps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,7 +61,8 @@ class LineageServiceStub:
     Errors:
     - NOT_FOUND: nothing is known of a start.
     - INVALID_ARGUMENT: a start is no node, or the page token is not one of this walk.
-    - FAILED_PRECONDITION: the walk meets more than 100,000 nodes; a smaller depth helps.
+    - FAILED_PRECONDITION: the walk meets more than 100,000 nodes, and a smaller depth helps; or a page holds more
+      than 50,000 edges, and a smaller page helps.
     """
     DiffRuns: _grpc.UnaryUnaryMultiCallable[_lineage_pb2.DiffRunsRequest, _lineage_pb2.DiffRunsResponse]
     """Say how two runs differ: parameters, steps, inputs, outputs, code and environment.
@@ -103,7 +104,8 @@ class LineageServiceAsyncStub(LineageServiceStub):
     Errors:
     - NOT_FOUND: nothing is known of a start.
     - INVALID_ARGUMENT: a start is no node, or the page token is not one of this walk.
-    - FAILED_PRECONDITION: the walk meets more than 100,000 nodes; a smaller depth helps.
+    - FAILED_PRECONDITION: the walk meets more than 100,000 nodes, and a smaller depth helps; or a page holds more
+      than 50,000 edges, and a smaller page helps.
     """
     DiffRuns: _aio.UnaryUnaryMultiCallable[_lineage_pb2.DiffRunsRequest, _lineage_pb2.DiffRunsResponse]  # type: ignore[assignment]
     """Say how two runs differ: parameters, steps, inputs, outputs, code and environment.
@@ -166,7 +168,8 @@ class LineageServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - NOT_FOUND: nothing is known of a start.
         - INVALID_ARGUMENT: a start is no node, or the page token is not one of this walk.
-        - FAILED_PRECONDITION: the walk meets more than 100,000 nodes; a smaller depth helps.
+        - FAILED_PRECONDITION: the walk meets more than 100,000 nodes, and a smaller depth helps; or a page holds more
+          than 50,000 edges, and a smaller page helps.
         """
 
     @_abc_1.abstractmethod

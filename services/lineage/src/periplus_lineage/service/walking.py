@@ -24,6 +24,7 @@ from periplus_lineage.service.ports import Flows, Links, Steps
 _PAGE = 1_000
 _DEPTH = 100
 _ROOM = 100_000  # nodes that a walk may meet
+_EDGES = 50_000  # of a page
 
 
 @dataclass
@@ -196,10 +197,16 @@ def _between(trail: Trail, page: Sequence[tuple[int, str]], place: tuple[int, st
     here = {id_ for _, id_ in page}
     earlier = {id_ for id_, depth in trail.depth.items() if (depth, id_) <= place}
     known = here | earlier
-    return tuple(
-        sorted(
-            edge
-            for edge in trail.edges
-            if edge.source in known and edge.target in known and (edge.source in here or edge.target in here)
+    edges = [
+        edge
+        for edge in trail.edges
+        if edge.source in known and edge.target in known and (edge.source in here or edge.target in here)
+    ]
+    if len(edges) > _EDGES:
+        raise Refused(
+            f"the page holds more than {_EDGES:,} edges",
+            field="page_size",
+            reason="PAGE_TOO_LARGE",
+            fix="ask for smaller pages",
         )
-    )
+    return tuple(sorted(edges))
