@@ -256,6 +256,16 @@ def test_what_argo_takes_is_taken(where, value):
     check(changed(lambda it: put(it, where, value)))
 
 
+def test_an_output_whose_global_name_is_known_later_may_be_referred_to():
+    document = changed(
+        lambda it: put(it, "spec.templates[2].container.args[0]", "{{workflow.outputs.parameters.acc-7}}")
+    )
+    with pytest.raises(ManifestError, match="failed to resolve"):
+        check(document)
+    put(document, "spec.templates[2].outputs.parameters[0].globalName", "acc-{{inputs.parameters.n}}")
+    check(document)
+
+
 def test_values_given_at_the_start_count():
     document = changed(lambda it: put(it, "spec.arguments.parameters[0].value", ...))
     check(document, parameters={"rows": "5"})

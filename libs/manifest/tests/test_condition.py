@@ -64,6 +64,11 @@ def test_what_would_take_too_long_is_stopped(text):
         condition.evaluate(text)
 
 
+def test_more_tokens_than_anyone_writes_are_refused():
+    with pytest.raises(ConditionError, match="more than 50000 tokens"):
+        condition.evaluate(" && ".join(["true"] * 30_000))
+
+
 def test_long_chains_are_no_nesting():
     assert condition.evaluate(" && ".join(["1 == 1"] * 5000)) is True
     assert condition.evaluate("0" + " + 1" * 5000 + " == 5000") is True

@@ -220,6 +220,15 @@ def test_deep_nesting_is_refused_and_never_overflows_the_stack(text):
         expression.evaluate(text, ENV)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "text", ["any(1..10000, indexOf(long, 'zz') > 0)", "any(1..10000, long contains 'zz')"]
+)
+def test_looking_through_a_long_text_again_and_again_is_counted(text):
+    with pytest.raises(ExpressionError, match="steps"):
+        expression.evaluate(text, {"long": "a" * 1_000_000})
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
