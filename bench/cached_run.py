@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from periplus_local.stack.embedded import embedded
 from periplus_local.stack.home import Home
 
 CHAIN, FAN = 20, 100
+PAUSE = 0.2  # seconds
 
 PIPELINE = '''"""Twenty steps in a chain."""
 
@@ -79,8 +80,10 @@ def call(name: str, template: str, x: str = "", *after: str, **more: object) -> 
 
 def chain() -> dict[str, object]:
     tasks = [call("s0", "more", "0")]
-    for i in range(1, CHAIN):
-        tasks.append(call(f"s{i}", "more", f"{{{{tasks.s{i - 1}.outputs.parameters.y}}}}", f"s{i - 1}"))
+    tasks += [
+        call(f"s{i}", "more", f"{{{{tasks.s{i - 1}.outputs.parameters.y}}}}", f"s{i - 1}")
+        for i in range(1, CHAIN)
+    ]
     return workflow("chain", tasks, leaf("more", "echo $(({{inputs.parameters.x}} + 1))", "x"))
 
 
@@ -144,10 +147,12 @@ def by_grpc(stack: Stack, rounds: int) -> None:
             **{name: lambda p=plan: submitted(client, *p) for name, plan in plans.items()},
         }
         in_turn(3, calls)
-        taken = in_turn(rounds, calls)
+        taken = in_turn(rounds, calls, PAUSE)
+        used = {name: cpu(stack, lambda p=plan: submitted(client, *p)) for name, plan in plans.items()}
         told_too = in_turn(
             max(5, rounds // 5),
             {name: lambda s=spec: finished(client, s) for name, (spec, _) in plans.items()},
+            PAUSE,
         )
     channel.close()
     table = Table(f"all cached, by gRPC; every one of {rounds} x ({CHAIN} + {FAN + 2}) steps was a hit")
@@ -155,9 +160,30 @@ def by_grpc(stack: Stack, rounds: int) -> None:
     row = table.add("floor: one INSERT and its commit", taken["INSERT"])
     for name, goal in zip(plans, (0.025, 0.080), strict=True):
         table.add(name, taken[name], {"(call + INSERT)": empty + row}, goal)
+    for name, parts in used.items():
+        table.lines.append(f"{name}, CPU ms a run, events included: {parts}")
     for name, seconds in told_too.items():
         table.add(f"{name}, until lineage tells its end", seconds, {"(call + INSERT)": empty + row})
     table.show()
+
+
+def cpu(stack: Stack, call: Callable[[], object], times: int = 20) -> str:
+    """CPU milliseconds per call by part of the stack, what the call leaves them to do afterwards included."""
+
+    def spent() -> dict[str, float]:
+        found: dict[str, float] = {}
+        for part, process in stack.parts():
+            found[part] = found.get(part, 0) + sum(process.cpu_times()[:2])
+        return found
+
+    before = spent()
+    for _ in range(times):
+        call()
+    time.sleep(2)
+    ms = {part: (after - before[part]) / times * 1e3 for part, after in spent().items()}
+    return ", ".join(
+        f"{part} {used:.1f}" for part, used in sorted(ms.items(), key=lambda e: -e[1]) if used >= 1
+    )
 
 
 def run(stack: Stack, file: Path) -> str:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from running import Table, finished, in_turn, order, up
 
-from periplus.types.v1 import step_pb2
 from periplus.sdk.client import Client
+from periplus.types.v1 import step_pb2
 
 STEPS = 20
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.sdk.client import Client
 from periplus.sdk.connection import Connection, connection
@@ -43,6 +45,20 @@ class Stack:
 
     def client(self) -> Client:
         return Client(self.connection)
+
+    def parts(self) -> list[tuple[str, psutil.Process]]:
+        """Every process of the stack, `periplus up` included, with the name of its program."""
+        top = psutil.Process(self.process.pid)
+        return [(program(each), each) for each in (top, *top.children(recursive=True))]
+
+
+def program(process: psutil.Process) -> str:
+    """What people call a process of the stack."""
+    line = process.cmdline()
+    if "-m" in line:
+        return line[line.index("-m") + 1]
+    name = Path(line[0]).name if line else process.name()
+    return "periplus up" if "python" in name else name.split(":")[0]
 
 
 @contextmanager
@@ -93,11 +109,17 @@ def warmed(client: Client, spec: dispatcher_pb2.RunSpec, steps: int) -> None:
         time.sleep(0.1)
 
 
-def in_turn(rounds: int, calls: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds of each call in each round, A B A B, so that what else the machine does meets all alike."""
+def in_turn(
+    rounds: int, calls: Mapping[str, Callable[[], object]], pause: float = 0
+) -> dict[str, list[float]]:
+    """Seconds of each call in each round, A B A B, so that what else the machine does meets all alike.
+
+    A pause (seconds) before each call lets the servers end what the last one left them: events on their way.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            time.sleep(pause)
             began = time.perf_counter()
             call()
             taken[name].append(time.perf_counter() - began)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -26,28 +25,13 @@ PROGRAMS = (
 )  # fmt: skip
 
 
-def processes(stack: Stack) -> Iterator[psutil.Process]:
-    top = psutil.Process(stack.process.pid)
-    yield top
-    yield from top.children(recursive=True)
-
-
-def part(process: psutil.Process) -> str:
-    """What people call a process of the stack."""
-    line = process.cmdline()
-    if "-m" in line:
-        return line[line.index("-m") + 1]
-    name = Path(line[0]).name if line else process.name()
-    return "periplus up" if "python" in name else name.split(":")[0]
-
-
 def memory(stack: Stack) -> tuple[dict[str, float], dict[str, float]]:
     """MiB by part: resident, and proportional."""
     resident: dict[str, float] = {}
     proportional: dict[str, float] = {}
-    for process in processes(stack):
+    for name, process in stack.parts():
         try:
-            name, rss = part(process), process.memory_info().rss / MIB
+            rss = process.memory_info().rss / MIB
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
         except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
             continue  # ended while we looked
