@@ -340,6 +340,21 @@ def test_templates_are_kept_and_run_by_reference(argo: Client) -> None:
     assert refusal.value.status == 404
 
 
+def test_a_reference_to_a_template_that_is_not_there_is_refused(argo: Client) -> None:
+    call = {"name": "a", "templateRef": {"name": "nobody", "template": "x"}}
+    for main, path in (
+        ({"name": "main", "steps": [[call]]}, "spec.templates[0].steps[0][0].templateRef"),
+        ({"name": "main", "dag": {"tasks": [call]}}, "spec.templates[0].dag.tasks[0].templateRef"),
+    ):
+        with pytest.raises(Refusal) as refusal:
+            argo.create(workflow(main))
+        assert refusal.value.status == 400
+        assert path in refusal.value.body
+    with pytest.raises(Refusal) as refusal:
+        argo.create({"metadata": {"name": "x"}, "spec": {"workflowTemplateRef": {"name": "nobody"}}})
+    assert refusal.value.status in {400, 404}
+
+
 def test_an_unknown_path_and_an_unknown_workflow_are_not_found(argo: Client) -> None:
     for path in ("nothing", "workflows/argo/nobody", "workflows/argo/nobody/log"):
         with pytest.raises(Refusal) as refusal:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from periplus_local.argo import findings, machine
+from periplus_local.argo import findings, machine, references
 from periplus_local.argo.faults import invalid
 from periplus_local.argo.templates import Library
 from periplus_manifest import check, gotext
@@ -69,6 +69,7 @@ def accepted(
     if stored is not None:
         _checked({**made, "spec": stored})
     machine.check(stored or made["spec"], endpoint)
+    references.check(stored or made["spec"], library)
     return made, stored, idle
 
 
