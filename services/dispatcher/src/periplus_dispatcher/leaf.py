@@ -48,7 +48,7 @@ def leaf(
         name=str(template["name"]),
         document=json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
         policy=policy,
-        uncacheable=_obstacle(fixed, document, policy),
+        uncacheable=_chance(template) or _obstacle(fixed, document, policy),
         parameters=tuple(p["name"] for p in outputs.get("parameters") or ()),
         artifacts=tuple(a["name"] for a in outputs.get("artifacts") or ()),
     )
@@ -163,11 +163,15 @@ def _obstacle(template: Json, document: Json, policy: Policy) -> str:
         for name in tags.references(document)
         if not name.startswith(_STABLE) and not name.startswith("=")
     )
-    if found := _CHANCE.search(json.dumps(document)):
-        return f"it uses {found[1]}, which differs from time to time"
     if volatile:
         return f"it uses {volatile[0]}, which differs from run to run"
     return ""
+
+
+def _chance(template: Json) -> str:
+    """What an expression uses that gives something else each time. Asked before any is evaluated."""
+    found = next((m for _, text in tags.texts(template) if (m := _CHANCE.search(text))), None)
+    return f"it uses {found[1]}, which differs from time to time" if found else ""
 
 
 def _undeclared(container: Json) -> str:

@@ -17,6 +17,7 @@ from periplus_dispatcher.domain import (
 from periplus_dispatcher.gates import HIT, TODO
 from periplus_dispatcher.nodes import Reading, Store, listed, retried, time_of
 from periplus_dispatcher.record import Answer, Record
+from periplus_dispatcher.written import Generated
 
 Json = dict[str, Any]
 
@@ -124,12 +125,11 @@ class View:
         """Every step that is under way or over."""
         for node in self._nodes.values():
             generated = self._record.generated.get(node.get("templateName", ""))
-            if generated is not None:
-                yield from self._cached(node, generated.kind)
-            elif node.get("type") == "Skipped":
+            if node.get("type") == "Skipped":
                 if not self._inside_wrapper(node):
-                    yield Seen(self._path(node), Phase.SKIPPED, node.get("templateName", ""), node["id"],
-                               node.get("message", ""), finished_at=time_of(node.get("finishedAt")))  # fmt: skip
+                    yield self._left_out(node, generated)
+            elif generated is not None:
+                yield from self._cached(node, generated.kind)
             elif self._is_leaf(node) and node.get("phase") in _PHASES:
                 yield self._ran(node)
 
@@ -139,6 +139,11 @@ class View:
             attempts = [self._nodes[child] for child in node.get("children") or () if child in self._nodes]
             return not retried(node) and not any(each.get("type") in ("DAG", "Steps") for each in attempts)
         return node.get("type") in _LEAVES and not retried(node)
+
+    def _left_out(self, node: Json, generated: Generated | None) -> Seen:
+        template = generated.template if generated else node.get("templateName", "")
+        return Seen(self._path(node), Phase.SKIPPED, template, node["id"], node.get("message", ""),
+                    finished_at=time_of(node.get("finishedAt")))  # fmt: skip
 
     def _ran(self, node: Json) -> Seen:
         return Seen(
