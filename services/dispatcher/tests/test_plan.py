@@ -1,0 +1,205 @@
+"""From verdicts to a plan: what is left out, what waits, and whether anything runs at all."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from manifests import MISS, UNKNOWN, dag, gives, hit, planned, sh, shows, steps, say, task, walked, workflow
+
+from periplus_dispatcher.domain import Artifact, Object, Outputs, Resolved, Verdict
+from periplus_dispatcher.plan import MAX_INLINE, Plan, Treatment, decide
+
+Json = dict[str, Any]
+T = say("t", "$x", "x")
+A = task("a", "t", given={"x": "1"})
+FROM_A = {"x": "{{tasks.a.outputs.parameters.o}}"}
+
+
+def treatments(plan: Plan) -> dict[str, str]:
+    return {step.call.path: step.treatment.value for step in plan.steps}
+
+
+def verdicts(plan: Plan) -> dict[str, str]:
+    return {step.call.path: step.resolved.verdict.value for step in plan.steps}
+
+
+def test_a_plan_of_hits_is_complete_and_knows_its_outputs_and_savings() -> None:
+    manifest = workflow(
+        dag(
+            A, task("b", "t", depends="a", given=FROM_A), outputs=shows("tasks.b.outputs.parameters.o", "out")
+        ),
+        T,
+    )
+    plan = planned(manifest, {"a": hit(o="1", saved=2), "b": hit(o="2", saved=3)})
+    assert plan.complete
+    assert plan.outputs.parameters == {"out": "2"}
+    assert plan.saved == 5
+    assert [path for path, _ in plan.hits] == ["a", "b"]
+
+
+@pytest.mark.parametrize("verdict", [MISS, UNKNOWN, Resolved(Verdict.UNCACHEABLE), Resolved(Verdict.PENDING)])
+def test_one_step_that_may_run_makes_a_plan_incomplete(verdict: Resolved) -> None:
+    manifest = workflow(dag(A, task("b", "t", depends="a", given=FROM_A)), T)
+    plan = planned(manifest, {"a": hit(o="1"), "b": verdict})
+    assert not plan.complete
+    assert plan.outputs == Outputs()
+    assert treatments(plan)["a"] == "hit"
+    assert treatments(plan)["b"] == ("gate" if verdict is UNKNOWN else "run")
+
+
+def test_a_step_that_the_cache_said_nothing_of_runs() -> None:
+    plan = planned(workflow(dag(A), T), {})
+    assert (verdicts(plan), treatments(plan)) == ({"a": "miss"}, {"a": "run"})
+
+
+def test_a_false_condition_skips_a_step_and_all_that_it_holds() -> None:
+    inner = dag(task("deep", "t", given={"x": "1"}), name="inner")
+    manifest = workflow(
+        dag(A, task("no", "t", depends="a", when="{{tasks.a.outputs.parameters.o}} > 5", given=FROM_A),
+            task("in", "inner", depends="a", when="{{tasks.a.outputs.parameters.o}} > 5"),
+            task("then", "t", depends="no.Skipped && in.Skipped", given={"x": "1"}),
+            task("never", "t", depends="no.Succeeded", given={"x": "1"})),
+        inner, T,
+    )  # fmt: skip
+    plan = planned(
+        manifest, {"a": hit(o="1"), "then": hit(o="1"), "in.deep": MISS, "no": MISS, "never": MISS}
+    )
+    assert verdicts(plan) == {
+        "a": "hit", "no": "skipped", "in": "skipped", "in.deep": "skipped", "then": "hit", "never": "skipped",
+    }  # fmt: skip
+    assert plan.complete
+
+
+def test_a_condition_that_nobody_can_tell_yet_leaves_the_plan_open() -> None:
+    manifest = workflow(
+        dag(A, task("b", "t", depends="a", when="{{tasks.a.outputs.parameters.o}} > 5", given={"x": "1"})), T
+    )
+    plan = planned(manifest, {"a": MISS, "b": hit(o="1")})
+    assert not plan.complete
+    assert verdicts(plan)["b"] == "hit"
+
+
+def test_who_waits_for_a_failure_is_left_out_where_there_was_none() -> None:
+    manifest = workflow(dag(A, task("alarm", "t", depends="a.Failed || a.Errored", given={"x": "1"})), T)
+    plan = planned(manifest, {"a": hit(o="1"), "alarm": MISS})
+    assert verdicts(plan)["alarm"] == "skipped"
+    assert plan.complete
+    assert not planned(manifest, {"a": MISS, "alarm": MISS}).complete
+
+
+def test_outputs_that_come_through_nested_templates_are_known() -> None:
+    inner = steps([task("deep", "t", given={"x": "{{inputs.parameters.p}}"})], name="inner",
+                  inputs={"parameters": [{"name": "p"}]}, outputs=shows("steps.deep.outputs.parameters.o"))  # fmt: skip
+    manifest = workflow(
+        dag(task("in", "inner", given={"p": "1"}), outputs=shows("tasks.in.outputs.parameters.o")), inner, T
+    )
+    plan = planned(manifest, {"in.deep": hit(o="7")})
+    assert plan.complete
+    assert plan.outputs.parameters == {"o": "7"}
+    assert verdicts(plan)["in"] == "unknown", "a call that only holds others has no verdict of its own"
+
+
+def test_an_exit_handler_has_a_workflow_run_though_all_is_known() -> None:
+    manifest = workflow(dag(A), T, say("bye", "1"), onExit="bye")
+    assert not planned(manifest, {"a": hit(o="1")}).complete
+
+
+def fan(*items: Resolved) -> Resolved:
+    verdict = Verdict.UNKNOWN if UNKNOWN in items else Verdict.MISS
+    if all(item.verdict is Verdict.HIT for item in items):
+        return hit(o="[]", items=items, items_json=str(list(range(len(items)))))
+    return Resolved(verdict, items=items, items_json=str(list(range(len(items)))))
+
+
+@pytest.mark.parametrize(
+    ("items", "treatment"),
+    [((hit(o="1"), hit(o="2")), "hit"), ((hit(o="1"), MISS), "part"), ((MISS, MISS), "run"),
+     ((hit(o="1"), UNKNOWN), "fan-gate"), ((UNKNOWN, MISS), "fan-gate")],
+)  # fmt: skip
+def test_a_fan_out_is_treated_by_its_items(items: tuple[Resolved, ...], treatment: str) -> None:
+    manifest = workflow(dag(task("a", "t", withItems=list(range(len(items))), given={"x": "{{item}}"})), T)
+    plan = planned(manifest, {"a": fan(*items)})
+    assert treatments(plan) == {"a": treatment}
+    assert [path for path, _ in plan.steps[0].each] == [f"a({n})" for n in range(len(items))]
+    assert plan.complete == (treatment == "hit")
+
+
+def test_a_fan_out_without_items_is_known_and_gives_empty_lists() -> None:
+    manifest = workflow(
+        dag(
+            task("a", "t", withItems=[], given={"x": "{{item}}"}),
+            outputs=shows("tasks.a.outputs.parameters.o"),
+        ),
+        T,
+    )
+    plan = planned(manifest, {"a": hit(items_json="[]")})
+    assert plan.complete
+    assert plan.outputs.parameters == {"o": "[]"}
+
+
+def test_a_hit_that_lacks_what_others_read_is_no_hit() -> None:
+    loud = sh("loud", "echo 1; echo 2 > /tmp/o", outputs=gives("o"))
+    reads = workflow(
+        dag(task("a", "loud"), task("b", "t", depends="a", given={"x": "{{tasks.a.outputs.result}}"})),
+        loud,
+        T,
+    )
+    known = {"a": hit(o="2"), "b": hit(o="1")}
+    assert verdicts(planned(reads, known))["a"] == "miss"
+    assert verdicts(planned(reads, known | {"a": hit(o="2", result="1")}))["a"] == "hit"
+    assert verdicts(planned(workflow(dag(task("a", "loud")), loud), {"a": hit()}))["a"] == "miss"
+
+
+def test_values_that_a_manifest_can_not_hold_have_their_step_run_unless_nothing_runs() -> None:
+    manifest = workflow(dag(A, task("b", "t", depends="a", given=FROM_A)), T)
+    for value in ("{{inputs.parameters.x}}", "x" * (MAX_INLINE + 1)):
+        known = {"a": hit(o=value), "b": MISS}
+        assert treatments(planned(manifest, known))["a"] == "run"
+        assert planned(manifest, known | {"b": hit(o="1")}).complete
+
+
+def test_an_artifact_of_another_store_is_not_written_in() -> None:
+    leaf = sh("t", "true", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]})
+    there = Resolved(Verdict.HIT, outputs=Outputs({}, (Artifact("m", Object("k", "theirs", "else:9000")),)))
+    plan = planned(workflow(dag(task("a", "t"), task("b", "t")), leaf), {"a": there, "b": MISS})
+    assert treatments(plan)["a"] == "run"
+
+
+names = ("a", "b", "c", "d", "e")
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> tuple[Json, dict[str, Resolved]]:
+    """A DAG with conditions, nested parts and failures to wait for, and verdicts for its steps."""
+    seed = random.Random(draw(st.integers(0, 2**32)))
+    inner = dag(task("p", "t", given={"x": "1"}), task("q", "t", depends="p", given={"x": "1"}), name="inner")
+    found: list[Json] = []
+    for n, name in enumerate(names):
+        earlier = [names[k] for k in range(n) if seed.random() < 0.5]
+        wants = " && ".join(e + seed.choice(["", "", ".Succeeded", ".Failed", ".Skipped"]) for e in earlier)
+        more: Json = {"depends": wants} if wants else {}
+        if seed.random() < 0.3:
+            more["when"] = seed.choice(["1 == 1", "1 == 2"])
+        if seed.random() < 0.3:
+            found.append(task(name, "inner", **more))
+        else:
+            found.append(task(name, "t", given={"x": "1"}, **more))
+    manifest = workflow(dag(*found), inner, T)
+    choice = [hit(o="1"), hit(o="1"), MISS, UNKNOWN, Resolved(Verdict.UNCACHEABLE)]
+    return manifest, {call.path: seed.choice(choice) for call in walked(manifest).calls if call.query}
+
+
+@settings(max_examples=200, deadline=None)
+@given(graphs())
+def test_a_plan_is_complete_exactly_where_every_step_is_a_hit_or_left_out(
+    drawn: tuple[Json, dict[str, Resolved]],
+) -> None:
+    manifest, known = drawn
+    plan = decide(walked(manifest), known)
+    leaves = [step for step in plan.steps if not step.call.nested]
+    settled = all(step.resolved.verdict in (Verdict.HIT, Verdict.SKIPPED) for step in leaves)
+    assert plan.complete == settled
+    for step in leaves:
+        assert step.treatment is not Treatment.HIT or step.resolved.verdict is Verdict.HIT
