@@ -186,8 +186,10 @@ async def test_many_steps_leave_no_process_and_no_descriptor(
 ) -> None:
     async with Pods(tmp_path / "pods", nowhere, 4) as pods:
         await asyncio.gather(*(pods.run(sh("true")) for _ in range(8)))
+        await pods._tidying.all_over()
         before = len(os.listdir("/dev/fd"))
         await asyncio.gather(*(pods.run(sh("true")) for _ in range(40)))
+        await pods._tidying.all_over()
         assert len(os.listdir("/dev/fd")) <= before
         process: Any = pods._launching._process
     assert process.poll() is not None

@@ -20,7 +20,8 @@ from periplus_local.argo.pods.launching import POLL_SECONDS, Launching, gone
 from periplus_local.argo.pods.roots import Roots
 from periplus_local.argo.pods.sandbox import Sandbox
 from periplus_local.argo.pods.store import Artifacts, S3Store
-from periplus_local.argo.pods.view import under
+from periplus_local.argo.pods.tidying import Tidying
+from periplus_local.argo.pods.view import View, under
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Pods:
         self._artifacts = Artifacts(store, connections=2 * slots + 2)
         self._roots = Roots(self._home / ".roots", most=2 * slots)
         self._threads = ThreadPoolExecutor(2 * slots + 2, thread_name_prefix="pods")
+        self._tidying = Tidying(self._threads, most=4 * slots)
         self._visible = [str(path.resolve()) for path in visible] + _interpreter()
         self._grace = grace
         self._log_bytes = log_bytes
@@ -88,6 +90,7 @@ class Pods:
         running = self._launched.values()
         await asyncio.gather(*(self._end(each, CLOSING_GRACE_SECONDS, closing=True) for each in running))
         await self._launching.__aexit__(kind, error, trace)
+        await self._tidying.all_over()
         await asyncio.to_thread(self._threads.shutdown)
 
     async def run(self, job: Job, on_start: Callable[[], Awaitable[None]] | None = None) -> Done:
@@ -120,12 +123,13 @@ class Pods:
         try:
             await gone(folder)
             self._launched.pop(folder.path.name, None)
+            sandbox = self._sandbox(job, folder)
             if (done := folder.done()) is not None:
+                await self._tidying.add(folder.path.name, sandbox.give_up)
                 return done
             if folder.closed() or folder.ending() is None:
                 return None
-            sandbox = self._sandbox(job, folder)
-            return await self._thread(lambda: sandbox.collect(sandbox.replan()))
+            return await self._collect(sandbox, sandbox.replan())
         except (PodError, OSError) as error:
             return Done("Error", str(error), None, time.time(), time.time())
 
@@ -149,18 +153,20 @@ class Pods:
 
     async def remove(self, job_id: str) -> None:
         """Forget an ended job: its log and its records."""
-        await self._thread(Folder(self._home, job_id).remove)
+        folder = Folder(self._home, job_id)
+        await self._tidying.over(folder.path.name)
+        await self._thread(folder.remove)
 
     async def _attempt(self, job: Job, on_start: Callable[[], Awaitable[None]] | None) -> Done:
         folder = Folder(self._home, job.id)
         if self._open[job.id]:
             return _stopped()
+        await self._tidying.over(folder.path.name)
         if folder.alive():
             raise PodError(f"the step {job.id} is still running from before")
         sandbox = self._sandbox(job, folder)
         try:
-            # A few small files take less time than a thread needs to come to its turn.
-            view = sandbox.prepare() if sandbox.brief() else await self._thread(sandbox.prepare)
+            view = await self._work(sandbox.prepare, threaded=sandbox.fetches())
             async with self._slots:
                 if self._open[job.id]:
                     await self._thread(sandbox.give_up)
@@ -171,7 +177,12 @@ class Pods:
         except PodError:
             await self._thread(sandbox.give_up)
             raise
-        return await self._thread(lambda: sandbox.collect(view))
+        return await self._collect(sandbox, view)
+
+    async def _collect(self, sandbox: Sandbox, view: View) -> Done:
+        done = await self._work(lambda: sandbox.collect(view), threaded=sandbox.stores())
+        await self._tidying.add(sandbox.folder.path.name, lambda: sandbox.tidy(view))
+        return done
 
     async def _process(self, folder: Folder) -> None:
         lock = folder.lock()
@@ -207,6 +218,10 @@ class Pods:
                     os.kill(pid, signal.SIGTERM)
                 told = True
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _work(self, work: Callable[[], T], *, threaded: bool) -> T:
+        # A few small files take less time than a thread needs to come to its turn.
+        return await self._thread(work) if threaded else work()
 
     async def _thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

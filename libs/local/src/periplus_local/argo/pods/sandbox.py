@@ -37,10 +37,14 @@ class Sandbox:
     log_bytes: int
     grace: float
 
-    def brief(self) -> bool:
-        """Whether `prepare` has nothing to fetch and nothing to remove."""
+    def fetches(self) -> bool:
+        """Whether `prepare` has more to do than to write a few small files."""
         entries = (self.job.template.get("inputs") or {}).get("artifacts") or []
-        return not self.folder.path.exists() and not any("s3" in entry for entry in entries)
+        return self.folder.path.exists() or any("s3" in entry for entry in entries)
+
+    def stores(self) -> bool:
+        """Whether `collect` has more to do than to read a few small files."""
+        return bool((self.job.template.get("outputs") or {}).get("artifacts"))
 
     def prepare(self) -> View:
         """Make the folder, load the inputs, write the spec. Raises PodError when it cannot."""
@@ -65,18 +69,28 @@ class Sandbox:
         return View.read(self.folder.spec()["plan"])
 
     def collect(self, view: View) -> Done:
-        """What became of the attempt, outputs included; kept, so that a later call may find it."""
+        """What became of the attempt, outputs included; kept, so that a later call may find it.
+
+        The files of the step stay until `tidy`.
+        """
         ending = self.folder.ending()
         if ending is None:
             raise PodError("the step ended and left no record of how")
         done = self._done(ending, view)
         try:
             self._keep(done)
-            self.roots.give(view)
+        except OSError:
+            log.warning("cannot keep the record of step %s", self.job.id, exc_info=True)
+        return done
+
+    def tidy(self, view: View) -> None:
+        """Remove what nobody needs once the outputs are collected."""
+        try:
+            if self.folder.root.exists():
+                self.roots.give(view)
             self.folder.forget_files()
         except OSError:
             log.warning("cannot tidy the folder of step %s", self.job.id, exc_info=True)
-        return done
 
     def _keep(self, done: Done) -> None:
         try:
