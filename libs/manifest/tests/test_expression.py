@@ -59,6 +59,23 @@ def test_the_variables_of_an_expression_are_known_with_their_paths():
     assert expression.compile("let a = b; a.c + d").variables == {"b", "d"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "now() + duration('999999999h')",
+        "now().Add(duration('999999999h'))",
+        "sprig.dateModify('999999999h', now())",
+        "duration('1h') - now()",
+        "now() + now()",
+        "sortBy([1], #, now())",
+        "sortBy([1], #, 'up')",
+    ],
+)
+def test_times_and_orders_that_make_no_sense_are_refused(text):
+    with pytest.raises(ExpressionError):
+        expression.evaluate(text, ENV)
+
+
 def test_a_chain_after_a_question_mark_is_nil_as_a_whole_and_an_index_is_not_part_of_it():
     assert expression.evaluate("tasks.gate.outputs?.parameters.x", ENV) is None
     assert expression.evaluate("tasks.gate.outputs?.['parameters'].x.y", ENV) is None
@@ -311,6 +328,9 @@ ARGUMENTS = st.sampled_from(
         "now()",
         "[[1, 2]]",
         "0/0",
+        "1/0",
+        "-1/0",
+        "2 ** 62",
     ]
 )
 

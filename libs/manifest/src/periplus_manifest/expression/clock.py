@@ -11,7 +11,7 @@ from periplus_manifest.errors import ExpressionError
 from .budget import Budget
 from .function import ANY, TEXT, Table, declare
 from .layout import RFC3339, duration, parsed, written, zone
-from .value import kind
+from .value import kind, moved
 
 TABLE: Table = {}
 SPRIG: Table = {}
@@ -89,11 +89,8 @@ def _unix_epoch(_: Budget, given: Any) -> str:
 @declare(SPRIG, "dateModify", TEXT, ANY)
 @declare(SPRIG, "date_modify", TEXT, ANY)
 @declare(SPRIG, "mustDateModify", TEXT, ANY)
-def _date_modify(_: Budget, by: str, given: Any) -> datetime:
-    try:
-        return _time(given) + duration(by)
-    except OverflowError:
-        raise ExpressionError("", f"{by[:60]} leads out of the calendar") from None
+def _date_modify(_: Budget, by: str, given: Any) -> Any:
+    return moved(_time(given), duration(by))
 
 
 _TIME_METHODS: Mapping[str, Any] = {
@@ -135,7 +132,7 @@ def method(given: Any, name: str, arguments: list[Any]) -> Any:
         if name == "Format" and isinstance(other, str):
             return written(given, other)
         if name == "Add" and isinstance(other, timedelta):
-            return given + other
+            return moved(given, other)
         if name in ("Sub", "Before", "After") and isinstance(other, datetime):
             return {"Sub": given - other, "Before": given < other, "After": given > other}[name]
     raise ExpressionError("", f"{kind(given)} has no method {name} for {len(arguments)} arguments")

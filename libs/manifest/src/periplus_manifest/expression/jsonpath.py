@@ -96,8 +96,10 @@ def _part(text: str, path: str) -> Step:
         return "name", re.sub(r"\\(.)", r"\1", match[1] if match[1] is not None else match[2])
     if re.fullmatch(r"-?\d{1,9}", text):
         return "place", int(text)
-    if re.fullmatch(r"(-?\d{0,9}):(-?\d{0,9})(:-?\d{0,9})?", text) and not text.endswith(":0"):
-        return "slice", slice(*(int(each) if each not in ("", "-") else None for each in text.split(":")))
+    if re.fullmatch(r"(?:-?\d{1,9})?:(?:-?\d{1,9})?(?::(?:-?\d{1,9})?)?", text):
+        ends = [int(each) if each else None for each in text.split(":")]
+        if len(ends) < 3 or ends[2] != 0:
+            return "slice", slice(*ends)
     raise ExpressionError("", f"JSONPath {path[:60]!r}: [{text[:40]}] is not understood")
 
 

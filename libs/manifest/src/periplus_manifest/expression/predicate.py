@@ -72,7 +72,10 @@ def _gathered(budget: Budget, name: str, items: Any, answers: list[Any], more: A
     if name == "map":
         return answers
     if name == "sortBy":
-        return builtinlist.ordered(budget, list(items), answers, more if more is not None else "asc")
+        order = more if more is not None else "asc"
+        if not isinstance(order, str):
+            raise ExpressionError("", f"the order of sortBy is asc or desc, not {value.kind(order)}")
+        return builtinlist.ordered(budget, list(items), answers, order)
     if name == "sum":
         total: Any = 0
         for answer in answers:

@@ -156,12 +156,14 @@ def _add1f(_: Budget, given: Any) -> float:
 
 @declare(TABLE, "floor", ANY)
 def _floor(_: Budget, given: Any) -> float:
-    return float(math.floor(fraction(given)))
+    number = fraction(given)
+    return float(math.floor(number)) if math.isfinite(number) else number
 
 
 @declare(TABLE, "ceil", ANY)
 def _ceil(_: Budget, given: Any) -> float:
-    return float(math.ceil(fraction(given)))
+    number = fraction(given)
+    return float(math.ceil(number)) if math.isfinite(number) else number
 
 
 @declare(TABLE, "round", ANY, WHOLE, NUMBER, least=2)

@@ -102,17 +102,34 @@ def added(left: Any, right: Any) -> Any:
     if is_number(left) and is_number(right):
         total = left + right
         return wrapped(total) if isinstance(total, int) else total
-    if isinstance(left, (datetime, timedelta)) and isinstance(right, timedelta):
-        return left + right
     if isinstance(left, timedelta) and isinstance(right, datetime):
-        return right + left
+        left, right = right, left
+    if isinstance(left, (datetime, timedelta)) and isinstance(right, timedelta):
+        return moved(left, right)
     raise ExpressionError("", f"invalid operation: {kind(left)} + {kind(right)}")
+
+
+def moved(start: datetime | timedelta, by: timedelta) -> datetime | timedelta:
+    """Add a duration. Raises ExpressionError where that leads out of the calendar."""
+    try:
+        return start + by
+    except OverflowError:
+        raise ExpressionError("", "a time outside of the calendar") from None
+
+
+def _apart(left: Any, right: Any) -> Any:
+    """Take a time or a duration away; None when the two are something else."""
+    if isinstance(left, datetime) and isinstance(right, datetime):
+        return left - right
+    if isinstance(left, (datetime, timedelta)) and isinstance(right, timedelta):
+        return moved(left, -right)
+    return None
 
 
 def computed(sign: str, left: Any, right: Any) -> Any:
     """Apply -, *, /, %, ** or ^. Raises ExpressionError for what is no number."""
-    if sign == "-" and isinstance(left, (datetime, timedelta)) and isinstance(right, (datetime, timedelta)):
-        return left - right  # type: ignore[operator]
+    if sign == "-" and (apart := _apart(left, right)) is not None:
+        return apart
     if not (is_number(left) and is_number(right)):
         raise ExpressionError("", f"invalid operation: {kind(left)} {sign} {kind(right)}")
     if sign == "/":
