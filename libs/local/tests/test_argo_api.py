@@ -360,3 +360,15 @@ def test_an_unknown_path_and_an_unknown_workflow_are_not_found(argo: Client) -> 
         with pytest.raises(Refusal) as refusal:
             argo.call("GET", path)
         assert (refusal.value.status, json.loads(refusal.value.body)["code"]) == (404, 5)
+
+
+def test_a_workflow_of_a_mebibyte_is_taken_and_one_byte_more_is_refused(argo: Client) -> None:
+    asked = workflow(leaf("main")) | {"metadata": {"generateName": "big-", "annotations": {"a": ""}}}
+    asked["metadata"]["namespace"] = "argo"
+    room = (1 << 20) - len(json.dumps(asked, separators=(",", ":")))
+    asked["metadata"]["annotations"]["a"] = "x" * room
+    assert argo.call("POST", "workflows/argo/lint", {"workflow": asked})
+    asked["metadata"]["annotations"]["a"] += "x"
+    with pytest.raises(Refusal) as refusal:
+        argo.call("POST", "workflows/argo/lint", {"workflow": asked})
+    assert "larger than 1048576 bytes" in refusal.value.body

@@ -527,3 +527,22 @@ def test_a_reference_to_a_gate_that_was_resumed_without_an_answer_is_an_error_an
     seen = argo.ended(name)
     assert (seen["status"]["phase"], node(seen, ".b")["phase"]) == ("Error", "Error")
     assert "tasks.g.outputs.parameters.x" in node(seen, ".b")["message"]
+
+
+def test_retry_of_a_run_that_succeeded_runs_what_is_picked_and_what_comes_after(argo: Client) -> None:
+    stamp = say("x", "stamp")
+    stamp["container"]["args"] = ["date +%s%N > /tmp/o"]
+    inner = {"name": "inner", "dag": {"tasks": [task("p", "stamp"), task("q", "stamp", depends="p")]}}
+    main = steps([task("a", "stamp")], [task("i", "inner")], [task("z", "stamp")])
+    seen = run(argo, main, inner, stamp)
+    name = seen["metadata"]["name"]
+    argo.do(name, "retry", restartSuccessful=True, nodeFieldSelector="displayName=q")
+    again = argo.ended(name)
+    assert again["status"]["phase"] == "Succeeded"
+    assert sorted(phases_of(again)) == sorted(phases_of(seen))
+    same = {
+        suffix
+        for suffix in ("[0].a", "[1].i.p", "[1].i.q", "[2].z")
+        if output(again, suffix) == output(seen, suffix)
+    }
+    assert same == {"[0].a", "[1].i.p"}

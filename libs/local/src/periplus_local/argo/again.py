@@ -107,6 +107,7 @@ def _with_after(run: Run, node: Node) -> set[str]:
 
 def _forget(run: Run, dropped: set[str]) -> None:
     nodes = run.nodes
+    around = _around(run, dropped)
     for node_id in dropped:
         if node_id in nodes.by_id:
             nodes.forget(node_id)
@@ -116,7 +117,7 @@ def _forget(run: Run, dropped: set[str]) -> None:
             if any(item in dropped for item in node.get(key, ())):
                 node[key] = [item for item in node[key] if item not in dropped]
                 changed = True
-        if node["type"] in GROUPS and (node["phase"] in FAILED or changed or _holds(run, node)):
+        if node["type"] in GROUPS and (node["phase"] in FAILED or changed or node["id"] in around):
             node.pop("finishedAt", None)
             node.pop("outputs", None)
             nodes.mark(node, "Running", "")
@@ -125,5 +126,17 @@ def _forget(run: Run, dropped: set[str]) -> None:
             nodes.restate(node)
 
 
-def _holds(run: Run, node: Node) -> bool:
-    return any(item["phase"] == "Running" and item.get("boundaryID") == node["id"] for item in run.nodes)
+def _around(run: Run, dropped: set[str]) -> set[str]:
+    """All boundaries and groups around the nodes, out to the root; they run again to reach the nodes."""
+    found: set[str] = set()
+    groups = [node for node in run.nodes if node["type"] in GROUPS]
+    inner = [run.nodes.by_id[node_id] for node_id in dropped if node_id in run.nodes.by_id]
+    while inner:
+        node = inner.pop()
+        holding = [item for item in groups if node["id"] in item.get("children", ())]
+        boundary = run.nodes.by_id.get(node.get("boundaryID") or "")
+        for item in [*holding, *([boundary] if boundary else [])]:
+            if item["id"] not in found:
+                found.add(item["id"])
+                inner.append(item)
+    return found

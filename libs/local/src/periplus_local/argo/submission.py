@@ -61,6 +61,8 @@ def accepted(
     """
     if not isinstance(workflow.get("spec"), dict):
         raise invalid("spec: is not an object")
+    if len(json.dumps(workflow, ensure_ascii=False, separators=(",", ":")).encode()) > LARGEST:
+        raise invalid(f"workflow: is larger than {LARGEST} bytes")
     workflow = {key: value for key, value in workflow.items() if key != "status" or value}
     idle = refuse("workflow", workflow)
     _checked(workflow)
