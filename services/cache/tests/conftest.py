@@ -169,10 +169,11 @@ class MemoryStore:
         kind = [e for e in before if e.static_key == attempt.static_key]
         others = [e for e in kind if e.maker.run != attempt.run]
         found = others or kind or [e for e in before if e.template == attempt.template]
-        return [self._earlier(e) for e in found]
+        return [self._earlier(e, attempt) for e in found]
 
-    def _earlier(self, e: Entry) -> Earlier:
+    def _earlier(self, e: Entry, attempt: Attempt) -> Earlier:
         document, epoch = self.templates[e.static_key]
+        document = None if e.static_key == attempt.static_key else document
         return Earlier(e.fingerprint, e.maker.run, e.maker.step, e.maker.at, document, epoch, e.inputs)
 
     async def entry(self, project: str, fingerprint: str) -> Shown | None:

@@ -145,6 +145,18 @@ async def test_differing_inputs_are_nearer_than_a_differing_template(cache, ran)
     assert (await cache.explain("p", "r3", "main.train")).run == "r1"
 
 
+async def test_huge_templates_are_compared_with_a_few_and_not_with_all(cache, ran, monkeypatch):
+    read = []
+    changes = difference.changes
+    monkeypatch.setattr(difference, "changes", lambda old, new: read.append(old) or changes(old, new))
+    for i in range(12):
+        await ran(f"r{i}", document=changed("environment", f"{i}" * 300_000))
+    await ran("r99")
+    found = await cache.explain("p", "r99", "main.train")
+    assert [c.field for c in found.changes] == ["environment"]
+    assert 1 <= len(read) <= 4
+
+
 async def test_entries_made_later_explain_nothing(cache, ran):
     await ran("r1")
     await ran("r2", parameters={"c": "2"})

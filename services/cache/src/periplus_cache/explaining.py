@@ -13,6 +13,8 @@ from periplus_cache.key import Scope
 from periplus_cache.ports import Earlier, Store, Tombstone
 from periplus_common.errors import NotFound
 
+COMPARED = 1 << 20  # characters of differing documents that one explanation reads
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -104,10 +106,7 @@ def _left_nothing(attempt: Attempt, same: Attempt) -> Explanation:
 def _nearest(attempt: Attempt, document: str, epoch: int, earlier: Sequence[Earlier]) -> Explanation:
     if not earlier:
         return Explanation("no step of this template was recorded before", attempt.fingerprint)
-    own = _key(attempt.project, document, epoch, attempt.inputs)
-    compared = [
-        (difference.changes(_key(attempt.project, e.document, e.epoch, e.inputs), own), e) for e in earlier
-    ]
+    compared = [(_changes(attempt, document, epoch, other), other) for other in _affordable(attempt, earlier)]
     found, nearest = min(compared, key=lambda pair: _distance(attempt, *pair))
     same = f"run {nearest.run} did the same in step {nearest.step}, but not in time or too long ago"
     return Explanation(
@@ -129,6 +128,25 @@ def _distance(attempt: Attempt, found: Sequence[Change], other: Earlier) -> tupl
         other.step != attempt.step,
         -other.recorded_at.timestamp(),
     )
+
+
+def _changes(attempt: Attempt, document: str, epoch: int, other: Earlier) -> list[Change]:
+    if other.document is None:
+        document = "{}"  # what both have in common need not be read
+    return difference.changes(
+        _key(attempt.project, other.document or "{}", other.epoch, other.inputs),
+        _key(attempt.project, document, epoch, attempt.inputs),
+    )
+
+
+def _affordable(attempt: Attempt, earlier: Sequence[Earlier]) -> list[Earlier]:
+    """Those whose documents are worth reading: a megabyte in all, and one at least."""
+    budget, found = COMPARED, []
+    for other in sorted(earlier, key=lambda other: _distance(attempt, (), other)):
+        if budget > 0:
+            budget -= len(other.document or "")
+            found.append(other)
+    return found
 
 
 def _key(project: str, document: str, epoch: int, inputs: Inputs | None) -> dict[str, Any]:

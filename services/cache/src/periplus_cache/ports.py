@@ -56,13 +56,13 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """An entry that a step may be compared with. `document` and `epoch` are those of its template."""
+    """An entry that a step may be compared with. `document` is its template's, or None where that is the step's."""
 
     fingerprint: str
     run: str
     step: str
     recorded_at: datetime
-    document: str
+    document: str | None
     epoch: int
     inputs: Inputs
 

@@ -29,7 +29,8 @@ _SAME_NAME = """
      ORDER BY recorded_at DESC LIMIT 20)
 """
 _WHOLE = """
-    SELECT fingerprint, run, step, recorded_at, document, epoch, inputs
+    SELECT fingerprint, run, step, recorded_at, epoch, inputs,
+           CASE WHEN entry.static_key <> $6 THEN document END AS document
     FROM entry JOIN template USING (static_key)
     WHERE entry.project = $1 AND fingerprint IN ({})
 """
@@ -51,6 +52,7 @@ async def earlier(database: Database, attempt: Attempt) -> list[Earlier]:
                 attempt.run,
                 attempt.step,
                 last,
+                static_key,
             )
             if rows:
                 break
@@ -60,7 +62,7 @@ async def earlier(database: Database, attempt: Attempt) -> list[Earlier]:
             r["run"],
             r["step"],
             r["recorded_at"],
-            r["document"].decode(),
+            None if r["document"] is None else r["document"].decode(),
             r["epoch"],
             rest.inputs_from_bytes(r["inputs"]),
         )
