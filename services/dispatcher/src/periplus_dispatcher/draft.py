@@ -1,20 +1,16 @@
 """An order that is read, with all that is known of it before anything runs."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from periplus_common import digest
 from periplus_common.errors import Invalid, Unavailable
+from periplus_dispatcher import reading
 from periplus_dispatcher.calls import Walk
 from periplus_dispatcher.domain import Mode, Resolved, Template
 from periplus_dispatcher.plan import Plan, decide
 from periplus_dispatcher.ports import Argo, Cache, Snapshotter
-from periplus_dispatcher.walk import walk
-from periplus_manifest.check import check
-from periplus_manifest.errors import ManifestError
-from periplus_manifest.read import read
 
 Json = dict[str, Any]
 
@@ -64,7 +60,7 @@ class Reader:
 
     async def draft(self, order: Order) -> Draft:
         """Read an order. Raises `Invalid`, with the field's path."""
-        manifest, parameters = _read(order)
+        read = reading.read(order.manifest, order.parameters)
         snapshot, environment = "", ""
         warnings: list[str] = []
         if order.claim is not None:
@@ -78,7 +74,7 @@ class Reader:
         except Unavailable as error:
             # Nobody can tell where the steps will run: with the environment, too much is in their keys, not too little.
             warnings = [*warnings, f"Argo was not asked: {error}"]
-        walked = _walked(manifest, parameters, environment)
+        walked = read.walk(environment)
         templates = _overridden(walked.templates, order.cache)
         walked = replace(walked, templates=templates)
         queries = [call.query for call in walked.calls if call.query is not None]
@@ -89,7 +85,8 @@ class Reader:
         except (Unavailable, Invalid) as error:
             # What the cache can not be asked is run; the order itself is not at fault.
             warnings = [*warnings, f"the cache was not asked: {error}"]
-        return Draft(manifest, parameters, walked, decide(walked, resolved), snapshot, tuple(warnings))
+        plan = decide(walked, resolved)
+        return Draft(read.manifest, read.parameters, walked, plan, snapshot, tuple(warnings))
 
 
 def nodes(draft: Draft) -> list[Json]:
@@ -106,58 +103,6 @@ def nodes(draft: Draft) -> list[Json]:
         if not step.call.nested
         for path, found in step.each
     ]
-
-
-def _walked(manifest: Json, parameters: Mapping[str, str], environment: str) -> Walk:
-    """Follow a manifest. Raises `Invalid`, with the field's path."""
-    try:
-        return walk(manifest, parameters, environment)
-    except ManifestError as error:
-        path = f"spec.manifest.{error.path}" if error.path else "spec.manifest"
-        raise Invalid(error.message, field=path, reason="MANIFEST_INVALID") from error
-    except Invalid as error:
-        raise Invalid(
-            error.message, field=f"spec.manifest.{error.field}", reason="MANIFEST_INVALID"
-        ) from error
-
-
-def _read(order: Order) -> tuple[Json, dict[str, str]]:
-    """The manifest and the values of its parameters. Raises `Invalid`, with the field's path."""
-    try:
-        manifest = _without_nulls(read(order.manifest))
-        check(manifest, parameters=order.parameters)
-    except ManifestError as error:
-        path = f"spec.manifest.{error.path}" if error.path else "spec.manifest"
-        raise Invalid(error.message, field=path, reason="MANIFEST_INVALID") from error
-    if manifest.get("kind") != "Workflow":
-        raise Invalid(f"is a {manifest.get('kind')}, not a Workflow", field="spec.manifest.kind")
-    declared = ((manifest["spec"].get("arguments") or {}).get("parameters")) or []
-    names = [p["name"] for p in declared]
-    for name in order.parameters:
-        if name not in names:
-            known = ", ".join(names) or "none"
-            raise Invalid(
-                f"the workflow has no parameter {name}; it has: {known}", field=f"spec.parameters[{name}]"
-            )
-    values = {
-        p["name"]: order.parameters.get(p["name"], _text(p.get("value", p.get("default")))) for p in declared
-    }
-    return manifest, {name: value for name, value in values.items() if value is not None}
-
-
-def _without_nulls(value: Any) -> Any:
-    """A manifest as Argo reads it: a field that is null is not there. Items of loops stay as they are."""
-    if isinstance(value, dict):
-        return {
-            key: each if key == "withItems" else _without_nulls(each)
-            for key, each in value.items()
-            if each is not None
-        }
-    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
-
-
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _overridden(templates: Mapping[str, Template], mode: Mode | None) -> Mapping[str, Template]:

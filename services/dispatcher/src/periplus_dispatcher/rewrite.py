@@ -53,7 +53,7 @@ class _Rewriter:
     def __init__(
         self, manifest: Json, plan: Plan, templates: Mapping[str, Template], gate_seconds: int
     ) -> None:
-        self._manifest = copy.deepcopy(manifest)
+        self._manifest = {**manifest, "spec": {**manifest["spec"]}}
         self._originals = {t["name"]: t for t in manifest["spec"]["templates"]}
         self._steps = {step.call.path: step for step in plan.steps}
         self._templates = templates

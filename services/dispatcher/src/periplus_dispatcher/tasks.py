@@ -45,24 +45,18 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def waits_for(task: Json, template: Json) -> Depends | None:
-    return depends.of(task) if "dag" in template else None
-
-
 def waits(template: Json) -> dict[str, Depends | None]:
     """What each task of a DAG waits for; nothing for steps, which go group by group."""
-    return {
-        task["name"]: waits_for(task, template) for task in (template.get("dag") or {}).get("tasks") or ()
-    }
+    return {task["name"]: depends.of(task) for task in (template.get("dag") or {}).get("tasks") or ()}
 
 
-def groups(template: Json) -> Iterator[list[Json]]:
+def groups(template: Json, waits: Mapping[str, Depends | None]) -> Iterator[list[Json]]:
     """The calls of a template in an order in which they could run; those of one group side by side."""
     if "steps" in template:
         yield from template["steps"]
         return
     tasks = {task["name"]: task for task in template["dag"]["tasks"]}
-    before = {name: set(found.tasks) if found else set() for name, found in waits(template).items()}
+    before = {name: set(found.tasks) if found else set() for name, found in waits.items()}
     if target := template["dag"].get("target"):
         before = _ancestors(before, target.split())
     sorter = TopologicalSorter(before)

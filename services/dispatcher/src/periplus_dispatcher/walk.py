@@ -113,14 +113,15 @@ class _Walker:
         """Walk the tasks of a DAG or steps template in order, and say what the template gives."""
         last: tuple[str, ...] = ()
         paths: dict[str, str] = {}
-        asked = set().union(*(w.item_tasks for w in tasks.waits(template).values() if w))
-        for group in tasks.groups(template):
+        wanted = tasks.waits(template)
+        asked = set().union(*(wants.item_tasks for wants in wanted.values() if wants))
+        for group in tasks.groups(template, wanted):
             for task in group:
                 name = task["name"]
                 paths[name] = path = f"{prefix}{name}" + (
                     "(*)" if tasks.loop(task) and self._calls_nested(task) else ""
                 )
-                wants = tasks.waits_for(task, template)
+                wants = wanted.get(name)
                 waits = tuple(paths[t] for t in sorted(wants.tasks)) if wants else last
                 siblings = {t: paths[t] for t in wants.tasks} if wants else {}
                 call = Call(path, task.get("template", ""), waits, waits_for=wants, siblings=siblings)

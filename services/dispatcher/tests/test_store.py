@@ -1,0 +1,192 @@
+"""The record of runs, on a real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from periplus.dispatcher.v1 import events_pb2
+from periplus.types.v1 import step_pb2
+from periplus_common.errors import Conflict
+from periplus_common.postgres import Database, database
+from periplus_dispatcher.domain import (
+    Artifact,
+    Object,
+    Outputs,
+    Phase,
+    Policy,
+    Raw,
+    Resolved,
+    Template,
+    Verdict,
+)
+from periplus_dispatcher.observe import Seen
+from periplus_dispatcher.record import Answer, Record, Run
+from periplus_dispatcher.store import PostgresRuns
+from periplus_dispatcher.written import Fan, Generated
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HIT = Resolved(
+    Verdict.HIT, "hit", "sha256:1", Outputs({"o": "1"}, (Artifact("m", Object("k")),)), "earlier", "a", 2.5
+)
+RECORD = Record(
+    templates={"t": Template("t", '{"é":1}', Policy(ttl=1.5, ignore_inputs=("x",)), "", ("o",), ("m",))},
+    generated={"t--gate": Generated("gate", "t", ("periplus-hit",))},
+    fans={
+        "f": Fan({"parameters": []}, (1, 2), {"d": "1"}, {"a": Object("k")}, {"r": Raw("x")}),
+        "g": Fan({}),
+    },
+    resolved={"a": HIT, "f": replace(HIT, items=(HIT, Resolved(Verdict.MISS)), items_json="[1,2]")},
+    verdicts={"a": "hit"},
+)
+
+
+def run(request: str = "r1", phase: Phase = Phase.PENDING, **more: object) -> Run:
+    made = Run(
+        project="p", id=f"run-{request}", request_id=request, request_digest="sha256:d", pipeline="pipe", phase=phase,
+        manifest="{}", record=RECORD, snapshot="sha256:s", cache="", submitted_at=NOON, parameters={"x": "1"},
+        source="kind: Workflow",
+    )  # fmt: skip
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def seen(path: str = "a", phase: Phase = Phase.RUNNING, resolved: Resolved | None = None) -> Seen:
+    return Seen(
+        path,
+        phase,
+        "t",
+        "node-1",
+        started_at=NOON,
+        finished_at=NOON if phase.final else None,
+        resolved=resolved,
+    )
+
+
+@pytest.fixture
+async def db(dsn: str) -> AsyncIterator[Database]:
+    async with database(dsn, size=20) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runs(db: Database) -> PostgresRuns:
+    return PostgresRuns(db)
+
+
+async def told(db: Database) -> list[str]:
+    async with db.connection() as connection:
+        rows = await connection.fetch("SELECT subject FROM outbox ORDER BY id")
+    return [row["subject"].split(".")[3] for row in rows]
+
+
+async def body(db: Database, kind: str) -> bytes:
+    async with db.connection() as connection:
+        return bytes(
+            await connection.fetchval("SELECT body FROM outbox WHERE subject LIKE $1", f"%.{kind}.%")
+        )
+
+
+async def test_what_is_kept_of_a_run_comes_back_as_it_was(runs: PostgresRuns) -> None:
+    kept = await runs.add(run(), [], [])
+    again = await runs.get("run-r1")
+    assert again == replace(kept, source="", parameters={}), (
+        "the manifest and its parameters are told, and not kept twice"
+    )
+    assert await runs.find("p", "r1") == again
+    assert await runs.find("other", "r1") is None
+    assert await runs.get("nobody") is None
+
+
+async def test_fifty_orders_of_one_request_are_one_run_told_once(runs: PostgresRuns, db: Database) -> None:
+    orders = [run(submitted_at=NOON.replace(microsecond=n)) for n in range(50)]
+    kept = await asyncio.gather(*(runs.add(order, [], []) for order in orders))
+    assert len({each.submitted_at for each in kept}) == 1
+    assert await told(db) == ["RunSubmitted"]
+
+
+async def test_a_run_that_is_over_at_once_is_told_whole(runs: PostgresRuns, db: Database) -> None:
+    over = run(phase=Phase.SUCCEEDED, finished_at=NOON, record=replace(RECORD, cached=1, saved=2.5))
+    await runs.add(over, [seen(phase=Phase.CACHED, resolved=HIT)], [])
+    assert await told(db) == ["RunSubmitted", "StepFinished", "RunFinished"]
+    step = events_pb2.StepFinished.FromString(await body(db, "StepFinished"))
+    assert (step.verdict, step.from_run, step.fingerprint) == (step_pb2.VERDICT_HIT, "earlier", "sha256:1")
+    finished = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
+    assert (finished.cached_steps, finished.saved.ToTimedelta().total_seconds()) == (1, 2.5)
+    assert await runs.open() == []
+
+
+async def test_a_name_that_another_request_has_is_a_conflict(runs: PostgresRuns) -> None:
+    await runs.add(run(), [], [])
+    with pytest.raises(Conflict):
+        await runs.add(run("r2", id="run-r1"), [], [])
+
+
+async def test_a_step_is_told_once_in_each_phase_by_whoever_comes_first(
+    runs: PostgresRuns, db: Database
+) -> None:
+    order = await runs.add(run(), [], [])
+    running, ended = seen(), seen(phase=Phase.SUCCEEDED)
+    await asyncio.gather(*(runs.tell(order, [running]) for _ in range(10)))
+    await asyncio.gather(*(runs.tell(order, [running, ended]) for _ in range(10)))
+    assert await told(db) == ["RunSubmitted", "StepStarted", "StepFinished"]
+
+
+async def test_a_run_ends_once_and_sums_up_what_was_cached(runs: PostgresRuns, db: Database) -> None:
+    order = await runs.add(run(), [], [])
+    await runs.tell(order, [seen("a", Phase.CACHED, HIT)])
+    last = [seen("b", Phase.CACHED, HIT), seen("c", Phase.SUCCEEDED)]
+    ends = (
+        runs.finish(order, last, phase, "why", Outputs({"o": "1"}), NOON)
+        for phase in (Phase.SUCCEEDED, Phase.FAILED)
+    )
+    await asyncio.gather(*ends)
+    assert sorted(await told(db)) == [
+        "RunFinished",
+        "RunSubmitted",
+        "StepFinished",
+        "StepFinished",
+        "StepFinished",
+    ]
+    finished = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
+    assert (finished.cached_steps, finished.saved.ToTimedelta().total_seconds()) == (2, 5.0)
+    over = await runs.get(order.id)
+    assert over
+    assert over.phase.final
+    assert over.outputs.parameters == {"o": "1"}
+    await runs.started(order.id)
+    still = await runs.get(order.id)
+    assert still
+    assert still.phase is over.phase, "what has ended does not begin again"
+
+
+async def test_open_runs_are_those_that_have_not_ended_the_oldest_first(runs: PostgresRuns) -> None:
+    for n, request in enumerate(("r2", "r1", "r3")):
+        await runs.add(run(request, submitted_at=NOON.replace(minute=n)), [], [])
+    await runs.started("run-r1")
+    await runs.finish(run("r2"), [], Phase.ERROR, "", Outputs(), NOON)
+    assert await runs.open() == ["run-r1", "run-r3"]
+
+
+async def test_the_first_answer_to_a_gate_stays(runs: PostgresRuns) -> None:
+    order = await runs.add(run(), [], [])
+    first = Answer({"periplus-hit": "true"}, HIT, (1,))
+    await runs.answer(order.id, {"n1": first})
+    await runs.answer(
+        order.id, {"n1": Answer({}, Resolved(Verdict.MISS)), "n2": Answer({}, Resolved(Verdict.MISS))}
+    )
+    answers = await runs.answers(order.id)
+    assert answers["n1"] == first
+    assert set(answers) == {"n1", "n2"}
+
+
+async def test_text_with_a_nul_character_is_kept(runs: PostgresRuns) -> None:
+    order = await runs.add(run(), [], [])
+    odd = Outputs({"o": "a\0b"})
+    await runs.answer(order.id, {"n": Answer({"periplus-p-o": "a\0b"}, replace(HIT, outputs=odd))})
+    await runs.finish(order, [], Phase.SUCCEEDED, "a\0b", odd, NOON)
+    over = await runs.get(order.id)
+    assert over
+    assert over.outputs == odd
+    assert (await runs.answers(order.id))["n"].parameters == {"periplus-p-o": "a\0b"}
