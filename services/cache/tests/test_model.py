@@ -241,7 +241,7 @@ def kinds(memory, objects, clock):
 
 
 @given(steps=workflows(), between=st.lists(changes, min_size=2, max_size=5), seed=st.integers(0, 999))
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_served_is_what_would_have_been_made(kinds, steps, between, seed):
     async def history() -> None:
         here, now = world(*kinds, seed), steps
@@ -259,7 +259,7 @@ def test_what_is_served_is_what_would_have_been_made(kinds, steps, between, seed
 
 
 @given(steps=workflows(), seed=st.integers(0, 999))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_second_run_of_the_same_executes_only_what_must_always_run(kinds, steps, seed):
     """Else a cache that never hits would pass for a right one."""
     free = [replace(step, policy=Policy()) for step in steps]

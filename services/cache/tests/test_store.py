@@ -221,7 +221,7 @@ async def test_earlier_entries_are_of_the_static_key_else_of_the_name(store):
 
 async def test_the_same_step_of_another_run_is_among_the_earlier_however_many_there_are(store):
     store, _ = store
-    for i in range(400):
+    for i in range(250):
         await store.record(recording(i, "r1", step=f"s({i})", at=NOON + timedelta(seconds=i)))
         if i < 5:
             await store.record(recording(1000 + i, "r2", step=f"s({i})", at=NOON + HOUR))
