@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 
 from periplus_common import telemetry
 from periplus_common.errors import Conflict, Invalid, NotFound, Unavailable
+from periplus_common.runtime import beside
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,14 @@ def event(message: Message, *, project: str, run: str, key: str, at: datetime) -
     return Event(f"{kind}.{project}.{run.replace('.', '_') or '-'}", headers, message.SerializeToString())
 
 
+class Untaken(Unavailable):
+    """JetStream did not store some of the events: those at `places` of the sequence."""
+
+    def __init__(self, message: str, places: frozenset[int]) -> None:
+        super().__init__(message)
+        self.places = places
+
+
 class Link:
     """A connection that is made in the background and made again for ever, so that nothing of ours waits to start."""
 
@@ -66,6 +75,7 @@ class Link:
         self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._reconnected: list[Callable[[], None]] = []
         self._refusal: str = ""
+        self._ended = asyncio.Event()
 
     async def client(self) -> Client:
         """The connection, once there is one."""
@@ -76,7 +86,11 @@ class Link:
         self._reconnected.append(call)
 
     async def connect(self) -> None:
-        """Keep trying until a server answers. From then on the client reconnects by itself."""
+        """Keep trying until a server answers. From then on the client reconnects by itself.
+
+        Raises `Unavailable` when it does not any more: the client closes for good at an error that it does not know,
+        and nothing but a new process would connect again.
+        """
         client = await nats.connect(
             self._url,
             max_reconnect_attempts=-1,
@@ -84,8 +98,11 @@ class Link:
             ping_interval=10,
             error_cb=self._failed,
             reconnected_cb=self._back,
+            closed_cb=self._end,
         )
         self._client.set_result(client)
+        await self._ended.wait()
+        raise Unavailable(f"NATS has ended the connection for good: {self._refusal or 'without a word'}")
 
     async def close(self) -> None:
         """Flush what is under way and part."""
@@ -93,19 +110,38 @@ class Link:
             await self._client.result().close()
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Publish, and wait until JetStream has stored each. Raises `Unavailable`; sending again is harmless."""
-        stream = (await self.client()).jetstream(timeout=PUBLISH_TIMEOUT)
+        """Publish, and wait until JetStream has stored each.
+
+        Raises `Untaken`, which tells those that were not stored, or `Unavailable` where no server was there yet.
+        Sending again is harmless.
+        """
         try:
-            await asyncio.gather(
-                *(stream.publish(e.subject, e.body, headers=dict(e.headers)) for e in events)
-            )
-        except (NatsError, TimeoutError) as error:
-            raise Unavailable(f"JetStream did not take the events: {self._refusal or error!r}") from error
+            client = await asyncio.wait_for(self.client(), PUBLISH_TIMEOUT)
+        except TimeoutError as error:
+            raise Unavailable(f"NATS is away: {self._refusal or 'it never answered'}") from error
+        stream = client.jetstream(timeout=PUBLISH_TIMEOUT)
+        answers = await asyncio.gather(
+            *(stream.publish(e.subject, e.body, headers=dict(e.headers)) for e in events),
+            return_exceptions=True,
+        )
+        failed = {place: answer for place, answer in enumerate(answers) if isinstance(answer, BaseException)}
+        for answer in failed.values():
+            if not isinstance(answer, NatsError | TimeoutError):
+                raise answer
+        if failed:
+            place, reason = next(iter(failed.items()))
+            told = f"{len(failed)} of {len(events)} events, the first {events[place].subject}"
+            raise Untaken(
+                f"JetStream did not take {told}: {self._refusal or repr(reason)}", frozenset(failed)
+            ) from reason
 
     async def _failed(self, error: Exception) -> None:
         # The client tells a denied publish as a time-out, and its reason only here.
         self._refusal = str(error)
         log.warning("NATS: %s", error)
+
+    async def _end(self) -> None:
+        self._ended.set()
 
     async def _back(self) -> None:
         self._refusal = ""
@@ -116,14 +152,12 @@ class Link:
 
 @asynccontextmanager
 async def link(url: str) -> AsyncIterator[Link]:
-    """A link for as long as the block is open, whether or not a server is there."""
+    """A link for as long as the block is open, whether or not a server is there. One that ends, ends the block."""
     opened = Link(url)
-    connecting = asyncio.create_task(opened.connect())
     try:
-        yield opened
+        async with beside(opened.connect()):
+            yield opened
     finally:
-        connecting.cancel()
-        await asyncio.gather(connecting, return_exceptions=True)
         await opened.close()
 
 

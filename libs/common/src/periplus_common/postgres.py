@@ -11,17 +11,22 @@ from periplus_common.errors import Invalid, Unavailable
 Row = asyncpg.Record
 Connection = asyncpg.pool.PoolConnectionProxy
 
-# What a driver raises when the server is away, restarting, or out of places.
+# What a driver raises when the server is away, restarting, no longer the first, out of places, or too slow, and
+# when it gave up one of two transactions for the other's sake.
 _AWAY = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InterfaceError,
 )
+# Text that came over a wire is UTF-8; what is left is the one character that Postgres does not keep.
+_NUL = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 
 
 class Database:
@@ -48,11 +53,13 @@ class Database:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except _AWAY as error:
-        raise Unavailable(f"Postgres is away: {error or type(error).__name__}") from error
-    except asyncpg.CharacterNotInRepertoireError as error:
-        # Text that came over a wire is UTF-8; what is left is the one character that Postgres does not keep.
+    except asyncpg.exceptions._base.DataError as error:  # noqa: SLF001 - the driver's own, with no public name
+        # An argument that does not fit its column's type, found before it was sent. It will never fit.
+        raise Invalid(f"a value does not fit: {error}", reason="VALUE_UNFIT") from error
+    except _NUL as error:
         raise Invalid("a text holds a NUL character", reason="NUL_CHARACTER") from error
+    except _AWAY as error:
+        raise Unavailable(f"Postgres is away: {str(error) or type(error).__name__}") from error
 
 
 @asynccontextmanager
@@ -78,7 +85,15 @@ async def _keep(connection: object) -> None:
 
 
 async def migrate(dsn: str, *packages: str) -> list[str]:
-    """Apply each package's `migrations/*.sql` that this schema has not seen, and return their names."""
+    """Apply each package's `migrations/*.sql` that this schema has not seen, and return their names.
+
+    Many may call at once: one applies, the others wait and find nothing to do. Raises `Unavailable`.
+    """
+    with _translated():
+        return await _migrate(dsn, packages)
+
+
+async def _migrate(dsn: str, packages: tuple[str, ...]) -> list[str]:
     connection = await asyncpg.connect(dsn)
     try:
         schema = await connection.fetchval("SELECT current_schema()")

@@ -1,0 +1,105 @@
+"""Fixtures of this folder's tests: the real servers, and a gate before them that can be shut."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from periplus_common import postgres
+from periplus_local.stack.testing import Servers, database, embedded
+
+__all__ = ["embedded"]
+
+
+class Gate:
+    """A way to a server. Shut, it ends what goes through it and refuses what comes."""
+
+    def __init__(self, port: int) -> None:
+        self._behind = port
+        self._server: asyncio.Server | None = None
+        self._through: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def shut(self) -> None:
+        if self._server:
+            self._server.close()
+        for writer in list(self._through):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    def say(self, content: bytes) -> None:
+        """Tell every client something that the server did not."""
+        for writer in self._clients:
+            writer.write(content)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+        both = {writer, far_writer}
+        self._through |= both
+        self._clients.add(writer)
+        try:
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+        finally:
+            self._through -= both
+            self._clients.discard(writer)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while content := await source.read(1 << 16):
+                sink.write(content)
+                await sink.drain()
+        except ConnectionError:
+            pass
+        finally:
+            sink.transport.abort()
+
+
+@asynccontextmanager
+async def gated(address: str) -> AsyncIterator[tuple[Gate, str]]:
+    """A gate before the server of a URL or of host:port, and the address through it."""
+    port = urlsplit(address if "//" in address else f"//{address}").port
+    assert port
+    gate = Gate(port)
+    await gate.open()
+    try:
+        yield gate, address.replace(f":{port}", f":{gate.port}")
+    finally:
+        await gate.shut()
+
+
+@pytest.fixture
+async def gates() -> AsyncIterator[Callable[[str], object]]:
+    """Makes gates; each is shut at the end of the test."""
+    async with AsyncExitStack() as stack:
+
+        async def gate(address: str) -> tuple[Gate, str]:
+            return await stack.enter_async_context(gated(address))
+
+        yield gate
+
+
+@pytest.fixture
+async def dsn(embedded: Servers) -> AsyncIterator[str]:
+    """A new database with the outbox in it."""
+    async with database(embedded) as fresh:
+        await postgres.migrate(fresh, "periplus_common")
+        yield fresh
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], object]:
+    """Waits for something to become true."""
+
+    async def wait(true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not true():  # noqa: ASYNC110 - what is waited for is plain data
+                await asyncio.sleep(0.01)
+
+    return wait
