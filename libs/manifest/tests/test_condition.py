@@ -110,7 +110,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(st.lists(WORDS, max_size=12), st.sampled_from([" ", ""]))
 def test_any_row_of_words_is_decided_or_refused(words, glue):
     assert isinstance(outcome(lambda: condition.evaluate(glue.join(words))), (bool, ConditionError))

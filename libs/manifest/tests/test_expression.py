@@ -289,14 +289,14 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250)
 @given(st.lists(WORDS, max_size=14), st.sampled_from([" ", ""]))
 def test_any_row_of_words_has_a_value_or_an_expression_error(words, glue):
     found = outcome(lambda: expression.evaluate(glue.join(words), ENV))
     assert isinstance(found, ExpressionError) or gotext.display(found) is not None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=40))
 def test_any_text_has_a_value_or_an_expression_error(text):
     found = outcome(lambda: expression.evaluate(text, ENV))
@@ -335,7 +335,7 @@ ARGUMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600)
 @given(CALLS, st.lists(ARGUMENTS, max_size=4))
 def test_every_function_takes_its_arguments_or_refuses_them(name, arguments):
     found = outcome(lambda: expression.evaluate(f"{name}({', '.join(arguments)})", ENV))
