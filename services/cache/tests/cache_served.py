@@ -1,0 +1,142 @@
+"""The whole service in process, on real NATS, Postgres and S3, and a client that speaks to it."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from periplus.cache.v1 import cache_pb2 as pb
+from periplus.cache.v1.cache_pb2_grpc import CacheServiceStub
+from periplus.dispatcher.v1 import events_pb2 as dispatcher
+from periplus.types.v1 import step_pb2 as types
+from periplus_cache.app import app
+from periplus_cache.settings import Settings
+from periplus_common import blobs, bus, rpc
+from periplus_common.errors import PeriplusError
+from periplus_local.stack.testing import Servers
+
+TOKEN = "secret"
+NOW = datetime.now(UTC)
+LATER = NOW + timedelta(minutes=10)  # as the objects of these tests are written after NOW
+
+
+def settings(embedded: Servers, dsn: str, **more: Any) -> Settings:
+    s3 = embedded.s3
+    return Settings(
+        **{
+            "postgres_dsn": dsn, "nats_url": embedded.service_nats_urls["cache"], "grpc_address": "127.0.0.1:0", "token": TOKEN,
+            "s3_endpoint": s3.endpoint, "s3_access_key": s3.access_key, "s3_secret_key": s3.secret_key,
+            "s3_bucket": s3.bucket,
+        } | more
+    )  # fmt: skip
+
+
+@dataclass
+class Served:
+    """A running service, a client of it, and a link on which to tell it things."""
+
+    stub: CacheServiceStub
+    link: bus.Link
+    store: blobs.Blobs
+    project: str
+
+    async def tell(self, *events: dispatcher.StepFinished) -> None:
+        await self.link.publish(
+            [
+                bus.event(e, project=e.project, run=e.run, key=e.step + secrets.token_hex(4), at=NOW)
+                for e in events
+            ]
+        )
+
+    async def resolve(self, *steps: pb.StepQuery) -> list[pb.StepVerdict]:
+        templates = {step.template: template(step.template) for step in steps}
+        request = pb.ResolveStepsRequest(project=self.project, run="asks", templates=templates, steps=steps)
+        return list((await self.stub.ResolveSteps(request)).verdicts)
+
+    async def until_hit(self, *steps: pb.StepQuery) -> list[pb.StepVerdict]:
+        async with asyncio.timeout(20):
+            while True:
+                found = await self.resolve(*steps)
+                if all(v.verdict == types.VERDICT_HIT for v in found):
+                    return found
+                await asyncio.sleep(0.05)
+
+    async def until_saved(self) -> pb.GetSavingsResponse:
+        async with asyncio.timeout(20):
+            while True:
+                savings = await self.stub.GetSavings(pb.GetSavingsRequest(project=self.project))
+                if savings.hits:
+                    return savings
+                await asyncio.sleep(0.05)
+
+    def finished(self, step: str, kind: str, run: str = "r1", **more: Any) -> dispatcher.StepFinished:
+        return dispatcher.StepFinished(
+            **{
+                "project": self.project, "run": run, "step": step, "template": template(kind),
+                "phase": types.STEP_PHASE_SUCCEEDED, "verdict": types.VERDICT_MISS,
+                "started_at": stamp(LATER - timedelta(seconds=60)), "finished_at": stamp(LATER),
+            } | more
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def running(given: Settings, nats_url: str) -> AsyncIterator[Served]:
+    async with (
+        app(given) as port,
+        rpc.channel(f"127.0.0.1:{port}", TOKEN) as channel,
+        bus.link(nats_url) as link,
+    ):
+        store = blobs.connect(given)
+        yield Served(CacheServiceStub(channel), link, store, f"p-{secrets.token_hex(4)}")
+        store.close()
+
+
+@pytest.fixture
+async def served(embedded: Servers, dsn: str) -> AsyncIterator[Served]:
+    async with running(settings(embedded, dsn), embedded.nats_url) as opened:
+        yield opened
+
+
+def template(kind: str) -> types.StepTemplate:
+    return types.StepTemplate(name=kind, document=json.dumps({"does": kind}))
+
+
+def stamp(at: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(at)
+    return message
+
+
+def parameters(**values: str) -> list[types.Parameter]:
+    return [types.Parameter(name=name, value=value) for name, value in values.items()]
+
+
+def query(id_: str, kind: str, items: pb.Part | None = None, **values: pb.Part) -> pb.StepQuery:
+    return pb.StepQuery(
+        id=id_,
+        template=kind,
+        parameters=[pb.ParameterSource(name=n, value=pb.Text(parts=[part])) for n, part in values.items()],
+        items=None if items is None else pb.Text(parts=[items]),
+    )
+
+
+def literal(text: str) -> pb.Part:
+    return pb.Part(literal=text)
+
+
+def output(step: str, name: str) -> pb.Part:
+    return pb.Part(output=pb.OutputRef(step=step, name=name))
+
+
+async def failing(call: Any) -> PeriplusError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return rpc.from_status(caught.value)
