@@ -1,4 +1,4 @@
-"""The REST API of the local Argo: who may ask, what hera gets, what is refused, what is streamed."""
+"""The REST API of the local Argo: who may ask, what hera gets, what is kept, what is streamed."""
 
 import json
 from collections.abc import Iterator
@@ -8,38 +8,20 @@ from hera.exceptions import AlreadyExists, NotFound
 from hera.workflows import WorkflowsService
 from hera.workflows.models import Workflow, WorkflowCreateRequest, WorkflowSetRequest
 
+from periplus_local.argo.samples import leaf, workflow
 from periplus_local.argo.testing import Client, Refusal, local_argo, nodes_of, phases_of
-
-
-@pytest.fixture(scope="module")
-def argo() -> Iterator[Client]:
-    with local_argo() as client:
-        yield client
-
-
-def leaf(name: str = "ok", command: str = "true", **more: object) -> dict:
-    return {
-        "name": name,
-        "container": {"image": "busybox", "command": ["sh", "-c"], "args": [command]},
-        **more,
-    }
-
-
-def workflow(*templates: dict, name: str = "w-", **spec: object) -> dict:
-    spec = {"entrypoint": templates[0]["name"], "templates": list(templates), **spec}
-    return {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Workflow",
-        "metadata": {"generateName": name},
-        "spec": spec,
-    }
-
 
 GATE = {
     "name": "gate",
     "suspend": {},
     "outputs": {"parameters": [{"name": "x", "valueFrom": {"supplied": {}, "default": "d"}}]},
 }
+
+
+@pytest.fixture(scope="module")
+def argo() -> Iterator[Client]:
+    with local_argo() as client:
+        yield client
 
 
 def gated() -> dict:
@@ -131,78 +113,6 @@ def test_resume_without_a_selector_uses_the_defaults_and_with_one_does_not(argo:
     argo.do(name, "resume", nodeFieldSelector=f"id={gate}")
     parameter = nodes_of(argo.ended(name))[f"{name}.gate"]["outputs"]["parameters"][0]
     assert parameter == {"name": "x", "valueFrom": {"supplied": {}, "default": "d"}}
-
-
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        ({"typo": 1}, "spec.typo"),
-        ({"volumeClaimTemplates": [{}]}, "spec.volumeClaimTemplates"),
-        ({"templates": [{"name": "main", "http": {"url": "x"}}]}, "spec.templates[0].http"),
-        ({"templates": [leaf("main") | {"sidecars": [{}]}]}, "spec.templates[0].sidecars"),
-        (
-            {
-                "templates": [
-                    {"name": "main", "container": {"image": "x", "command": ["y"], "volumeMounts": [{}]}}
-                ]
-            },
-            "spec.templates[0].container.volumeMounts",
-        ),
-        (
-            {
-                "templates": [
-                    leaf("main", outputs={"artifacts": [{"name": "a", "path": "/a", "gcs": {"key": "k"}}]})
-                ]
-            },
-            "spec.templates[0].outputs.artifacts[0].gcs",
-        ),
-        (
-            {"templates": [{"name": "main", "steps": [[{"name": "a", "template": "x", "wen": "1"}]]}]},
-            "spec.templates[0].steps[0][0].wen",
-        ),
-        ({"templates": [leaf("main") | {"synchronization": {"semaphores": [{}]}}]}, "semaphores"),
-    ],
-)
-def test_a_field_that_does_not_work_here_is_refused_by_its_path(
-    argo: Client, change: dict, path: str
-) -> None:
-    asked = workflow(leaf("main"), **change)
-    for route in ("workflows/argo", "workflows/argo/lint"):
-        with pytest.raises(Refusal) as refusal:
-            argo.call("POST", route, {"workflow": asked})
-        assert refusal.value.status == 400
-        assert path in json.loads(refusal.value.body)["message"]
-
-
-def test_fields_without_effect_are_said_once_per_run(argo: Client) -> None:
-    asked = workflow(leaf("main"), nodeSelector={"a": "b"}, podGC={"strategy": "OnPodCompletion"})
-    seen = argo.ended(argo.create(asked))
-    said = [item for item in seen["status"]["conditions"] if item["type"] == "SpecWarning"]
-    assert len(said) == 1
-    assert "spec.nodeSelector" in said[0]["message"]
-    assert "spec.podGC" in said[0]["message"]
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b'{"workflow": {"metadata": {}, "metadata": {}}}',
-        b'{"workflow": NaN}',
-        b'{"workflow": {"metadata": {"name": "a"}, "spec": 1}}',
-        b'{"workflow": 3}',
-        b"[" * 100_000,
-        b'{"a":' * 200 + b"1" + b"}" * 200,
-        b'{"workflow": "' + b"x" * (1 << 20) + b'"}',
-    ],
-)
-def test_what_is_no_workflow_is_refused_and_the_server_goes_on(argo: Client, raw: bytes) -> None:
-    with pytest.raises(Refusal) as refusal:
-        argo.call("POST", "workflows/argo", raw)
-    assert refusal.value.status == 400
-    assert argo.call("GET", "version")
 
 
 def test_a_list_is_chosen_by_labels_and_paged(argo: Client) -> None:
@@ -338,37 +248,3 @@ def test_templates_are_kept_and_run_by_reference(argo: Client) -> None:
     with pytest.raises(Refusal) as refusal:
         argo.call("GET", "workflow-templates/argo/shared")
     assert refusal.value.status == 404
-
-
-def test_a_reference_to_a_template_that_is_not_there_is_refused(argo: Client) -> None:
-    call = {"name": "a", "templateRef": {"name": "nobody", "template": "x"}}
-    for main, path in (
-        ({"name": "main", "steps": [[call]]}, "spec.templates[0].steps[0][0].templateRef"),
-        ({"name": "main", "dag": {"tasks": [call]}}, "spec.templates[0].dag.tasks[0].templateRef"),
-    ):
-        with pytest.raises(Refusal) as refusal:
-            argo.create(workflow(main))
-        assert refusal.value.status == 400
-        assert path in refusal.value.body
-    with pytest.raises(Refusal) as refusal:
-        argo.create({"metadata": {"name": "x"}, "spec": {"workflowTemplateRef": {"name": "nobody"}}})
-    assert refusal.value.status in {400, 404}
-
-
-def test_an_unknown_path_and_an_unknown_workflow_are_not_found(argo: Client) -> None:
-    for path in ("nothing", "workflows/argo/nobody", "workflows/argo/nobody/log"):
-        with pytest.raises(Refusal) as refusal:
-            argo.call("GET", path)
-        assert (refusal.value.status, json.loads(refusal.value.body)["code"]) == (404, 5)
-
-
-def test_a_workflow_of_a_mebibyte_is_taken_and_one_byte_more_is_refused(argo: Client) -> None:
-    asked = workflow(leaf("main")) | {"metadata": {"generateName": "big-", "annotations": {"a": ""}}}
-    asked["metadata"]["namespace"] = "argo"
-    room = (1 << 20) - len(json.dumps(asked, separators=(",", ":")))
-    asked["metadata"]["annotations"]["a"] = "x" * room
-    assert argo.call("POST", "workflows/argo/lint", {"workflow": asked})
-    asked["metadata"]["annotations"]["a"] += "x"
-    with pytest.raises(Refusal) as refusal:
-        argo.call("POST", "workflows/argo/lint", {"workflow": asked})
-    assert "larger than 1048576 bytes" in refusal.value.body
