@@ -86,8 +86,8 @@ class HeraArgo:
             else:
                 stop = models.WorkflowStopRequest(name=name, namespace=self._namespace, message=message)
                 await _told(self._service.stop_workflow(name, stop, self._namespace))
-        except NotFound:
-            log.info("%s is not with Argo: nothing to stop", name)
+        except (NotFound, _Over) as error:
+            log.info("%s: nothing to stop: %s", name, error)
 
     async def watch(self) -> AsyncIterator[Json | None]:
         """Our Workflows as they change, from now on. None first: what happened before is for the caller to look up.
@@ -151,6 +151,10 @@ class _Exists(PeriplusError):
     """A Workflow of this name is there already."""
 
 
+class _Over(PeriplusError):
+    """The Workflow has ended."""
+
+
 class _NoGate(PeriplusError):
     """The gate was answered, or its time passed."""
 
@@ -188,6 +192,8 @@ def _error(response: httpx.Response) -> PeriplusError:
 def _kind(status: int, message: str) -> PeriplusError:
     if "no suspend nodes matching" in message or "not expecting output parameter" in message:
         return _NoGate(message)
+    if "cannot shutdown a completed workflow" in message:
+        return _Over(message)
     if status == 409 or "already exists" in message:
         return _Exists(message)
     if status == 404:

@@ -1,6 +1,7 @@
 """What a manifest says: read, checked, and followed to its steps; the same text again costs next to nothing."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,10 @@ from periplus_manifest.errors import ManifestError
 
 Json = dict[str, Any]
 
+_NAMES = {
+    "name": re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"),
+    "generateName": re.compile(r"[a-z0-9][-a-z0-9.]*"),
+}
 KEPT = 16  # texts, and as many walks
 LARGEST = 64 << 10  # characters; of larger ones nothing is kept, so that all that is kept stays small
 
@@ -61,6 +66,7 @@ def _read(text: str, given: tuple[tuple[str, str], ...]) -> Reading:
         raise _refused(error) from error
     if manifest.get("kind") != "Workflow":
         raise Invalid(f"is a {manifest.get('kind')}, not a Workflow", field="spec.manifest.kind")
+    _check_name(manifest.get("metadata") or {})
     declared = ((manifest["spec"].get("arguments") or {}).get("parameters")) or []
     names = [p["name"] for p in declared]
     for name in parameters:
@@ -72,6 +78,18 @@ def _read(text: str, given: tuple[tuple[str, str], ...]) -> Reading:
     values = {p["name"]: parameters.get(p["name"], _text(p.get("value", p.get("default")))) for p in declared}
     given = tuple((name, value) for name, value in values.items() if value is not None)
     return Reading(json.dumps(manifest), given)
+
+
+def _check_name(metadata: Json) -> None:
+    """Refuse what Kubernetes would refuse: the run's name begins with it."""
+    for key, form in _NAMES.items():
+        name = metadata.get(key)
+        if name and not form.fullmatch(name):
+            raise Invalid(
+                f"{name[:100]!r} is no name for Kubernetes: lower-case letters, digits, '-' and '.' are",
+                field=f"spec.manifest.metadata.{key}",
+                reason="MANIFEST_INVALID",
+            )
 
 
 def _walk(reading: Reading, environment: str) -> Walk:

@@ -1,0 +1,351 @@
+"""Orders and what becomes of them when something is away, comes twice, or ends in the middle; on the local Argo."""
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import pytest
+from manifests import dag, gives, sh, shows, steps, say, task, workflow
+from world import FINISHED, RUN_FINISHED, RUN_SUBMITTED, STARTED, World
+
+from periplus.dispatcher.v1 import events_pb2
+from periplus.types.v1 import step_pb2
+from periplus_common.errors import Invalid, NotFound, Refused
+from periplus_dispatcher import argo
+from periplus_dispatcher.domain import Mode, Phase, Verdict
+from periplus_dispatcher.draft import Reader
+from periplus_dispatcher.service import Dispatcher
+
+Json = dict[str, Any]
+FROM_UP = {"x": "{{tasks.up.outputs.parameters.o}}"}
+
+
+def two(text: str = "1", up: str = "") -> Json:
+    """Two steps, the second behind the first. `up` stands in the first one's command."""
+    first = say("up", text)
+    first["container"]["args"][0] += f"; {up}" if up else ""
+    return workflow(
+        dag(task("up", "up"), task("end", "end", depends="up", given=FROM_UP), outputs=shows("tasks.end.outputs.parameters.o")),
+        first, say("end", "<$x>", "x"),
+    )  # fmt: skip
+
+
+def away(world: World) -> Dispatcher:
+    """A dispatcher whose Argo is not there."""
+    return Dispatcher(
+        world.runs,
+        Away(world.argo),
+        Reader(Away(world.argo), world.cache, world.snapshotter),
+        world.store,
+        30,
+    )
+
+
+class Away(argo.HeraArgo):
+    """An Argo at an address where nobody listens."""
+
+    def __init__(self, there: argo.HeraArgo) -> None:
+        service = type(there._service)(
+            host="http://127.0.0.1:9/", token="t", namespace="argo", session=there._session
+        )
+        super().__init__(service, "argo")
+
+
+async def test_a_run_is_told_from_its_beginning_to_its_end(world: World) -> None:
+    ended = await world.run(two())
+    assert (ended.run.phase, ended.output) == (Phase.SUCCEEDED, "<1>")
+    submitted = events_pb2.RunSubmitted.FromString((await world.told(RUN_SUBMITTED, ended.run.id))[0])
+    assert [(n.path, list(n.after)) for n in submitted.steps] == [("up", []), ("end", ["up"])]
+    started = [events_pb2.StepStarted.FromString(b).step for b in await world.told(STARTED, ended.run.id)]
+    assert started == ["up", "end"] or set(started) <= {"up", "end"}, (
+        "a quick step may be seen only when it has ended"
+    )
+    assert ended.phases == {"up": "succeeded", "end": "succeeded"}
+    end = next(e for e in ended.finished if e.step == "end")
+    assert [(p.name, p.value) for p in end.inputs.parameters] == [("x", "1")]
+    assert [(p.name, p.value) for p in end.outputs.parameters] == [("o", "<1>")]
+    assert (end.attempts, end.outputs.exit_code) == (1, 0)
+    finished = events_pb2.RunFinished.FromString((await world.told(RUN_FINISHED, ended.run.id))[0])
+    assert finished.phase == step_pb2.RUN_PHASE_SUCCEEDED
+
+
+async def test_a_run_of_hits_makes_no_workflow(world: World) -> None:
+    await world.run(two())
+    done = await world.submit(two())
+    assert (done.run.phase, done.run.manifest) == (Phase.SUCCEEDED, "")
+    assert await world.argo.get(done.run.id) is None
+    assert (await world.ended(done.run.id)).phases == {"up": "cached", "end": "cached"}
+    with pytest.raises(Refused, match="the cache had it all"):
+        async for _ in world.dispatcher.logs("default", done.run.id, "", follow=False):
+            pass
+
+
+async def test_a_request_sent_twice_is_one_run_and_one_used_for_another_order_is_refused(
+    world: World,
+) -> None:
+    manifest, request = two(str(uuid.uuid4())), str(uuid.uuid4())
+    first = await asyncio.gather(*(world.submit(manifest, request) for _ in range(5)))
+    assert len({done.run.id for done in first}) == 1
+    assert (await world.submit(manifest, request)).draft is None
+    with pytest.raises(Invalid) as refused:
+        await world.submit(two("other"), request)
+    assert (refused.value.field, refused.value.reason) == ("request_id", "REQUEST_ID_REUSED")
+    ended = await world.ended(first[0].run.id)
+    assert len(await world.told(RUN_SUBMITTED, ended.run.id)) == 1
+    assert len(ended.finished) == 2
+
+
+async def test_where_argo_is_away_a_run_waits_and_is_launched_later(world: World) -> None:
+    await world.crash()
+    done = await away(world).submit(world.order(two(str(uuid.uuid4()))), str(uuid.uuid4()))
+    assert done.run.phase is Phase.PENDING
+    assert done.draft
+    assert any("Argo was not asked" in warning for warning in done.draft.warnings)
+    world.follow()
+    assert (await world.ended(done.run.id)).run.phase is Phase.SUCCEEDED
+
+
+async def test_a_run_that_argo_never_got_is_launched_while_its_stream_goes_on(world: World) -> None:
+    await world.run(two())  # the follower's watch is up
+    done = await away(world).submit(world.order(two(str(uuid.uuid4()))), str(uuid.uuid4()))
+    assert (await world.ended(done.run.id)).run.phase is Phase.SUCCEEDED
+
+
+async def test_a_run_that_is_stopped_before_it_began_never_begins(world: World) -> None:
+    await world.crash()
+    done = await away(world).submit(world.order(two()), str(uuid.uuid4()))
+    assert (
+        await world.dispatcher.cancel("default", done.run.id, terminate=False, reason="") is Phase.CANCELLED
+    )
+    world.follow()
+    ended = await world.ended(done.run.id)
+    assert (ended.run.phase, ended.finished) == (Phase.CANCELLED, [])
+    assert await world.argo.get(done.run.id) is None
+
+
+async def test_where_the_cache_is_away_all_runs_and_the_plan_says_so(world: World) -> None:
+    await world.run(two())
+    world.cache.away = True
+    done = await world.submit(two())
+    assert done.draft
+    assert done.draft.warnings == ("the cache was not asked: the cache is away",)
+    assert (await world.ended(done.run.id)).ran == {"up", "end"}
+
+
+async def test_a_gate_that_the_cache_does_not_answer_opens_as_a_miss(world: World) -> None:
+    await world.run(two())
+    del world.cache.entries[next(k for k in world.cache.entries if "/tmp/o" in k[0] and "<$x>" not in k[0])]
+    changed = two(up="sleep 0.5")
+    done = await world.submit(changed)
+    assert done.draft
+    assert [s.treatment.value for s in done.draft.plan.steps] == ["run", "gate"]
+    world.cache.away = True
+    ended = await world.ended(done.run.id)
+    assert (ended.ran, ended.output) == ({"up", "end"}, "<1>")
+
+
+async def test_where_the_snapshotter_is_away_a_run_goes_without_a_snapshot(world: World) -> None:
+    world.snapshotter.away = True
+    done = await world.submit(two(str(uuid.uuid4())), claim=object())
+    assert done.draft
+    assert done.draft.warnings == ("no snapshot was taken: the snapshotter is away",)
+    assert (await world.ended(done.run.id)).run.snapshot == ""
+
+
+async def test_an_environment_keeps_what_was_made_in_another_apart(world: World) -> None:
+    await world.run(two(), claim=object())
+    assert (await world.submit(two(), claim=object())).run.phase is Phase.SUCCEEDED
+    world.snapshotter.environment = "sha256:other"
+    assert (await world.run(two(), claim=object())).ran == {"up", "end"}
+
+
+async def test_after_a_crash_a_new_follower_goes_on_and_nothing_is_told_or_run_twice(world: World) -> None:
+    done = await world.submit(two(str(uuid.uuid4()), up="sleep 1"))
+    await asyncio.sleep(0.3)
+    await world.crash()
+    await asyncio.sleep(1.2)
+    world.follow()
+    world.follow()  # and a second replica
+    ended = await world.ended(done.run.id)
+    assert sorted(e.step for e in ended.finished) == ["end", "up"]
+    assert len(await world.told(RUN_FINISHED, done.run.id)) == 1
+
+
+async def test_a_run_that_was_recorded_and_not_launched_before_a_crash_is_launched(world: World) -> None:
+    order = world.order(two(str(uuid.uuid4())))
+    draft = await Reader(world.argo, world.cache, world.snapshotter).draft(order)
+    run, told = world.dispatcher._run(order, str(uuid.uuid4()), draft)
+    await world.runs.add(run, told, [])
+    assert (await world.ended(run.id)).ran == {"up", "end"}
+
+
+async def test_a_gate_that_was_kept_and_not_told_before_a_crash_is_told_the_same(world: World) -> None:
+    await world.run(two())
+    world.cache.hold = asyncio.Event()
+    world.cache.hold.set()
+    first = two(up="true")
+    done = await world.submit(first)
+    await world.ended(done.run.id)
+    answers = await world.runs.answers(done.run.id)
+    node, answer = next(iter(answers.items()))
+    assert answer.resolved.verdict is Verdict.HIT
+    with pytest.raises(NotFound):
+        await world.argo.supply(done.run.id, node, answer.parameters, "again")
+
+
+async def test_a_workflow_that_argo_has_lost_ends_its_run(world: World) -> None:
+    await world.crash()
+    done = await world.submit(two(str(uuid.uuid4()), up="sleep 30"))
+    world.client.call("DELETE", f"workflows/{world.client.namespace}/{done.run.id}")
+    world.follow()
+    ended = await world.ended(done.run.id)
+    assert (ended.run.phase, ended.run.message) == (Phase.ERROR, "Argo has this workflow no longer")
+
+
+async def test_a_failed_step_fails_its_run_with_its_message(world: World) -> None:
+    manifest = workflow(
+        dag(task("bad", "bad"), task("after", "ok", depends="bad")), sh("bad", "exit 3"), sh("ok", "true")
+    )
+    ended = await world.run(manifest)
+    assert (ended.run.phase, ended.phases) == (Phase.FAILED, {"bad": "failed", "after": "skipped"})
+    assert "exit code 3" in ended.finished[0].message or "exit code 3" in ended.finished[1].message
+
+
+async def test_a_run_can_be_stopped_and_stays_stopped(world: World) -> None:
+    done = await world.submit(two(str(uuid.uuid4()), up="sleep 30"))
+    await world.dispatcher.cancel("default", done.run.id, terminate=True, reason="enough")
+    assert (await world.ended(done.run.id)).run.phase is Phase.CANCELLED
+    assert await world.dispatcher.cancel("default", done.run.id, terminate=True, reason="") is Phase.CANCELLED
+    with pytest.raises(NotFound):
+        await world.dispatcher.cancel("another", done.run.id, terminate=True, reason="")
+
+
+async def test_runs_of_two_projects_are_kept_apart(world: World) -> None:
+    request = str(uuid.uuid4())
+    one = await world.submit(two(), request)
+    world.project = "other"
+    two_ = await world.submit(two(), request)
+    assert one.run.id != two_.run.id
+    assert (await world.ended(two_.run.id)).run.project == "other"
+
+
+async def test_steps_in_loops_and_retries_and_nested_templates_have_their_paths(world: World) -> None:
+    flaky = sh("flaky", 'test -n "$n" && test "$n" -gt 0', "n", retryStrategy={"limit": "2"})
+    flaky["container"]["env"] = [{"name": "n", "value": "{{retries}}"}]
+    del flaky["inputs"]
+    inner = dag(
+        task("leaf", "leaf", given={"x": "{{inputs.parameters.p}}"}),
+        name="inner",
+        inputs={"parameters": [{"name": "p"}]},
+    )
+    middle = dag(task("in", "inner", withItems=["a", "b"], given={"p": "{{item}}"}), name="middle")
+    manifest = workflow(
+        steps([task("again", "flaky")], [task("out", "middle", withItems=[1, 2])], [task("no", "flaky", when="1 == 2")]),
+        middle, inner, say("leaf", "$x", "x"), flaky,
+    )  # fmt: skip
+    ended = await world.run(manifest)
+    assert ended.run.phase is Phase.SUCCEEDED, ended.run.message
+    leaves = {f"out({i}).in({j}).leaf": "succeeded" for i in (0, 1) for j in (0, 1)}
+    assert ended.phases == {"again": "succeeded", "no": "skipped", **leaves}
+    assert next(e for e in ended.finished if e.step == "again").attempts == 2
+
+
+async def test_an_exit_handler_runs_though_all_is_known(world: World) -> None:
+    manifest = workflow(dag(task("a", "a")), say("a", "1"), sh("bye", "true"), onExit="bye")
+    await world.run(manifest)
+    again = await world.run(manifest)
+    assert again.run.manifest
+    assert "a" in again.cached
+    assert "bye" in again.ran
+
+
+async def test_artifacts_of_a_hit_reach_who_reads_them(world: World) -> None:
+    makes = sh("makes", "printf hello > /tmp/m", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]})
+    reads = sh("reads", 'printf "%s$x" "$(cat /tmp/i)" > /tmp/o', "x", outputs=gives("o"))
+    reads["inputs"]["artifacts"] = [{"name": "i", "path": "/tmp/i"}]
+
+    def manifest(x: str, more: str = "true") -> Json:
+        first = {
+            **makes,
+            "container": {**makes["container"], "args": [makes["container"]["args"][0] + f"; {more}"]},
+        }
+        use = task("reads", "reads", depends="makes", given={"x": x})
+        use["arguments"]["artifacts"] = [{"name": "i", "from": "{{tasks.makes.outputs.artifacts.m}}"}]
+        return workflow(
+            dag(task("makes", "makes"), use, outputs=shows("tasks.reads.outputs.parameters.o")), first, reads
+        )
+
+    assert (await world.run(manifest("1"))).output == "hello1"
+    changed = await world.run(manifest("2"))
+    assert (changed.output, changed.cached, changed.ran) == ("hello2", {"makes"}, {"reads"})
+
+
+async def test_a_run_with_the_cache_off_asks_nothing_of_it(world: World) -> None:
+    await world.run(two())
+    assert (await world.run(two(), mode=Mode.OFF)).ran == {"up", "end"}
+
+
+async def test_a_workflow_of_a_long_or_foreign_name_gets_a_run_of_at_most_63_characters(world: World) -> None:
+    manifest = two() | {"metadata": {"generateName": "n" * 80 + "-"}}
+    ended = await world.run(manifest)
+    assert len(ended.run.id) <= 63
+    assert ended.run.phase is Phase.SUCCEEDED
+
+
+async def test_nothing_that_argo_refuses_leaves_a_run(world: World) -> None:
+    for broken in (
+        two() | {"kind": "CronWorkflow"},
+        two() | {"metadata": {"name": "Not_A_Name"}},
+        two() | {"metadata": {"generateName": "größe-"}},
+    ):
+        with pytest.raises(Invalid) as refused:
+            await world.submit(broken)
+        assert refused.value.field.startswith("spec.manifest"), refused.value
+    assert await world.runs.open() == []
+
+
+async def test_fields_that_are_null_are_not_there(world: World) -> None:
+    manifest = two()
+    manifest["metadata"] |= {"labels": None, "annotations": None}
+    manifest["spec"] |= {"arguments": None, "hooks": None, "templateDefaults": None}
+    manifest["spec"]["templates"][1] |= {"inputs": None, "metadata": {"annotations": None}}
+    manifest["spec"]["templates"][0]["dag"]["tasks"][0] |= {
+        "arguments": None,
+        "when": None,
+        "withItems": None,
+    }
+    assert (await world.run(manifest)).run.phase is Phase.SUCCEEDED
+
+
+async def test_a_policy_that_makes_no_sense_is_refused_with_its_field(world: World) -> None:
+    manifest = two()
+    manifest["spec"]["templates"][1]["metadata"] = {"annotations": {"periplus.dev/cache": "x"}}
+    with pytest.raises(Invalid) as refused:
+        await world.submit(manifest)
+    assert refused.value.field == "spec.manifest.spec.templates[1].metadata.annotations['periplus.dev/cache']"
+
+
+async def test_a_plan_says_what_would_happen_and_leaves_no_run(world: World) -> None:
+    await world.run(two())
+    draft = await world.dispatcher.plan(world.order(two()))
+    assert draft.plan.complete
+    assert json.loads(json.dumps(draft.manifest)) == two()
+    assert len(await world.told(FINISHED, "nobody")) == 0
+    unchecked = await away(world).plan(world.order(two()))
+    assert any("did not check" in warning for warning in unchecked.warnings)
+
+
+async def test_logs_are_told_by_step(world: World) -> None:
+    manifest = workflow(
+        dag(task("a", "loud", given={"x": "one"}), task("b", "loud", withItems=["two", "three"], given={"x": "{{item}}"})),
+        sh("loud", "echo $x", "x"),
+    )  # fmt: skip
+    run = (await world.run(manifest)).run.id
+    assert {line async for line in world.dispatcher.logs("default", run, "", follow=False)} == {
+        ("a", "one"), ("b(0)", "two"), ("b(1)", "three"),
+    }  # fmt: skip
+    assert [line async for line in world.dispatcher.logs("default", run, "b", follow=False)] != []
+    assert [line async for line in world.dispatcher.logs("default", run, "b(1)", follow=False)] == [
+        ("b(1)", "three")
+    ]
