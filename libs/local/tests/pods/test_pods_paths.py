@@ -235,3 +235,19 @@ async def test_what_a_step_does_to_its_root_does_not_reach_the_next_step_or_the_
     assert (done.result or "").startswith("/argo/staging:\n\n/tmp:\n")
     assert Path("/bin").is_symlink() == ("->" in (done.result or ""))
     assert [path.name for path in outside.iterdir()] == ["precious"]
+
+
+async def test_a_step_that_empties_its_tmp_leaves_what_shows_through_there(
+    tmp_path: Path, nowhere: S3Store, sh: Sh
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "precious").write_text("code")
+    async with Pods(tmp_path / "pods", nowhere, 1, visible=[project]) as pods:
+        if pods.isolation == "none":
+            pytest.skip(pods.isolation_reason)
+        done = await pods.run(
+            sh(f"cat {project}/precious; rm -rf /tmp/* 2>/dev/null; true", capture_result=True)
+        )
+    assert (done.phase, done.result) == ("Succeeded", "code")
+    assert (project / "precious").read_text() == "code"

@@ -13,6 +13,7 @@ Isolation = Literal["mount", "user+mount", "none"]
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE, MS_UNBINDABLE = 4096, 16384, 1 << 18, 1 << 17
+MS_RDONLY, MS_REMOUNT, MS_RELATIME = 1, 32, 1 << 21
 MNT_DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -35,6 +36,8 @@ def enter(isolation: Isolation, spec: dict[str, Any]) -> None:
     for kept in spec["kept"]:
         os.makedirs(os.path.dirname(root + kept), exist_ok=True)
         _graft(kept, root + kept)
+        # A step may empty its /tmp, as it may in a container: what shows through there is not its to remove.
+        _protect(root + kept)
     for folder, storage, hidden in spec["shadows"]:
         _shadow(root, folder, storage, hidden)
     _pivot(root)
@@ -75,6 +78,15 @@ def _graft(source: str, target: str) -> None:
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
     _mount(source, target, MS_BIND | MS_REC)
+
+
+def _protect(target: str) -> None:
+    """Make a mount read-only. An ordinary user may add that, and must leave its other flags as they are."""
+    if not os.path.ismount(target):
+        return  # a link, which the step may have
+    flags = os.statvfs(target).f_flag
+    kept = flags & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME)
+    _mount(None, target, MS_REMOUNT | MS_BIND | MS_RDONLY | kept | (MS_RELATIME if flags & os.ST_RELATIME else 0))
 
 
 def _pivot(root: str) -> None:
