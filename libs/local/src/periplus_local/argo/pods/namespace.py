@@ -82,8 +82,8 @@ def _graft(source: str, target: str) -> None:
 
 def _protect(target: str) -> None:
     """Make a mount read-only. An ordinary user may add that, and must leave its other flags as they are."""
-    if not os.path.ismount(target):
-        return  # a link, which the step may have
+    if os.path.islink(target) or not os.path.lexists(target):
+        return  # a link, which the step may have; or nothing that this user could see
     flags = os.statvfs(target).f_flag
     kept = flags & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME)
     _mount(None, target, MS_REMOUNT | MS_BIND | MS_RDONLY | kept | (MS_RELATIME if flags & os.ST_RELATIME else 0))
