@@ -53,11 +53,13 @@ class Database:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except asyncpg.exceptions._base.DataError as error:  # noqa: SLF001 - the driver's own, with no public name
-        # An argument that does not fit its column's type, found before it was sent. It will never fit.
-        raise Invalid(f"a value does not fit: {error}", reason="VALUE_UNFIT") from error
     except _NUL as error:
         raise Invalid("a text holds a NUL character", reason="NUL_CHARACTER") from error
+    except asyncpg.DataError as error:
+        if type(error) is not asyncpg.DataError:  # what the server says of a statement: our own mistake
+            raise
+        # What the driver says of an argument before it sends it: too large for its column, or no text.
+        raise Invalid(f"a value does not fit: {error}", reason="VALUE_UNFIT") from error
     except _AWAY as error:
         raise Unavailable(f"Postgres is away: {str(error) or type(error).__name__}") from error
 
