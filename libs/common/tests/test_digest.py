@@ -134,3 +134,209 @@ def test_names_that_are_no_text_count_as_bytes(tmp_path: Path):
     (root / os.fsdecode(b"\xff")).write_bytes(b"x")
     (root / "y").write_bytes(b"y")
     assert digest.of_path(root).startswith("sha256:")
+
+
+def packed(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for member, content in members:
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def named(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), VALUES, max_size=6), st.randoms())
+def test_the_order_of_members_has_no_part_in_the_canonical_form(value: dict[str, object], chance):
+    members = list(value.items())
+    chance.shuffle(members)
+    assert digest.canonical(dict(members)) == digest.canonical(value)
+
+
+def _typed(value: object) -> object:
+    if isinstance(value, dict):
+        return ("d", frozenset((key, _typed(inner)) for key, inner in value.items()))
+    if isinstance(value, list):
+        return ("l", tuple(map(_typed, value)))
+    return (type(value).__name__, repr(value))
+
+
+@given(VALUES, VALUES)
+def test_values_are_named_the_same_when_they_and_their_types_are(one: object, other: object):
+    assert (digest.of(one) == digest.of(other)) == (_typed(one) == _typed(other))
+
+
+def test_what_python_takes_for_equal_stays_apart():
+    values = [1, 1.0, "1", True, b"1", [1], {"1": 1}, 0, 0.0, -0.0, False, None, "", b"", [], {}]
+    assert len({digest.of(value) for value in values}) == len(values)
+    assert digest.of([1]) != digest.of([True])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), object(), "\udc80"])
+@pytest.mark.parametrize("around", [lambda x: x, lambda x: {"a": [x]}, lambda x: {x: 1}, lambda x: (x,)])
+def test_what_has_no_canonical_form_is_refused(bad: object, around):
+    with pytest.raises(Invalid, match="canonical"):
+        digest.canonical(around(bad))
+
+
+def test_what_is_nested_without_end_is_refused():
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(Invalid, match="canonical"):
+        digest.canonical(deep)
+    itself: list[object] = []
+    itself += [itself, itself]
+    with pytest.raises(Invalid, match="canonical"):
+        digest.canonical(itself)
+
+
+def test_a_file_an_empty_folder_a_folder_of_one_file_and_a_link_are_four_things():
+    found = [
+        of_tar(packed((named("x"), b""))),
+        of_tar(packed((named("x", tarfile.DIRTYPE), b""))),
+        of_tar(packed((named("x", tarfile.DIRTYPE), b""), (named("x/x"), b""))),
+        of_tar(packed((named("x", tarfile.SYMTYPE, "a"), b""))),
+        of_tar(packed((named("x", tarfile.SYMTYPE, "b"), b""))),
+    ]
+    assert len(set(found)) == len(found)
+
+
+def test_an_empty_folder_counts_and_a_folder_that_is_not_named_is_there_all_the_same():
+    one = (named("out/a/b"), b"x")
+    folders = [(named(name, tarfile.DIRTYPE), b"") for name in ("out", "out/a")]
+    assert of_tar(packed(one)) == of_tar(packed(*folders, one)) == of_tar(packed(one, *folders))
+    assert of_tar(packed(one, (named("out/c", tarfile.DIRTYPE), b""))) != of_tar(packed(one))
+
+
+def test_a_link_on_disk_is_its_target_and_not_what_lies_there(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "folder").mkdir()
+    for target in ("file", "folder", "nowhere"):
+        (tmp_path / "link").symlink_to(target)
+        assert digest.of_path(tmp_path / "link") == of_tar(packed((named("l", tarfile.SYMTYPE, target), b"")))
+        (tmp_path / "link").unlink()
+
+
+def test_a_second_name_of_a_file_is_that_file():
+    twice = packed((named("out/a"), b"x"), (named("out/b", tarfile.LNKTYPE, "out/a"), b""))
+    assert of_tar(twice) == of_tar(tar({"out/a": b"x", "out/b": b"x"}))
+    for target in ("out/c", "../../etc/passwd", "/etc/passwd", "out"):
+        with pytest.raises(Invalid, match="another name of no file"):
+            of_tar(packed((named("out/a"), b"x"), (named("out/b", tarfile.LNKTYPE, target), b"")))
+
+
+def test_of_two_members_of_one_name_the_later_counts():
+    assert of_tar(
+        packed((named("out/a"), b"old"), (named("out/b"), b""), (named("out/a"), b"new"))
+    ) == of_tar(tar({"out/a": b"new", "out/b": b""}))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "//x", "/"])
+def test_an_absolute_name_is_refused(name: str):
+    with pytest.raises(Invalid, match="leaves its root"):
+        of_tar(packed((named("a/b"), b""), (named(name), b"")))
+
+
+@pytest.mark.parametrize("above", [tarfile.SYMTYPE, tarfile.REGTYPE])
+def test_what_lies_below_a_link_or_a_file_is_refused(above: bytes):
+    with pytest.raises(Invalid, match="which is no folder"):
+        of_tar(packed((named("a/b", above, "/etc"), b""), (named("a/b/c/d"), b"")))
+    with pytest.raises(Invalid, match="which is no folder"):
+        of_tar(packed((named("a", above, "/etc"), b""), (named("a/b"), b"")))
+
+
+@pytest.mark.parametrize("squeeze", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_an_archive_that_is_cut_off_anywhere_is_refused(squeeze):
+    whole = tar({f"a/{i}": bytes([i]) * 600 for i in range(4)})
+    end = 4 * (512 + 1024)
+    for length in [*range(0, end, 512), *range(1, end, 501)]:
+        with pytest.raises(Invalid, match="not a readable tar"):
+            of_tar(squeeze(whole[:length]))
+    content = gzip.compress(whole)
+    for length in range(0, len(content) - 60, 7):
+        with pytest.raises(Invalid):
+            of_tar(content[:length])
+
+
+def test_a_header_that_would_fill_the_memory_is_refused():
+    member = named("././@LongLink", tarfile.GNUTYPE_LONGNAME)
+    member.size = 1 << 40
+    with pytest.raises(Invalid, match="header of"):
+        of_tar(member.tobuf(tarfile.GNU_FORMAT) + b"x" * 10_000)
+
+
+def test_headers_without_end_are_refused():
+    header = named("././@PaxHeader", tarfile.XHDTYPE)
+    header.size = 512
+    endless = (header.tobuf(tarfile.USTAR_FORMAT) + b"9 a=b\n".ljust(512, b"\0")) * 3000
+    with pytest.raises(Invalid, match="not a readable tar"):
+        of_tar(endless)
+
+
+@pytest.mark.parametrize("said", ["size=abc", "size=-5", "GNU.sparse.size=x", "GNU.sparse.map=1,2,x"])
+def test_a_header_that_says_nonsense_is_refused_or_passed_over(said: str):
+    record = f" {said}\n"
+    body = f"{len(record) + 2}{record}".encode()
+    header = named("././@PaxHeader", tarfile.XHDTYPE)
+    header.size = len(body)
+    with contextlib.suppress(Invalid):
+        of_tar(header.tobuf(tarfile.USTAR_FORMAT) + body.ljust(512, b"\0") + tar({"a": b"x"}))
+
+
+def test_an_archive_of_very_many_entries_is_refused(monkeypatch):
+    monkeypatch.setattr(digest, "ENTRIES", 50)
+    assert of_tar(tar({f"a/{i}": b"" for i in range(50)}))
+    with pytest.raises(Invalid, match="more than 50 entries"):
+        of_tar(tar({f"a/{i}": b"" for i in range(51)}))
+
+
+def test_an_error_of_the_stream_is_not_the_archives():
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 2000:
+                raise ConnectionResetError("gone")
+            return super().read(min(size or 0, 700))
+
+    with pytest.raises(ConnectionResetError):
+        digest.of_tar(Broken(tar({"a/1": b"1" * 9000})))
+
+
+class Endless(io.RawIOBase):
+    """A stream that is longer than what memory there is for it, and that knows its largest read."""
+
+    def __init__(self, head: bytes, size: int, tail: bytes) -> None:
+        self.left, self.head, self.tail, self.most = size, head, tail, 0
+
+    def read(self, size: int = -1) -> bytes:
+        assert size > 0
+        self.most = max(self.most, size)
+        if self.head:
+            given, self.head = self.head[:size], self.head[size:]
+        elif self.left:
+            given = bytes(min(size, self.left))
+            self.left -= len(given)
+        else:
+            given, self.tail = self.tail[:size], self.tail[size:]
+        return given
+
+
+def test_huge_files_are_read_in_pieces():
+    size = 64 << 20
+    member = named("a")
+    member.size = size
+    streams = [Endless(b"", size, b""), Endless(member.tobuf(), size, bytes(1024))]
+    assert digest.of_stream(streams[0]) == digest.of_tar(streams[1])
+    assert max(stream.most for stream in streams) <= digest.CHUNK

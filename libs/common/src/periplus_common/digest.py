@@ -3,8 +3,8 @@
 import hashlib
 import math
 import tarfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Self
 
@@ -13,30 +13,36 @@ import cbor2
 from periplus_common.errors import Invalid
 
 CHUNK = 1 << 20
+DEPTH = 500  # of a value; JSON that Python reads has less than a thousand
+ENTRIES = 1_000_000  # of one archive; more would fill the memory of whoever names it
 
 
 def canonical(value: object) -> bytes:
     """Deterministic CBOR (RFC 8949, 4.2): types stay apart (1, 1.0, "1", true), order of members does not matter.
 
-    Raises `Invalid` for what has no canonical form: NaN, infinities, types CBOR does not know.
+    Raises `Invalid` for what has no canonical form: NaN, infinities, types CBOR does not know, what is nested too
+    deep, and what holds itself.
     """
-    _refuse_nan(value)
+    _check(value)
     try:
         return cbor2.dumps(value, canonical=True)
-    except (cbor2.CBOREncodeError, TypeError, ValueError) as error:
+    except (cbor2.CBOREncodeError, TypeError, ValueError, RecursionError) as error:
         raise Invalid(f"has no canonical form: {error}") from error
 
 
-def _refuse_nan(value: object) -> None:
-    stack = [value]
+def _check(value: object) -> None:
+    """Refuse what the encoder would take, and what would end the process: it recurses without a guard."""
+    stack = [(value, 0)]
     while stack:
-        item = stack.pop()
+        item, depth = stack.pop()
+        if depth > DEPTH:
+            raise Invalid(f"what is nested more than {DEPTH} deep has no canonical form")
         if isinstance(item, float) and not math.isfinite(item):
             raise Invalid("NaN and infinities have no canonical form")
         if isinstance(item, dict):
-            stack += item.values()
-        elif isinstance(item, list | tuple):
-            stack += item
+            stack += [(inner, depth + 1) for pair in item.items() for inner in pair]
+        elif isinstance(item, list | tuple | set | frozenset):
+            stack += [(inner, depth + 1) for inner in item]
 
 
 def sha256(content: bytes) -> str:
@@ -66,8 +72,11 @@ def of_entries(entries: Iterable[Entry]) -> str:
     that file, whatever it is called; empty folders count.
     """
     found = sorted(entries, key=lambda entry: entry.path.encode("utf-8", "surrogateescape"))
-    if len(found) == 1 and found[0].path == "" and found[0].kind == "file":
-        return of(["file", found[0].executable, found[0].content])
+    if len(found) == 1 and found[0].path == "" and found[0].kind != "dir":
+        lone = found[0]
+        return of(
+            ["file", lone.executable, lone.content] if lone.kind == "file" else ["link", _bytes(lone.content)]
+        )
     return of(["tree", [[_bytes(e.path), e.kind, e.executable, _bytes(e.content)] for e in found if e.path]])
 
 
@@ -82,8 +91,8 @@ def of_stream(stream: IO[bytes]) -> str:
 
 
 def of_path(root: Path) -> str:
-    """The content digest of a file or a folder on disk."""
-    if not root.is_dir():
+    """The content digest of a file, a folder or a link on disk. No link is followed."""
+    if root.is_symlink() or not root.is_dir():
         return of_entries([_entry(root, "")])
     return of_entries(_entry(path, path.relative_to(root).as_posix()) for path in root.rglob("*"))
 
@@ -91,10 +100,10 @@ def of_path(root: Path) -> str:
 def of_tar(stream: IO[bytes], *, limit: int = 64 << 30) -> str:
     """The content digest of a tar, compressed or not, as Argo packs an artifact: everything below one root name.
 
-    Raises `Invalid` for what is no tar, holds device files, leaves its root, or is larger than `limit` bytes
-    when unpacked.
+    Raises `Invalid` for what is no whole tar, holds device files, leaves its root, lies below something that is no
+    folder, or is larger than `limit` bytes or `ENTRIES` entries when unpacked. What the stream raises is let through.
     """
-    entries: list[Entry] = []
+    found: dict[str, Entry] = {}
     total = 0
     try:
         with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as archive:
@@ -102,44 +111,86 @@ def of_tar(stream: IO[bytes], *, limit: int = 64 << 30) -> str:
                 total += member.size
                 if total > limit:
                     raise Invalid(f"the archive unpacks to more than {limit} bytes")
-                entries.append(_member(archive, member))
-    except (tarfile.TarError, EOFError, OSError) as error:
+                entry = _member(archive, member, found)
+                found[entry.path] = (
+                    entry  # of two that are called the same, the later is what unpacking leaves
+                )
+                if len(found) > ENTRIES:
+                    raise Invalid(f"the archive holds more than {ENTRIES} entries")
+    except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
         raise Invalid(f"not a readable tar: {error}") from error
-    return of_entries(_below_root(entries))
+    return of_entries(_with_folders(_below_root(found.values())))
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose broken header is an error. For tarfile it is the end of the archive, like that of a whole one."""
+    """A member whose broken or missing header is an error. For tarfile it is the end of the archive.
+
+    A whole archive ends with an empty block; one that just ends was cut off.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _SPOKEN_OF and found.size > CHUNK:
+            # tarfile would read it into memory whole.
+            raise tarfile.ReadError(f"a header of {found.size} bytes")
+        return found
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+        except _BROKEN as error:
             raise tarfile.ReadError(str(error)) from error
 
 
-def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
-    path = member.name.strip("/")
-    if ".." in path.split("/"):
+_BROKEN = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
+# Headers whose content speaks of the next member: long names and extended attributes.
+_SPOKEN_OF = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+
+
+def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, before: Mapping[str, Entry]) -> Entry:
+    if member.name.startswith("/") or ".." in member.name.split("/"):
         raise Invalid(f"the archive leaves its root: {member.name!r}")
+    path = _clean(member.name)
     if member.isdir():
         return Entry(path, "dir")
     if member.issym():
         return Entry(path, "link", content=member.linkname)
+    if member.islnk():
+        linked = before.get(_clean(member.linkname))
+        if linked is None or linked.kind != "file":
+            raise Invalid(f"the archive holds another name of no file before it: {member.name!r}")
+        return replace(linked, path=path)
     content = archive.extractfile(member) if member.isfile() else None
     if content is None:
         raise Invalid(f"the archive holds something that is no file, folder or link: {member.name!r}")
     return Entry(path, "file", bool(member.mode & 0o100), _sha256_of(content))
 
 
-def _below_root(entries: list[Entry]) -> list[Entry]:
+def _below_root(entries: Collection[Entry]) -> list[Entry]:
     """Strip the one name that all members share, or that nothing but "." stands for."""
-    cleaned = [Entry(_clean(e.path), e.kind, e.executable, e.content) for e in entries]
-    roots = {entry.path.split("/", 1)[0] for entry in cleaned if entry.path}
-    if len(roots) != 1 or any(entry.path == "" and entry.kind == "dir" for entry in cleaned):
-        return cleaned
-    return [Entry(e.path.partition("/")[2], e.kind, e.executable, e.content) for e in cleaned]
+    roots = {entry.path.split("/", 1)[0] for entry in entries if entry.path}
+    if len(roots) != 1 or any(entry.path == "" and entry.kind == "dir" for entry in entries):
+        return list(entries)
+    return [replace(entry, path=entry.path.partition("/")[2]) for entry in entries]
+
+
+def _with_folders(entries: Collection[Entry]) -> list[Entry]:
+    """The entries, and the folders above them: not every archive names these."""
+    found = {entry.path: entry for entry in entries}
+    for entry in entries:
+        above = entry.path
+        while above:
+            above = above.rpartition("/")[0]
+            if above in found and found[above].kind == "dir":
+                break
+            if above in found:
+                raise Invalid(f"the archive has {entry.path!r} below {above!r}, which is no folder")
+            found[above] = Entry(above, "dir")
+    return list(found.values())
 
 
 def _clean(path: str) -> str:
