@@ -1,17 +1,15 @@
-"""gRPC: one server with its wrapper around every call, one channel for callers, and the table of errors."""
+"""gRPC: one server with its wrapper around every call, and one channel for callers."""
 
 import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
 import grpc
 import protovalidate
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
@@ -20,34 +18,15 @@ from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind
 
 from periplus_common import auth, telemetry
-from periplus_common.errors import (
-    Conflict,
-    Invalid,
-    NotFound,
-    PeriplusError,
-    Refused,
-    Unauthenticated,
-    Unavailable,
-)
+from periplus_common.errors import Invalid, PeriplusError
+from periplus_common.status import STATUS, from_status, to_status
+
+__all__ = ["STATUS", "Wrapper", "channel", "from_status", "serving", "to_status", "validate"]
 
 log = logging.getLogger(__name__)
 
-DOMAIN = "periplus.dev"
 MAX_MESSAGE = 32 << 20  # bytes; a claim holds a patch, a lockfile and an archive of 8 MiB each
 PATIENCE = 60.0  # seconds for a unary call whose caller set no deadline
-
-STATUS: dict[type[PeriplusError], StatusCode] = {
-    Invalid: StatusCode.INVALID_ARGUMENT,
-    NotFound: StatusCode.NOT_FOUND,
-    Conflict: StatusCode.ALREADY_EXISTS,
-    Refused: StatusCode.FAILED_PRECONDITION,
-    Unauthenticated: StatusCode.UNAUTHENTICATED,
-    Unavailable: StatusCode.UNAVAILABLE,
-}
-KIND: dict[StatusCode, type[PeriplusError]] = {code: kind for kind, code in STATUS.items()} | {
-    StatusCode.DEADLINE_EXCEEDED: Unavailable,
-    StatusCode.CANCELLED: Unavailable,
-}
 
 # What a server says of its own interface is no secret; the contracts are public.
 OPEN_STREAMS = ("/grpc.reflection.v1alpha.ServerReflection/",)
@@ -67,10 +46,10 @@ class Wrapper(grpc.aio.ServerInterceptor):
         if handler is None or method.startswith(OPEN_STREAMS):
             return handler
         if handler.request_streaming:
-            # None of our RPCs streams its request. One that does needs a wrapper of its own before it is served.
-            raise NotImplementedError(
-                f"{method} streams its request, and nothing here would ask for its token"
-            )
+            # None of our RPCs streams its request. One that does needs a wrapper of its own before it is served:
+            # nothing here would ask for its token.
+            log.error("%s streams its request, which nobody would check", method)
+            return None
 
         def admit(request: Message) -> None:
             auth.check(method, sent, self._token)
@@ -78,19 +57,23 @@ class Wrapper(grpc.aio.ServerInterceptor):
 
         async def unary(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             with telemetry.continuing(method, _texts(sent), SpanKind.SERVER), _timed(method):
+                remaining = context.time_remaining()
+                patience = asyncio.timeout(PATIENCE if remaining is None else remaining)
                 try:
                     admit(request)
-                    async with asyncio.timeout(context.time_remaining() or PATIENCE):
+                    async with patience:
                         return await handler.unary_unary(request, context)
                 except Exception as error:  # noqa: BLE001 - the boundary: every failure gets its status
-                    await _abort(context, method, error)
+                    await _abort(context, method, error, late=patience.expired())
 
         async def stream(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             with telemetry.continuing(method, _texts(sent), SpanKind.SERVER), _timed(method):
                 try:
                     admit(request)
-                    async for response in handler.unary_stream(request, context):
-                        yield response
+                    # A stream may last for ever; who asks sets its end, and leaving early ends the handler at once.
+                    async with aclosing(handler.unary_stream(request, context)) as responses:
+                        async for response in responses:
+                            yield response
                 except Exception as error:  # noqa: BLE001 - the boundary: every failure gets its status
                     await _abort(context, method, error)
 
@@ -129,55 +112,19 @@ def _texts(sent: Sequence[tuple[str, str | bytes]] | None) -> dict[str, str]:
     return {key: value for key, value in sent or () if isinstance(value, str)}
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception) -> NoReturn:
+async def _abort(
+    context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception, *, late: bool = False
+) -> NoReturn:
     """End the call with the status of the error. What is not ours to tell is logged, and told as INTERNAL."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    if isinstance(error, TimeoutError):
+    if late and isinstance(error, TimeoutError):
         await context.abort(StatusCode.DEADLINE_EXCEEDED, "the caller's time is up")
     if not isinstance(error, PeriplusError):
         log.error("unhandled error in %s", method, exc_info=error)
         await context.abort(StatusCode.INTERNAL, "internal error")
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details or "", status.trailing_metadata or ())
-
-
-def to_status(error: PeriplusError) -> status_pb2.Status:
-    """The error as google.rpc.Status (AIP-193): the field, the reason and the fix are details of their own."""
-    code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason or code.name, domain=DOMAIN)]
-    if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
-        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if error.fix:
-        details.append(error_details_pb2.Help(links=[error_details_pb2.Help.Link(description=error.fix)]))
-    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=str(error))
-    for detail in details:
-        packed = AnyMessage()
-        packed.Pack(detail)
-        status.details.append(packed)
-    return status
-
-
-def from_status(error: grpc.RpcError) -> PeriplusError:
-    """What a call's failure means, in our kinds. What has no kind is `Unavailable`: the caller may go on without."""
-    assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
-    kind = KIND.get(error.code(), Unavailable)
-    message, field, reason, fix = error.details() or error.code().name, "", "", ""
-    status = rpc_status.from_call(error)
-    for detail in status.details if status else ():
-        info, bad, help_ = (
-            error_details_pb2.ErrorInfo(),
-            error_details_pb2.BadRequest(),
-            error_details_pb2.Help(),
-        )
-        if detail.Unpack(info):
-            reason = info.reason
-        elif detail.Unpack(bad) and bad.field_violations:
-            field, message = bad.field_violations[0].field, bad.field_violations[0].description
-        elif detail.Unpack(help_) and help_.links:
-            fix = help_.links[0].description
-    return kind(message, field=field, reason=reason, fix=fix)
 
 
 @asynccontextmanager

@@ -1,0 +1,56 @@
+"""Every RPC of every service says which permission it needs, and the token is compared whole."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+import periplus
+from periplus_common import auth
+from periplus_common.errors import Unauthenticated
+
+
+def services():
+    """Every service of every contract."""
+    for root in map(Path, periplus.__path__):
+        for file in root.glob("*/v1/*_pb2.py"):
+            name = ".".join(("periplus", *file.relative_to(root).with_suffix("").parts))
+            yield from importlib.import_module(name).DESCRIPTOR.services_by_name.values()
+
+
+def test_every_rpc_declares_a_permission():
+    found = {f"{s.full_name}/{name}": what for s in services() for name, what in auth.permissions(s).items()}
+    assert len(found) > 10
+    assert {s.full_name.split(".")[1] for s in services()} >= {
+        "cache",
+        "dispatcher",
+        "lineage",
+        "snapshotter",
+    }
+    for name, permission in found.items():
+        resource, _, verb = permission.partition(".")
+        assert resource.isidentifier(), name
+        assert verb.isidentifier(), name
+
+
+def test_no_rpc_streams_its_request_as_nothing_would_check_it():
+    assert [m.full_name for s in services() for m in s.methods if m.client_streaming] == []
+
+
+def test_the_token_is_known_as_text_and_as_bytes():
+    for shown in ("Bearer secret", b"Bearer secret"):
+        auth.check("/a.B/C", [("x", "y"), ("authorization", shown)], "secret")
+
+
+@pytest.mark.parametrize("shown", ["Bearer secre", "Bearer secrets", "bearer secret", "Bearer é", b"\xff"])
+def test_what_is_nearly_the_token_is_not(shown: str | bytes):
+    with pytest.raises(Unauthenticated) as caught:
+        auth.check("/a.B/C", [("authorization", shown)], "secret")
+    assert caught.value.reason == "TOKEN_INVALID"
+
+
+def test_only_health_is_open():
+    auth.check("/grpc.health.v1.Health/Check", [], "secret")
+    for method in ("/grpc.health.v1.Healthy/Check", "/x/grpc.health.v1.Health/Check"):
+        with pytest.raises(Unauthenticated):
+            auth.check(method, [], "secret")
