@@ -19,6 +19,8 @@ setup: .venv/ready  ## a venv with the locked dependencies and our own packages
 lock:  ## resolve the dependencies anew: one lock, with hashes, without addresses
 	$(BIN)/uv lock --quiet
 	$(BIN)/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header --format requirements-txt > requirements.lock
+	for s in cache dispatcher lineage snapshotter; do \
+	  $(BIN)/uv export --quiet --package periplus-$$s --no-dev --no-emit-workspace --no-header --format requirements-txt > services/$$s/requirements.lock; done
 
 proto: setup  ## write proto/gen from the protos
 	$(BIN)/python proto/generate.py
