@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifests import MISS, UNKNOWN, dag, gives, hit, planned, sh, shows, steps, say, task, walked, workflow
+from manifests import MISS, UNKNOWN, dag, gives, hit, planned, say, sh, shows, steps, task, walked, workflow
 
 from periplus_dispatcher.domain import Artifact, Object, Outputs, Resolved, Verdict
 from periplus_dispatcher.plan import MAX_INLINE, Plan, Treatment, decide

@@ -4,7 +4,7 @@ import copy
 import json
 from typing import Any
 
-from manifests import MISS, UNKNOWN, dag, gives, hit, sh, shows, steps, say, task, walked, workflow
+from manifests import MISS, UNKNOWN, dag, gives, hit, say, sh, steps, task, walked, workflow
 
 from periplus_dispatcher.domain import Artifact, Object, Outputs, Resolved, Verdict
 from periplus_dispatcher.plan import decide

@@ -1,6 +1,7 @@
 """The RPCs of the whole service, on real servers: what callers send, what they get, what subscribers hear."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import grpc
 import nats
 import pytest
-from manifests import dag, shows, say, task, workflow
+from manifests import dag, say, shows, task, workflow
 from pydantic import SecretStr
 from world import FINISHED, PATIENCE, RUN_FINISHED
 
@@ -41,8 +42,6 @@ async def dispatcher(dsn: str, local: Client, embedded: Servers) -> AsyncIterato
 
 
 def manifest() -> str:
-    import json
-
     text = str(uuid.uuid4())
     return json.dumps(workflow(
         dag(task("a", "a", given={"x": "{{workflow.parameters.p}}"}), outputs=shows("tasks.a.outputs.parameters.o")),
@@ -81,8 +80,9 @@ async def test_a_run_that_is_submitted_is_heard_of_until_its_end(
     assert finished.phase == step_pb2.RUN_PHASE_SUCCEEDED
     assert finished.outputs.parameters[0].value.endswith("é")
     assert (await dispatcher.SubmitRun(request)).run == done.run
-    lines = [line async for line in dispatcher.ReadLogs(pb.ReadLogsRequest(project="default", run=done.run))]
-    assert lines == []
+    shown = (("authorization", "Bearer secret"),)
+    logs = dispatcher.ReadLogs(pb.ReadLogsRequest(project="default", run=done.run), metadata=shown)
+    assert [line async for line in logs] == []
     ended = await dispatcher.CancelRun(pb.CancelRunRequest(project="default", run=done.run))
     assert ended.phase == step_pb2.RUN_PHASE_SUCCEEDED
     await link.close()

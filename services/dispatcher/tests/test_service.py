@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
-from manifests import dag, gives, sh, shows, steps, say, task, workflow
+from manifests import dag, gives, say, sh, shows, steps, task, workflow
 from world import FINISHED, RUN_FINISHED, RUN_SUBMITTED, STARTED, World
 
 from periplus.dispatcher.v1 import events_pb2

@@ -1,10 +1,9 @@
 """From a manifest to its steps: paths, order, what they are given, and what is not asked."""
 
-import time
 from typing import Any
 
 import pytest
-from manifests import dag, sh, shows, steps, say, task, walked, workflow
+from manifests import dag, say, sh, shows, steps, task, walked, workflow
 
 from periplus_dispatcher.calls import Call, Walk
 from periplus_dispatcher.domain import Item, Literal, Object, Output, Raw, Text, Unknown, known
@@ -248,11 +247,9 @@ def test_a_workflow_whose_templates_lie_elsewhere_has_no_steps_to_tell_of() -> N
 
 def test_templates_that_multiply_are_not_followed_for_ever() -> None:
     levels = [dag(*(task(f"t{k}", f"l{n + 1}") for k in range(4)), name=f"l{n}") for n in range(12)]
-    begun = time.monotonic()
     found = walked(workflow(*levels, say("l12", "1")))
     assert (found.calls, found.simple) == ((), False)
     assert "l12" in found.templates
-    assert time.monotonic() - begun < 30
 
 
 def test_tags_inside_what_is_known_are_text() -> None:
