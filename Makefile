@@ -4,7 +4,7 @@ BIN := .venv/bin
 MEMBERS := proto $(wildcard libs/*) $(wildcard services/*)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup lock proto format lint types imports check test e2e demo up down bench clean
+.PHONY: help setup lock proto format lint types imports check test e2e conformance record demo up down bench clean
 help:  ## print what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -47,6 +47,12 @@ test: setup  ## every test that needs no cluster, on real NATS, Postgres and S3
 
 e2e: setup  ## the same on the real Argo that ARGO_SERVER and S3_ENDPOINT name
 	$(BIN)/pytest tests/e2e
+
+conformance: setup  ## run a folder of manifests on the local Argo, and say of each what became of it: DIR=…
+	$(BIN)/python -m tests.conformance.folder $(DIR)
+
+record: setup  ## make the recordings anew on the Argo that ARGO_SERVER names
+	$(BIN)/python -m tests.conformance.record
 
 demo: setup  ## a real pipeline, twice: the second time from the cache
 	$(BIN)/python examples/demo.py

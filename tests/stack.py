@@ -38,7 +38,6 @@ ENDED = (
     step_pb2.RUN_PHASE_ERROR,
     step_pb2.RUN_PHASE_CANCELLED,
 )
-UNDER_WAY = {step_pb2.STEP_PHASE_PENDING, step_pb2.STEP_PHASE_RUNNING}
 
 
 @dataclass
@@ -83,7 +82,7 @@ class Stack:
                         break
                 found = self.run(run)
                 # What lineage held when it was killed comes again after a while.
-                if not {step.phase for step in found.steps} & UNDER_WAY or time.monotonic() > deadline - 5:
+                if not {step.phase for step in found.steps} & _late(found) or time.monotonic() > deadline - 5:
                     return found
                 time.sleep(0.2)
             except grpc.RpcError as error:
@@ -154,6 +153,13 @@ class Stack:
                 f"periplus {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
             )
         return done
+
+
+def _late(run: lineage_pb2.Run) -> set[int]:
+    """The phases of steps that an ended run tells of too early: after a failure some steps are never reached."""
+    if run.phase == step_pb2.RUN_PHASE_SUCCEEDED:
+        return {step_pb2.STEP_PHASE_PENDING, step_pb2.STEP_PHASE_RUNNING}
+    return {step_pb2.STEP_PHASE_RUNNING}
 
 
 class _Shown(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
