@@ -220,20 +220,18 @@ def _treatment(call: Call, resolved: Resolved) -> Treatment:
         settled = all(item.verdict in (Verdict.HIT, Verdict.MISS) for item in resolved.items)
         if not settled:
             return Treatment.FAN_GATE
-        return Treatment.PART if all(_fits(item.outputs) for item in resolved.items) else Treatment.RUN
+        return Treatment.PART if _fits(*(item.outputs for item in resolved.items)) else Treatment.RUN
     if resolved.verdict is Verdict.UNKNOWN:
         return Treatment.FAN_GATE if fan else Treatment.GATE
     return Treatment.RUN
 
 
-def _fits(outputs: Outputs | None) -> bool:
+def _fits(*found: Outputs | None) -> bool:
     """Whether values can stand in a manifest: Argo would read {{ as a reference, and has a limit of 1 MiB."""
-    if outputs is None:
-        return True
-    values = [*outputs.parameters.values(), outputs.result or ""]
-    if any(artifact.object.bucket for artifact in outputs.artifacts):
+    outputs = [each for each in found if each is not None]
+    if any(artifact.object.bucket for each in outputs for artifact in each.artifacts):
         return False  # another store's credentials are not ours to write
-    return _writable(*values)
+    return _writable(*(v for each in outputs for v in (*each.parameters.values(), each.result or "")))
 
 
 def _writable(*values: str) -> bool:
