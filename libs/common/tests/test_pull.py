@@ -122,3 +122,81 @@ async def test_a_batch_that_fails_as_a_whole_is_tried_one_by_one(embedded: Serve
     ):
         await until(lambda: len(handled) == COUNT - 1)
     assert sorted(handled) == [i for i in range(COUNT) if i != 7]
+
+
+async def test_it_goes_on_where_it_was_after_the_server_was_away(embedded: Servers, gates) -> None:
+    gate, url = await gates(embedded.nats_url)
+    handled: set[int] = set()
+
+    async def handle(batch: list[Msg]) -> None:
+        if len(handled) == 0:
+            await gate.shut()
+        handled.update(map(step, batch))
+
+    async with (
+        published(embedded.nats_url) as (_, consumer),
+        bus.link(url) as link,
+        pull.consuming(link, consumer, handle),
+    ):
+        await until(lambda: len(handled) > 0)
+        await asyncio.sleep(0.2)
+        await gate.open()
+        await until(lambda: len(handled) == COUNT)
+
+
+async def test_a_consumer_that_the_server_lost_is_made_anew(embedded: Servers) -> None:
+    handled: list[int] = []
+
+    async def handle(batch: list[Msg]) -> None:
+        handled.extend(map(step, batch))
+
+    async with (
+        published(embedded.nats_url) as (link, consumer),
+        pull.consuming(link, consumer, handle),
+    ):
+        await until(lambda: len(handled) == COUNT)
+        await asyncio.sleep(0.1)
+        await (await link.client()).jetstream().delete_consumer("CACHE", consumer.name)
+        # It knows nothing of what was handled: everything comes again.
+        await until(lambda: len(handled) == 2 * COUNT)
+
+
+async def test_what_is_not_acknowledged_in_time_comes_again(
+    embedded: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus, "ACK_WAIT", 0.3)
+    stuck, seen = asyncio.Event(), []
+
+    async def handle(batch: list[Msg]) -> None:
+        first = [message for message in batch if step(message) == 0]
+        seen.extend(message.metadata.num_delivered for message in first)
+        if first and len(seen) == 1:
+            await stuck.wait()
+
+    async with published(embedded.nats_url) as (link, consumer), pull.consuming(link, consumer, handle):
+        await until(lambda: len(seen) > 1)
+        stuck.set()
+    assert seen[:2] == [1, 2]
+
+
+async def test_poison_does_not_block(embedded: Servers) -> None:
+    """Every batch has some, and those around them are handled."""
+    handled: set[int] = set()
+
+    async def handle(batch: list[Msg]) -> None:
+        if any(step(message) % 25 == 0 for message in batch):
+            raise Invalid("poison")
+        handled.update(map(step, batch))
+
+    async with (
+        published(embedded.nats_url) as (link, consumer),
+        pull.consuming(link, consumer, handle),
+    ):
+        await until(lambda: len(handled) == COUNT - 12)
+        for _ in range(200):
+            if await pending(link, consumer) == 0:
+                break
+            await asyncio.sleep(0.05)
+        else:
+            raise AssertionError("some messages are neither acknowledged nor given up")
+    assert handled == {i for i in range(COUNT) if i % 25}

@@ -107,7 +107,7 @@ def subscribe(
             filter_subject=subject,
             ack_policy=JetStreamAck.EXPLICIT,
             ack_wait=bus.ACK_WAIT,
-            max_deliver=bus.MAX_DELIVER + 1,
+            max_deliver=-1,  # the last failure is ours to bury; the server would just fall silent
             max_ack_pending=1000,
         ),
     )(decoded)

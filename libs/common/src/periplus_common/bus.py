@@ -162,8 +162,12 @@ async def link(url: str) -> AsyncIterator[Link]:
 
 
 async def fail(link: Link, message: Msg, error: Exception, consumer: str) -> None:
-    """Decide what becomes of a message whose handler failed: dead at once, early, or to be tried again."""
-    if isinstance(error, Invalid | Conflict) or message.metadata.num_delivered >= MAX_DELIVER:
+    """Decide what becomes of a message whose handler failed: dead at once, early, or to be tried again.
+
+    What waits for something that is away is tried for ever: an outage of a minute must cost no event.
+    """
+    spent = message.metadata.num_delivered >= MAX_DELIVER and not isinstance(error, Unavailable)
+    if spent or isinstance(error, Invalid | Conflict):
         log.error("%s: %s goes to the dead letters: %s", consumer, message.subject, error)
         await bury(link, message, error, consumer)
         await message.term()

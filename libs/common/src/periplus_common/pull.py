@@ -48,10 +48,21 @@ class Consumer:
             filter_subjects=list(self.subjects) or None,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=bus.ACK_WAIT,
-            max_deliver=bus.MAX_DELIVER + 1,  # one more than we try: the last failure is ours to bury
+            max_deliver=-1,  # the last failure is ours to bury; the server would just fall silent
             max_ack_pending=self.batch * (self.flights + 2),
         )
         await client.jetstream().add_consumer(self.stream, config)
+
+    async def declared(self, client: Client) -> None:
+        """The same, however long its stream or the server is away."""
+        while True:
+            try:
+                return await self.declare(client)
+            except (NatsError, TimeoutError) as error:
+                if client.is_closed:
+                    raise
+                log.warning("%s waits for its stream %s: %s", self.name, self.stream, error)
+                await asyncio.sleep(0.5)
 
 
 class Inbox:
@@ -67,6 +78,7 @@ class Inbox:
         self._asked = 0
         self._deadline = 0.0
         self._pause = 0.0
+        self._lost = False
 
     async def open(self) -> None:
         """Start to listen. Nothing comes before it is asked for."""
@@ -77,6 +89,7 @@ class Inbox:
     def forget(self) -> None:
         """The requests parked at the old server process are gone: ask anew."""
         self._asked = 0
+        self._lost = True
         self._news.set()
 
     async def next(self) -> list[Msg]:
@@ -105,9 +118,15 @@ class Inbox:
         else:  # 404, 408, 409, 503: this request is over
             self._asked = 0
             self._pause = 0.0 if status in ("404", "408") else 0.2
+            # Nobody answers, or the consumer was deleted: perhaps the servers' store was lost, and it with it.
+            self._lost = status in ("409", "503")
         self._news.set()
 
     async def _ask(self, now: float) -> None:
+        if self._lost:
+            await self._consumer.declared(self._client)
+            self._lost = False
+            now = asyncio.get_running_loop().time()
         self._asked = max(self._asked, 0) + self._consumer.batch
         self._deadline = now + self._consumer.expires + 0.5
         request = {"batch": self._consumer.batch, "expires": int(self._consumer.expires * 1e9)}
@@ -128,13 +147,7 @@ async def consuming(link: bus.Link, consumer: Consumer, handle: Handle) -> Async
 
 async def _consume(link: bus.Link, consumer: Consumer, handle: Handle) -> None:
     client = await link.client()
-    while True:
-        try:
-            await consumer.declare(client)
-            break
-        except (NatsError, TimeoutError) as error:
-            log.warning("%s waits for its stream %s: %s", consumer.name, consumer.stream, error)
-            await asyncio.sleep(0.5)
+    await consumer.declared(client)
     inbox = Inbox(client, consumer)
     link.on_reconnect(inbox.forget)
     await inbox.open()
