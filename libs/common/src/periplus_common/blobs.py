@@ -3,6 +3,7 @@
 import asyncio
 import io
 import itertools
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from periplus_common.errors import NotFound, Unavailable
+from periplus_common.errors import Invalid, NotFound, Unavailable
 from periplus_common.settings import ServiceSettings
 
 T = TypeVar("T")
 
 THREADS = 16
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _GONE = {"NoSuchKey", "NoSuchBucket", "NotFound", "NoSuchVersion"}
 
 
@@ -63,7 +65,7 @@ class Blobs:
         return await self._run(lambda: self._below(folder, most))
 
     async def get(self, place: Place, *, limit: int = 64 << 20) -> bytes:
-        """An object's bytes. Raises `NotFound`, or `Unavailable` where it is larger than `limit`."""
+        """An object's bytes. Raises `NotFound`, or `Invalid` where it is larger than `limit` bytes."""
         return await self.read(place, lambda stream: _bounded(stream, limit))
 
     async def read(self, place: Place, use: Callable[[IO[bytes]], T]) -> T:
@@ -72,17 +74,19 @@ class Blobs:
 
     async def put(self, place: Place, content: bytes, media_type: str = "application/octet-stream") -> None:
         """Write an object, over any that is there."""
-        bucket = place.bucket or self.bucket
         await self._run(
             lambda: self._client.put_object(
-                bucket, place.key, io.BytesIO(content), len(content), content_type=media_type
+                *self._named(place), io.BytesIO(content), len(content), content_type=media_type
             )
         )
 
     async def put_new(
         self, place: Place, content: bytes, media_type: str = "application/octet-stream"
     ) -> bool:
-        """Write an object unless there is one: the first of many writers wins. False: there was one."""
+        """Write an object unless there is one: the first of many writers wins. False: there was one.
+
+        A write whose answer is lost is sent again, and then finds itself: False means that somebody has written.
+        """
         return await self._run(lambda: self._put_new(place, content, media_type))
 
     def close(self) -> None:
@@ -102,11 +106,20 @@ class Blobs:
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(f"the object store is away: {error}") from error
 
-    def _stat(self, place: Place) -> Stat | None:
+    def _named(self, place: Place) -> tuple[str, str]:
+        """A place's bucket and key, checked: the client would tell both mistakes as a ValueError."""
         if place.endpoint and place.endpoint != self.endpoint:
             raise NotFound(f"no credentials for the object store {place.endpoint}")
+        bucket = place.bucket or self.bucket
+        if not _BUCKET.fullmatch(bucket):
+            raise Invalid(f"{bucket!r} is no bucket's name", field="bucket")
+        if not place.key or len(place.key.encode("utf-8", "surrogatepass")) > 1024:
+            raise Invalid("an object's key has from 1 to 1024 bytes", field="key")
+        return bucket, place.key
+
+    def _stat(self, place: Place) -> Stat | None:
         try:
-            found = self._client.stat_object(place.bucket or self.bucket, place.key)
+            found = self._client.stat_object(*self._named(place))
         except S3Error as error:
             if error.code in _GONE:
                 return None
@@ -125,9 +138,7 @@ class Blobs:
         }
 
     def _read(self, place: Place, use: Callable[[IO[bytes]], T]) -> T:
-        if place.endpoint and place.endpoint != self.endpoint:
-            raise NotFound(f"no credentials for the object store {place.endpoint}")
-        response = self._client.get_object(place.bucket or self.bucket, place.key)
+        response = self._client.get_object(*self._named(place))
         try:
             return use(response)  # type: ignore[arg-type]
         finally:
@@ -138,7 +149,7 @@ class Blobs:
         try:
             # The client has no argument for conditional writes; its own request method takes the header.
             self._client._execute(  # noqa: SLF001
-                "PUT", place.bucket or self.bucket, place.key, body=content,
+                "PUT", *self._named(place), body=content,
                 headers={"If-None-Match": "*", "Content-Type": media_type},
             )  # fmt: skip
         except S3Error as error:
@@ -151,7 +162,7 @@ class Blobs:
 def _bounded(stream: IO[bytes], limit: int) -> bytes:
     content = stream.read(limit + 1)
     if len(content) > limit:
-        raise Unavailable(f"the object is larger than {limit} bytes")
+        raise Invalid(f"the object is larger than {limit} bytes")
     return content
 
 
@@ -159,8 +170,9 @@ def connect(settings: ServiceSettings) -> Blobs:
     """The object store that the settings name. Nothing is sent yet."""
     pool = urllib3.PoolManager(
         maxsize=THREADS,
-        timeout=urllib3.Timeout(connect=2, read=30),
-        retries=urllib3.Retry(total=2, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504]),
+        timeout=urllib3.Timeout(connect=2, read=10),  # the read's is the longest silence, not the whole
+        # Once more, as a connection that was kept may be dead. More would hold the threads while the store hangs.
+        retries=urllib3.Retry(total=1, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504]),
     )
     client = Minio(
         settings.s3_endpoint,
