@@ -8,15 +8,34 @@ from typing import Any
 
 
 def run(app: AbstractAsyncContextManager[object]) -> None:
-    """Keep `app` open until SIGTERM or SIGINT, or until one of its tasks fails."""
+    """Keep `app` open until SIGTERM or SIGINT, or until one of its tasks fails: then the process does, with its error.
+
+    A signal that comes while the app still opens ends that, too.
+    """
     asyncio.run(_main(app))
 
 
 async def _main(app: AbstractAsyncContextManager[object]) -> None:
     stop = asyncio.Event()
+    living = asyncio.create_task(_live(app, opened := asyncio.Event(), stop))
+
+    def end() -> None:
+        stop.set()
+        if not opened.is_set():
+            living.cancel()
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+        asyncio.get_running_loop().add_signal_handler(signum, end)
+    try:
+        await living
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+
+
+async def _live(app: AbstractAsyncContextManager[object], opened: asyncio.Event, stop: asyncio.Event) -> None:
     async with app:
+        opened.set()
         await stop.wait()
 
 
