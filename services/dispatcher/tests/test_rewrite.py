@@ -248,3 +248,36 @@ def test_a_plan_of_two_thousand_steps_is_written() -> None:
     known = {f"s{n}": hit(o=str(n)) if n % 2 else UNKNOWN for n in range(2000)}
     done = rewritten(workflow(dag(*tasks), T), known)
     assert len(done.manifest["spec"]["templates"]) == 7
+
+
+def test_a_name_that_only_looks_like_an_item_is_passed_into_the_loop() -> None:
+    main = dag(
+        A,
+        task("f", "t", depends="a", withParam="{{tasks.a.outputs.parameters.o}}",
+             given={"x": "{{item}}{{inputs.parameters.item}}"}),
+        inputs={"parameters": [{"name": "item", "value": "1"}]},
+    )  # fmt: skip
+    done = rewritten(workflow(main, T), {"a": MISS, "f": UNKNOWN})
+    assert {"name": "periplus-ref-x-0", "value": "{{inputs.parameters.item}}"} in called(done, "f")[
+        "arguments"
+    ]["parameters"]
+
+
+def test_an_argument_that_comes_from_elsewhere_is_passed_into_the_loop() -> None:
+    leaf = say("t", "$x$y", "x", "y")
+    leaf["inputs"]["parameters"][1]["valueFrom"] = {"configMapKeyRef": {"name": "c", "key": "k"}}
+    asked = task("f", "t", depends="a", withParam="{{tasks.a.outputs.parameters.o}}", given={"x": "{{item}}"})
+    again = task("g", "t", depends="a", given={"x": "{{tasks.a.outputs.parameters.o}}"})
+    first = task("a", "u", given={"x": "1"})
+    done = rewritten(
+        workflow(dag(first, asked, again), leaf, say("u", "$x", "x")), {"a": MISS, "f": UNKNOWN, "g": UNKNOWN}
+    )
+    assert named(done, "t--cached")["inputs"]["parameters"][1] == leaf["inputs"]["parameters"][1]
+    assert done.fans["f"].parameters == {}, "what only the run can tell is not made up"
+
+
+def test_small_hits_that_are_large_together_have_their_fan_out_run() -> None:
+    items = tuple(hit(o="v" * 1000) for _ in range(100))
+    known = Resolved(Verdict.MISS, items=(*items, MISS), items_json=json.dumps(list(range(101))))
+    manifest = workflow(dag(task("f", "t", withItems=list(range(101)), given={"x": "{{item}}"})), T)
+    assert rewritten(manifest, {"f": known}).manifest is manifest

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 from manifests import dag, gives, say, sh, shows, steps, task, workflow
-from world import FINISHED, RUN_FINISHED, RUN_SUBMITTED, STARTED, World
+from world import FINISHED, PATIENCE, RUN_FINISHED, RUN_SUBMITTED, STARTED, World
 
 from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common.errors import Invalid, NotFound, Refused
 from periplus_dispatcher import argo
-from periplus_dispatcher.domain import Mode, Phase, Verdict
+from periplus_dispatcher.domain import Mode, Outputs, Phase, Resolved, Verdict
 from periplus_dispatcher.draft import Reader
+from periplus_dispatcher.record import Answer
 from periplus_dispatcher.service import Dispatcher
 
 Json = dict[str, Any]
@@ -180,18 +181,47 @@ async def test_a_run_that_was_recorded_and_not_launched_before_a_crash_is_launch
     assert (await world.ended(run.id)).ran == {"up", "end"}
 
 
-async def test_a_gate_that_was_kept_and_not_told_before_a_crash_is_told_the_same(world: World) -> None:
+async def gated(world: World) -> tuple[str, list[Json]]:
+    """A run whose gate is open, with nobody to answer it: its name and its gates."""
     await world.run(two())
-    world.cache.hold = asyncio.Event()
-    world.cache.hold.set()
-    first = two(up="true")
-    done = await world.submit(first)
-    await world.ended(done.run.id)
-    answers = await world.runs.answers(done.run.id)
-    node, answer = next(iter(answers.items()))
+    await world.crash()
+    name = (await world.submit(two(up="true"))).run.id
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            nodes = ((await world.argo.get(name) or {}).get("status") or {}).get("nodes") or {}
+            if found := [n for n in nodes.values() if n["type"] == "Suspend" and n["phase"] == "Running"]:
+                return name, found
+            await asyncio.sleep(0.02)
+
+
+async def test_a_gate_that_is_answered_twice_keeps_its_first_answer(world: World) -> None:
+    name, (gate,) = await gated(world)
+    world.follow()
+    world.follow()  # a second replica
+    ended = await world.ended(name)
+    assert (ended.ran, ended.cached, ended.output) == ({"up"}, {"end"}, "<1>")
+    answer = (await world.runs.answers(name))[gate["id"]]
     assert answer.resolved.verdict is Verdict.HIT
     with pytest.raises(NotFound):
-        await world.argo.supply(done.run.id, node, answer.parameters, "again")
+        await world.argo.supply(name, gate["id"], answer.parameters, "again")
+
+
+async def test_an_answer_that_was_kept_before_a_crash_is_the_one_that_is_told(world: World) -> None:
+    name, (gate,) = await gated(world)
+    outputs = Outputs({"o": "kept"})
+    kept = Answer({"periplus-hit": "true", "periplus-p-o": "kept"}, Resolved(Verdict.HIT, outputs=outputs))
+    await world.runs.answer(name, {gate["id"]: kept})
+    world.follow()
+    ended = await world.ended(name)
+    assert (ended.cached, ended.output) == ({"end"}, "kept")
+    assert next(e for e in ended.finished if e.step == "end").outputs.parameters[0].value == "kept"
+
+
+async def test_a_gate_that_a_person_opens_lets_its_step_run(world: World) -> None:
+    name, (gate,) = await gated(world)
+    world.client.do(name, "resume", nodeFieldSelector=f"id={gate['id']}")
+    world.follow()
+    assert (await world.ended(name)).ran == {"up", "end"}
 
 
 async def test_a_workflow_that_argo_has_lost_ends_its_run(world: World) -> None:

@@ -84,12 +84,11 @@ class Follower:
         """See to every open run: launch what Argo never got, look at what it may have done unseen."""
         try:
             for name in await self._runs.open():
+                run = await self._runs.get(name)  # before Argo is asked: what it was given since is not lost
                 workflow = await self._argo.get(name)
                 if workflow is not None:
                     await self._arrived(tasks, workflow)
-                    continue
-                run = await self._runs.get(name)
-                if run is not None and run.cancelled:
+                elif run is not None and run.phase is Phase.PENDING and run.cancelled:
                     await self._end(run, Phase.CANCELLED, "stopped before it began")
                 elif run is not None and run.phase is Phase.PENDING:
                     await self._relaunch(run)
@@ -171,6 +170,7 @@ class Follower:
         if new:
             told |= await self._asked(run, new)
             await self._runs.answer(run.id, {gate.node: told[gate.node] for gate in new})
+            told |= await self._runs.answers(run.id)  # another replica's may have been first
         for gate in gates:
             answer = told[gate.node]
             try:

@@ -137,6 +137,8 @@ class View:
         """Whether a node is a step itself: not one of its attempts, and not a template that holds others."""
         if node.get("type") == "Retry":
             attempts = [self._nodes[child] for child in node.get("children") or () if child in self._nodes]
+            if not attempts:
+                return node.get("templateName") in self._record.templates
             return not retried(node) and not any(each.get("type") in ("DAG", "Steps") for each in attempts)
         return node.get("type") in _LEAVES and not retried(node)
 
