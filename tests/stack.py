@@ -195,5 +195,5 @@ def up(home: Path, *arguments: str) -> Iterator[Stack]:
             time.sleep(0.05)
         yield Stack(home, process)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # not SIGINT, which those ignore who are started in the background
         process.wait(60)
