@@ -1,5 +1,6 @@
 """An order that is read, with all that is known of it before anything runs."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,8 @@ from periplus_dispatcher.plan import Plan, decide
 from periplus_dispatcher.ports import Argo, Cache, Snapshotter
 
 Json = dict[str, Any]
+
+LARGE = 64 << 10  # characters of a manifest that is read aside
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,11 @@ class Reader:
 
     async def draft(self, order: Order) -> Draft:
         """Read an order. Raises `Invalid`, with the field's path."""
-        read = reading.read(order.manifest, order.parameters)
+        if len(order.manifest) > LARGE:
+            # A hostile one may take seconds to check: others are not to wait for it.
+            read = await asyncio.to_thread(reading.read, order.manifest, order.parameters)
+        else:
+            read = reading.read(order.manifest, order.parameters)
         snapshot, environment = "", ""
         warnings: list[str] = []
         if order.claim is not None:
