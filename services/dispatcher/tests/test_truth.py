@@ -264,3 +264,16 @@ async def test_whatever_the_cache_holds_the_run_gives_what_it_gave_without(world
         shown = {path: "succeeded" if phase == "cached" else phase for path, phase in warm.phases.items()}
         assert shown == plain.phases
         assert warm.cached or kept != set(entries), "of what it holds, something is of use"
+
+
+BEHIND = [name for name, each in CASES.items() if any(t["name"] == "up" for t in each["spec"]["templates"])]
+
+
+@pytest.mark.parametrize("case", BEHIND)
+async def test_behind_a_step_that_ran_again_and_gave_the_same_nothing_else_runs(
+    world: World, case: str
+) -> None:
+    await world.run(CASES[case], mode=Mode.OFF)
+    first = next(key for key in world.cache.entries if key[1:] == ("{}", "{}"))
+    del world.cache.entries[first]
+    assert (await world.run(CASES[case])).ran == {"up"}
