@@ -78,3 +78,27 @@ def test_a_task_that_fails_ends_the_process_with_its_error():
     assert out.splitlines()[-3:] == ["close rpc", "close broker", "close pool"]
     assert process.returncode == 1
     assert "ValueError: the work failed" in err
+
+
+def test_what_the_start_made_is_left_out_of_later_collections():
+    program = """
+import asyncio, gc
+from contextlib import asynccontextmanager
+from periplus_common.runtime import beside, run
+
+async def work():
+    await asyncio.sleep(0.1)
+    print(gc.get_freeze_count() > 1000, flush=True)
+    raise ValueError("enough")
+
+@asynccontextmanager
+async def app():
+    async with beside(work()):
+        yield
+
+run(app())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=False, text=True, timeout=30
+    )
+    assert done.stdout == "True\n", done.stderr
