@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -78,7 +77,7 @@ def up(home: Path) -> Iterator[Stack]:
             time.sleep(0.01)
         yield Stack(home, process, time.perf_counter() - began)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(60)
 
 
