@@ -255,7 +255,7 @@ async def test_whatever_the_cache_holds_the_run_gives_what_it_gave_without(world
     entries = dict(world.cache.entries)
     some = [set(kept) for n in range(1, len(entries)) for kept in itertools.combinations(entries, n)]
     draw = random.Random(case)
-    for kept in [set(entries), set(), *draw.sample(some, min(2, len(some)))]:
+    for kept in [set(entries), set(), *draw.sample(some, min(1, len(some)))]:
         world.cache.entries = {key: entries[key] for key in kept}
         warm = await world.run(manifest)
         assert warm.run.phase is plain.run.phase, warm.run.message

@@ -83,7 +83,8 @@ def _container(container: Json) -> Json:
     found = _picked(container, _DOES)
     if "env" in found:
         found["env"] = {
-            e["name"]: e["valueFrom"] if "valueFrom" in e else e.get("value", "") for e in found["env"]
+            e.get("name", ""): e["valueFrom"] if "valueFrom" in e else e.get("value", "")
+            for e in found["env"]
         }
     return found
 
@@ -180,7 +181,7 @@ def _undeclared(container: Json) -> str:
         return "it takes its environment from a ConfigMap or Secret, whose version is not known"
     for variable in container.get("env") or ():
         if "valueFrom" in variable and "fieldRef" not in variable["valueFrom"]:
-            return f"its variable {variable['name']} comes from a ConfigMap or Secret, whose version is not known"
+            return f"its variable {variable.get('name')} comes from a ConfigMap or Secret, whose version is not known"
     if container.get("volumeMounts"):
         return f"it mounts the volume {container['volumeMounts'][0].get('name')}, whose content is not known"
     return ""

@@ -1,0 +1,111 @@
+"""Whatever is sent, it is refused with a field or planned and written; nothing else comes out."""
+
+import copy
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from manifests import UNKNOWN, dag, hit, say, task, workflow
+
+from periplus_common.errors import Invalid
+from periplus_dispatcher import reading
+from periplus_dispatcher.domain import Resolved, Verdict
+from periplus_dispatcher.plan import decide
+from periplus_dispatcher.rewrite import addressed, rewrite
+from periplus_manifest.check import check
+
+Json = dict[str, Any]
+ROOT = Path(__file__).parents[3]
+SOURCES = sorted((ROOT / "tests" / "conformance" / "recordings" / "manifests").glob("*.yaml"))
+ODD: list[Any] = [None, "", "x", "{{item}}", "{{=1 +}}", "{{inputs.parameters.x}}", "{{", 0, -1, 1.5, True, [], {}, [None],
+                  [{}], {"name": None}, "é\u0000", "a" * 300]  # fmt: skip
+
+
+def places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Every place of a document, as (holder, key)."""
+    for key in (
+        list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    ):
+        found.append((value, key))
+        places(value[key], found)
+    return found
+
+
+def spoiled(document: Json, draw: random.Random) -> Json:
+    """The document with a place or two changed, left out, or said twice."""
+    document = copy.deepcopy(document)
+    for _ in range(draw.randint(1, 2)):
+        holder, key = draw.choice(places(document, []))
+        choice = draw.random()
+        if choice < 0.2:
+            del holder[key]
+        elif choice < 0.3 and isinstance(holder, list):
+            holder.append(copy.deepcopy(holder[key]))
+        else:
+            holder[key] = copy.deepcopy(draw.choice(ODD))
+    return document
+
+
+def planned(document: Json, draw: random.Random) -> None:
+    """Read, walk, decide by chance, and write; Argo must take what comes out as it took what went in."""
+    read = reading.read(json.dumps(document), {})
+    walk = read.walk("")
+    items = (hit(o="1"), Resolved(Verdict.MISS))
+    verdicts = [
+        hit(o="1", result="1"),
+        UNKNOWN,
+        Resolved(Verdict.MISS),
+        Resolved(Verdict.MISS, items=items, items_json="[1,2]"),
+    ]
+    known = {
+        call.path: draw.choice(verdicts if call.query.items is not None else verdicts[:3])
+        for call in walk.calls
+        if call.query is not None
+    }
+    done = rewrite(read.manifest, decide(walk, known), walk.templates, gate_seconds=5)
+    sent = addressed(done.manifest, "run-1", "ns", "p", read.parameters)
+    check(json.loads(json.dumps(sent)))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_spoiled_manifest_is_refused_with_its_field_or_runs(source: Path) -> None:
+    document = yaml.safe_load(source.read_text())
+    draw = random.Random(source.stem)
+    for spoil in [lambda d, _: d, *[spoiled] * 25]:
+        broken = spoil(document, draw)
+        refused = outcome(broken, draw)
+        assert refused is None or refused.field.startswith("spec."), refused
+
+
+def outcome(document: Json, draw: random.Random) -> Invalid | None:
+    try:
+        planned(document, draw)
+    except Invalid as refused:
+        return refused
+    return None
+
+
+def test_a_variable_without_a_name_is_argos_to_refuse() -> None:
+    leaf = say("t", "1")
+    leaf["container"]["env"] = [{"value": "1"}]
+    assert outcome(workflow(leaf), random.Random(0)) is None
+
+
+def test_a_workflow_whose_templates_lie_elsewhere_is_sent_as_it_is() -> None:
+    manifest = workflow(say("x", "1"))
+    manifest["spec"] = {"workflowTemplateRef": {"name": "elsewhere"}}
+    read = reading.read(json.dumps(manifest), {})
+    walk = read.walk("")
+    plan = decide(walk, {})
+    assert not plan.complete
+    assert rewrite(read.manifest, plan, walk.templates, gate_seconds=5).manifest == manifest
+
+
+def test_what_is_kept_of_a_manifest_is_nobodys_to_change() -> None:
+    text = json.dumps(workflow(dag(task("a", "t", given={"x": "1"})), say("t", "$x", "x")))
+    first = reading.read(text, {})
+    first.manifest["spec"]["templates"].clear()
+    assert reading.read(text, {}).manifest == json.loads(text)
