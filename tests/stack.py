@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,8 +130,9 @@ class Stack:
     def pid(self, part: str) -> int:
         """The process id of a part: the child of the supervisor that runs its program."""
         for child in psutil.Process(self.process.pid).children():
-            if PROGRAMS[part] in " ".join(child.cmdline()):
-                return child.pid
+            with suppress(psutil.Error):  # one that has just ended
+                if PROGRAMS[part] in " ".join(child.cmdline()):
+                    return child.pid
         raise LookupError(f"{part} is not running")
 
     def kill(self, part: str) -> None:

@@ -150,8 +150,11 @@ async def test_a_volume_of_a_pod_is_an_empty_folder_of_its_own(pods: Pods, sh: S
 
 
 async def test_with_namespaces_a_step_may_write_anywhere_below_its_root(
-    tmp_path: Path, nowhere: S3Store, sh: Sh
+    tmp_path: Path, nowhere: S3Store, sh: Sh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Where programs and modules are looked for shows through in /tmp, which is to be empty here.
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     async with Pods(tmp_path / "pods", nowhere, 1) as pods:
         if pods.isolation == "none":
             pytest.skip(pods.isolation_reason)
