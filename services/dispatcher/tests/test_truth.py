@@ -1,6 +1,5 @@
 """What the cache leaves out must not show: with any of its entries, a run gives what it gave without."""
 
-import itertools
 import random
 from typing import Any
 
@@ -253,9 +252,12 @@ async def test_whatever_the_cache_holds_the_run_gives_what_it_gave_without(world
     assert not plain.run.record.generated
     assert plain.run.phase.final
     entries = dict(world.cache.entries)
-    some = [set(kept) for n in range(1, len(entries)) for kept in itertools.combinations(entries, n)]
+    first = {
+        key for key in entries if key[1:] == ("{}", "{}")
+    }  # the step without inputs, which all others follow
+    behind = set(entries) - first
     draw = random.Random(case)
-    for kept in [set(entries), set(), *draw.sample(some, min(1, len(some)))]:
+    for kept in [set(entries), set(), behind, set(draw.sample(sorted(entries), len(entries) // 2))]:
         world.cache.entries = {key: entries[key] for key in kept}
         warm = await world.run(manifest)
         assert warm.run.phase is plain.run.phase, warm.run.message
@@ -263,17 +265,5 @@ async def test_whatever_the_cache_holds_the_run_gives_what_it_gave_without(world
         assert len(warm.finished) == len(warm.phases), "a step was told twice"
         shown = {path: "succeeded" if phase == "cached" else phase for path, phase in warm.phases.items()}
         assert shown == plain.phases
-        assert warm.cached or kept != set(entries), "of what it holds, something is of use"
-
-
-BEHIND = [name for name, each in CASES.items() if any(t["name"] == "up" for t in each["spec"]["templates"])]
-
-
-@pytest.mark.parametrize("case", BEHIND)
-async def test_behind_a_step_that_ran_again_and_gave_the_same_nothing_else_runs(
-    world: World, case: str
-) -> None:
-    await world.run(CASES[case], mode=Mode.OFF)
-    first = next(key for key in world.cache.entries if key[1:] == ("{}", "{}"))
-    del world.cache.entries[first]
-    assert (await world.run(CASES[case])).ran == {"up"}
+        if first and kept == behind:
+            assert warm.ran == {"up"}, "behind a step that gave the same as before nothing else runs"

@@ -86,7 +86,9 @@ def _protect(target: str) -> None:
         return  # a link, which the step may have; or nothing that this user could see
     flags = os.statvfs(target).f_flag
     kept = flags & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME)
-    _mount(None, target, MS_REMOUNT | MS_BIND | MS_RDONLY | kept | (MS_RELATIME if flags & os.ST_RELATIME else 0))
+    _mount(
+        None, target, MS_REMOUNT | MS_BIND | MS_RDONLY | kept | (MS_RELATIME if flags & os.ST_RELATIME else 0)
+    )
 
 
 def _pivot(root: str) -> None:
