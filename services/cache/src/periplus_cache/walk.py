@@ -149,7 +149,8 @@ class Walk:
         self.waiting[root.static_key] = self.waiting.get(root.static_key, 0) + of_use
         if root.static_key in self._known.complete and root.static_key not in self._known.alive:
             return StepVerdict(id_, Verdict.MISS, _NEVER)
-        return StepVerdict(id_, Verdict.UNKNOWN, f"{what} is not known yet: {value.why}")
+        verb = "are" if what == "its items" else "is"
+        return StepVerdict(id_, Verdict.UNKNOWN, f"{what} {verb} not known yet: {value.why}")
 
     def _fixed(
         self, query: StepQuery, policy: Policy
