@@ -22,6 +22,9 @@ PAUSE = 0.5  # seconds before a relay that failed, or that does not lead, tries 
 # The server forgets a relay, and its lead, whose machine is gone, after some twenty seconds and not two hours.
 _KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
 
+_CUT = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What the driver says of a connection that ended under its hands."""
+
 Publish = Callable[[Sequence[Event]], Awaitable[None]]
 
 
@@ -56,7 +59,7 @@ async def _relay(database: Database, dsn: str, publish: Publish) -> None:
             async with _listening(dsn) as (listener, queued):
                 await _lead(listener)
                 await _publish_queued(database, listener, queued, publish)
-        except (Unavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (Unavailable, OSError, asyncpg.PostgresError, *_CUT) as error:
             # Leaving let go of the lead, too: another relay may reach what this one can not.
             log.warning("the outbox waits: %s", str(error) or type(error).__name__)
             await asyncio.sleep(PAUSE)

@@ -24,6 +24,7 @@ _AWAY = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that was cut between two messages, and does not know it yet
 )
 # Text that came over a wire is UTF-8; what is left is the one character that Postgres does not keep.
 _NUL = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
