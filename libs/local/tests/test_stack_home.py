@@ -131,3 +131,14 @@ def test_a_second_holder_is_told_who_holds_and_a_killed_one_holds_nothing(home: 
     with lock.held(home):
         assert lock.is_held(home)
     assert not lock.is_held(home)
+
+
+def test_ports_lie_below_those_of_outgoing_connections_and_never_on_one_that_is_remembered(
+    tmp_path: Path,
+) -> None:
+    first = ports.assign(tmp_path / "ports.json", ["a", "b", "b-grpc"], above={"b-grpc": ("b", 10_000)})
+    second = ports.assign(tmp_path / "ports.json", [f"c{number}" for number in range(50)])
+    assert first["b-grpc"] == first["b"] + 10_000
+    assert max(first.values()) < 32_768
+    assert max(second.values()) < 32_768
+    assert not set(first.values()) & set(second.values())

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periplus_local.stack.home import write_private_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 _ATTEMPTS = 100
+_LOWEST = 10_240
+_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class NoPortError(OSError):
@@ -38,7 +41,8 @@ def assign(
             if name in ports:
                 continue
             partner, distance = partners.get(name, ("", 0))
-            port = _choose(held, remembered.get(name, 0), distance)
+            taken = {other for known, other in remembered.items() if known != name} | set(ports.values())
+            port = _choose(held, remembered.get(name, 0), distance, taken)
             ports[name] = port
             if partner:
                 ports[partner] = port + distance
@@ -57,12 +61,18 @@ def recorded(path: Path) -> dict[str, int]:
     return {str(name): port for name, port in found.items() if isinstance(port, int)}
 
 
-def _choose(held: ExitStack, wanted: int, distance: int) -> int:
+def _choose(held: ExitStack, wanted: int, distance: int, taken: set[int]) -> int:
     """Hold the wanted port, or any free one, and its partner at a distance, if it has one."""
+    # Of the ports below those that outgoing connections are given: between now and the start of a
+    # server, any connection on this machine could be given one of the others.
+    room = _first_outgoing() - distance - _LOWEST
     for attempt in range(_ATTEMPTS):
+        chosen = wanted if wanted and attempt == 0 else _LOWEST + secrets.randbelow(room)
+        if {chosen, chosen + distance} & taken:
+            continue
         with ExitStack() as tried:
             try:
-                port = _listen(tried, wanted if attempt == 0 else 0)
+                port = _listen(tried, chosen)
                 if distance:
                     _listen(tried, port + distance)
             except (OSError, OverflowError):
@@ -70,6 +80,15 @@ def _choose(held: ExitStack, wanted: int, distance: int) -> int:
             held.push(tried.pop_all())
             return port
     raise NoPortError(f"no free port on {LOOPBACK} after {_ATTEMPTS} attempts")
+
+
+def _first_outgoing() -> int:
+    """The lowest port that the system gives to outgoing connections; where it gives nearly all, the usual one."""
+    try:
+        first = int(_OUTGOING.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768  # no system's is lower by default
+    return first if first >= 3 * _LOWEST else 32_768
 
 
 def _listen(held: ExitStack, port: int) -> int:
