@@ -1,11 +1,10 @@
 """The arguments of calls that are rewritten: what stays with a loop, what is passed in, and who reads a result."""
 
 import copy
-import json
 import re
 from typing import Any
 
-from periplus_dispatcher import gates
+from periplus_dispatcher import gates, tasks
 from periplus_manifest import tags
 
 Json = dict[str, Any]
@@ -30,7 +29,7 @@ def split(arguments: Json) -> tuple[Json, Json, Json]:
                 {"name": p["name"], "value": "{{inputs.parameters." + p["name"] + "}}"}
             )
             continue
-        text = text_of(p["value"])
+        text = tasks.text_of(p["value"])
         found = tags.find(text)
         if not any(names_item(tag.name) for tag in found):
             inner["parameters"].append({"name": p["name"], "value": pass_in(p["name"], text)})
@@ -55,7 +54,7 @@ def names_item(reference: str) -> bool:
 def unsplittable(arguments: Json) -> str:
     """Why a loop's arguments can not be taken apart; empty where they can."""
     for p in arguments.get("parameters") or ():
-        for tag in tags.find(text_of(p.get("value", ""))):
+        for tag in tags.find(tasks.text_of(p.get("value", ""))):
             if tag.is_expression and re.search(r"\bitem\b", tag.name):
                 return "it computes with its items"
     for a in arguments.get("artifacts") or ():
@@ -84,8 +83,3 @@ def with_result_as_parameter(value: Any, task: str) -> Any:
         lambda m: f"{m[1]}{m[2]}.outputs.parameters['{gates.RESULT}']",
         value,
     )
-
-
-def text_of(value: Any) -> str:
-    """A value of a manifest as the text that Argo makes of it."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -11,7 +11,6 @@ from periplus_dispatcher.domain import (
     Output,
     Outputs,
     Part,
-    Phase,
     Resolved,
     Source,
     Template,
@@ -236,8 +235,3 @@ def _fits(*found: Outputs | None) -> bool:
 
 def _writable(*values: str) -> bool:
     return sum(map(len, values)) <= MAX_INLINE and not any("{{" in value for value in values)
-
-
-def phase_of(verdict: Verdict) -> Phase:
-    """The phase of a step that a complete plan leaves out."""
-    return Phase.CACHED if verdict is Verdict.HIT else Phase.SKIPPED

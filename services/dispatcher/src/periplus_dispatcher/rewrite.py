@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from periplus_dispatcher import answers, arguments, fans, gates
+from periplus_dispatcher import answers, arguments, fans, gates, tasks
 from periplus_dispatcher.domain import Object, Raw, Resolved, Template, known
 from periplus_dispatcher.plan import Plan, Step, Treatment
 from periplus_dispatcher.written import Fan, Generated, Rewritten
@@ -154,7 +154,7 @@ class _Rewriter:
         given = _defaults(step, inner)
         if step.treatment is Treatment.FAN_GATE:
             items = known(step.call.query.items) if step.call.query and step.call.query.items else None
-            items = items or arguments.text_of(task.get("withParam") or task.get("withItems"))
+            items = items or tasks.text_of(task.get("withParam") or task.get("withItems"))
             gate = self._add(shape.name, "fangate", None, "fan-gate")
             supplied = (gates.TODO, *(gates.parameter_of(n) for n in shape.outputs))
             asked = {

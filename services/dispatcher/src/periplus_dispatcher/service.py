@@ -15,7 +15,7 @@ from periplus_dispatcher.domain import Outputs, Phase, Verdict
 from periplus_dispatcher.draft import Draft, Order, Reader, nodes
 from periplus_dispatcher.nodes import Store
 from periplus_dispatcher.observe import Seen, View
-from periplus_dispatcher.plan import Plan, phase_of
+from periplus_dispatcher.plan import Plan
 from periplus_dispatcher.ports import Argo, Runs
 from periplus_dispatcher.record import Record, Run
 
@@ -214,7 +214,7 @@ def _left_out(plan: Plan, now: datetime) -> list[Seen]:
         if hit.verdict is Verdict.HIT
     ]  # fmt: skip
     skipped = [
-        Seen(step.call.path, phase_of(step.resolved.verdict), step.call.template, message=step.resolved.reason,
+        Seen(step.call.path, Phase.SKIPPED, step.call.template, message=step.resolved.reason,
              finished_at=now)
         for step in plan.steps
         if step.resolved.verdict is Verdict.SKIPPED

@@ -42,6 +42,7 @@ def loop(task: Json) -> bool:
 
 
 def text_of(value: Any) -> str:
+    """A value of a manifest as the text that Argo makes of it."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
