@@ -8,6 +8,7 @@ import pytest
 from periplus_local.argo.testing import Client, Serving
 
 from .stores import Store, settings, store
+from .theirs import theirs
 
 
 @pytest.fixture(scope="session")
@@ -18,10 +19,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def client(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Client]:
-    server = os.environ.get("ARGO_SERVER")
-    if server:
-        namespace = os.environ.get("ARGO_NAMESPACE", "argo")
-        yield Client(server.rstrip("/"), os.environ.get("ARGO_TOKEN", ""), namespace)
+    if "ARGO_SERVER" in os.environ:
+        yield theirs()
         return
     s3 = request.getfixturevalue("s3")
     with Serving(settings(tmp_path_factory.mktemp("argo"), s3)) as local:

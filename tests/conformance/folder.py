@@ -21,14 +21,12 @@ from typing import Any
 
 import yaml
 
-from periplus_local.argo.testing import COMPLETED, Client, Refusal, Serving, nodes_of
+from periplus_local.argo.testing import Client, Refusal, Serving, has_ended, nodes_of
 
+from .deeds import TEMPLATES
 from .stores import settings, store
+from .theirs import theirs
 
-TEMPLATES = {
-    "WorkflowTemplate": "workflow-templates/{}",
-    "ClusterWorkflowTemplate": "cluster-workflow-templates",
-}
 # How the examples of Argo itself say what is to become of them.
 LABEL = "workflows.argoproj.io/no-test"
 AT_ONCE = 12
@@ -108,7 +106,7 @@ def looked_at(client: Client, manifest: Manifest, *, last: bool) -> bool:
     """Whether the workflow has ended, or is ended because its time is over."""
     workflow = client.get(manifest.name)
     nodes = nodes_of(workflow).values()
-    if (workflow["metadata"].get("labels") or {}).get(COMPLETED) == "true":
+    if has_ended(workflow):
         manifest.phase = workflow["status"]["phase"]
         bad = [node for node in nodes if node["phase"] in {"Failed", "Error"} and "message" in node]
         manifest.said = sorted({node["message"] for node in bad})[:3]
@@ -128,10 +126,8 @@ def looked_at(client: Client, manifest: Manifest, *, last: bool) -> bool:
 @contextlib.contextmanager
 def argo() -> Iterator[Client]:
     """The server that ARGO_SERVER names, else a local one on a fresh store."""
-    if server := os.environ.get("ARGO_SERVER"):
-        yield Client(
-            server.rstrip("/"), os.environ.get("ARGO_TOKEN", ""), os.environ.get("ARGO_NAMESPACE", "argo")
-        )
+    if "ARGO_SERVER" in os.environ:
+        yield theirs()
         return
     with (
         tempfile.TemporaryDirectory(dir="/var/tmp", prefix="conformance-") as home,

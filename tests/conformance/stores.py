@@ -85,14 +85,14 @@ def with_bucket(endpoint: str, process: "subprocess.Popen[bytes]") -> Minio:
         assert process.poll() is None, "the S3 store has ended"
         try:
             minio.make_bucket(BUCKET)
-            put_model(minio)
+            put_model(minio, BUCKET)
             return minio
         except (MinioException, HTTPError, OSError):
             assert time.monotonic() < end, "the S3 store does not answer"
             time.sleep(0.1)
 
 
-def put_model(minio: Minio) -> None:
+def put_model(minio: Minio, bucket: str) -> None:
     """Put the recorded object where the answer of a gate names it."""
     key, name, content = MODEL
     packed = io.BytesIO()
@@ -100,4 +100,4 @@ def put_model(minio: Minio) -> None:
         entry = tarfile.TarInfo(name)
         entry.size = len(content)
         archive.addfile(entry, io.BytesIO(content))
-    minio.put_object(BUCKET, key, io.BytesIO(packed.getvalue()), len(packed.getvalue()))
+    minio.put_object(bucket, key, io.BytesIO(packed.getvalue()), len(packed.getvalue()))

@@ -1,68 +1,58 @@
 """Every manifest that a real Argo was recorded with does the same on the local one."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from periplus_local.argo.names import node_id
-from periplus_local.argo.testing import Client, Refusal, nodes_of
+from periplus_local.argo.testing import Client
 
 from .comparison import differences, essence
+from .recording import NAMES, made, recorded
 
-RECORDINGS = Path(__file__).parent / "recordings"
-NAMES = sorted(path.stem for path in (RECORDINGS / "manifests").glob("*.yaml"))
-
-# The image that was recorded had no standard library, so that `import json` failed there. It says nothing
-# of Argo; what the manifest does where Python is whole is asserted instead.
-WITHOUT_LIBRARY = {"loop-param-from-step": ("sum", "30")}
-
-
-def manifest(name: str) -> dict[str, Any]:
-    """The manifest as a client sends it."""
-    return yaml.safe_load((RECORDINGS / "manifests" / f"{name}.yaml").read_text())
-
-
-def recording(name: str) -> dict[str, Any]:
-    """What the real Argo made of it."""
-    return json.loads((RECORDINGS / "out" / f"{name}.json").read_text())
+# What a refusal is about, where the recorded one says it.
+NAMED = {"a", "b", "c", "need", "nowhere", "cycle", "depends", "dependencies"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_manifest_does_what_it_did_on_a_real_argo(client: Client, name: str) -> None:
-    recorded = recording(name)
-    if "refused" in recorded:
-        with pytest.raises(Refusal) as refusal:
-            client.create(manifest(name))
-        assert same_refusal(recorded["refused"], refusal.value)
-        return
-    made = client.create(manifest(name))
-    workflow = client.ended(made, recorded.get("answers"))
-    if name in WITHOUT_LIBRARY:
-        parameter, value = WITHOUT_LIBRARY[name]
-        assert {"name": parameter, "value": value} in nodes_of(workflow)[made]["outputs"]["parameters"]
-        return
-    found = differences(essence(recorded["workflow"]), essence(workflow))
+    then, now = recorded(name), made(client, name)
+    found = differences(summary(then, then), summary(now, then))
     assert not found, "\n".join(found)
 
 
-def same_refusal(recorded: str, refusal: Refusal) -> bool:
-    """Whether the refusal has the same status and code, and names what the recorded one names."""
-    status, _, body = recorded.partition(" ")
-    words = {word.strip("'\"{}") for word in json.loads(body)["message"].replace(".", " ").split()}
-    said = json.loads(refusal.body)
-    names = words & {"a", "b", "c", "need", "nowhere", "cycle", "depends", "dependencies"}
-    return (
-        refusal.status == int(status)
-        and said["code"] == json.loads(body)["code"]
-        and all(name in said["message"] for name in names)
-    )
+def summary(recording: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
+    """What of a recording must be the same on every Argo; `then` is the one it is compared with."""
+    if "refused" in recording:
+        return {"refused": refusal(recording["refused"], then.get("refused"))}
+    ends = [essence(end) if end else None for end in recording["workflows"]]
+    deeds = zip(recording.get("deeds", ()), then.get("deeds", ()), strict=True)
+    told = [refusal(said, expected) if said else None for said, expected in deeds]
+    return {"workflows": dict(enumerate(ends)), "deeds": dict(enumerate(told))}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "workflow" in recording(name)])
-def test_the_recorded_ids_are_those_that_we_compute(name: str) -> None:
-    workflow = recording(name)["workflow"]
+def refusal(said: str, expected: str | None) -> dict[str, Any]:
+    """The status and the code of a refusal, and which names it has of those that are expected."""
+    status, _, body = said.partition(" ")
+    names = NAMED & words(json.loads((expected or "0 {}").partition(" ")[2]).get("message", ""))
+    answer = json.loads(body)
+    return {
+        "status": status,
+        "code": answer["code"],
+        "names": sorted(name for name in names if name in answer["message"]),
+    }
+
+
+def words(message: str) -> set[str]:
+    """The words of a message."""
+    return {word.strip("'\"{}") for word in message.replace(".", " ").split()}
+
+
+ENDS = [(name, end) for name in NAMES for end in recorded(name).get("workflows", ()) if end]
+
+
+@pytest.mark.parametrize(("name", "workflow"), ENDS)
+def test_the_recorded_ids_are_those_that_we_compute(name: str, workflow: dict[str, Any]) -> None:
     for found, node in workflow["status"]["nodes"].items():
         assert found == node["id"] == node_id(workflow["metadata"]["name"], node["name"])

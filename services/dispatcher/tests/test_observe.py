@@ -27,7 +27,7 @@ MISS = Resolved(Verdict.MISS)
 
 
 def recorded(name: str) -> Json:
-    found: Json = json.loads((OUT / f"{name}.json").read_text())["workflow"]
+    found: Json = json.loads((OUT / f"{name}.json").read_text())["workflows"][0]
     return found
 
 

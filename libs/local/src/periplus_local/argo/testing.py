@@ -100,20 +100,14 @@ class Client:
                 raise AssertionError(f"{name} did not come so far: {json.dumps(workflow['status'])[:4000]}")
             time.sleep(POLL_SECONDS)
 
-    def ended(self, name: str, answers: dict[str, dict[str, str]] | None = None, seconds: float = 60) -> Body:
-        """The workflow once it has ended; suspend nodes with an answer are answered by display name."""
-        answered: set[str] = set()
+    def ended(self, name: str, seconds: float = 60) -> Body:
+        """The workflow once it has ended."""
+        return self.until(name, has_ended, seconds)
 
-        def over(workflow: Body) -> bool:
-            for node in nodes_of(workflow).values():
-                known = (answers or {}).get(node["displayName"])
-                open_node = node["type"] == "Suspend" and node["phase"] == "Running"
-                if open_node and known is not None and node["id"] not in answered:
-                    answered.add(node["id"])
-                    self.answer(name, node["id"], known)
-            return (workflow["metadata"].get("labels") or {}).get(COMPLETED) == "true"
 
-        return self.until(name, over, seconds)
+def has_ended(workflow: Body) -> bool:
+    """Whether the workflow has ended."""
+    return (workflow["metadata"].get("labels") or {}).get(COMPLETED) == "true"
 
 
 def nodes_of(workflow: Body) -> dict[str, Body]:
