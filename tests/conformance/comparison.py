@@ -6,8 +6,16 @@ from typing import Any
 Plain = dict[str, Any]
 
 HASH = re.compile(r"-\d{6,10}(?=/)")
-# What the executor says of a file that is not there depends on where it looked; that it is missing does not.
-NO_FILE = re.compile(r"^(?:wait: )?Error.*(?:no such file or directory|does not exist).*$", re.IGNORECASE)
+# Messages that say the same in other words; the words that come from the manifest stay.
+MEANINGS = (
+    # What the executor says of a file that is not there depends on where it looked; that it is missing does not.
+    (
+        re.compile(r"^(?:wait: )?Error.*(?:no such file or directory|does not exist).*$", re.IGNORECASE),
+        "a declared output is not there",
+    ),
+    (re.compile(r"unable to parse (.*) as a duration: .*"), r'"\1" is no duration'),
+    (re.compile(r'("\w*") is not a length of time.*'), r"\1 is no duration"),
+)
 
 
 def essence(workflow: Plain) -> Plain:
@@ -53,8 +61,8 @@ def _puts(puts: Plain | None) -> Plain:
 
 
 def _message(message: str, names: dict[str, str]) -> str:
-    if NO_FILE.match(message):
-        return "a declared output is not there"
+    for pattern, meaning in MEANINGS:
+        message = pattern.sub(meaning, message)
     for node, name in names.items():
         message = message.replace(f"'{node}'", f"'{name}'")
     return message

@@ -16,6 +16,16 @@ FOLDER = Path(__file__).parent / "recordings"
 NAMES = sorted(path.stem for path in (FOLDER / "manifests").glob("*.yaml"))
 
 
+def manifest(name: str) -> Body:
+    """The manifest as a client sends it.
+
+    ARGO_SPEC may hold a JSON object that is merged into the spec, for what a cluster needs (an account).
+    """
+    sent: Body = yaml.safe_load((FOLDER / "manifests" / f"{name}.yaml").read_text())
+    sent["spec"] |= json.loads(os.environ.get("ARGO_SPEC", "{}"))
+    return sent
+
+
 def recorded(name: str) -> Body:
     """What the real Argo made of a manifest."""
     return dict(json.loads((FOLDER / "out" / f"{name}.json").read_text()))
@@ -28,14 +38,9 @@ def write(name: str, made: Body) -> None:
 
 
 def made(client: Client, name: str, seconds: float = 60) -> Body:
-    """What the server makes of a manifest and its deeds: the workflows as they ended, or the refusal.
-
-    ARGO_SPEC may hold a JSON object that is merged into the spec, for what a cluster needs (an account).
-    """
-    manifest = yaml.safe_load((FOLDER / "manifests" / f"{name}.yaml").read_text())
-    manifest["spec"] |= json.loads(os.environ.get("ARGO_SPEC", "{}"))
+    """What the server makes of a manifest and its deeds: the workflows as they ended, or the refusal."""
     script = Script.read(FOLDER / "deeds" / f"{name}.yaml", FOLDER / "templates")
     try:
-        return {"manifest": f"{name}.yaml", **script.play(client, manifest, seconds)}
+        return {"manifest": f"{name}.yaml", **script.play(client, manifest(name), seconds)}
     except Refusal as refusal:
         return {"manifest": f"{name}.yaml", "refused": str(refusal)}
