@@ -67,11 +67,11 @@ def _translated() -> Iterator[None]:
 
 @asynccontextmanager
 async def database(dsn: str, *, size: int = 10) -> AsyncIterator[Database]:
-    """Open a pool of up to `size` connections. A statement is given up after 30 seconds."""
+    """Open a pool of up to `size` connections, none while idle. A statement is given up after 30 seconds."""
     with _translated():
         pool = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0,
             max_size=size,
             max_inactive_connection_lifetime=20,  # a server process each, of some 10 MiB
             command_timeout=30,

@@ -11,12 +11,14 @@ import asyncio
 import http.client
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from periplus_local.stack import certificate, programs, signed
+from periplus_local.stack import programs, signed
 from periplus_local.stack.home import write_private, write_private_json
 from periplus_local.stack.part import NotReadyError, Part
 from periplus_local.stack.ports import LOOPBACK
@@ -106,9 +108,19 @@ async def _prepare(home: Home, store: S3) -> None:
     identity = {"name": "periplus", "credentials": [keys], "actions": everything}
     write_private_json(run / "s3.json", {"identities": [identity]})
     held, key = home.secrets / "s3-tls.crt", home.secrets / "s3-tls.key"
-    certificate.ensure(held, key)
+    if not (held.exists() and key.exists()):
+        await _certify(held, key)
     write_private(run / "filer.toml", _filer(home))
     write_private(run / "security.toml", _security(home, held, key))
+
+
+async def _certify(certificate: Path, key: Path) -> None:
+    """Write a pair that only the processes of this home know."""
+    program = [sys.executable, "-m", "periplus_local.certificate"]
+    pair = await asyncio.to_thread(subprocess.check_output, program, text=True)
+    private, begin, public = pair.partition("-----BEGIN CERTIFICATE-----")
+    write_private(key, private)
+    write_private(certificate, begin + public)
 
 
 def _filer(home: Home) -> str:
