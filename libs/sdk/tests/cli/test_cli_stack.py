@@ -31,7 +31,7 @@ def test_up_on_a_home_that_somebody_holds_says_who_and_exits_with_6(periplus, cl
             said = periplus(*command, "--home", str(home.path))
             assert said.code == 6
             assert "is held by process" in said.err
-            assert "  fix:   periplus down\n" in said.err
+            assert f"  fix:   periplus down --home {home.path}\n" in said.err
 
 
 def test_up_in_a_home_that_can_not_be_made_exits_with_2(periplus, clean_environment, tmp_path):

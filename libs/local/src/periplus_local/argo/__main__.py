@@ -1,4 +1,4 @@
-"""Run the local Argo alone until SIGINT or SIGTERM."""
+"""The program of the local Argo, which its supervisor starts: it runs until SIGINT or SIGTERM."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ import signal
 import sys
 
 from periplus_local.argo.app import app
+from periplus_local.argo.credential import TokenError
 from periplus_local.argo.settings import ArgoSettings
 
 
@@ -17,8 +18,7 @@ async def serve() -> None:
         loop.add_signal_handler(number, ended.set)
     settings = ArgoSettings()
     async with app(settings) as argo:
-        lies = settings.token_file or settings.home / "token"
-        sys.stdout.write(f"{argo.address}\ntoken in {lies.resolve()}\n")
+        sys.stdout.write(f"{argo.address}\n")
         sys.stdout.flush()
         waiting = asyncio.create_task(ended.wait())
         await asyncio.wait({waiting, argo.serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -30,7 +30,7 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         asyncio.run(serve())
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, TokenError) as error:
         sys.stderr.write(f"the local Argo cannot run: {error}\n")
         return 1
     return 0

@@ -14,11 +14,11 @@ class ArgoSettings(BaseSettings):
 
     home: Path = Path(".periplus/argo")
     port: int = 0
-    token: SecretStr | None = None
     token_file: Path | None = None
     s3_endpoint: str = "127.0.0.1:8333"
     s3_access_key: SecretStr = SecretStr("")
     s3_secret_key: SecretStr = SecretStr("")
     s3_bucket: str = "artifacts"
+    s3_secure: bool = False
     slots: int = os.cpu_count() or 1
     grace_seconds: float = 10.0

@@ -63,7 +63,7 @@ def accepted(
         raise invalid("spec: is not an object")
     if len(json.dumps(workflow, ensure_ascii=False, separators=(",", ":")).encode()) > LARGEST:
         raise invalid(f"workflow: is larger than {LARGEST} bytes")
-    workflow = {key: value for key, value in workflow.items() if key != "status" or value}
+    workflow = {key: value for key, value in workflow.items() if key != "status" or _says_something(value)}
     idle = refuse("workflow", workflow)
     _checked(workflow)
     made = normalised(workflow)
@@ -73,6 +73,11 @@ def accepted(
     machine.check(stored or made["spec"], endpoint)
     references.check(stored or made["spec"], library)
     return made, stored, idle
+
+
+def _says_something(status: Any) -> bool:
+    """Whether a status is more than the empty one that Argo's own client sends along."""
+    return any(value is not None for value in status.values()) if isinstance(status, dict) else bool(status)
 
 
 def _checked(workflow: dict[str, Any]) -> None:

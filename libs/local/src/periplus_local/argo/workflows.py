@@ -17,6 +17,7 @@ from periplus_local.argo.store import Row, Store
 
 log = logging.getLogger(__name__)
 SECONDS_TO_TRY_AGAIN = 1.0
+LATEST = "@latest"
 UNWRITTEN = "the local Argo cannot write its state"
 
 
@@ -154,7 +155,12 @@ class Workflows:
         )  # fmt: skip
 
     def row(self, namespace: str, name: str) -> Row:
-        """The kept workflow of that name; Fault when there is none."""
+        """The kept workflow of that name, for "@latest" the newest; Fault when there is none."""
+        if name == LATEST:
+            newest = next(self.store.all(namespace), None)
+            if newest is None:
+                raise missing("no workflows found")
+            return newest
         found = self.store.named(namespace, name)
         if found is None:
             raise missing(f'workflows.argoproj.io "{name}" not found')

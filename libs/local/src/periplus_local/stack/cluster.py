@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from periplus_local.stack.bucket import Bucket
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_NEEDED = ("ARGO_SERVER", "ARGO_NAMESPACE", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET")
+_STORE = ("S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET")
+_NEEDED = ("ARGO_SERVER", "ARGO_NAMESPACE", *_STORE)
 
 
 class NoClusterError(Exception):
@@ -22,10 +25,7 @@ class Cluster:
     server: str
     token: str
     namespace: str
-    endpoint: str
-    access_key: str
-    secret_key: str
-    bucket: str
+    bucket: Bucket
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Cluster:
@@ -36,17 +36,9 @@ class Cluster:
         missing = [name for name in _NEEDED if not environment.get(name)]
         if missing:
             raise NoClusterError(f"set {', '.join(missing)}: they name the Argo and the store to use")
-        found = [environment[name] for name in _NEEDED]
-        return cls(found[0], environment.get("ARGO_TOKEN", ""), *found[1:])
-
-    def store(self, prefix: str) -> dict[str, str]:
-        """The settings of a service that name the store."""
-        return {
-            f"{prefix}S3_ENDPOINT": self.endpoint,
-            f"{prefix}S3_ACCESS_KEY": self.access_key,
-            f"{prefix}S3_SECRET_KEY": self.secret_key,
-            f"{prefix}S3_BUCKET": self.bucket,
-        }
+        bucket = Bucket.at(*(environment[name] for name in _STORE))
+        token = environment.get("ARGO_TOKEN", "")
+        return cls(environment["ARGO_SERVER"], token, environment["ARGO_NAMESPACE"], bucket)
 
     def argo(self, prefix: str) -> dict[str, str]:
         """The settings of the dispatcher that name Argo."""

@@ -60,11 +60,7 @@ def _at(home: Home, chosen: Mapping[str, int]) -> Embedded:
             home.secret("postgres"),
             {service: home.secret(f"postgres-{service}") for service in SERVICES},
         ),
-        s3=S3(
-            {name: chosen[name] for name in s3.PORTS},
-            access_key=home.secret("s3-access-key"),
-            secret_key=home.secret("s3-secret-key"),
-        ),
+        s3=s3.store(home, chosen),
     )
 
 

@@ -6,10 +6,13 @@ import json
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 _PRIVATE = 0o700
+_OTHERWISE = "(--home or PERIPLUS_HOME)"
 
 
 class HomeError(Exception):
@@ -59,20 +62,19 @@ class Home:
         Raises HomeError when a path cannot be made or belongs to somebody else.
         """
         for directory in (self.path, self.data, self.run, self.log, self.secrets):
-            try:
+            with _usable(directory):
                 directory.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-            except OSError as error:
-                raise HomeError(f"{directory}: {error.strerror}; set PERIPLUS_HOME") from error
-            owner = directory.stat().st_uid
-            if owner != os.geteuid():
-                raise HomeError(
-                    f"{directory} belongs to user {owner}, not to {os.geteuid()}: "
-                    "set PERIPLUS_HOME to a directory of your own"
-                )
-            directory.chmod(_PRIVATE)
+                owner = directory.stat().st_uid
+                if owner != os.geteuid():
+                    raise HomeError(
+                        f"{directory} belongs to user {owner}, not to {os.geteuid()}: "
+                        f"choose a directory of your own {_OTHERWISE}"
+                    )
+                directory.chmod(_PRIVATE)
         ignore = self.path / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
+        with _usable(ignore):
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
 
     def secret(self, name: str) -> str:
         """The secret of that name, made at random (192 bits, URL-safe) when first asked for."""
@@ -80,6 +82,14 @@ class Home:
         if not path.exists():
             write_private(path, secrets.token_urlsafe(24))
         return path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HomeError(f"{path}: {error.strerror}; choose another home {_OTHERWISE}") from error
 
 
 def write_private(path: Path, text: str) -> None:

@@ -37,15 +37,15 @@ class Holder:
 
 
 class HeldError(Exception):
-    """Another supervisor runs this home's stack; the message says which and how to stop it."""
+    """Another supervisor runs what is in this home; the message says which and how to stop it."""
 
     def __init__(self, home: Home, holder: Holder | None) -> None:
         who = holder.told() if holder else "a process that is just starting"
         super().__init__(
-            f"the stack of {home.path} is held by {who}; stop it with `periplus down`, "
-            "or use another home by setting PERIPLUS_HOME"
+            f"{home.path} is held by {who}; stop it with `periplus down --home {home.path}`, "
+            "or choose another home (--home or PERIPLUS_HOME)"
         )
-        self.holder = holder
+        self.home, self.holder = home, holder
 
 
 @contextmanager

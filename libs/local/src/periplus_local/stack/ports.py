@@ -24,6 +24,10 @@ class NoPortError(OSError):
     """No free port was found that suits."""
 
 
+class PortTakenError(Exception):
+    """The port that was asked for cannot be had; the message says why."""
+
+
 def assign(
     path: Path, names: Iterable[str], above: Mapping[str, tuple[str, int]] | None = None
 ) -> dict[str, int]:
@@ -48,6 +52,18 @@ def assign(
                 ports[partner] = port + distance
     write_private_json(path, remembered | ports)
     return ports
+
+
+def claim(path: Path, name: str, port: int) -> None:
+    """Give a name the very port that was asked for, and write it to `path`. Raises PortTakenError."""
+    with ExitStack() as held:
+        try:
+            _listen(held, port)
+        except OSError as error:
+            raise PortTakenError(
+                f"port {port} on {LOOPBACK}: {error.strerror}; choose another --port, or leave it out"
+            ) from error
+    write_private_json(path, recorded(path) | {name: port})
 
 
 def recorded(path: Path) -> dict[str, int]:

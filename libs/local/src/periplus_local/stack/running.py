@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from periplus_local.stack import embedded, leftovers, lock, services
 from periplus_local.stack.child import kill_group
@@ -18,10 +18,13 @@ from periplus_local.stack.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from periplus_local.stack.cluster import Cluster
     from periplus_local.stack.home import Home
+
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ async def stack(
     """
     home.create()
     with lock.held(home) as note:
-        _clean(home, on_change)
+        clean(home, on_change)
         servers = embedded.embedded(home)
         told = services.services(home, cluster)
         parts = [*embedded.parts(home, servers), *services.parts(home, servers, told)]
@@ -96,14 +99,25 @@ def up(
     `home` is a directory, or $PERIPLUS_HOME, or .periplus here. A second signal kills what is
     left. Raises what `stack` raises.
     """
-    asyncio.run(_until_signalled(locate(home), on_change, on_ready, cluster))
+    place = locate(home)
+    until_signalled(place, stack(place, on_change, cluster), on_ready)
+
+
+def until_signalled(
+    home: Home, opening: AbstractAsyncContextManager[Opened], on_ready: Callable[[Opened], None] | None
+) -> None:
+    """Open what runs in the home, keep it until SIGINT, SIGTERM or SIGHUP, then close it and return.
+
+    A second signal kills the processes that are left.
+    """
+    asyncio.run(_until_signalled(home, opening, on_ready))
 
 
 async def _until_signalled(
-    home: Home, on_change: OnChange, on_ready: Callable[[Running], None] | None, cluster: Cluster | None
+    home: Home, opening: AbstractAsyncContextManager[Opened], on_ready: Callable[[Opened], None] | None
 ) -> None:
     loop = asyncio.get_running_loop()
-    life = asyncio.ensure_future(_live(home, on_change, on_ready, cluster))
+    life = asyncio.ensure_future(_live(opening, on_ready))
     signals = iter(range(1, 1_000))
 
     def stop() -> None:
@@ -122,15 +136,15 @@ async def _until_signalled(
 
 
 async def _live(
-    home: Home, on_change: OnChange, on_ready: Callable[[Running], None] | None, cluster: Cluster | None
+    opening: AbstractAsyncContextManager[Opened], on_ready: Callable[[Opened], None] | None
 ) -> None:
-    async with stack(home, on_change, cluster) as running:
+    async with opening as opened:
         if on_ready:
-            on_ready(running)
+            on_ready(opened)
         await asyncio.Event().wait()
 
 
-def _clean(home: Home, on_change: OnChange) -> None:
+def clean(home: Home, on_change: OnChange) -> None:
     """End what a killed supervisor left in this home, and say so."""
     for name in leftovers.clean(home.run / "children.json"):
         on_change(Change(name, State.STOPPED, reason="left behind by a supervisor that was killed"))

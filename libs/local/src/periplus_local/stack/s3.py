@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periplus_local.stack import programs, signed
+from periplus_local.stack.bucket import Bucket
 from periplus_local.stack.home import write_private, write_private_json
 from periplus_local.stack.part import NotReadyError, Part
 from periplus_local.stack.ports import LOOPBACK
@@ -43,17 +44,27 @@ ABOVE = {"admin-grpc": ("admin", 10_000)}
 
 @dataclass(frozen=True)
 class S3:
-    """The store's ports by name, its keys and the bucket that artifacts go to."""
+    """The store's ports by name, and the keys of its S3 API."""
 
     ports: Mapping[str, int]
     access_key: str
     secret_key: str
-    bucket: str = BUCKET
 
     @property
     def endpoint(self) -> str:
         """Host and port of the S3 API, plain HTTP."""
         return f"{LOOPBACK}:{self.ports['s3']}"
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket that artifacts go to."""
+        return Bucket(self.endpoint, self.access_key, self.secret_key, BUCKET)
+
+
+def store(home: Home, chosen: Mapping[str, int]) -> S3:
+    """The store of a home on these ports, with the secrets that the home keeps."""
+    ports = {name: chosen[name] for name in PORTS}
+    return S3(ports, access_key=home.secret("s3-access-key"), secret_key=home.secret("s3-secret-key"))
 
 
 def part(home: Home, store: S3) -> Part:
@@ -160,12 +171,12 @@ async def _answers(store: S3) -> None:
     except (OSError, http.client.HTTPException) as error:
         raise NotReadyError(str(error)) from error
     if status != http.HTTPStatus.OK:
-        raise NotReadyError(f"{store.endpoint}: HTTP {status} for the bucket {store.bucket}")
+        raise NotReadyError(f"{store.endpoint}: HTTP {status} for the bucket {BUCKET}")
 
 
 def _ensure_bucket(store: S3) -> int:
     """Make the bucket unless it is there; returns the status of asking for it."""
-    place = (store.endpoint, f"/{store.bucket}", store.access_key, store.secret_key)
+    place = (store.endpoint, f"/{BUCKET}", store.access_key, store.secret_key)
     status = signed.request("HEAD", *place)
     if status == http.HTTPStatus.NOT_FOUND:
         signed.request("PUT", *place)

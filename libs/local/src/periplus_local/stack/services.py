@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from periplus_common.postgres import migrate
-from periplus_local.stack import ports
+from periplus_local.argo import credential
+from periplus_local.stack import argo, ports
+from periplus_local.stack.argo import Argo
 from periplus_local.stack.embedded import SERVICES, Embedded
-from periplus_local.stack.health import answering, serving
+from periplus_local.stack.health import serving
 from periplus_local.stack.part import Part
 from periplus_local.stack.ports import LOOPBACK
 
@@ -26,19 +27,13 @@ ARGO_NAMESPACE = "argo"
 
 @dataclass(frozen=True)
 class Services:
-    """The addresses (host:port) of the services and of the local Argo, and their secrets."""
+    """The addresses (host:port) of the services, their secret, and the local Argo."""
 
     addresses: Mapping[str, str]
     token: str
-    argo_address: str
-    argo_token: str
+    argo: Argo
     cluster: Cluster | None = None
     """The Argo and the store to use instead of the local ones."""
-
-    @property
-    def argo_url(self) -> str:
-        """Where the local Argo's REST API is."""
-        return f"http://{self.argo_address}"
 
     def client_settings(self) -> dict[str, str]:
         """What the command line needs to speak to this stack."""
@@ -48,41 +43,23 @@ class Services:
 def services(home: Home, cluster: Cluster | None = None) -> Services:
     """Choose addresses and make tokens, or find those of the last time. The home must exist."""
     chosen = ports.assign(home.run / "ports.json", (*SERVICES, "argo"))
+    token_file = home.secrets / "argo-token"
+    credential.kept(token_file)
     return Services(
         addresses={name: f"{LOOPBACK}:{chosen[name]}" for name in SERVICES},
         token=home.secret("token"),
-        argo_address=f"{LOOPBACK}:{chosen['argo']}",
-        argo_token=home.secret("argo-token"),
+        argo=Argo(chosen["argo"], token_file),
         cluster=cluster,
     )
 
 
 def parts(home: Home, servers: Embedded, told: Services) -> list[Part]:
     """A migration and a service each, and the local Argo."""
-    listed = [] if told.cluster else [_argo(home, servers, told)]
+    listed = [] if told.cluster else [argo.part(home, told.argo, servers.s3.bucket, uses=("s3",))]
     for name in SERVICES:
         env = environment(servers, told, name)
         listed += [_migration(home, servers, name), _service(home, told, name, env)]
     return listed
-
-
-def _argo(home: Home, servers: Embedded, told: Services) -> Part:
-    return Part(
-        name="argo",
-        command=(sys.executable, "-m", "periplus_local.argo"),
-        directory=home.data / "argo",
-        uses=("s3",),
-        env={
-            "ARGO_HOME": str(home.data / "argo"),
-            "ARGO_PORT": told.argo_address.rpartition(":")[2],
-            "ARGO_TOKEN": told.argo_token,
-            "ARGO_SLOTS": str(os.cpu_count() or 1),
-            **_store(servers, "ARGO_"),
-        },
-        ready=partial(answering, told.argo_address, "/api/v1/version", told.argo_token),
-        address=told.argo_address,
-        grace=15.0,
-    )
 
 
 def _migration(home: Home, servers: Embedded, name: str) -> Part:
@@ -129,12 +106,12 @@ def environment(servers: Embedded, told: Services, name: str) -> dict[str, str]:
         f"{prefix}NATS_URL": servers.nats.url_of(name),
         f"{prefix}TOKEN": told.token,
         f"{prefix}GRPC_ADDRESS": told.addresses[name],
-        **(told.cluster.store(prefix) if told.cluster else _store(servers, prefix)),
+        **(told.cluster.bucket if told.cluster else servers.s3.bucket).settings(prefix),
     }
     if name == "dispatcher":
         local = {
-            f"{prefix}ARGO_URL": told.argo_url,
-            f"{prefix}ARGO_TOKEN": told.argo_token,
+            f"{prefix}ARGO_URL": told.argo.url,
+            f"{prefix}ARGO_TOKEN": told.argo.token,
             f"{prefix}ARGO_NAMESPACE": ARGO_NAMESPACE,
         }
         settings |= told.cluster.argo(prefix) if told.cluster else local
@@ -143,12 +120,3 @@ def environment(servers: Embedded, told: Services, name: str) -> dict[str, str]:
             f"{prefix}SNAPSHOTTER_ADDRESS": told.addresses["snapshotter"],
         }
     return settings
-
-
-def _store(servers: Embedded, prefix: str) -> dict[str, str]:
-    return {
-        f"{prefix}S3_ENDPOINT": servers.s3.endpoint,
-        f"{prefix}S3_ACCESS_KEY": servers.s3.access_key,
-        f"{prefix}S3_SECRET_KEY": servers.s3.secret_key,
-        f"{prefix}S3_BUCKET": servers.s3.bucket,
-    }

@@ -38,8 +38,7 @@ class Events:
         watch = Watch(namespace, matches, self._workflows.look)
         only = query.get("listOptions.fieldSelector", "")
         if only.startswith(FIELD):
-            row = self._workflows.store.named(namespace, only.removeprefix(FIELD))
-            wanted = row.uid if row else ""
+            wanted = self._workflows.row(namespace, only.removeprefix(FIELD)).uid
             watch.look = lambda uid: self._workflows.look(uid) if uid == wanted else None
         return streamed(request, self._lines(watch, int(after or 0)))
 

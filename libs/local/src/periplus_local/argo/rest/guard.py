@@ -57,6 +57,7 @@ async def refuse(send: Send, fault: Fault) -> None:
     """Answer with a fault."""
     body = encoded(fault)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers.append((b"connection", b"close"))
     start: Message = {"type": "http.response.start", "status": fault.status, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": body})

@@ -87,6 +87,7 @@ _NOUNS = {
     "diff": ("diff",),
     "lineage": ("lineage",),
     "stack": ("up", "down", "doctor"),
+    "argo": ("argo",),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,8 +23,9 @@ Home = Annotated[
 
 
 @contextmanager
-def _stack() -> Iterator[Any]:
+def stack_module(home: str = "") -> Iterator[Any]:
     """The module that runs the stack; its errors told as ours. It is not installed with every client."""
+    place = f" --home {shlex.quote(home)}" if home else ""
     try:
         from periplus_local import stack
     except ImportError as error:
@@ -33,11 +35,14 @@ def _stack() -> Iterator[Any]:
     try:
         yield stack
     except stack.HeldError as error:
-        raise Failure(str(error), fix="periplus down", code=Exit.REFUSED) from error
+        down = f"periplus down --home {shlex.quote(str(error.home.path))}"
+        raise Failure(str(error), fix=down, code=Exit.REFUSED) from error
+    except (stack.PortTakenError, stack.TokenError) as error:
+        raise Failure(str(error)) from error
     except (stack.HomeError, stack.ProgramMissingError) as error:
-        raise Failure(str(error), fix="periplus doctor") from error
+        raise Failure(str(error), fix=f"periplus doctor{place}") from error
     except (stack.PartFailedError, TimeoutError) as error:
-        raise Failure(str(error), fix="periplus doctor", code=Exit.NOT_REACHABLE) from error
+        raise Failure(str(error), fix=f"periplus doctor{place}", code=Exit.NOT_REACHABLE) from error
 
 
 def up(
@@ -74,7 +79,7 @@ def up(
         else:
             print("ready; Ctrl-C stops everything", flush=True)
 
-    with _stack() as stack:
+    with stack_module(home) as stack:
         elsewhere = _cluster(stack) if cluster else None
         if elsewhere and detach:
             raise Failure("--cluster runs in the foreground", fix="leave --detach out")
@@ -110,7 +115,7 @@ def down(home: Home = "", output: Output = Format.TEXT) -> None:
     """
     from periplus.sdk.cli.document import show
 
-    with _stack() as stack:
+    with stack_module(home) as stack:
         holder = stack.down(home or None)
     if output is Format.JSON:
         show({"stopped": holder.pid if holder else None})
@@ -126,7 +131,7 @@ def doctor(home: Home = "", output: Output = Format.TEXT) -> None:
       periplus doctor
       periplus doctor -o json
     """
-    with _stack() as stack:
+    with stack_module(home) as stack:
         findings = stack.doctor(home or None)
     well = all(finding.ok for finding in findings)
     if output is Format.JSON:

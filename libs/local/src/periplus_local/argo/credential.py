@@ -1,0 +1,53 @@
+"""The token that callers must send: kept in a file that its owner alone can read, made when there is none."""
+
+import os
+import re
+import secrets
+import stat
+from pathlib import Path
+
+TOKEN = re.compile(r"[!-~]{16,512}")
+OPEN_TO_OTHERS = 0o077
+
+
+class TokenError(Exception):
+    """The file cannot hold the token; the message says which file, why, and what fixes it."""
+
+
+def kept(path: Path) -> str:
+    """The token in the file; a new one, put there with mode 0600, if there is no such file.
+
+    Raises TokenError for a file that others can read or that holds no token, and for one that cannot be
+    read or made.
+    """
+    try:
+        try:
+            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return _read(path)
+        with os.fdopen(made, "w", encoding="ascii") as file:
+            token = secrets.token_urlsafe(32)
+            file.write(token)
+        return token
+    except OSError as error:
+        raise TokenError(f"the token file {path}: {error.strerror}; name another one") from error
+
+
+def _read(path: Path) -> str:
+    # Not to wait where it is a pipe that nobody writes to.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise TokenError(f"the token file {path} is not a file; name another one")
+        if about.st_uid != os.geteuid():
+            raise TokenError(f"the token file {path} belongs to user {about.st_uid}; name one of your own")
+        if about.st_mode & OPEN_TO_OTHERS:
+            mode = stat.S_IMODE(about.st_mode)
+            raise TokenError(f"the token file {path} is open to others (mode {mode:04o}): chmod 600 {path}")
+        text = file.read(4096).decode("latin-1").strip()
+    if not TOKEN.fullmatch(text):
+        raise TokenError(
+            f"the token file {path} holds no token: 16 to 512 letters, digits and signs on one line; "
+            "remove it to have one made"
+        )
+    return text

@@ -1,0 +1,62 @@
+"""The local Argo as a part: of the whole stack, or alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from periplus_local.stack.health import answering
+from periplus_local.stack.part import Part
+from periplus_local.stack.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from periplus_local.stack.bucket import Bucket
+    from periplus_local.stack.home import Home
+
+
+@dataclass(frozen=True)
+class Argo:
+    """Where it listens, and the file that the token lies in, which callers must send."""
+
+    port: int
+    token_file: Path
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Where its REST API is."""
+        return f"http://{self.address}"
+
+    @property
+    def token(self) -> str:
+        """The token; the file must be there."""
+        return self.token_file.read_text(encoding="ascii").strip()
+
+
+def part(home: Home, argo: Argo, bucket: Bucket, uses: tuple[str, ...] = ()) -> Part:
+    """The local Argo with its state in the home and artifacts in the bucket."""
+    return Part(
+        name="argo",
+        command=(sys.executable, "-m", "periplus_local.argo"),
+        directory=home.data / "argo",
+        uses=uses,
+        env={
+            "ARGO_HOME": str(home.data / "argo"),
+            "ARGO_PORT": str(argo.port),
+            "ARGO_TOKEN_FILE": str(argo.token_file),
+            "ARGO_SLOTS": str(os.cpu_count() or 1),
+            **bucket.settings("ARGO_"),
+        },
+        ready=partial(answering, argo.address, "/api/v1/version", argo.token),
+        address=argo.address,
+        grace=15.0,
+    )

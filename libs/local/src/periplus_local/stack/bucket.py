@@ -1,0 +1,32 @@
+"""The bucket that artifacts go to, wherever its store runs, and how a process is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of an S3 store at `endpoint` (host:port), which speaks TLS if it is `secure`."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    name: str
+    secure: bool = False
+
+    @classmethod
+    def at(cls, endpoint: str, access_key: str, secret_key: str, name: str) -> Bucket:
+        """A bucket at an endpoint as people write it: host:port, or with http:// or https:// before it."""
+        scheme, _, rest = endpoint.rpartition("://")
+        return cls(rest.rstrip("/"), access_key, secret_key, name, secure=scheme.lower() == "https")
+
+    def settings(self, prefix: str) -> dict[str, str]:
+        """The environment variables that name it to a process whose settings have that prefix."""
+        return {
+            f"{prefix}S3_ENDPOINT": self.endpoint,
+            f"{prefix}S3_ACCESS_KEY": self.access_key,
+            f"{prefix}S3_SECRET_KEY": self.secret_key,
+            f"{prefix}S3_BUCKET": self.name,
+            f"{prefix}S3_SECURE": str(self.secure).lower(),
+        }

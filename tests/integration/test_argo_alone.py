@@ -1,0 +1,198 @@
+"""The local Argo alone: every command of its README, and what `periplus argo serve` says when it cannot run."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from stack import ROOT
+
+README = (ROOT / "libs/local/src/periplus_local/argo/README.md").read_text()
+START, *USES = [
+    line for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
+]
+(SCRIPT,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BIN = Path(sys.executable).parent
+HELLO = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: hello-}
+spec:
+  entrypoint: main
+  templates:
+  - {name: main, container: {image: any, command: [echo], args: [hello]}}
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a person's shell has, but nothing that leads to another Argo or store."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ARGO_", "S3_"))}
+    return kept | {"PATH": f"{BIN}:{os.environ['PATH']}"} | more
+
+
+def told(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `periplus argo serve` says when it ends by itself."""
+    command = [str(BIN / "periplus"), "argo", "serve", *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=90, check=False)
+
+
+@dataclass
+class Served:
+    """A local Argo that runs: its process, its home, and what it printed."""
+
+    process: subprocess.Popen[str]
+    home: Path
+    printed: list[str]
+
+    def env(self) -> dict[str, str]:
+        """A shell after the lines that it printed for clients."""
+        exports = "\n".join(line for line in self.printed if line.strip().startswith("export "))
+        shown = ["bash", "-c", f"{exports}\nenv -0"]
+        found = subprocess.run(shown, env=environment(), capture_output=True, text=True, check=True).stdout
+        return dict(line.split("=", 1) for line in found.split("\0") if "=" in line)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The README's first command, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "hello.yaml").write_text(HELLO)
+    with subprocess.Popen(
+        START.split(),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        printed = []
+        for line in process.stdout:
+            printed.append(line.rstrip())
+            if line.startswith("Ctrl-C"):
+                break
+        yield Served(process, folder / ".periplus/argo", printed)
+        children = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(60) == 0
+        stopped = [line.split()[0] for line in rest.splitlines() if " stopped in " in line]
+        assert stopped == ["argo", "s3"], rest
+        assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.parametrize("command", USES)
+def test_the_readmes_command_does_what_it_says(served: Served, command: str) -> None:
+    if not shutil.which(command.split(maxsplit=1)[0]):
+        pytest.skip(f"{command.split(maxsplit=1)[0]} is not on the PATH")
+    folder = served.home.parent.parent
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=served.env(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hello" in done.stdout
+
+
+def test_the_readmes_script_does_what_it_says(served: Served) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=served.env(), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("Succeeded\n", 0), done.stderr
+
+
+def test_the_token_is_its_owners_alone_and_neither_printed_nor_an_argument(served: Served) -> None:
+    file = served.home / "secrets/argo-token"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    processes = [psutil.Process(served.process.pid)]
+    processes += processes[0].children(recursive=True)
+    shown = [" ".join(process.cmdline()) for process in processes] + served.printed
+    shown += [log.read_text(errors="replace") for log in (served.home / "log").iterdir()]
+    assert not any(file.read_text() in text for text in shown)
+
+
+def test_a_second_one_on_the_same_home_says_who_holds_it(served: Served) -> None:
+    said = told("--home", str(served.home))
+    assert said.returncode == 6
+    assert f"is held by process {served.process.pid}" in said.stderr
+    assert f"fix:   periplus down --home {served.home}" in said.stderr
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = told("--home", str(tmp_path / "home"), "--port", str(port))
+    assert said.returncode == 2
+    assert f"port {port} on 127.0.0.1: Address already in use; choose another --port" in said.stderr
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = told("--home", str(tmp_path / "file/home"))
+    assert said.returncode == 2
+    assert f"{tmp_path}/file/home: Not a directory; choose another home (--home" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "why"),
+    [
+        ("a" * 32, 0o644, "is open to others (mode 0644): chmod 600"),
+        ("short", 0o600, "holds no token"),
+        ("two\nlines of text that are long enough", 0o600, "holds no token"),
+    ],
+)
+def test_a_token_file_that_is_no_secret_is_refused(tmp_path: Path, text: str, mode: int, why: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(text)
+    file.chmod(mode)
+    said = told("--home", str(tmp_path / "home"), "--token-file", str(file))
+    assert said.returncode == 2
+    assert f"the token file {file} {why}" in said.stderr
+
+
+def test_a_store_without_its_keys_is_refused(tmp_path: Path) -> None:
+    said = told("--home", str(tmp_path / "home"), "--s3-endpoint", "127.0.0.1:9")
+    assert said.returncode == 2
+    assert "S3_ACCESS_KEY and S3_SECRET_KEY must be set for the store at 127.0.0.1:9" in said.stderr
+
+
+def test_what_is_chosen_is_kept_and_machines_get_one_line(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    file = tmp_path / "token"
+    command = [str(BIN / "periplus"), "argo", "serve", "-o", "json", "--home", str(tmp_path / "home")]
+    keys = {"S3_ACCESS_KEY": "a", "S3_SECRET_KEY": "b", "S3_ENDPOINT": "127.0.0.1:9"}
+    for chosen in (["--port", str(port), "--token-file", str(file)], ["--token-file", str(file)]):
+        with subprocess.Popen(
+            [*command, *chosen],
+            env=environment(**keys),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout
+            line = json.loads(process.stdout.readline())
+            programs = [child.name() for child in psutil.Process(process.pid).children()]
+            process.terminate()
+            assert process.wait(60) == 0
+        assert line == {
+            "address": f"http://127.0.0.1:{port}",
+            "token_file": str(file),
+            "home": str(tmp_path / "home"),
+            "pid": process.pid,
+        }
+        assert len(programs) == 1  # the store is elsewhere
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
