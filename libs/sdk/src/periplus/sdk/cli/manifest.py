@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import typer
@@ -53,11 +52,13 @@ def compile_(file: source.File, parameters: source.Parameters = None, output: Ou
       periplus compile pipeline.py > workflow.yaml
       periplus compile pipeline.py -p seed=7 -o json
     """
-    if not (file.endswith(".py") or ".py:" in file):
+    if not source.is_python(file):
         raise Failure(
             "is no Python file, so there is nothing to compile", where=file, fix=f"periplus plan {file}"
         )
-    made = json.loads(source.read(file, parameters).manifest)
+    compiled = source.compiled(file, parameters)
+    compiled.workflow()  # hera's models of Argo's API say the same, or nothing is printed
+    made = compiled.manifest
     if output is Format.JSON:
         from periplus.sdk.cli.document import show
 

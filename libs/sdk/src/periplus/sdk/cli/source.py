@@ -17,6 +17,7 @@ from periplus.sdk.cli.outcome import Failure
 
 if TYPE_CHECKING:
     from periplus.dispatcher.v1.dispatcher_pb2 import RunSpec
+    from periplus.sdk.manifest import Compiled
 
 LARGEST = 1 << 20  # bytes of a manifest; what Argo takes
 
@@ -60,10 +61,34 @@ class Source:
 
 def read(file: str, parameters: list[str] | None) -> Source:
     """The file's pipeline compiled, or its text as it stands. Raises Failure that names the place."""
+    if is_python(file):
+        return _pipeline(file, compiled(file, parameters))
+    return Source(_text(file), Path(file).parent if file != "-" else Path(), _values(parameters or []))
+
+
+def is_python(file: str) -> bool:
+    """Whether the file is to be compiled, and is not a manifest already."""
+    return file.endswith(".py") or ".py:" in file
+
+
+def compiled(file: str, parameters: list[str] | None) -> Compiled:
+    """The file's pipeline compiled. Raises Failure that names the place."""
+    from periplus.sdk.errors import PipelineError
+
     values = _values(parameters or [])
-    if file.endswith(".py") or ".py:" in file:
-        return _pipeline(file, values)
-    return Source(_text(file), Path(file).parent if file != "-" else Path(), values)
+    # What the file prints while it is read is not part of our output.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            from periplus.sdk.loading import load
+            from periplus.sdk.manifest import compile as compile_
+
+            pipeline = load(file)
+            return compile_(pipeline, pipeline.parse(values))
+        except PipelineError as error:
+            places = [file, *([f"{error.function}()"] if error.function else []), error.argument]
+            raise Failure(error.what, where=", ".join(filter(None, places)), fix=error.fix) from error
+        except (Exception, SystemExit) as error:
+            raise Failure(f"raised {_said(error)}", where=_place(file, error)) from error
 
 
 def spec(source: Source, cache: Cache | None) -> tuple[RunSpec, list[str]]:
@@ -109,22 +134,7 @@ def _text(file: str) -> str:
         raise Failure(f"is no text: byte {error.start} is not UTF-8", where=file) from error
 
 
-def _pipeline(file: str, values: dict[str, str]) -> Source:
-    from periplus.sdk.errors import PipelineError
-
-    # What the file prints while it is read is not part of our output.
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            from periplus.sdk.loading import load
-            from periplus.sdk.manifest import compile as compiled
-
-            pipeline = load(file)
-            made = compiled(pipeline, pipeline.parse(values))
-        except PipelineError as error:
-            places = [file, *([f"{error.function}()"] if error.function else []), error.argument]
-            raise Failure(error.what, where=", ".join(filter(None, places)), fix=error.fix) from error
-        except (Exception, SystemExit) as error:
-            raise Failure(f"raised {_said(error)}", where=_place(file, error)) from error
+def _pipeline(file: str, made: Compiled) -> Source:
     try:
         manifest = json.dumps(made.manifest, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
