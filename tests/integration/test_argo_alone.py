@@ -91,6 +91,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         assert not any(child.is_running() for child in children)
 
 
+def test_the_readmes_script_does_what_it_says(served: Served) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=served.env(), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("Succeeded\n", 0), done.stderr
+
+
 @pytest.mark.parametrize("command", USES)
 def test_the_readmes_command_does_what_it_says(served: Served, command: str) -> None:
     if not shutil.which(command.split(maxsplit=1)[0]):
@@ -101,13 +108,6 @@ def test_the_readmes_command_does_what_it_says(served: Served, command: str) -> 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "hello" in done.stdout
-
-
-def test_the_readmes_script_does_what_it_says(served: Served) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=served.env(), capture_output=True, text=True, check=False
-    )
-    assert (done.stdout, done.returncode) == ("Succeeded\n", 0), done.stderr
 
 
 def test_the_token_is_its_owners_alone_and_neither_printed_nor_an_argument(served: Served) -> None:
