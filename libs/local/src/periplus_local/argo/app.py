@@ -60,7 +60,10 @@ async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
                 async with serving(routes(workflows, shelves, pods, token), settings.port) as (port, task):
                     address = f"http://127.0.0.1:{port}"
                     _written(home / "address", address)
-                    yield LocalArgo(address, token, workflows, task)
+                    try:
+                        yield LocalArgo(address, token, workflows, task)
+                    finally:
+                        hub.close()
             finally:
                 await workflows.close()
 

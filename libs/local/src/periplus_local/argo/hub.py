@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from periplus_local.argo import selector
 
-BYTES_A_SECOND = 20e6
+BYTES_A_SECOND = 4e6
 LONGEST_PAUSE = 0.5
 
 
@@ -39,6 +39,12 @@ class Watch:
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
     due: dict[str, float] = field(default_factory=dict)
     gone: list[bytes] = field(default_factory=list)
+    over: bool = False
+
+    def end(self) -> None:
+        """Tell what is still untold, and then no more."""
+        self.over = True
+        self.stirred.set()
 
     def note(self, uid: str, kind: str, *, ended: bool = False) -> None:
         """A workflow was added or changed, or has ended."""
@@ -58,11 +64,11 @@ class Watch:
             self.stirred.set()
 
     async def next(self) -> list[tuple[str, bytes]]:
-        """The next events: their kind, and the workflow as JSON."""
+        """The next events: their kind, and the workflow as JSON; none once the hub is closed."""
         while True:
             self.stirred.clear()
             made = self._made()
-            if made:
+            if made or self.over:
                 return made
             now = asyncio.get_running_loop().time()
             soonest = min((self.due.get(uid, 0.0) for uid in self.pending), default=None)
@@ -105,10 +111,18 @@ class Hub:
     def __init__(self) -> None:
         """Nobody yet."""
         self._watches: set[Watch] = set()
+        self.closed = False
+
+    def close(self) -> None:
+        """End all watches: the server is about to go."""
+        self.closed = True
+        for watch in self._watches:
+            watch.end()
 
     def join(self, watch: Watch) -> None:
         """Tell this one, too, from now on."""
         self._watches.add(watch)
+        watch.over = self.closed
 
     def leave(self, watch: Watch) -> None:
         """Tell this one no more."""

@@ -32,6 +32,7 @@ class Workflows:
         self.live: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._changed: set[str] = set()
+        self._seen: dict[str, Seen] = {}
         self._planned = False
 
     def recover(self) -> None:
@@ -123,6 +124,7 @@ class Workflows:
         nodes.dirty.clear()
         nodes.gone.clear()
         run.head_dirty = False
+        self._seen.pop(run.uid, None)
         self.hub.tell(run.metadata["namespace"], run.uid, "MODIFIED", ended=run.completed)
         self._release(run)
 
@@ -147,6 +149,7 @@ class Workflows:
     def _release(self, run: Run) -> None:
         if run.completed and run.uid not in self._tasks:
             self.live.pop(run.uid, None)
+            self._seen.pop(run.uid, None)
 
     def _row(self, run: Run, version: int, born: int) -> Row:
         return Row(
@@ -199,10 +202,13 @@ class Workflows:
         return document(_json(metadata), _json(row.spec), row.status, nodes)
 
     def look(self, uid: str) -> Seen | None:
-        """A workflow as those who watch are told of it."""
+        """A workflow as those who watch are told of it; made once per change, for all of them."""
         run = self.live.get(uid)
         if run is not None:
-            return Seen(run.metadata.get("labels") or {}, run.document(), run.completed)
+            if uid not in self._seen:
+                labels = dict(run.metadata.get("labels") or {})
+                self._seen[uid] = Seen(labels, run.document(), run.completed)
+            return self._seen[uid]
         row = self.store.with_uid(uid)
         if row is None:
             return None
@@ -225,6 +231,7 @@ class Workflows:
                 await asyncio.gather(task, return_exceptions=True)
         body = self.body(row)
         self.live.pop(row.uid, None)
+        self._seen.pop(row.uid, None)
         for _, node in self.store.nodes(row.uid):
             await self._forget(row, json.loads(node))
         slim = {"metadata": row.metadata, "status": {"phase": row.status.get("phase", "")}}

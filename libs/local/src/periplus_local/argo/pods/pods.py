@@ -146,10 +146,10 @@ class Pods:
         """The file with what a job printed; it may not be there yet."""
         return Folder(self._home, job_id).log
 
-    def follow(self, job_id: str) -> AsyncIterator[str]:
-        """The lines that a job prints, from the first, until it has ended."""
+    def follow(self, job_id: str, over: Callable[[], bool] = lambda: False) -> AsyncIterator[str]:
+        """The lines that a job prints, from the first, until it has ended or `over` says so."""
         folder = Folder(self._home, job_id)
-        return lines(folder.log, lambda: job_id in self._open or folder.alive())
+        return lines(folder.log, lambda: not over() and (job_id in self._open or folder.alive()))
 
     async def remove(self, job_id: str) -> None:
         """Forget an ended job: its log and its records."""

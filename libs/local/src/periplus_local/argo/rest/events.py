@@ -63,6 +63,8 @@ class Events:
                     continue
                 for kind, body in events:
                     yield b'{"result":{"type":"%s","object":%s}}' % (kind.encode(), body)
+                if not events:
+                    return
         finally:
             hub.leave(watch)
 

@@ -1,7 +1,7 @@
 """The handler of logs: what the steps of a workflow printed, and with `follow` what they print."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +19,8 @@ from periplus_local.argo.workflows import Workflows
 class Printed(Protocol):
     """Where the logs of jobs are."""
 
-    def follow(self, job_id: str) -> AsyncIterator[str]:
-        """The lines of a job, until it has ended."""
+    def follow(self, job_id: str, over: Callable[[], bool]) -> AsyncIterator[str]:
+        """The lines of a job, until it has ended or nobody is to be told any more."""
         ...
 
     def logs(self, job_id: str) -> Path:
@@ -70,7 +70,8 @@ class Logs:
             if not follow and not fulfilled(node):
                 lines = self._so_far(row, node)
             else:
-                lines = self._pods.follow(leaf.job_id(row.uid, node["name"], row.control))
+                job = leaf.job_id(row.uid, node["name"], row.control)
+                lines = self._pods.follow(job, lambda: self._workflows.hub.closed)
             async for line in lines:
                 if wanted in line:
                     said = {"content": line.rstrip("\n"), "podName": self._pod(row, node)}
