@@ -13,7 +13,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from periplus.cache.v1.events_pb2 import EntryRecorded
 from periplus_common import bus, pull
-from periplus_common.errors import Invalid, Unavailable
+from periplus_common.errors import Invalid, NotFound, Unavailable
 from periplus_local.stack.testing import Servers, embedded
 
 __all__ = ["embedded"]
@@ -161,22 +161,62 @@ async def test_a_consumer_that_the_server_lost_is_made_anew(embedded: Servers) -
         await until(lambda: len(handled) == 2 * COUNT)
 
 
-async def test_what_is_not_acknowledged_in_time_comes_again(
+async def test_what_a_consumer_held_when_it_ended_comes_again(
     embedded: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bus, "ACK_WAIT", 0.3)
-    stuck, seen = asyncio.Event(), []
+    held = asyncio.Event()
+
+    async def hold(batch: list[Msg]) -> None:
+        held.set()
+        await asyncio.Event().wait()
+
+    seen: dict[int, int] = {}
 
     async def handle(batch: list[Msg]) -> None:
-        first = [message for message in batch if step(message) == 0]
-        seen.extend(message.metadata.num_delivered for message in first)
-        if first and len(seen) == 1:
-            await stuck.wait()
+        seen.update((step(message), message.metadata.num_delivered) for message in batch)
+
+    async with published(embedded.nats_url) as (link, consumer):
+        async with pull.consuming(link, consumer, hold):
+            await held.wait()
+        async with pull.consuming(link, consumer, handle):
+            await until(lambda: len(seen) == COUNT)
+    assert max(seen.values()) > 1
+
+
+async def test_messages_that_are_worked_on_are_not_sent_again(
+    embedded: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus, "ACK_WAIT", 0.5)
+    started: list[int] = []
+    ended: list[int] = []
+
+    async def handle(batch: list[Msg]) -> None:
+        started.extend(map(step, batch))
+        await asyncio.sleep(1.6)  # three times as long as the server would wait
+        ended.extend(map(step, batch))
 
     async with published(embedded.nats_url) as (link, consumer), pull.consuming(link, consumer, handle):
-        await until(lambda: len(seen) > 1)
-        stuck.set()
-    assert seen[:2] == [1, 2]
+        await until(lambda: len(ended) >= COUNT)
+        await asyncio.sleep(0.7)
+    assert sorted(started) == list(range(COUNT))
+
+
+async def test_one_that_comes_too_early_comes_again_soon(
+    embedded: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus, "RETRY_DELAY", 600)
+    monkeypatch.setattr(bus, "EARLY_DELAY", 0.05)
+    tries = 0
+
+    async def handle(batch: list[Msg]) -> pull.Refusals:
+        nonlocal tries
+        early = [message for message in batch if step(message) == 0]
+        tries += len(early)
+        return [(message, NotFound("not yet")) for message in early if tries < 3]
+
+    async with published(embedded.nats_url) as (link, consumer), pull.consuming(link, consumer, handle):
+        await until(lambda: tries >= 3)
 
 
 async def test_poison_does_not_block(embedded: Servers) -> None:

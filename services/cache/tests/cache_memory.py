@@ -75,7 +75,10 @@ class MemoryStore:
     def _entomb(self, entry: Entry, reason: str, at: datetime) -> None:
         self.tombs.append((entry.fingerprint, Tombstone(entry.maker.run, entry.maker.step, reason, at)))
 
-    async def record(self, recording: Recording) -> Fate | None:
+    async def record(self, *recordings: Recording) -> list[Fate | None]:
+        return [self._record(recording) for recording in recordings]
+
+    def _record(self, recording: Recording) -> Fate | None:
         attempt = recording.attempt
         name = (attempt.project, attempt.run, attempt.step)
         if name in self.attempts and self.attempts[name].finished_at >= attempt.finished_at:

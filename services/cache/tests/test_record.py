@@ -1,5 +1,6 @@
 """Recording finished steps, through fakes: what becomes an entry, what does not, and why."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -212,15 +213,40 @@ async def test_a_step_without_artifacts_needs_no_object_store(cache, memory, tra
 
 async def test_a_step_that_ends_in_the_future_is_refused(cache, train, clock):
     await cache.record(train(at=clock.now + timedelta(hours=23)))
-    with pytest.raises(Invalid, match="future"):
-        await cache.record(train(at=clock.now + timedelta(hours=25)))
+    (problem,) = await cache.record(train(at=clock.now + timedelta(hours=25)))
+    assert "future" in str(problem)
 
 
-async def test_a_bad_document_is_refused(cache, train):
+async def test_a_bad_document_is_refused_and_what_came_with_it_is_recorded(cache, memory, train, objects):
     step = train()
-    bad = replace(step, template=replace(step.template, document='{"a": NaN}'))
-    with pytest.raises(Invalid):
-        await cache.record(bad)
+    bad = replace(step, run="r2", template=replace(step.template, document='{"a": NaN}'))
+    read = replace(bad, run="r3", outputs=train(made={"model": objects.put("model")}).outputs)
+    first, second, third, fourth = await cache.record(bad, step, read, replace(step, run="r4"))
+    assert (type(first), second, type(third), fourth) == (Invalid, None, Invalid, None)
+    assert {run for _, run, _ in memory.attempts} == {"r1", "r4"}
+
+
+async def test_no_step_waits_until_the_artifact_of_another_is_read(
+    cache, memory, train, objects, monkeypatch
+):
+    reads, go = asyncio.Event(), asyncio.Event()
+    digest = objects.digest
+
+    async def slowly(place):
+        reads.set()
+        await go.wait()
+        return await digest(place)
+
+    monkeypatch.setattr(objects, "digest", slowly)
+    both = asyncio.create_task(cache.record(train("r1", made={"model": objects.put("model")}), train("r2")))
+    await reads.wait()
+    async with asyncio.timeout(10):
+        while not memory.attempts:  # noqa: ASYNC110 - what is waited for is plain data
+            await asyncio.sleep(0)
+    assert {run for _, run, _ in memory.attempts} == {"r2"}
+    go.set()
+    await both
+    assert {run for _, run, _ in memory.attempts} == {"r1", "r2"}
 
 
 async def test_a_step_of_which_nothing_is_known_leaves_no_entry(cache, memory, train):

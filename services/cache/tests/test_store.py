@@ -53,7 +53,7 @@ async def test_what_is_recorded_is_found_as_it_was(store):
         STRANGE,
         0,
     )
-    assert await store.record(recording(outputs=outputs)) is Fate.ADDED
+    assert await store.record(recording(outputs=outputs)) == [Fate.ADDED]
     shown = await store.entry("p", name(1))
     assert shown.entry.outputs == outputs
     assert shown.entry.maker == Maker("r1", "s1", NOON, HOUR)
@@ -98,9 +98,44 @@ async def test_a_message_that_comes_twice_is_stored_once(store):
     store, told = store
     artifact = Artifact("m", Place("k"), name(7), "etag", 5)
     step = replace(recording(), outputs=(artifact,))
-    assert await store.record(step) is Fate.ADDED
-    assert await store.record(step) is None
+    assert await store.record(step) == [Fate.ADDED]
+    assert await store.record(step) == [None]
     assert await told() == ["EntryRecorded", "ArtifactsDigested"]
+
+
+async def test_what_comes_together_is_stored_as_if_it_had_come_alone(store):
+    store, told = store
+    again = recording(1, "r2", at=NOON + HOUR, outputs=Outputs((("y", "2"),)))
+    later = recording(2, "r1", step="s1", at=NOON + HOUR)
+    fates = await store.record(
+        recording(1), recording(1), again, later, recording(3, static=2), recording(4, entry=False)
+    )
+    assert fates == [Fate.ADDED, None, Fate.DIVERGED, Fate.ADDED, Fate.ADDED, None]
+    assert sorted(await told()) == ["EntryDiverged", *["EntryRecorded"] * 3]
+    attempt, document, _ = await store.attempt("p", "r1", "s1")
+    assert (attempt, document) == (later.attempt, '{"t": 1}')
+    assert (await store.entry("p", name(3))).document == '{"t": 2}'
+    assert (await store.attempt("p", "r1", "s4"))[0].fingerprint == name(4)
+    assert await store.record() == []
+
+
+async def test_many_who_record_the_same_at_once_wait_for_each_other_and_never_in_a_ring(store):
+    store, told = store
+    steps = [recording(i, "r", static=i % 3) for i in range(60)]
+    orders = [steps, steps[::-1], steps[30:] + steps[:30], steps[::2] + steps[1::2]]
+    fates = await asyncio.gather(*(store.record(*order) for order in orders * 4))
+    assert sum(fate is Fate.ADDED for each in fates for fate in each) == 60
+    assert (await told()).count("EntryRecorded") == 60
+
+
+async def test_the_trace_in_which_a_step_ended_goes_on_in_what_is_told(dsn):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with postgres.database(dsn) as opened:
+        step = replace(recording(), trace={"traceparent": trace})
+        await PostgresStore(opened).record(step, recording(2))
+        async with opened.connection() as connection:
+            rows = await connection.fetch("SELECT headers->>'traceparent' AS trace FROM outbox ORDER BY id")
+    assert [row["trace"] and row["trace"][:35] for row in rows] == [trace[:35], None]
 
 
 async def test_a_step_that_ended_again_later_is_stored_anew(store):
@@ -109,7 +144,7 @@ async def test_a_step_that_ended_again_later_is_stored_anew(store):
     await store.record(recording(2, "r1", step="s", at=NOON + HOUR))
     attempt, _, _ = await store.attempt("p", "r1", "s")
     assert attempt.fingerprint == name(2)
-    assert await store.record(recording(1, "r1", step="s", at=NOON - HOUR)) is None
+    assert await store.record(recording(1, "r1", step="s", at=NOON - HOUR)) == [None]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +161,7 @@ async def test_what_becomes_of_the_entry_that_is_there(store, outputs, policy, f
     store, told = store
     await store.record(recording(1, "r1"))
     came = recording(1, "r2", at=NOON + 2 * HOUR, outputs=outputs, policy=policy)
-    assert await store.record(came) is fate
+    assert await store.record(came) == [fate]
     entry = (await store.entry("p", name(1))).entry
     assert entry.maker.run == kept
     if fate is Fate.REPLACED:
@@ -141,7 +176,7 @@ async def test_a_buried_entry_gives_way_to_the_next_success(store):
     store, told = store
     await store.record(recording(1, "r1"))
     await store.bury("p", [Burial(name(1), "r1", "s1", "bytes are gone")], NOON + HOUR)
-    assert await store.record(recording(1, "r2", at=NOON + 2 * HOUR)) is Fate.REPLACED
+    assert await store.record(recording(1, "r2", at=NOON + 2 * HOUR)) == [Fate.REPLACED]
     entry = (await store.entry("p", name(1))).entry
     assert (entry.maker.run, entry.buried) == ("r2", "")
     assert await told() == ["EntryRecorded", "EntryInvalidated", "EntryRecorded"]
@@ -254,7 +289,7 @@ async def test_of_many_results_at_once_one_stays_and_the_others_are_told(store):
     store, told = store
     steps = [recording(1, f"r{i}", outputs=Outputs((("y", str(i)),))) for i in range(40)]
     fates = await asyncio.gather(*(store.record(step) for step in steps))
-    assert sorted(f.name for f in fates) == ["ADDED"] + ["DIVERGED"] * 39
+    assert sorted(f.name for (f,) in fates) == ["ADDED"] + ["DIVERGED"] * 39
     kinds = await told()
     assert (kinds.count("EntryRecorded"), kinds.count("EntryDiverged")) == (1, 39)
     entry = (await store.entry("p", name(1))).entry

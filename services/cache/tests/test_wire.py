@@ -20,7 +20,7 @@ def finished(**more) -> StepFinished:
 @pytest.mark.parametrize("seconds", [2**63 - 1, -(2**63), 315_576_000_000])
 def test_any_time_to_live_can_be_added_to_any_date_of_ours(seconds: int):
     policy = types.CachePolicy(ttl=Duration(seconds=seconds, nanos=2**31 - 1))
-    step = wire.finished(finished(template=types.StepTemplate(name="t", document="{}", policy=policy)))
+    step = wire.finished(finished(template=types.StepTemplate(name="t", document="{}", policy=policy)), {})
     assert datetime(2026, 1, 1, tzinfo=UTC) + step.policy.ttl
 
 
@@ -53,11 +53,11 @@ def test_a_time_to_live_keeps_its_microseconds():
 )
 def test_what_can_not_be_kept_is_refused_with_its_field(more, field: str):
     with pytest.raises(Invalid) as caught:
-        wire.finished(finished(**more))
+        wire.finished(finished(**more), {})
     assert caught.value.field == field
 
 
 def test_modes_and_verdicts_of_a_later_version_are_taken_for_the_usual():
     policy = types.CachePolicy(mode=77)
-    step = wire.finished(finished(verdict=77, template=types.StepTemplate(name="t", policy=policy)))
+    step = wire.finished(finished(verdict=77, template=types.StepTemplate(name="t", policy=policy)), {})
     assert (step.policy.mode.value, step.verdict.value) == ("readwrite", "none")

@@ -1,4 +1,4 @@
-"""Batches from a JetStream consumer: for those who would rather store a hundred events at once than one.
+"""Batches from a JetStream consumer: a hundred events are stored as quickly as one.
 
 nats-py's `fetch` makes a task and a timer for each message. Here one subscription takes what comes, and one
 request asks for many; the next batch travels while this one is worked on.
@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from nats.aio.client import Client
@@ -188,11 +188,28 @@ async def _handle(link: bus.Link, consumer: Consumer, handle: Handle, batch: lis
 
 async def _patiently(consumer: Consumer, handle: Handle, batch: list[Msg]) -> Refusals | None:
     """Handle a batch, however long what it needs is away: that must never use up a message's deliveries."""
-    while True:
-        try:
-            return await handle(batch)
-        except Unavailable as error:
-            log.warning("%s: %d messages wait: %s", consumer.name, len(batch), error)
-            for message in batch:
-                await message.in_progress()
-            await asyncio.sleep(PAUSE)
+    async with _in_hand(batch):
+        while True:
+            try:
+                return await handle(batch)
+            except Unavailable as error:
+                log.warning("%s: %d messages wait: %s", consumer.name, len(batch), error)
+                await asyncio.sleep(PAUSE)
+
+
+@asynccontextmanager
+async def _in_hand(batch: list[Msg]) -> AsyncIterator[None]:
+    """Tell the server now and then that messages are worked on, so that those of a slow handler are not sent again."""
+
+    async def tell() -> None:
+        with suppress(NatsError):  # without a connection the server sends them again, to whoever there is
+            while True:
+                await asyncio.sleep(bus.ACK_WAIT / 3)
+                for message in batch:
+                    await message.in_progress()
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()

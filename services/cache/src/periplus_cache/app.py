@@ -18,15 +18,15 @@ from periplus_common.rpc import serving
 @asynccontextmanager
 async def app(settings: Settings) -> AsyncIterator[int]:
     """Serve, record and tell until the block is left. Yields the port. NATS may come later."""
-    dsn, url = settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
+    dsn = settings.postgres_dsn.get_secret_value()
     async with AsyncExitStack() as opened:
         database = await opened.enter_async_context(postgres.database(dsn))
-        link = await opened.enter_async_context(bus.link(url))
+        link = await opened.enter_async_context(bus.link(settings.nats_url.get_secret_value()))
         objects = S3Objects(opened.enter_context(closing(blobs.connect(settings))))
         cache = Cache(PostgresStore(database), objects, epoch=settings.epoch)
         servicer = partial(add_CacheServiceServicer_to_server, CacheServicer(cache))
         async with (
-            events.consuming(url, link, cache),
+            events.consuming(link, cache),
             outbox.relaying(database, dsn, link.publish),
             serving(
                 settings.grpc_address, settings.token.get_secret_value(), servicer, names=[rpc.NAME]

@@ -1,7 +1,7 @@
 """What the cache needs from outside the process, as Protocols."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -32,6 +32,9 @@ class Recording:
     outputs: tuple[Artifact, ...] = ()
     entry: Entry | None = None
     hit: Hit | None = None
+    trace: Mapping[str, str] = field(
+        default_factory=dict
+    )  # the headers that carry the trace of the step's end
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,8 @@ class Store(Protocol):
     async def bury(self, project: str, burials: Collection[Burial], now: datetime) -> None:
         """Take entries out of use, and tell of it. Those that are buried, or made anew since, stay as they are."""
 
-    async def record(self, recording: Recording) -> Fate | None:
-        """Store what a finished step leaves, and its events. None: it was stored before, or brings no entry."""
+    async def record(self, *recordings: Recording) -> list[Fate | None]:
+        """Store what finished steps leave, and their events. None: it was stored before, or brings no entry."""
 
     async def digests(self, seen: Collection[Seen]) -> dict[Seen, str]:
         """The digests of those of these objects that were read before."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from periplus_cache.attempt import Attempt, Hit
@@ -52,11 +52,18 @@ class Finished:
     from_run: str = ""
     from_step: str = ""
     saved: timedelta = timedelta()
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """The headers that carry the trace in which it ended."""
 
     @property
     def policy(self) -> Policy:
         """The step's policy in its run."""
         return self.template.policy.under(self.override)
+
+    @property
+    def reads(self) -> bool:
+        """Whether there are artifacts to be read before it can be recorded."""
+        return self.phase in RAN and bool(self.inputs.artifacts or self.outputs.artifacts)
 
 
 class Recorder:
@@ -83,10 +90,14 @@ class Recorder:
         )
         if step.phase is Phase.CACHED:
             hit = Hit(step.project, step.run, step.step, step.fingerprint, step.saved, step.finished_at)
-            return Recording(attempt, "", self._epoch, step.policy, hit=hit if step.fingerprint else None)
-        if step.phase not in RAN:
-            return Recording(attempt, "", self._epoch, step.policy)
-        return await self._ran(step, attempt)
+            recording = Recording(
+                attempt, "", self._epoch, step.policy, hit=hit if step.fingerprint else None
+            )
+        elif step.phase in RAN:
+            recording = await self._ran(step, attempt)
+        else:
+            recording = Recording(attempt, "", self._epoch, step.policy)
+        return replace(recording, trace=step.trace)
 
     async def _ran(self, step: Finished, attempt: Attempt) -> Recording:
         contents = await self._contents.of(

@@ -1,7 +1,8 @@
 """What the cache does: resolve plans, record what was done, explain, show and withdraw entries."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from periplus_cache.attempt import Savings
@@ -12,7 +13,7 @@ from periplus_cache.explaining import Explanation, explain
 from periplus_cache.key import Root, Roots, Scope
 from periplus_cache.known import Known
 from periplus_cache.plan import Object, Plan, StepVerdict
-from periplus_cache.ports import Burial, Objects, Shown, Store
+from periplus_cache.ports import Burial, Objects, Recording, Shown, Store
 from periplus_cache.recording import Finished, Recorder
 from periplus_cache.values import Content
 from periplus_cache.walk import Walk
@@ -66,15 +67,42 @@ class Cache:
             await self._store.bury(plan.project, gone, now)
             known.forget(burial.fingerprint for burial in gone)
 
-    async def record(self, step: Finished) -> None:
-        """Keep what a finished step leaves. To be called again is harmless.
+    async def record(self, *steps: Finished) -> list[Invalid | None]:
+        """Keep what finished steps leave. To be called again is harmless.
 
-        Raises `Unavailable` where it can not be read or kept now, and `Invalid` for a bad document and for a
-        step that is said to end tomorrow or later: no result of today's could ever take its place.
+        Of each that can not be kept, why: a bad document, or a step that is said to end tomorrow or later: no result
+        of today's could ever take its place. Raises `Unavailable` where they can not be read or kept now.
         """
+        # Those that read nothing are stored together. An artifact may take long to read, and no other step waits for it.
+        alone = [place for place, step in enumerate(steps) if step.reads]
+        together = [place for place, step in enumerate(steps) if not step.reads]
+        groups = [group for group in (together, *([place] for place in alone)) if group]
+        done = await asyncio.gather(
+            *(self._record([steps[place] for place in group]) for group in groups), return_exceptions=True
+        )
+        problems: dict[int, Invalid | None] = {}
+        for group, found in zip(groups, done, strict=True):
+            if isinstance(found, BaseException):
+                raise found
+            problems |= dict(zip(group, found, strict=True))
+        return [problems[place] for place in range(len(steps))]
+
+    async def _record(self, steps: Sequence[Finished]) -> list[Invalid | None]:
+        recordings, problems = [], list[Invalid | None]()
+        for step in steps:
+            try:
+                recordings.append(await self._recording(step))
+                problems.append(None)
+            except Invalid as error:
+                problems.append(error)
+        if recordings:
+            await self._store.record(*recordings)
+        return problems
+
+    async def _recording(self, step: Finished) -> Recording:
         if step.finished_at > self._clock() + FUTURE:
             raise Invalid(f"lies in the future: {step.finished_at.isoformat()}", field="finished_at")
-        await self._store.record(await self._recorder.recording(step))
+        return await self._recorder.recording(step)
 
     async def explain(self, project: str, run: str, step: str) -> Explanation:
         """Why a step was not served from the cache. Raises `NotFound` where it is not recorded."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -97,7 +98,7 @@ def outputs(message: types.Outputs) -> Outputs:
     )
 
 
-def finished(event: dispatcher.StepFinished) -> Finished:
+def finished(event: dispatcher.StepFinished, trace: Mapping[str, str]) -> Finished:
     """A step as the dispatcher saw it end. Raises `Invalid` for what can not be kept."""
     if event.phase not in _PHASES:
         raise Invalid(f"phase {event.phase} is none in which a step ends", field="phase")
@@ -123,6 +124,7 @@ def finished(event: dispatcher.StepFinished) -> Finished:
         plain(event.from_run, "from_run"),
         plain(event.from_step, "from_step"),
         span(event.saved),
+        trace,
     )
 
 

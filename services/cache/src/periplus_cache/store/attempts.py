@@ -1,5 +1,6 @@
 """The attempt and hit tables."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from periplus_cache import rest
@@ -8,22 +9,34 @@ from periplus_cache.domain import Mode, Phase, Verdict
 from periplus_cache.store.digests import microseconds, or_none, to_bytes, to_text
 from periplus_common.postgres import Connection, Database, Row
 
+Key = tuple[str, str, str]
+"""Project, run and step."""
 
-async def add(connection: Connection, attempt: Attempt) -> bool:
-    """Keep how a step ended. False: this was told before, or something newer was."""
-    added = await connection.fetchval(
+
+async def add(connection: Connection, attempts: Sequence[Attempt]) -> set[Key]:
+    """Keep how steps ended, each of another step. Those are left out that were told before, or something newer."""
+    rows = await connection.fetch(
         """
         INSERT INTO attempt (project, run, step, template, phase, verdict, mode, fingerprint, static_key,
                              inputs, reason, unkept, from_run, from_step, finished_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+            $8::bytea[], $9::bytea[], $10::bytea[], $11::text[], $12::text[], $13::text[], $14::text[],
+            $15::timestamptz[])
         ON CONFLICT (project, run, step) DO UPDATE SET
             template = excluded.template, phase = excluded.phase, verdict = excluded.verdict,
             mode = excluded.mode, fingerprint = excluded.fingerprint, static_key = excluded.static_key,
             inputs = excluded.inputs, reason = excluded.reason, unkept = excluded.unkept, from_run = excluded.from_run,
             from_step = excluded.from_step, finished_at = excluded.finished_at
         WHERE attempt.finished_at < excluded.finished_at
-        RETURNING true
+        RETURNING project, run, step
         """,
+        *zip(*map(_values, attempts), strict=True),
+    )
+    return {(row["project"], row["run"], row["step"]) for row in rows}
+
+
+def _values(attempt: Attempt) -> tuple[object, ...]:
+    return (
         attempt.project,
         attempt.run,
         attempt.step,
@@ -40,7 +53,6 @@ async def add(connection: Connection, attempt: Attempt) -> bool:
         attempt.from_step,
         attempt.finished_at,
     )
-    return bool(added)
 
 
 async def find(database: Database, project: str, run: str, step: str) -> tuple[Attempt, str, int] | None:
@@ -95,19 +107,14 @@ async def same(database: Database, attempt: Attempt) -> Attempt | None:
     return _attempt(row) if row else None
 
 
-async def count(connection: Connection, hit: Hit) -> None:
-    """Count a step that was not run, once."""
-    await connection.execute(
+async def count(connection: Connection, hits: Sequence[Hit]) -> None:
+    """Count steps that were not run, each once."""
+    await connection.executemany(
         """
         INSERT INTO hit (project, run, step, fingerprint, saved_us, hit_at) VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT DO NOTHING
         """,
-        hit.project,
-        hit.run,
-        hit.step,
-        to_bytes(hit.fingerprint),
-        microseconds(hit.saved),
-        hit.at,
+        [(h.project, h.run, h.step, to_bytes(h.fingerprint), microseconds(h.saved), h.at) for h in hits],
     )
 
 

@@ -1,18 +1,20 @@
 """The record of this service: the Store that `ports` asks for, on Postgres."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+
+from opentelemetry.trace import SpanKind
 
 from periplus_cache import told
 from periplus_cache.attempt import Attempt, Savings
-from periplus_cache.entry import Fate, Selector
+from periplus_cache.entry import Entry, Fate, Selector
 from periplus_cache.known import Candidate
 from periplus_cache.ports import Burial, Earlier, Recording, Seen, Shown, Tombstone
 from periplus_cache.store import attempts, contents, entries
 from periplus_cache.store.candidates import candidates
 from periplus_cache.store.digests import to_bytes
 from periplus_cache.store.earlier import earlier
-from periplus_common import outbox
+from periplus_common import outbox, telemetry
 from periplus_common.bus import Event
 from periplus_common.postgres import Connection, Database
 
@@ -29,24 +31,22 @@ class PostgresStore:
         """Live entries by static key, and those with these fingerprints."""
         return await candidates(self._database, project, limits, fingerprints, now)
 
-    async def record(self, recording: Recording) -> Fate | None:
-        """Store what a finished step leaves, and its events. None: it was stored before, or brings no entry."""
+    async def record(self, *recordings: Recording) -> list[Fate | None]:
+        """Store what finished steps leave, and their events. None: it was stored before, or brings no entry."""
+        fates: dict[int, Fate | None] = {}
         async with self._database.transaction() as connection:
-            if not await attempts.add(connection, recording.attempt):
-                return None
-            if recording.document:
-                await _keep_template(connection, recording)
-            decided: Fate | None = None
-            events: list[Event] = []
-            if recording.entry is not None:
-                decided, kept = await entries.add(connection, recording.entry, recording.policy)
-                events = _events(recording, decided, kept.outputs.differing(recording.entry.outputs))
-            if recording.hit is not None:
-                await attempts.count(connection, recording.hit)
-            if recording.inputs or recording.outputs:
-                events += told.digested(recording)
-            await outbox.add(connection, events)
-            return decided
+            for wave in _waves(recordings):
+                fresh = await attempts.add(connection, [recording.attempt for _, recording in wave])
+                came = [(place, recording) for place, recording in wave if _key(recording) in fresh]
+                await _keep_templates(connection, [recording for _, recording in came])
+                events: list[Event] = []
+                for place, recording in sorted(came, key=_fingerprint):
+                    with telemetry.continuing("record", recording.trace, SpanKind.CONSUMER):
+                        fates[place], told_of = await _keep(connection, recording)
+                    events += told_of
+                await attempts.count(connection, [r.hit for _, r in came if r.hit is not None])
+                await outbox.add(connection, events)
+        return [fates.get(place) for place in range(len(recordings))]
 
     async def bury(self, project: str, burials: Collection[Burial], now: datetime) -> None:
         """Take entries out of use, and tell of it. Those that are buried, or made anew since, stay as they are."""
@@ -91,21 +91,61 @@ class PostgresStore:
         return await attempts.savings(self._database, project, run)
 
 
-async def _keep_template(connection: Connection, recording: Recording) -> None:
-    await connection.execute(
+Wave = list[tuple[int, Recording]]
+"""Recordings with their places, each of another step."""
+
+
+def _waves(recordings: Sequence[Recording]) -> Iterator[Wave]:
+    """What is told of one step twice comes one after the other; all else together, in the order of their keys.
+
+    That order is the same for all, so that two who record at the same time wait for each other and never in a ring.
+    """
+    rest: Wave = list(enumerate(recordings))
+    while rest:
+        firsts: dict[attempts.Key, tuple[int, Recording]] = {}
+        for each in rest:
+            firsts.setdefault(_key(each[1]), each)
+        places = {place for place, _ in firsts.values()}
+        yield [firsts[key] for key in sorted(firsts)]
+        rest = [each for each in rest if each[0] not in places]
+
+
+def _key(recording: Recording) -> attempts.Key:
+    attempt = recording.attempt
+    return attempt.project, attempt.run, attempt.step
+
+
+def _fingerprint(each: tuple[int, Recording]) -> str:
+    return each[1].attempt.fingerprint
+
+
+async def _keep_templates(connection: Connection, recordings: Sequence[Recording]) -> None:
+    documents = {r.attempt.static_key: r for r in recordings if r.document}
+    await connection.executemany(
         """
         INSERT INTO template (static_key, project, epoch, document) VALUES ($1, $2, $3, $4)
         ON CONFLICT DO NOTHING
         """,
-        to_bytes(recording.attempt.static_key),
-        recording.attempt.project,
-        recording.epoch,
-        recording.document.encode(),
+        [
+            (to_bytes(static_key), r.attempt.project, r.epoch, r.document.encode())
+            for static_key, r in sorted(documents.items())
+        ],
     )
 
 
-def _events(recording: Recording, decided: Fate, differing: tuple[str, ...]) -> list[Event]:
-    assert recording.entry is not None
+async def _keep(connection: Connection, recording: Recording) -> tuple[Fate | None, list[Event]]:
+    """Store the entry that a step brings, if it does; what became of it, and what is to be told."""
+    decided: Fate | None = None
+    events: list[Event] = []
+    if recording.entry is not None:
+        decided, kept = await entries.add(connection, recording.entry, recording.policy)
+        events = _events(recording.entry, decided, kept.outputs.differing(recording.entry.outputs))
+    if recording.inputs or recording.outputs:
+        events += told.digested(recording)
+    return decided, events
+
+
+def _events(came: Entry, decided: Fate, differing: tuple[str, ...]) -> list[Event]:
     if decided in (Fate.ADDED, Fate.REPLACED):
-        return [told.recorded(recording.entry)]
-    return [told.diverged(recording.entry, differing)] if decided is Fate.DIVERGED else []
+        return [told.recorded(came)]
+    return [told.diverged(came, differing)] if decided is Fate.DIVERGED else []
