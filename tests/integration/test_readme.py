@@ -1,4 +1,4 @@
-"""Every command in the README is run, in its order."""
+"""Every command in the READMEs of the whole and of the stack is run, in its order."""
 
 import os
 import re
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from stack import ROOT
 
-README = (ROOT / "README.md").read_text()
 COMMANDS = [
     line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for readme in (ROOT / "README.md", ROOT / "libs/local/README.md")
+    for block in re.findall(r"```console\n(.*?)```", readme.read_text(), re.DOTALL)
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
