@@ -68,7 +68,7 @@ async def test_a_step_that_still_runs_is_waited_for_and_runs_once(
         "parameters": [{"name": "p", "valueFrom": {"path": "/tmp/p"}}],
         "artifacts": [{"name": "a", "path": "/out-of-pod/a"}],
     }
-    line = "echo up; sleep 1; echo p > /tmp/p; echo a > /out-of-pod/a; echo end"
+    line = "echo up; sleep 1; echo p > /tmp/p; mkdir /out-of-pod; echo a > /out-of-pod/a; echo end"
     job = sh(line, outputs=outputs, capture_result=True)
     folder = Folder(tmp_path / "pods", job.id)
     crash(job, lambda: folder.log.exists() and folder.log.read_text(), wait_for)

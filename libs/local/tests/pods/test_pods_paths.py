@@ -41,11 +41,46 @@ async def test_an_output_may_lie_in_a_folder_that_this_machine_does_not_have(
     pods: Pods, sh: Sh, parameters: Parameters
 ) -> None:
     outputs = parameters(a="/out-of-pod/model", b="/flat-of-pod", c="/deep-of-pod/x/y/z")
-    line = "echo a > /out-of-pod/model; echo b > /flat-of-pod; echo c > /deep-of-pod/x/y/z"
+    line = "mkdir /out-of-pod && echo a > /out-of-pod/model; echo b > /flat-of-pod"
+    line += "; mkdir -p /deep-of-pod/x/y; echo c > /deep-of-pod/x/y/z"
     done = await pods.run(sh(line, outputs=outputs))
     assert done.message == ""
     assert done.parameters == {"a": "a", "b": "b", "c": "c"}
     assert not any(Path(f"/{name}-of-pod").exists() for name in ("out", "flat", "deep"))
+
+
+async def test_a_step_makes_the_folder_of_its_output_as_it_must_in_a_container(
+    pods: Pods, sh: Sh, parameters: Parameters
+) -> None:
+    outputs = parameters(o="/mnt/out-of-pod/o")
+    made = await pods.run(sh("mkdir /mnt/out-of-pod && echo o > /mnt/out-of-pod/o", outputs=outputs))
+    assert made.parameters == {"o": "o"}
+    missing = await pods.run(sh("echo o > /mnt/out-of-pod/o", outputs=outputs))
+    assert missing.phase == "Failed"
+
+
+async def test_what_is_written_in_the_working_folder_lies_in_the_root(
+    pods: Pods, sh: Sh, parameters: Parameters
+) -> None:
+    outputs = parameters(flat="/flat-of-pod", deep="/deep-of-pod/x")
+    line = "echo flat > flat-of-pod; mkdir deep-of-pod; echo deep > deep-of-pod/x"
+    done = await pods.run(sh(line, outputs=outputs))
+    assert done.parameters == {"flat": "flat", "deep": "deep"}
+
+
+async def test_what_a_step_does_below_its_working_folder_reaches_no_folder_of_the_machine(
+    tmp_path: Path, nowhere: S3Store, sh: Sh, outside: Path
+) -> None:
+    (outside / "precious").write_text("")
+    async with Pods(tmp_path / "pods", nowhere, 1) as pods:
+        if pods.isolation == "none":
+            pytest.skip(pods.isolation_reason)
+        line = f"rm -rf ./var; mkdir -p ./var; echo x > ./var/left; ls {outside}"
+        done = await pods.run(sh(line, capture_result=True))
+        assert done.result == "precious"
+        assert (await pods.run(sh(f"ls ./var {outside}", capture_result=True))).result == (
+            f"./var:\n\n{outside}:\nprecious"
+        )
 
 
 async def test_an_output_in_a_folder_of_this_machine_is_not_seen_by_the_machine(

@@ -9,7 +9,7 @@ from periplus_local.argo.pods import archive
 from periplus_local.argo.pods.job import PodError
 from periplus_local.argo.pods.removal import remove
 from periplus_local.argo.pods.store import Artifacts, NoSuchKeyError
-from periplus_local.argo.pods.view import SCRIPT, TMP, WORKDIR, View, canonical, is_folder, under
+from periplus_local.argo.pods.view import SCRIPT, TMP, View, canonical, is_folder, under
 
 UNPACKED_BYTES = 64 << 30
 UNPACKED_ENTRIES = 1_000_000
@@ -25,21 +25,20 @@ class Inputs:
 
     def make_folders(self, template: dict[str, Any], workdir: str) -> None:
         """The folders that an image, or Kubernetes, would have had ready."""
-        for path in (TMP, "/argo/staging", WORKDIR):
+        for path in (TMP, "/argo/staging"):
             Path(self.view.host(path)).mkdir(parents=True, exist_ok=True)
         Path(self.view.host(TMP)).chmod(0o1777)
         for shadow in self.view.shadows:
             Path(shadow.storage).mkdir(parents=True, exist_ok=True)
         for path in (workdir, *mounts(template)):
             self._folder(canonical(path, self.view))
+        for place in self.view.areas.values():
+            Path(place).parent.mkdir(parents=True, exist_ok=True)
         for given in output_paths(template):
+            # A step makes its own folders, as it must in a container; those of the machine stand for the image's.
             path = canonical(given, self.view)
-            # A script makes its own folders in /tmp, as it must in a container; other folders
-            # would have come with the image.
-            if not under(path, TMP):
-                self._folder(path.rpartition("/")[0] or "/")
-                if self.view.private(path) and is_folder(path):
-                    self._folder(path)
+            if not under(path, TMP) and self.view.private(path) and is_folder(path):
+                self._folder(path)
 
     def write_script(self, source: str) -> None:
         """The source of a script template, executable."""

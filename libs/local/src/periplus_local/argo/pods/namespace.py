@@ -28,6 +28,9 @@ def enter(isolation: Isolation, spec: dict[str, Any]) -> None:
     _mount(None, "/", MS_REC | MS_PRIVATE)
     root = spec["root"]
     _mount(root, root, MS_BIND)
+    # The step's own part of "/" alone: the machine's folders, which are mounted below, do not show there.
+    os.makedirs(root + spec["work"], exist_ok=True)
+    _mount(root, root + spec["work"], MS_BIND)
     # Unbindable: else a copy of the folder that holds the new root would copy the new root, too.
     _mount(None, root, MS_UNBINDABLE)
     for name in sorted(os.listdir("/")):
@@ -129,7 +132,7 @@ def probe(folder: str, wanted: bool) -> tuple[Isolation, str]:
     for number, isolation in enumerate(kinds):
         root = f"{folder}/{number}/root"
         os.makedirs(f"{root}/tmp")  # noqa: S108 - in a folder of our own
-        spec = {"root": root, "hidden": [], "kept": [], "shadows": []}
+        spec = {"root": root, "work": "/argo/work", "hidden": [], "kept": [], "shadows": []}
         reason = _fails(isolation, spec)
         if not reason:
             return isolation, ""

@@ -12,7 +12,7 @@ from periplus_local.argo.pods.removal import remove
 from periplus_local.argo.pods.view import View
 
 # The folders that each step has for itself, to be emptied and not removed.
-OWN_FOLDERS: dict[str, Any] = {"tmp": {}, "argo": {"staging": {}, "work": {}}}
+OWN_FOLDERS: dict[str, Any] = {"tmp": {}, "argo": {"staging": {}}}
 
 
 class Roots:
@@ -47,7 +47,7 @@ class Roots:
             return
         root.chmod(0o755)
         for path in list(root.iterdir()):
-            if path.name not in OWN_FOLDERS and not _is_mount_point(path, view):
+            if path.name not in OWN_FOLDERS and not (_is_mount_point(path, view) and _is_empty(path)):
                 remove(path)
         _empty(root, OWN_FOLDERS)
         self._made += 1
@@ -57,16 +57,21 @@ class Roots:
 
 
 def _is_mount_point(path: Path, view: View) -> bool:
-    """Whether it stands for the same name of this machine, as it was when the root was made.
-
-    What lies in a folder is of no matter: the machine's own will cover it.
-    """
+    """Whether it stands for the same name of this machine, as it was when the root was made."""
     machine = Path("/") / path.name
     if path.name in view.hidden:
         return False
     if machine.is_symlink() or path.is_symlink():
         return machine.is_symlink() and path.is_symlink() and machine.readlink() == path.readlink()
     return machine.exists() and machine.is_dir() == path.is_dir()
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nothing was put where the machine's own covers it, as a step can from its working folder."""
+    try:
+        return path.is_symlink() or (path.stat().st_size == 0 if path.is_file() else not any(path.iterdir()))
+    except PermissionError:
+        return False
 
 
 def _empty(folder: Path, keep: dict[str, Any]) -> None:

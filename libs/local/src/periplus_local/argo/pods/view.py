@@ -77,6 +77,7 @@ class View:
         """The view as the launcher reads it."""
         return {
             "root": self.root,
+            "work": WORKDIR,
             "hidden": self.hidden,
             "kept": [path for path in self.kept if self.private(os.path.dirname(path))],
             "shadows": [[s.folder, s.storage, s.hidden] for s in self.shadows],
@@ -100,7 +101,9 @@ def plan(folder: Path, declared: Iterable[str], kept: Iterable[str], *, namespac
     """
     root = f"{folder}/root"
     keep = sorted({os.path.normpath(path) for path in kept} - {"/", *OWN}, key=len)
-    own = {path: root + path for path in OWN}
+    # An image's working folder is its "/" unless it says otherwise: what a step writes there by a relative
+    # name, it finds there by the absolute one.
+    own = {**{path: root + path for path in OWN}, WORKDIR: root}
     if not namespaces:
         own[root] = root  # where the step's own links lead, even when it lies below /tmp
     view = View(root, own, keep, [], [], namespaces)
