@@ -65,7 +65,7 @@ def _message(message: str, names: dict[str, str]) -> str:
         message = pattern.sub(meaning, message)
     for node, name in names.items():
         message = message.replace(f"'{node}'", f"'{name}'")
-    return message
+    return message.removesuffix("; ")  # a resume puts what it has to say after the message, also nothing
 
 
 def _renamed(value: Any, name: str) -> Any:

@@ -47,7 +47,8 @@ class Deed:
             return True
         if "node" in self.when:
             nodes = (status.get("nodes") or {}).values()
-            seen = {node["phase"] for node in nodes if node["displayName"] == self.when["node"]}
+            wanted = self.when["node"].replace("$", workflow["metadata"]["name"])
+            seen = {node["phase"] for node in nodes if node["displayName"] == wanted}
         else:
             seen = {status.get("phase", "")}
         due = self.when["phase"] in seen and (not has_ended(workflow) or self.when.get("node") is None)

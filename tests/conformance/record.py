@@ -11,7 +11,7 @@ import sys
 from .folder import argo
 from .recording import NAMES, made, write
 
-SECONDS = 120
+SECONDS = 400
 
 
 def main() -> int:

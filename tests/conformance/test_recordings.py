@@ -10,7 +10,7 @@ from periplus_local.argo.names import node_id
 from periplus_local.argo.testing import Client
 
 from .comparison import differences, essence
-from .recording import NAMES, made, manifest, recorded
+from .recording import FOLDER, NAMES, made, manifest, recorded
 from .refusal import missing
 
 Recording = dict[str, Any]
@@ -49,7 +49,8 @@ def ended(workflow: Recording | None) -> Recording | None:
     return essence(workflow) if workflow else None
 
 
-ENDS = [(name, end) for name in NAMES for end in recorded(name).get("workflows", ()) if end]
+RECORDED = sorted(path.stem for path in (FOLDER / "out").glob("*.json"))
+ENDS = [(name, end) for name in RECORDED for end in recorded(name).get("workflows", ()) if end]
 
 
 @pytest.mark.parametrize(("name", "workflow"), ENDS)

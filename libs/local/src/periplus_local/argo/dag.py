@@ -122,7 +122,7 @@ class Graph:
             step, runs = self.place.filled(task)
             iterations = self.place.expanded(step, runs)
             if iterations is None:
-                return await self._once(name, name, step, self.boundary)
+                return await self._once(name, name, task, step, self.boundary)
             if not iterations:
                 return self._without(name, task, "Skipped", EMPTY)
         except (Fault, ManifestError) as error:
@@ -177,18 +177,22 @@ class Graph:
         if group is None:
             group = self.place.start(self.node_name(name), "TaskGroup", "Running", task)
             self._attach(name, group["name"])
-        ran = await asyncio.gather(*(self._once(name, own, step, group) for own, step in iterations))
-        made = [node for node in ran if node is not None]
-        self.place.items[name] = made
-        if len(made) < len(ran):
-            nodes.mark(group, "Failed")
-            return None
-        failed = [node["phase"] for node in made if node["phase"] in FAILED]
-        if not fulfilled(group):
-            nodes.mark(group, failed[-1] if failed else "Succeeded")
+        async with hooks.watching(self.place, task, name, group["name"]):
+            ran = await asyncio.gather(
+                *(self._once(name, own, task, step, group) for own, step in iterations)
+            )
+            made = [node for node in ran if node is not None]
+            self.place.items[name] = made
+            if len(made) < len(ran):
+                nodes.mark(group, "Failed")
+                return None
+            failed = [node["phase"] for node in made if node["phase"] in FAILED]
+            if not fulfilled(group):
+                nodes.mark(group, failed[-1] if failed else "Succeeded")
+        await hooks.run_exit(self.place, task, name, group)
         return group
 
-    async def _once(self, name: str, own: str, step: Task, above: Node) -> Node | None:
+    async def _once(self, name: str, own: str, task: Task, step: Task, above: Node) -> Node | None:
         run, node_name = self.place.run, self.node_name(own)
         if run.nodes.named(node_name) is None:
             if above is self.boundary:
@@ -198,10 +202,13 @@ class Graph:
             skipped = self.place.skipped(node_name, step)
             if skipped is not None:
                 return skipped
-        async with hooks.watching(self.place, step, name, node_name):
+        if above is not self.boundary:  # the other hooks of a loop are those of its group
             node = await self._execute(node_name, step, name)
+        else:
+            async with hooks.watching(self.place, task, name, node_name):
+                node = await self._execute(node_name, step, name)
         if node is not None:
-            await hooks.run_exit(self.place, step, name, node)
+            await hooks.run_exit(self.place, task, name, node)
         return node
 
     async def _execute(self, node_name: str, step: Task, name: str) -> Node | None:

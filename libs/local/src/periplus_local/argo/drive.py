@@ -8,6 +8,7 @@ from periplus_local.argo import names, tree, variables
 from periplus_local.argo.call import Call, StepError
 from periplus_local.argo.execute import execute
 from periplus_local.argo.faults import Fault
+from periplus_local.argo.hooks import exit_hook
 from periplus_local.argo.limits import Abandoned, mutex_names
 from periplus_local.argo.nodes import FAILED, Node
 from periplus_local.argo.run import Run
@@ -87,9 +88,7 @@ async def _entry(run: Run, hooks: "WorkflowHooks") -> None:
 
 
 async def _exit(run: Run) -> Node | None:
-    hook = (run.plain.get("hooks") or {}).get("exit")
-    if hook is None and run.plain.get("onExit"):
-        hook = {"template": run.plain["onExit"], "arguments": run.plain.get("arguments") or {}}
+    hook = exit_hook(run.plain, run.plain.get("arguments") or {})
     if hook is None or run.shuts(exit_part=True):
         return None
     if hook.get("expression") and run.globals.evaluate(hook["expression"]) is not True:
@@ -111,7 +110,9 @@ def _ended(run: Run, phase: str, message: str) -> None:
     tree.set_progress(run.nodes)
     run.status["progress"] = f"{run.nodes.complete}/{run.nodes.counted}"
     conditions = [item for item in run.status.get("conditions", ()) if item["type"] == "SpecWarning"]
-    ended = [{"status": "False", "type": "PodRunning"}, {"status": "True", "type": "Completed"}]
+    ended = [{"status": "True", "type": "Completed"}]
+    if run.nodes.counted:  # Argo says it from its second look at a workflow on
+        ended.insert(0, {"status": "False", "type": "PodRunning"})
     run.status["conditions"] = ended + conditions
     run.set_phase(phase, message)
 

@@ -1,6 +1,7 @@
 """Lifecycle hooks: the exit hook of a step, and those that run when an expression becomes true."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,28 +14,36 @@ from periplus_local.argo.nodes import COMPLETED, Node
 from periplus_local.argo.place import Place, last_attempt
 from periplus_local.argo.scope import Scope
 
+log = logging.getLogger(__name__)
 EXIT = "exit"
 
 
-def exit_hook(step: dict[str, Any]) -> dict[str, Any] | None:
-    """The exit hook of a step, in its new form or its old one."""
-    hook = (step.get("hooks") or {}).get(EXIT)
-    if hook:
-        return dict(hook)
-    if step.get("onExit"):
-        return {"template": step["onExit"], "arguments": step.get("arguments") or {}}
-    return None
+def exit_hook(holder: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """The exit hook of a step or of a spec; one without arguments of its own has the workflow's."""
+    if holder.get("onExit"):
+        return {"template": holder["onExit"], "arguments": arguments}
+    hook = (holder.get("hooks") or {}).get(EXIT)
+    return {**hook, "arguments": _own(hook) or arguments} if hook else None
+
+
+def _own(hook: dict[str, Any]) -> dict[str, Any]:
+    given = hook.get("arguments") or {}
+    return given if any(given.values()) else {}
 
 
 async def run_exit(place: Place, step: dict[str, Any], name: str, node: Node) -> None:
     """Run the exit hook of a step that has ended, if it has one and is not merely skipped."""
-    hook = exit_hook(step)
+    hook = exit_hook(step, place.run.plain.get("arguments") or {})
     if hook is None or node["phase"] not in COMPLETED or place.run.shuts(exit_part=True):
         return
     scope = _scope(place, name, node)
-    if hook.get("expression") and scope.evaluate(hook["expression"]) is not True:
+    try:
+        if hook.get("expression") and scope.evaluate(hook["expression"]) is not True:
+            return
+    except Fault as fault:
+        log.warning("the exit hook of %s in %s: %s", node["name"], place.run.name, fault)
         return
-    await _call(place, hook, f"{node['name']}.onExit", node, scope, exit_part=True)
+    await _call(place, hook, f"{node['name']}.onExit", name, node, scope, exit_part=True)
 
 
 @asynccontextmanager
@@ -59,11 +68,13 @@ async def watching(place: Place, step: dict[str, Any], name: str, node_name: str
                 wrong.append(fault.message)
                 continue
             if due:
-                calling = _call(place, hook, f"{node_name}.hooks.{key}", node, scope)
+                calling = _call(place, hook, f"{node_name}.hooks.{key}", name, node, scope)
                 started[key] = asyncio.create_task(calling)
 
     try:
         with run.nodes.watching(node_id, look):
+            if (node := run.nodes.by_id.get(node_id)) is not None:
+                look(node)
             yield
         node = run.nodes.by_id.get(node_id)
         if node is not None:
@@ -83,18 +94,25 @@ def _is_due(scope: Scope, hook: dict[str, Any], name: str) -> bool:
 
 
 def _scope(place: Place, name: str, node: Node) -> Scope:
+    """What a hook's expression can name: what the step could, and of the step itself its phase."""
     scope = Scope(place.scope)
     scope.nested[place.kind] = {**(place.scope.nested.get(place.kind) or {}), name: {}}
-    seen = last_attempt(place.run, node)
-    scopes.put_node(scope, place.kind, name, seen, node.get("outputs") or seen.get("outputs"))
     scope.put(node["phase"], place.kind, name, "status")
     return scope
 
 
 async def _call(
-    place: Place, hook: dict[str, Any], name: str, owner: Node, scope: Scope, *, exit_part: bool = False
+    place: Place,
+    hook: dict[str, Any],
+    name: str,
+    step: str,
+    owner: Node,
+    scope: Scope,
+    *,
+    exit_part: bool = False,
 ) -> None:
     run = place.run
+    scopes.put_outputs(scope, place.kind, step, last_attempt(run, owner).get("outputs") or {})
     arguments = scopes.mark_absent(hook.get("arguments") or {}, scope)
     try:
         arguments = outputs.arguments(scope.fill(arguments), scope)

@@ -128,9 +128,8 @@ class Place:
             inner.flat.update(texts)
             keys = {key.removeprefix("item."): text for key, text in texts.items() if key != "item"}
             inner.nested["item"] = keys or texts.get("item")
-            plain = {key: value for key, value in body.items() if key not in {"hooks", "onExit"}}
-            kept = {key: body[key] for key in ("hooks", "onExit") if key in body}
-            made.append((loops.item_name(step["name"], index, item), {**inner.fill(plain), **kept}))
+            filled = inner.fill_all(body) if runs else inner.fill(body)
+            made.append((loops.item_name(step["name"], index, item), filled))
         return made
 
 

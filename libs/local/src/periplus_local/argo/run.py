@@ -71,7 +71,8 @@ class Run:
         """Make what follows from the spec."""
         self.nodes = Nodes(self.name, self.note)
         self.plain = self.status.get("storedWorkflowTemplateSpec") or self.spec
-        local = source_of(f"local/{self.name}", self.plain)
+        named = "" if "workflowTemplateRef" in self.spec else self.name
+        local = source_of(f"local/{named}", self.plain)
         self.shelf = Shelf(local, self.plain.get("templateDefaults"), self.around.library)
         self.pod_slots = Slots(self.plain.get("parallelism"))
         self.jobs: dict[str, bool] = {}

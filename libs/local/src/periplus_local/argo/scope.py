@@ -77,6 +77,13 @@ class Scope:
             unresolved(filled)
         return filled
 
+    def fill_all(self, value: Any) -> Any:
+        """The value with its tags replaced; Fault for one that is unknown, whatever it names."""
+        try:
+            return tags.substitute_all(value, self.text, self.env(), strict=True)
+        except ManifestError as error:
+            raise invalid(error.message) from error
+
     def evaluate(self, text: str) -> Any:
         """The value of an expression over the variables; raises Fault when it cannot be had."""
         try:
@@ -134,6 +141,11 @@ def put_node(scope: Scope, kind: str, name: str, node: Node, outputs: Mapping[st
         scope.put(outputs["result"], kind, name, "outputs", "result")
     if "exitCode" in outputs:
         scope.put(outputs["exitCode"], kind, name, "exitCode")
+    put_outputs(scope, kind, name, outputs)
+
+
+def put_outputs(scope: Scope, kind: str, name: str, outputs: Mapping[str, Any]) -> None:
+    """Put the parameters and artifacts that a node gives out in reach."""
     for parameter in outputs.get("parameters") or ():
         if "value" in parameter:
             scope.put(parameter["value"], kind, name, "outputs", "parameters", parameter["name"])

@@ -121,14 +121,14 @@ async def _once(place: Place, group: Node, original: Step, own: str, step: Step)
         skipped = place.skipped(name, step)
         if skipped is not None:
             return skipped
-    async with hooks.watching(place, original, original["name"], name):
+    async with hooks.watching(place, step, original["name"], name):
         try:
             node = await place.execute(run, place.call(name, step, original["name"]))
         except StepError as error:
             raise StepError(f"{name} error: {error}") from error
     if node is not None:
         outputs.export(run, node.get("outputs") if node["type"] != "Pod" else None)
-        await hooks.run_exit(place, original, original["name"], node)
+        await hooks.run_exit(place, step, original["name"], node)
     return node
 
 
