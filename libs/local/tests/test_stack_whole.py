@@ -48,7 +48,7 @@ def test_every_part_is_up_and_well(home: Home) -> None:
 
 def test_the_command_line_finds_its_settings_and_nobody_else_does(home: Home) -> None:
     settings = json.loads(home.client_settings.read_text())
-    assert set(settings) == {"dispatcher", "cache", "snapshotter", "lineage", "token", "project"}
+    assert set(settings) == {"dispatcher", "cache", "snapshotter", "lineage", "token", "project", "events"}
     assert settings["project"] == "default"
     assert stat.S_IMODE(home.client_settings.stat().st_mode) == 0o600
 

@@ -53,6 +53,7 @@ def _at(home: Home, chosen: Mapping[str, int]) -> Embedded:
         nats=Nats(
             chosen["nats"],
             home.secret("nats"),
+            home.secret("nats-subscriber"),
             {service: home.secret(f"nats-{service}") for service in SERVICES},
         ),
         postgres=Postgres(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
 ADMINISTRATOR = "periplus"
+SUBSCRIBER = "subscriber"
 _DAY = 86_400.0
 _MIB = 1024 * 1024
 
@@ -33,10 +34,11 @@ PUBLISHERS = ("dispatcher", "cache", "snapshotter", "lineage")
 
 @dataclass(frozen=True)
 class Nats:
-    """The server's port, the administrator's password, and each publisher's."""
+    """The server's port, and the passwords of the administrator, of who only listens, and of each publisher."""
 
     port: int
     password: str
+    subscriber: str
     publishers: Mapping[str, str] = field(default_factory=dict)
     """Password by service. A service may publish its own events and nobody else's."""
 
@@ -44,6 +46,11 @@ class Nats:
     def url(self) -> str:
         """Where to connect as the one who may do everything, credentials included."""
         return f"nats://{ADMINISTRATOR}:{self.password}@{LOOPBACK}:{self.port}"
+
+    @property
+    def subscriber_url(self) -> str:
+        """Where to connect as one who hears every event and may say nothing, credentials included."""
+        return f"nats://{SUBSCRIBER}:{self.subscriber}@{LOOPBACK}:{self.port}"
 
     def url_of(self, service: str) -> str:
         """Where to connect as a service, credentials included."""
@@ -124,6 +131,8 @@ async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
 
 def _users(server: Nats) -> list[dict[str, object]]:
     users: list[dict[str, object]] = [{"user": ADMINISTRATOR, "password": server.password}]
+    heard = {"publish": {"deny": [">"]}, "subscribe": {"allow": ["periplus.>"]}}
+    users.append({"user": SUBSCRIBER, "password": server.subscriber, "permissions": heard})
     for service, password in server.publishers.items():
         foreign = [f"periplus.{other}.>" for other in PUBLISHERS if other != service]
         streams = [f"$JS.API.STREAM.{act}.>" for act in ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE")]

@@ -67,7 +67,7 @@ async def stack(
         servers = embedded.embedded(home)
         told = services.services(home, cluster)
         parts = [*embedded.parts(home, servers), *services.parts(home, servers, told)]
-        write_private_json(home.client_settings, told.client_settings())
+        write_private_json(home.client_settings, told.client_settings(servers.nats.subscriber_url))
         async with supervised(home, parts, on_change, note) as running:
             yield running
 

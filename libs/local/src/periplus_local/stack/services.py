@@ -35,9 +35,9 @@ class Services:
     cluster: Cluster | None = None
     """The Argo and the store to use instead of the local ones."""
 
-    def client_settings(self) -> dict[str, str]:
-        """What the command line needs to speak to this stack."""
-        return {**self.addresses, "token": self.token, "project": "default"}
+    def client_settings(self, events: str) -> dict[str, str]:
+        """What the command line needs to speak to this stack, and a subscriber to hear its events."""
+        return {**self.addresses, "token": self.token, "project": "default", "events": events}
 
 
 def services(home: Home, cluster: Cluster | None = None) -> Services:

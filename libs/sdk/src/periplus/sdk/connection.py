@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,8 @@ class NotConnectedError(Exception):
 
 @dataclass(frozen=True)
 class Connection:
-    """The services' addresses (host:port), the token that they ask for, and the project to work in."""
+    """The services' addresses (host:port), the token that they ask for, the project to work in, and the NATS URL
+    where events are heard, which only subscribers need."""
 
     dispatcher: str
     cache: str
@@ -35,23 +36,25 @@ class Connection:
     lineage: str
     token: str
     project: str = "default"
+    events: str = ""
 
 
 def connection(environment: Mapping[str, str] = os.environ, *, project: str = "") -> Connection:
-    """The connection that is meant: each of PERIPLUS_DISPATCHER, _CACHE, _SNAPSHOTTER, _LINEAGE, _TOKEN and
-    _PROJECT if it is set, the rest from `client.json` in $PERIPLUS_HOME, or in .periplus here.
+    """The connection that is meant: each of PERIPLUS_DISPATCHER, _CACHE, _SNAPSHOTTER, _LINEAGE, _TOKEN,
+    _PROJECT and _EVENTS if it is set, the rest from `client.json` in $PERIPLUS_HOME, or in .periplus here.
 
     `project` goes before both. Raises NotConnectedError.
     """
     names = [field.name for field in fields(Connection)]
+    needed = {field.name for field in fields(Connection) if field.default is MISSING}
     given = {name: environment.get(f"PERIPLUS_{name.upper()}", "") for name in names}
     given = {name: value for name, value in given.items() if value}
     if project:
         given["project"] = project
     file = Path(environment.get("PERIPLUS_HOME") or ".periplus").expanduser() / FILE
-    if not set(names) - {"project"} <= given.keys():
+    if not needed <= given.keys():
         given = _read(file) | given
-    missing = sorted(set(names) - {"project"} - given.keys())
+    missing = sorted(needed - given.keys())
     if missing:
         raise NotConnectedError(
             f"does not say {', '.join(missing)}", where=str(file), fix="periplus up --detach", missing=False
