@@ -28,7 +28,8 @@ class NotConnectedError(Exception):
 @dataclass(frozen=True)
 class Connection:
     """The services' addresses (host:port), the token that they ask for, the project to work in, and the NATS URL
-    where events are heard, which only subscribers need."""
+    where events are heard, which only subscribers need.
+    """
 
     dispatcher: str
     cache: str
