@@ -48,8 +48,8 @@ test: setup  ## every test that needs no cluster, on real NATS, Postgres and S3
 e2e: setup  ## the same on the real Argo that ARGO_SERVER and S3_ENDPOINT name
 	$(BIN)/pytest tests/e2e
 
-conformance: setup  ## run a folder of manifests on the local Argo, and say of each what became of it: DIR=…
-	$(BIN)/python -m tests.conformance.folder $(DIR)
+conformance: setup  ## run a folder of manifests on the local Argo, and say of each what became of it: DIR=… [ARGS="-o json"]
+	$(BIN)/python -m tests.conformance.folder $(DIR) $(ARGS)
 
 record: setup  ## make the recordings anew on the Argo that ARGO_SERVER names
 	$(BIN)/python -m tests.conformance.record

@@ -6,7 +6,7 @@ from typing import Any
 from periplus_local.argo.faults import invalid
 from periplus_local.argo.templates import LEAVES, merged
 
-NO_COMMAND = "is required here: images are not used on this machine, so what the image would run is unknown"
+NO_COMMAND = "is required here: images are not used on this machine, so what {} would run is unknown"
 FOREIGN = "is another store than that of this machine"
 
 
@@ -22,7 +22,9 @@ def check(spec: dict[str, Any], endpoint: str) -> None:
             if kind in template:
                 process = merged(defaults.get(kind) or {}, template[kind])
                 if not process.get("command"):
-                    raise invalid(f"{path}.{kind}.command: {NO_COMMAND}")
+                    raise invalid(
+                        f"{path}.{kind}.command: {NO_COMMAND.format(process.get('image') or 'the image')}"
+                    )
                 for at, variable in enumerate(process.get("env") or ()):
                     if not variable.get("name"):
                         raise invalid(f"{path}.{kind}.env[{at}].name: is required")
