@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
+UNKNOWN = 2  # a gRPC code
 LOCAL = "periplus"  # what the local Argo's version says of it
 TIMEOUT = httpx.Timeout(30, connect=5)
 STREAM = httpx.Timeout(None, connect=5)  # a stream is quiet while nothing happens
@@ -183,10 +184,12 @@ async def _told(call: Awaitable[object]) -> None:
 
 def _error(response: httpx.Response) -> PeriplusError:
     try:
-        message = str(response.json().get("message", response.text))
+        told = response.json()
+        message = str(told.get("message", response.text))
     except ValueError:
-        message = response.text[:500]
-    return _kind(response.status_code, message)
+        return _kind(response.status_code, response.text[:500])
+    # Argo's lint says of a manifest that it refuses no more than that something is wrong.
+    return _kind(400 if told.get("code") == UNKNOWN else response.status_code, message)
 
 
 def _kind(status: int, message: str) -> PeriplusError:

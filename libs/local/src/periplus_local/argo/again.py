@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from periplus_local.argo import names, selector
-from periplus_local.argo.faults import invalid
+from periplus_local.argo.faults import internal, invalid
 from periplus_local.argo.nodes import FAILED, Node
 from periplus_local.argo.run import LABEL, Run
 
@@ -38,7 +38,7 @@ def with_parameters(spec: dict[str, Any], pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise invalid(f"expected parameter of the form: NAME=VALUE. Received: {pair}")
+            raise internal(f"expected parameter of the form: NAME=VALUE. Received: {pair}")
         given[name] = {"name": name, "value": value}
     arguments["parameters"] = list(given.values())
     return {**spec, "arguments": arguments}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-STATUS = {3: 400, 5: 404, 6: 409, 7: 403, 12: 501, 13: 500, 16: 401}
+STATUS = {2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 12: 501, 13: 500, 16: 401}
 
 
 @dataclass(frozen=True)

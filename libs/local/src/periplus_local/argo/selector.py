@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from periplus_local.argo.faults import invalid
+from periplus_local.argo.faults import internal, invalid
 from periplus_local.argo.nodes import Node
 
 Labels = Mapping[str, str]
@@ -44,7 +44,7 @@ def nodes(text: str) -> Callable[[Node], bool]:
     for part in text.split(","):
         found = EQUAL.match(part.strip())
         if found is None:
-            raise invalid(f"invalid field selector: {text}")
+            raise internal(f"invalid selector: {text!r}; can't understand {part!r}")
         wanted.append((found[1], found[3].strip(), found[2] == "!="))
     return lambda node: all((_field(node, key) == value) is not unequal for key, value, unequal in wanted)
 

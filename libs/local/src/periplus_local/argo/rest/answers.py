@@ -1,7 +1,9 @@
 """Answers of the API: JSON that is ready, and streams of it as a client asked for them."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
@@ -14,6 +16,7 @@ from periplus_manifest.errors import ManifestError
 
 Handler = Callable[[Request], Awaitable[Response]]
 EVENTS = "text/event-stream"
+SECONDS_FOR_A_BODY = 30
 
 
 def answer(value: Any) -> Response:
@@ -29,21 +32,35 @@ def faulty(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except Fault as fault:
-            return Response(encoded(fault), fault.status, media_type="application/json")
+            return refused(request, fault)
         except ManifestError as error:
-            return Response(encoded(Fault(3, str(error))), 400, media_type="application/json")
+            return refused(request, Fault(3, str(error)))
 
     return guarded
+
+
+def refused(request: Request, fault: Fault) -> Response:
+    """A fault as the answer; where a stream was asked for it says the same in the form of streams, too."""
+    body = encoded(fault)
+    if request.url.path.endswith("/log") or "/workflow-events/" in request.url.path:
+        said = {"grpc_code": fault.code, "http_code": fault.status, "message": fault.message}
+        whole = {**json.loads(body), "error": {**said, "http_status": HTTPStatus(fault.status).phrase}}
+        body = json.dumps(whole, ensure_ascii=False).encode()
+    return Response(body, fault.status, media_type="application/json")
 
 
 async def sent(request: Request) -> dict[str, Any]:
     """The JSON object that the client sent; reads no more of it than is allowed."""
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > 2 * submission.LARGEST:
-            break
-        parts.append(part)
+    try:
+        async with asyncio.timeout(SECONDS_FOR_A_BODY):
+            async for part in request.stream():
+                size += len(part)
+                if size > 2 * submission.LARGEST:
+                    break
+                parts.append(part)
+    except TimeoutError as error:
+        raise Fault(4, f"the request did not come within {SECONDS_FOR_A_BODY} seconds") from error
     return submission.body(b"".join(parts))
 
 

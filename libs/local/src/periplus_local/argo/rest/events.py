@@ -8,13 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from periplus_local.argo import selector
-from periplus_local.argo.faults import invalid
+from periplus_local.argo.faults import internal
 from periplus_local.argo.hub import Watch
 from periplus_local.argo.rest.answers import streamed
+from periplus_local.argo.rest.chosen import only_name
+from periplus_local.argo.rest.picked import Picked
 from periplus_local.argo.workflows import Workflows
 
 SECONDS_BETWEEN_SIGNS = 15.0
-FIELD = "metadata.name="
 
 
 class Events:
@@ -32,17 +33,18 @@ class Events:
         query = request.query_params
         after = query.get("listOptions.resourceVersion") or query.get("resourceVersion") or ""
         if after and not after.isdigit():
-            raise invalid(f"resourceVersion: {after} is not a number")
+            raise internal(f"resourceVersion: Invalid value: {after!r}: is not a number")
         matches = selector.labels(query.get("listOptions.labelSelector", ""))
         namespace = request.path_params.get("namespace", "")
         watch = Watch(namespace, matches, self._workflows.look)
-        only = query.get("listOptions.fieldSelector", "")
-        if only.startswith(FIELD):
-            wanted = self._workflows.row(namespace, only.removeprefix(FIELD)).uid
+        only = only_name(query.get("listOptions.fieldSelector", ""))
+        wanted = self._workflows.row(namespace, only).uid if only else ""
+        if wanted:
             watch.look = lambda uid: self._workflows.look(uid) if uid == wanted else None
-        return streamed(request, self._lines(watch, int(after or 0)))
+        picked = Picked(query.get("fields", ""), "result.object.")
+        return streamed(request, self._lines(watch, int(after or 0), wanted, picked))
 
-    async def _lines(self, watch: Watch, after: int) -> AsyncIterator[bytes]:
+    async def _lines(self, watch: Watch, after: int, wanted: str, picked: Picked) -> AsyncIterator[bytes]:
         workflows, hub = self._workflows, self._workflows.hub
         if 0 < after < workflows.store.horizon():
             old = {"http_code": 410, "message": f"too old resource version: {after}"}
@@ -50,8 +52,8 @@ class Events:
             return
         hub.join(watch)
         try:
-            for line in self._removed(watch, after):
-                yield line
+            for body in self._removed(watch, after, wanted):
+                yield _line("DELETED", body, picked)
             for row in sorted(workflows.rows(watch.namespace, after or -1), key=lambda row: row.version):
                 if after and row.born <= after:
                     watch.told.add(row.uid)
@@ -62,18 +64,25 @@ class Events:
                 except TimeoutError:
                     continue
                 for kind, body in events:
-                    yield b'{"result":{"type":"%s","object":%s}}' % (kind.encode(), body)
+                    yield _line(kind, body, picked)
                 if not events:
                     return
         finally:
             hub.leave(watch)
 
-    def _removed(self, watch: Watch, after: int) -> list[bytes]:
+    def _removed(self, watch: Watch, after: int, wanted: str) -> list[bytes]:
         if not after:
             return []
-        lines = []
+        bodies = []
         for _, namespace, body in self._workflows.store.tombstones(after):
-            labels = json.loads(body)["metadata"].get("labels") or {}
-            if watch.namespace in {"", namespace} and watch.matches(labels):
-                lines.append(b'{"result":{"type":"DELETED","object":%s}}' % body.encode())
-        return lines
+            metadata = json.loads(body)["metadata"]
+            seen = watch.namespace in {"", namespace} and watch.matches(metadata.get("labels") or {})
+            if seen and wanted in {"", metadata["uid"]}:
+                bodies.append(body.encode())
+        return bodies
+
+
+def _line(kind: str, body: bytes, picked: Picked) -> bytes:
+    if not picked.all:
+        body = json.dumps(picked.of(json.loads(body)), ensure_ascii=False).encode()
+    return b'{"result":{"type":"%s","object":%s}}' % (kind.encode(), body)

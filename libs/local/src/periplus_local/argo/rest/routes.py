@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from periplus_local.argo.faults import Fault
 from periplus_local.argo.library import NARROW, WIDE, Shelves
+from periplus_local.argo.rest.absent import absent, archived, archived_labels, archived_one
 from periplus_local.argo.rest.answers import Handler, answer, faulty
 from periplus_local.argo.rest.deeds import Deeds
 from periplus_local.argo.rest.events import Events
@@ -15,6 +16,7 @@ from periplus_local.argo.rest.flows import Flows
 from periplus_local.argo.rest.guard import Guard, encoded
 from periplus_local.argo.rest.logs import Logs, Printed
 from periplus_local.argo.rest.shelf import Shelf
+from periplus_local.argo.rest.submit import Submit
 from periplus_local.argo.workflows import Workflows
 
 VERSION = {
@@ -49,15 +51,9 @@ async def userinfo(_: Request) -> Response:
 
 
 async def unknown(request: Request, _: Exception) -> Response:
-    """The answer where there is nothing."""
-    fault = Fault(5, f"Not Found: the local Argo has no {request.method} {request.url.path}")
-    return Response(encoded(fault), 404, media_type="application/json")
-
-
-async def unimplemented(request: Request, _: Exception) -> Response:
-    """The answer where there is something, but not by this method."""
-    fault = Fault(12, f"Method Not Allowed: {request.method} {request.url.path}")
-    return Response(encoded(fault), 501, media_type="application/json")
+    """The answer where there is nothing, or not by this method."""
+    fault = absent(request.method, request.url.path)
+    return Response(encoded(fault), fault.status, media_type="application/json")
 
 
 async def broken(_: Request, error: Exception) -> Response:
@@ -80,7 +76,11 @@ def routes(workflows: Workflows, shelves: Shelves, pods: Printed, token: str) ->
         ("GET", FLOW, flows.find),
         ("POST", FLOW, flows.create),
         ("POST", FLOW + "/lint", flows.lint),
-        ("POST", FLOW + "/submit", flows.submit),
+        ("POST", FLOW + "/submit", Submit(workflows, shelves).submit),
+        ("GET", "/api/v1/archived-workflows", archived),
+        ("GET", "/api/v1/archived-workflows-label-keys", archived_labels),
+        ("GET", "/api/v1/archived-workflows-label-values", archived_labels),
+        ("GET", "/api/v1/archived-workflows/{uid}", archived_one),
         ("GET", ONE, flows.get),
         ("DELETE", ONE, flows.delete),
         ("GET", ONE + "/log", logs.log),
@@ -98,7 +98,7 @@ def routes(workflows: Workflows, shelves: Shelves, pods: Printed, token: str) ->
             ("DELETE", path + "/{name}", shelf.delete),
         ]
     listed = [Route(path, faulty(handler), methods=[method]) for method, path, handler in paths]
-    handlers = {404: unknown, 405: unimplemented, Exception: broken}
+    handlers = {404: unknown, 405: unknown, Exception: broken}
     return Guard(Starlette(routes=listed, exception_handlers=handlers), token)
 
 
