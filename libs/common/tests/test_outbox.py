@@ -2,18 +2,19 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
 from periplus.cache.v1.events_pb2 import EntryRecorded
 from periplus_common import bus, outbox, postgres
-from periplus_common.bus import Event
+from periplus_common.bus import Event, Stream
 from periplus_common.errors import Unavailable
 from periplus_common.postgres import Database
+from periplus_local.stack.nats import declare_streams
 from periplus_local.stack.testing import Servers
 
 
@@ -36,7 +37,7 @@ async def add(opened: Database, *keys: str, run: str = "r") -> None:
 
 async def left(opened: Database) -> int:
     async with opened.connection() as connection:
-        return await connection.fetchval("SELECT count(*) FROM outbox")
+        return await connection.fetchval("SELECT count(*) FROM outbox WHERE sequence IS NULL")
 
 
 async def empty(opened: Database) -> None:
@@ -45,19 +46,38 @@ async def empty(opened: Database) -> None:
             await asyncio.sleep(0.02)
 
 
+async def relayed_once(opened: Database, link: outbox.Publisher) -> int:
+    async with opened.connection() as connection:
+        return await outbox.relay_batch(connection, link.publish)
+
+
 class Heard:
-    """A publish that remembers."""
+    """A stream that remembers; what is published passes `before` first."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: outbox.Publish | None = None) -> None:
         self.steps: list[str] = []
+        self.created, self.last, self.handled = datetime.now(UTC), 0, 0
+        self.reconnected: Callable[[], None] = lambda: None
+        self._before = before
 
-    async def __call__(self, events: Sequence[Event]) -> None:
+    async def publish(self, events: Sequence[Event]) -> list[int]:
+        if self._before:
+            await self._before(events)
         self.steps += [EntryRecorded.FromString(e.body).step for e in events]
+        self.last += len(events)
+        return list(range(self.last - len(events) + 1, self.last + 1))
+
+    async def stream(self, name: str) -> Stream:
+        assert name == "CACHE"
+        return Stream(self.created, self.last, self.handled)
+
+    def on_reconnect(self, call: Callable[[], None]) -> None:
+        self.reconnected = call
 
 
 async def test_what_is_rolled_back_never_leaves(dsn: str, opened: Database):
     heard = Heard()
-    async with outbox.relaying(opened, dsn, heard):
+    async with outbox.relaying(dsn, heard, "CACHE"):
         with pytest.raises(KeyError):  # noqa: PT012
             async with opened.transaction() as connection:
                 await outbox.add(connection, [event("undone")])
@@ -70,7 +90,7 @@ async def test_what_is_rolled_back_never_leaves(dsn: str, opened: Database):
 async def test_a_commit_wakes_the_relay_at_once(dsn: str, opened: Database, monkeypatch, until):
     monkeypatch.setattr(outbox, "PATIENCE", 600)
     heard = Heard()
-    async with outbox.relaying(opened, dsn, heard):
+    async with outbox.relaying(dsn, heard, "CACHE"):
         await add(opened, "first")
         await until(lambda: heard.steps == ["first"])
         await empty(opened)
@@ -81,17 +101,17 @@ async def test_a_commit_wakes_the_relay_at_once(dsn: str, opened: Database, monk
 
 async def test_a_failed_publish_keeps_the_events(dsn: str, opened: Database, monkeypatch):
     monkeypatch.setattr(outbox, "PAUSE", 0.01)
-    heard, fails = Heard(), 3
+    fails = 3
 
-    async def publish(events: Sequence[Event]) -> None:
+    async def fail(events: Sequence[Event]) -> None:
         nonlocal fails
         fails -= 1
         if fails >= 0:
             raise Unavailable("away")
-        await heard(events)
 
+    heard = Heard(fail)
     await add(opened, "a", "b")
-    async with outbox.relaying(opened, dsn, publish):
+    async with outbox.relaying(dsn, heard, "CACHE"):
         await empty(opened)
     assert heard.steps == ["a", "b"]
 
@@ -99,31 +119,33 @@ async def test_a_failed_publish_keeps_the_events(dsn: str, opened: Database, mon
 async def test_events_that_are_never_taken_do_not_keep_the_others(dsn: str, opened: Database, monkeypatch):
     monkeypatch.setattr(outbox, "BATCH", 4)
     monkeypatch.setattr(outbox, "PAUSE", 0.01)
-    heard = Heard()
 
-    async def publish(events: Sequence[Event]) -> None:
-        steps = [EntryRecorded.FromString(e.body).step for e in events]
-        bad = frozenset(i for i, step in enumerate(steps) if step.startswith("bad"))
-        heard.steps += [step for i, step in enumerate(steps) if i not in bad]
-        if bad:
-            raise bus.Untaken("too large", bad)
+    class Choosy(Heard):
+        async def publish(self, events: Sequence[Event]) -> list[int]:
+            good = [e for e in events if not EntryRecorded.FromString(e.body).step.startswith("bad")]
+            taken = await super().publish(good)
+            if len(good) < len(events):
+                raise bus.Untaken("too large", dict(zip(map(events.index, good), taken, strict=True)))
+            return taken
 
-    await add(opened, "bad1", "0", "bad2", *map(str, range(1, 20)))
-    async with outbox.relaying(opened, dsn, publish), asyncio.timeout(20):
-        while await left(opened) > 2:  # noqa: ASYNC110
+    heard = Choosy()
+    bad = [f"bad{i}" for i in range(10)]  # more than a batch
+    await add(opened, *bad[:2], "0", *bad[2:], *map(str, range(1, 20)))
+    async with outbox.relaying(dsn, heard, "CACHE"), asyncio.timeout(20):
+        while await left(opened) > 10:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-    assert heard.steps == [str(i) for i in range(20)]
+    assert sorted(heard.steps, key=int) == [str(i) for i in range(20)]
 
 
 async def test_no_transaction_and_no_connection_is_held_while_nats_is_waited_for(dsn: str, opened: Database):
     waits, go = asyncio.Event(), asyncio.Event()
 
-    async def publish(events: Sequence[Event]) -> None:
+    async def hang(events: Sequence[Event]) -> None:
         waits.set()
         await go.wait()
 
     await add(opened, "a")
-    async with outbox.relaying(opened, dsn, publish):
+    async with outbox.relaying(dsn, Heard(hang), "CACHE"):
         await waits.wait()
         async with opened.connection(), opened.connection() as connection, asyncio.timeout(10):
             rows = await connection.fetch(
@@ -142,20 +164,21 @@ async def test_two_relays_do_not_double_and_one_takes_over_from_the_other(
 ):
     monkeypatch.setattr(outbox, "PAUSE", 0.02)
     monkeypatch.setattr(outbox, "BATCH", 7)
-    first, second = Heard(), Heard()
 
     async def slowly(events: Sequence[Event]) -> None:
         await asyncio.sleep(0.01)
-        await first(events)
 
-    relay = asyncio.create_task(_for_ever(outbox.relaying(opened, dsn, slowly)))
+    first, second = Heard(slowly), Heard()
+    second.created = first.created
+    relay = asyncio.create_task(_for_ever(outbox.relaying(dsn, first, "CACHE")))
     await add(opened, "0")
     await empty(opened)
-    async with outbox.relaying(opened, dsn, second):
+    async with outbox.relaying(dsn, second, "CACHE"):
         for i in range(1, 60):
             await add(opened, str(i))
         await empty(opened)
         assert (sorted(first.steps, key=int), second.steps) == ([str(i) for i in range(60)], [])
+        second.last = first.last  # they publish to one stream
         relay.cancel()
         await asyncio.gather(relay, return_exceptions=True)
         await add(opened, "60")
@@ -177,14 +200,14 @@ async def test_a_relay_that_can_not_publish_lets_another_do_it(dsn: str, opened:
         raise Unavailable("cut off")
 
     await add(opened, "a")
-    async with outbox.relaying(opened, dsn, fail):
+    async with outbox.relaying(dsn, Heard(fail), "CACHE"):
         await tried.wait()
-        async with outbox.relaying(opened, dsn, heard):
+        async with outbox.relaying(dsn, heard, "CACHE"):
             await empty(opened)
     assert heard.steps == ["a"]
 
 
-async def test_a_crash_between_publish_and_delete_repeats_what_jetstream_has_and_it_is_dropped(
+async def test_a_crash_between_publishing_and_noting_repeats_what_jetstream_has_and_it_is_dropped(
     embedded: Servers, opened: Database, monkeypatch
 ):
     run = secrets.token_hex(6)
@@ -198,11 +221,11 @@ async def test_a_crash_between_publish_and_delete_repeats_what_jetstream_has_and
 
     async with bus.link(embedded.nats_url) as link:
         with monkeypatch.context() as broken:
-            broken.setattr(outbox, "_delete", crash)
+            broken.setattr(outbox, "_note", crash)
             with pytest.raises(Crash):
-                await outbox.relay_batch(opened, link.publish)
+                await relayed_once(opened, link)
         assert await left(opened) == 2
-        assert await outbox.relay_batch(opened, link.publish) == 2
+        assert await relayed_once(opened, link) == 2
         assert await left(opened) == 0
         assert await stored(link, run) == 2
 
@@ -216,7 +239,7 @@ async def stored(link: bus.Link, run: str) -> int:
 
 async def test_the_relay_survives_that_its_connections_are_killed(dsn: str, opened: Database, until):
     heard = Heard()
-    async with outbox.relaying(opened, dsn, heard):
+    async with outbox.relaying(dsn, heard, "CACHE"):
         await add(opened, "a")
         await until(lambda: heard.steps == ["a"])
         await kill_all(dsn)
@@ -229,7 +252,7 @@ async def test_the_relay_survives_that_its_connections_are_killed(dsn: str, open
                     await asyncio.sleep(0.02)
         await until(lambda: "b" in heard.steps)
         await empty(opened)
-    # Killed between publishing and deleting, it publishes again: JetStream knows the id.
+    # Killed between publishing and noting, it publishes again: JetStream knows the id.
     assert list(dict.fromkeys(heard.steps)) == ["a", "b"]
 
 
@@ -247,8 +270,8 @@ async def kill_all(dsn: str) -> None:
 
 
 @asynccontextmanager
-async def relayed(opened: Database, dsn: str, url: str) -> AsyncIterator[bus.Link]:
-    async with bus.link(url) as link, outbox.relaying(opened, dsn, link.publish):
+async def relayed(dsn: str, url: str) -> AsyncIterator[bus.Link]:
+    async with bus.link(url) as link, outbox.relaying(dsn, link, "CACHE"):
         yield link
 
 
@@ -260,7 +283,7 @@ async def test_what_is_queued_while_nats_is_away_leaves_when_it_is_back(
     run = secrets.token_hex(6)
     gate, url = await gates(embedded.nats_url)
     await gate.shut()
-    async with relayed(opened, dsn, url) as link:
+    async with relayed(dsn, url) as link:
         await add(opened, "before it was ever there", run=run)
         await asyncio.sleep(0.5)
         await gate.open()
@@ -272,3 +295,71 @@ async def test_what_is_queued_while_nats_is_away_leaves_when_it_is_back(
         await gate.open()
         await empty(opened)
         assert await stored(link, run) == 51
+
+
+async def test_a_stream_that_was_lost_gets_again_what_not_all_have_handled_for_long(
+    dsn: str, opened: Database, monkeypatch, until
+):
+    monkeypatch.setattr(outbox, "PATIENCE", 0.5)
+    monkeypatch.setattr(outbox, "KEPT", timedelta(0))
+    heard = Heard()
+    async with outbox.relaying(dsn, heard, "CACHE"):
+        await add(opened, *map(str, range(10)))
+        await empty(opened)
+        heard.handled = 4
+        await kept(opened, 6)
+        heard.steps, heard.last, heard.handled, heard.created = [], 0, 0, datetime.now(UTC)
+        await until(lambda: heard.steps == ["4", "5", "6", "7", "8", "9"])
+        await empty(opened)
+        heard.handled = 6
+        await kept(opened, 0)
+
+
+async def test_a_stream_that_lost_its_newest_gets_these_again_once_it_is_back(
+    dsn: str, opened: Database, monkeypatch, until
+):
+    monkeypatch.setattr(outbox, "PATIENCE", 600)
+    heard = Heard()
+    async with outbox.relaying(dsn, heard, "CACHE"):
+        await add(opened, *map(str, range(10)))
+        await empty(opened)
+        heard.steps, heard.last = [], 7
+        heard.reconnected()
+        await add(opened, "10")
+        await until(lambda: heard.steps == ["7", "8", "9", "10"])
+
+
+async def test_what_has_just_been_handled_stays_a_while(dsn: str, opened: Database):
+    heard = Heard()
+    await add(opened, "a")
+    assert await relayed_once(opened, heard) == 1
+    async with opened.connection() as connection:
+        await outbox.reconcile(connection, Stream(heard.created, 1, 1))
+    await kept(opened, 1)
+
+
+async def kept(opened: Database, count: int) -> None:
+    """Wait until so many events are left, published or not."""
+    async with asyncio.timeout(20), opened.connection() as connection:
+        while await connection.fetchval("SELECT count(*) FROM outbox") != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_stream_is_seen_as_its_slowest_consumer_has_handled_it(embedded: Servers):
+    async with bus.link(embedded.nats_url) as link:
+        empty_ = await link.stream("SNAPSHOTTER")
+        assert (empty_.last, empty_.handled) == (0, 0)
+        told = [Event(f"periplus.snapshotter.v1.X.p.{i}", {}, b"") for i in range(3)]
+        assert await link.publish(told) == [1, 2, 3]
+        jetstream = (await link.client()).jetstream()
+        for name, handled in (("quick", 3), ("slow", 1)):
+            subscription = await jetstream.pull_subscribe("periplus.snapshotter.>", durable=name)
+            for message in await subscription.fetch(handled):
+                await message.ack_sync()
+        seen = await link.stream("SNAPSHOTTER")
+        assert seen == Stream(empty_.created, 3, 1)
+        await jetstream.delete_stream("SNAPSHOTTER")
+        with pytest.raises(Unavailable, match="SNAPSHOTTER does not answer"):
+            await link.stream("SNAPSHOTTER")
+        await declare_streams(embedded.nats_url)
+        assert (await link.stream("SNAPSHOTTER")).created > empty_.created

@@ -37,6 +37,7 @@ async def test_scripts_are_applied_once_in_order_and_new_ones_later(embedded: Se
         first = await postgres.migrate(dsn, "periplus_common", package)
         assert first == [
             "periplus_common/0001_outbox.sql",
+            "periplus_common/0002_kept.sql",
             "package_of_a_test/0001_a.sql",
             "package_of_a_test/0002_b.sql",
         ]
@@ -93,9 +94,10 @@ async def test_a_server_that_is_away_is_unavailable(dsn: str, gates):
         async with opened.connection() as connection:
             assert await connection.fetchval("SELECT 1") == 1
         await gate.shut()
-    with pytest.raises(Unavailable):
-        async with postgres.database(through):
-            pass
+    async with postgres.database(through) as opened:  # which asks for nothing yet
+        with pytest.raises(Unavailable):
+            async with opened.connection():
+                pass
     with pytest.raises(Unavailable):
         await postgres.migrate(through, "periplus_common")
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 
 from periplus_common import telemetry
 from periplus_common.errors import Conflict, Invalid, NotFound, Unavailable
@@ -60,11 +61,22 @@ def event(message: Message, *, project: str, run: str, key: str, at: datetime) -
 
 
 class Untaken(Unavailable):
-    """JetStream did not store some of the events: those at `places` of the sequence."""
+    """JetStream did not store some of the events. `taken` are the others: their place among all, and their sequence."""
 
-    def __init__(self, message: str, places: frozenset[int]) -> None:
+    def __init__(self, message: str, taken: Mapping[int, int]) -> None:
         super().__init__(message)
-        self.places = places
+        self.taken = taken
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream as it is now. One that was lost and made anew has another time of birth."""
+
+    created: datetime
+    last: int
+    """The sequence of its newest message."""
+    handled: int
+    """The sequence up to which every durable consumer has acknowledged; 0 without any."""
 
 
 class Link:
@@ -109,17 +121,13 @@ class Link:
         if self._client.done() and not self._client.cancelled():
             await self._client.result().close()
 
-    async def publish(self, events: Sequence[Event]) -> None:
-        """Publish, and wait until JetStream has stored each.
+    async def publish(self, events: Sequence[Event]) -> list[int]:
+        """Publish, and wait until JetStream has stored each: their sequences in the stream.
 
-        Raises `Untaken`, which tells those that were not stored, or `Unavailable` where no server was there yet.
+        Raises `Untaken`, which tells those that were stored, or `Unavailable` where no server was there yet.
         Sending again is harmless.
         """
-        try:
-            client = await asyncio.wait_for(self.client(), PUBLISH_TIMEOUT)
-        except TimeoutError as error:
-            raise Unavailable(f"NATS is away: {self._refusal or 'it never answered'}") from error
-        stream = client.jetstream(timeout=PUBLISH_TIMEOUT)
+        stream = await self._jetstream()
         answers = await asyncio.gather(
             *(stream.publish(e.subject, e.body, headers=dict(e.headers)) for e in events),
             return_exceptions=True,
@@ -128,12 +136,33 @@ class Link:
         for answer in failed.values():
             if not isinstance(answer, NatsError | TimeoutError):
                 raise answer
+        taken = {place: ack.seq for place, ack in enumerate(answers) if not isinstance(ack, BaseException)}
         if failed:
             place, reason = next(iter(failed.items()))
             told = f"{len(failed)} of {len(events)} events, the first {events[place].subject}"
             raise Untaken(
-                f"JetStream did not take {told}: {self._refusal or repr(reason)}", frozenset(failed)
+                f"JetStream did not take {told}: {self._refusal or repr(reason)}", taken
             ) from reason
+        return list(taken.values())
+
+    async def stream(self, name: str) -> Stream:
+        """A stream as it is now. Raises `Unavailable`, also where there is no such stream."""
+        jetstream = await self._jetstream()
+        try:
+            found = await jetstream.stream_info(name)
+            consumers = await jetstream.consumers_info(name)
+        except (NatsError, TimeoutError) as error:
+            raise Unavailable(f"the stream {name} does not answer: {error!r}") from error
+        assert found.created is not None
+        floors = [c.ack_floor.stream_seq for c in consumers if c.config.durable_name and c.ack_floor]
+        return Stream(found.created, found.state.last_seq, min(floors, default=0))
+
+    async def _jetstream(self) -> JetStreamContext:
+        try:
+            client = await asyncio.wait_for(self.client(), PUBLISH_TIMEOUT)
+        except TimeoutError as error:
+            raise Unavailable(f"NATS is away: {self._refusal or 'it never answered'}") from error
+        return client.jetstream(timeout=PUBLISH_TIMEOUT)
 
     async def _failed(self, error: Exception) -> None:
         # The client tells a denied publish as a time-out, and its reason only here.

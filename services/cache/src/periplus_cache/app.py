@@ -27,7 +27,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         servicer = partial(add_CacheServiceServicer_to_server, CacheServicer(cache))
         async with (
             events.consuming(link, cache),
-            outbox.relaying(database, dsn, link.publish),
+            outbox.relaying(dsn, link, "CACHE"),
             serving(
                 settings.grpc_address, settings.token.get_secret_value(), servicer, names=[rpc.NAME]
             ) as port,

@@ -25,7 +25,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
     async with (
         postgres.database(dsn) as database,
         bus.link(settings.nats_url.get_secret_value()) as link,
-        outbox.relaying(database, dsn, link.publish),
+        outbox.relaying(dsn, link, "DISPATCHER"),
         rpc.channel(settings.cache_address, token) as cache_channel,
         rpc.channel(settings.snapshotter_address, token) as snapshotter_channel,
         argo.connect(

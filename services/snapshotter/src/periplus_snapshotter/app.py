@@ -22,7 +22,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
     async with (
         postgres.database(dsn) as database,
         bus.link(settings.nats_url.get_secret_value()) as link,
-        outbox.relaying(database, dsn, link.publish),
+        outbox.relaying(dsn, link, "SNAPSHOTTER"),
     ):
         with closing(blobs.connect(settings)) as store:
             snapshotter = Snapshotter(
