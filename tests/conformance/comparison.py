@@ -6,6 +6,7 @@ from typing import Any
 Plain = dict[str, Any]
 
 HASH = re.compile(r"-\d{6,10}(?=/)")
+DEADLINE = "Pod was active on the node longer than the specified deadline"
 # Messages that say the same in other words; the words that come from the manifest stay.
 MEANINGS = (
     # What the executor says of a file that is not there depends on where it looked; that it is missing does not.
@@ -14,6 +15,23 @@ MEANINGS = (
         "a declared output is not there",
     ),
     (re.compile(r"unable to parse (.*) as a duration: .*"), r'"\1" is no duration'),
+    (
+        re.compile(
+            r"withParam(?: value|:) could not be parsed as a JSON list: (.*?): (?:json|inv|it|Ex|unex).*"
+        ),
+        r"no list: \1",
+    ),
+    (
+        re.compile(r"Failed to substitute the PodSpecPatch variables|inputs.artifacts.* has no location.*"),
+        "an artifact has no location",
+    ),
+    (
+        re.compile(r"activeDeadlineSeconds: (value .*) is not a whole number"),
+        r"\1 cannot be resolved to an int",
+    ),
+    (re.compile(r"^timeout$"), DEADLINE),
+    (re.compile(r"(Maximum recursion depth exceeded).*"), r"\1"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000 UTC"), "then"),
     (re.compile(r'("\w*") is not a length of time.*'), r"\1 is no duration"),
 )
 
@@ -32,7 +50,9 @@ def essence(workflow: Plain) -> Plain:
             for key, value in (workflow["metadata"].get("labels") or {}).items()
             if key in {"workflows.argoproj.io/phase", "workflows.argoproj.io/completed"}
         },
-        "conditions": {item["type"]: item["status"] for item in status["conditions"]},
+        # An Argo that never came to look at pods does not say that none is running.
+        "conditions": {"PodRunning": "False"}
+        | {item["type"]: item["status"] for item in status["conditions"]},
         "nodes": {node["name"]: _node(node, names) for node in (status.get("nodes") or {}).values()},
     }
     return _renamed(made, name)
@@ -43,10 +63,13 @@ def _node(node: Plain, names: dict[str, str]) -> Plain:
     made = {key: node[key] for key in kept if key in node}
     made["boundary"] = names.get(node.get("boundaryID", ""), "")
     for key in ("children", "outboundNodes"):
-        made[key] = sorted(names.get(item, f"missing {item}") for item in node.get(key) or ())
+        # Argo writes down children before it makes them, and may then not come to it.
+        made[key] = sorted(names[item] for item in node.get(key) or () if item in names)
     made["message"] = _message(node.get("message", ""), names)
     made["inputs"] = _puts(node.get("inputs"))
     made["outputs"] = _puts(node.get("outputs"))
+    if made["message"] == DEADLINE:  # whether the process had begun, and what ended it first, is chance
+        made["outputs"].pop("exitCode", None)
     return made
 
 
@@ -76,6 +99,26 @@ def _renamed(value: Any, name: str) -> Any:
     if isinstance(value, list):
         return [_renamed(item, name) for item in value]
     return value
+
+
+def settled(recorded: Plain, seen: Plain) -> tuple[Plain, Plain]:
+    """Both essences without how those nodes ended that the recorded workflow left behind when it ended itself.
+
+    Argo does not wait for what runs beside a step that could not start, nor for what waits beside a failure in
+    a template with `failFast`: these nodes stay as they were. Here a workflow ends when all of it has ended.
+    """
+    nodes = recorded["nodes"]
+    left = {name for name, node in nodes.items() if node["phase"] in {"Pending", "Running"}}
+    return (_without(recorded, left), _without(seen, left)) if left else (recorded, seen)
+
+
+def _without(essence: Plain, left: set[str]) -> Plain:
+    kept = ("type", "displayName", "templateName", "templateScope", "boundary", "children", "inputs")
+    nodes = {
+        name: {key: node[key] for key in node if (key in kept if name in left else key != "progress")}
+        for name, node in essence["nodes"].items()
+    }
+    return {**essence, "progress": None, "nodes": nodes}
 
 
 def differences(recorded: Any, seen: Any, path: str = "") -> list[str]:

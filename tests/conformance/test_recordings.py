@@ -5,24 +5,18 @@ import os
 from typing import Any
 
 import pytest
+import yaml
 
 from periplus_local.argo.names import node_id
 from periplus_local.argo.testing import Client
 
-from .comparison import differences, essence
+from .comparison import differences, essence, settled
 from .recording import FOLDER, NAMES, made, manifest, recorded
 from .refusal import missing
 
 Recording = dict[str, Any]
 
-# What can never work, and what Argo finds out only when it comes to it, is refused here at submit by its field.
-SOONER = {
-    "depends-that-does-not-parse": "spec.templates[0].dag.tasks[1].depends",
-    "retry-expression-that-does-not-parse": "spec.templates[0].retryStrategy.expression",
-    "sequence-of-words": "spec.templates[0].dag.tasks[0].withSequence.count",
-    "sequence-without-count-or-end": "spec.templates[0].dag.tasks[0].withSequence",
-    "when-that-does-not-parse": "spec.templates[0].dag.tasks[0].when",
-}
+SOONER: dict[str, str] = yaml.safe_load((FOLDER / "sooner.yaml").read_text())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,14 +33,15 @@ def compared(then: Recording, now: Recording, sent: Recording) -> list[str]:
     """How what an Argo made of a manifest differs from the recording."""
     if "refused" in then or "refused" in now:
         return missing(then.get("refused"), now.get("refused"), sent)
-    ends = [dict(enumerate(map(ended, each["workflows"]))) for each in (then, now)]
-    deeds = zip(then.get("deeds", ()), now.get("deeds", ()), strict=True)
-    return differences(*ends) + [word for asked, said in deeds for word in missing(asked, said, sent)]
-
-
-def ended(workflow: Recording | None) -> Recording | None:
-    """What of a workflow must be the same; one that was deleted is none."""
-    return essence(workflow) if workflow else None
+    found: list[str] = []
+    for before, after in zip(then["workflows"], now["workflows"], strict=True):
+        if before and after:
+            found += differences(*settled(essence(before), essence(after)))
+        elif before or after:
+            found.append("one of the two was deleted")
+    for asked, said in zip(then.get("deeds", ()), now.get("deeds", ()), strict=True):
+        found += missing(asked, said, sent)
+    return found
 
 
 RECORDED = sorted(path.stem for path in (FOLDER / "out").glob("*.json"))

@@ -19,6 +19,7 @@ from periplus_local.argo.samples import (
     task,
 )
 from periplus_local.argo.testing import Client, local_argo, nodes_of, phases_of
+from periplus_local.argo.transient import is_transient
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +189,29 @@ def test_retry_of_a_run_that_succeeded_runs_what_is_picked_and_what_comes_after(
         if output(again, suffix) == output(seen, suffix)
     }
     assert same == {"[0].a", "[1].i.p"}
+
+
+def test_only_failures_that_pass_by_themselves_are_tried_again_where_only_those_are_to_be() -> None:
+    strategy = {"limit": 2, "retryPolicy": "OnTransientError"}
+    busy, bad = sh("busy", "exit 75", retryStrategy=strategy), sh("bad", "exit 1", retryStrategy=strategy)
+    with local_argo(transient_error_pattern="exit code 7[0-9]") as argo:
+        seen = run(argo, dag(task("busy", "busy"), task("bad", "bad")), busy, bad)
+    assert len(node(seen, ".busy")["children"]) == 3
+    assert node(seen, ".busy")["message"] == "No more retries left"
+    assert len(node(seen, ".bad")["children"]) == 1
+    assert node(seen, ".bad")["message"] == "main: Error (exit code 1)"
+
+
+@pytest.mark.parametrize(
+    ("message", "passes"),
+    [
+        ("failed to load artifact: dial tcp 127.0.0.1:9000: connect: connection refused", True),
+        ("[Errno 104] Connection reset by peer", True),
+        ("main: Error (exit code 1)", False),
+        ("", False),
+    ],
+)
+def test_a_store_that_was_away_is_a_failure_that_passes_and_an_exit_code_is_none(
+    message: str, passes: bool
+) -> None:
+    assert is_transient(message, None) is passes

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from periplus_manifest.check import check
 from periplus_manifest.errors import ManifestError
@@ -20,6 +21,8 @@ REFUSED = {
     "unknown-template-is-refused": "spec.templates[0].dag.tasks[0].template",
     "unresolved-reference-is-refused": "spec.templates[0].dag.tasks[0].arguments.parameters[0].value",
 }
+# What Argo takes although it cannot work.
+SOONER = yaml.safe_load((RECORDINGS / "sooner.yaml").read_text(encoding="utf-8"))
 
 
 def test_there_are_recordings():
@@ -30,9 +33,9 @@ def test_there_are_recordings():
 def test_a_recorded_manifest_is_taken_or_refused_as_argo_did(manifest):
     recording = json.loads((RECORDINGS / "out" / f"{manifest.stem}.json").read_text(encoding="utf-8"))
     document = read(manifest.read_bytes())
-    if not recording.get("refused"):
+    if not recording.get("refused") and manifest.stem not in SOONER:
         check(document)
         return
     with pytest.raises(ManifestError) as caught:
         check(document)
-    assert caught.value.path == REFUSED.get(manifest.stem, caught.value.path)
+    assert caught.value.path == (REFUSED | SOONER).get(manifest.stem, caught.value.path)

@@ -14,6 +14,7 @@ from .gotext import WrittenNumber, json_text, kind, unescaped
 FIELDS = ("withItems", "withParam", "withSequence")
 MOST_ITEMS = 100_000
 _WIDEST = 1_000
+_SHOWN = 400
 
 _VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d*)(?:\.(?P<precision>\d*))?(?P<verb>.)", re.DOTALL)
 
@@ -53,15 +54,26 @@ def _parsed(text: Any) -> list[Any]:
     if not isinstance(text, str):
         raise ManifestError("", f"must be a text that holds a JSON list, not {kind(text)}")
     try:
-        value = json.loads(text, parse_float=WrittenNumber, parse_constant=_refuse_constant)
+        value = json.loads(
+            text, parse_float=WrittenNumber, parse_int=_integer, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError) as error:
-        shown = text if len(text) <= 80 else text[:80] + "…"
-        raise ManifestError("", f"could not be parsed as a JSON list: {shown!r}: {error}") from None
+        raise _no_list(text, str(error)) from None
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ManifestError("", f"could not be parsed as a JSON list: it is {kind(value)}")
+        raise _no_list(text, f"it is {kind(value)}")
     return _bounded(value)
+
+
+def _integer(text: str) -> int | float:
+    return WrittenNumber(text) if text == "-0" else int(text)
+
+
+def _no_list(text: str, why: str) -> ManifestError:
+    shown = text.strip()
+    shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
+    return ManifestError("", f"could not be parsed as a JSON list: {shown}: {why}")
 
 
 def _refuse_constant(text: str) -> Any:

@@ -53,7 +53,10 @@ async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
         token = credential.kept(settings.token_file or home / "token")
         async with Pods(home / "pods", s3, settings.slots) as pods:
             hub, shelves = Hub(), Shelves(store)
-            around = Surroundings(pods, shelves, Mutexes(), _repository(settings), settings.grace_seconds)
+            repository, grace = _repository(settings), settings.grace_seconds
+            around = Surroundings(
+                pods, shelves, Mutexes(), repository, grace, settings.transient_error_pattern
+            )
             workflows = Workflows(store, hub, around)
             workflows.recover()
             try:

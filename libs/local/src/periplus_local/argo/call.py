@@ -6,12 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from periplus_local.argo.limits import Slots
-from periplus_local.argo.nodes import Node
+from periplus_local.argo.nodes import FAILED, Node
 from periplus_local.argo.run import Run
 from periplus_local.argo.scope import Scope
 from periplus_local.argo.templates import Source, Template, kind_of
 from periplus_manifest import gotext
 
+HELD_BACK = "template has failed or errored children and failFast enabled"
+# Only these count for `parallelism` and `failFast`: what merely waits, or never began, does not.
+COUNTED = frozenset({"Pod", "Steps", "DAG"})
 RESULT = re.compile(r"""(?:tasks|steps)(?:\.([-\w]+)|\[['"]([-\w]+)['"]\])\.outputs\.result""")
 NODE_TYPES = {"container": "Pod", "script": "Pod", "dag": "DAG", "steps": "Steps", "suspend": "Suspend"}
 
@@ -28,7 +31,6 @@ class Boundary:
     template: Template
     slots: Slots = field(init=False)
     failed: bool = False
-    held_back: bool = False
 
     def __post_init__(self) -> None:
         """Read what the template says."""
@@ -38,8 +40,12 @@ class Boundary:
 
     @property
     def closed(self) -> bool:
-        """Whether no further call may start, because one failed and the template is to fail fast."""
+        """Whether nothing further may start, because a child failed and the template is to fail fast."""
         return bool(self.template.get("failFast")) and self.failed
+
+    def note(self, node: Node) -> None:
+        """Take in how a child has ended; of one that retries, each attempt is a child."""
+        self.failed = self.failed or (node["phase"] in FAILED and node["type"] in COUNTED)
 
 
 @dataclass(frozen=True)

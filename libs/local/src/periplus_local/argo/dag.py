@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from periplus_local.argo import hooks, outputs, tree
-from periplus_local.argo.call import Frame, StepError
+from periplus_local.argo.call import HELD_BACK, Frame, StepError
 from periplus_local.argo.faults import Fault
 from periplus_local.argo.nodes import FAILED, Node, fulfilled
 from periplus_local.argo.place import EMPTY, Place, place_of
@@ -12,7 +12,6 @@ from periplus_manifest import depends
 from periplus_manifest.errors import ManifestError
 
 OMITTED = "omitted: depends condition not met"
-HELD_BACK = "template has failed or errored children and failFast enabled"
 RESULTS = {"Error": "Errored"}
 Task = dict[str, Any]
 
@@ -34,11 +33,12 @@ def _ended(frame: Frame, graph: "Graph", node: Node) -> Node:
     phase = tree.dag_phase(nodes, node, targets, fast)
     if frame.run.shutdown and not frame.call.exit_part:
         phase = "Failed"
-    message = HELD_BACK if graph.place.boundary.held_back else ""
+    if graph.place.boundary.closed:
+        return nodes.mark(node, "Failed", HELD_BACK)
     present = [target for target in targets if target in nodes.by_id]
     node["outboundNodes"] = [leaf for target in present for leaf in tree.outbound(nodes, target)]
-    if message or phase in FAILED:
-        return nodes.mark(node, phase if phase in FAILED else "Failed", message)
+    if phase in FAILED:
+        return nodes.mark(node, phase, "")
     made = outputs.gathered(frame.template, graph.place.scope)
     if made is not None:
         node["outputs"] = made
@@ -116,6 +116,8 @@ class Graph:
                 pass  # a hook that was running when the server ended goes on
             await hooks.run_exit(self.place, task, name, node)
             return node
+        if self.place.boundary.closed:
+            return None
         try:
             if not self._depends(name):
                 return self._without(name, task, "Omitted", OMITTED)
@@ -207,7 +209,9 @@ class Graph:
         else:
             async with hooks.watching(self.place, task, name, node_name):
                 node = await self._execute(node_name, step, name)
-        if node is not None:
+        if node is None:
+            run.nodes.disconnect(node_name)
+        else:
             await hooks.run_exit(self.place, task, name, node)
         return node
 

@@ -2,16 +2,17 @@
 
 from periplus_local.argo import dag, leaf, retry, steps, suspend
 from periplus_local.argo.call import NODE_TYPES, Call, Frame, StepError, error_node
-from periplus_local.argo.faults import Fault, invalid
+from periplus_local.argo.faults import Fault
 from periplus_local.argo.limits import Abandoned, Slots, mutex_names
 from periplus_local.argo.names import pod_name
-from periplus_local.argo.nodes import FAILED, Node, fulfilled
+from periplus_local.argo.nodes import Node, fulfilled
 from periplus_local.argo.run import Run
 from periplus_local.argo.scope import Scope
 from periplus_local.argo.templates import LEAVES, Template, kind_of, ready
 from periplus_manifest.errors import ManifestError
 
 DEEPEST = 100
+TOO_DEEP = f"Maximum recursion depth exceeded: {DEEPEST} templates within one another"
 ANY = Slots(None)
 RUNNERS = {"dag": dag.run, "steps": steps.run, "suspend": suspend.run}
 RUNNERS.update(dict.fromkeys(LEAVES, leaf.run))
@@ -25,9 +26,12 @@ async def execute(run: Run, call: Call) -> Node | None:
     """
     node = run.nodes.named(call.name)
     if node is not None and fulfilled(node):
-        _note_failure(call, node)
+        if call.boundary:
+            call.boundary.note(node)
         return node
     await run.proceed()
+    if call.depth >= DEEPEST:
+        return error_node(run, call, TOO_DEEP)
     try:
         frame = _frame(run, call)
     except (Fault, ManifestError) as error:
@@ -35,23 +39,15 @@ async def execute(run: Run, call: Call) -> Node | None:
     slots = call.boundary.slots if call.boundary else ANY
     async with slots.one():
         if call.boundary and call.boundary.closed:
-            call.boundary.held_back = True
             return None
-        node = await _locked(frame)
-    _note_failure(call, node)
-    return node
-
-
-def _note_failure(call: Call, node: Node) -> None:
-    if call.boundary and node["phase"] in FAILED:
-        call.boundary.failed = True
+        if frame.kind != "suspend":
+            return await _locked(frame)
+    return await _locked(frame)  # what merely waits takes no place from others
 
 
 def _frame(run: Run, call: Call) -> Frame:
-    if call.depth >= DEEPEST:
-        raise invalid(f"Maximum recursion depth exceeded: {DEEPEST} templates within one another")
     source, template = run.shelf.called(call.source, call.holder)
-    strategy = template.get("retryStrategy") or run.plain.get("retryStrategy")
+    strategy = template.get("retryStrategy", run.plain.get("retryStrategy"))
     local = Scope(run.globals)
     local.put(call.name, "node", "name")
     if call.kind:
@@ -91,7 +87,7 @@ async def _locked(frame: Frame) -> Node:
 
 
 async def _run(frame: Frame) -> Node:
-    strategy = frame.template.get("retryStrategy") or frame.run.plain.get("retryStrategy")
+    strategy = frame.template.get("retryStrategy", frame.run.plain.get("retryStrategy"))
     if strategy is None:
         return await _once(frame)
     try:
@@ -102,9 +98,17 @@ async def _run(frame: Frame) -> Node:
 
 async def _once(frame: Frame) -> Node:
     try:
-        return await RUNNERS[frame.kind](frame)
+        node = await RUNNERS[frame.kind](frame)
     except (Fault, ManifestError) as error:
-        raise StepError(error_node(frame.run, frame.call, str(error))["message"]) from error
+        node = error_node(frame.run, frame.call, str(error))
+        raise StepError(node["message"]) from error
+    finally:
+        made = frame.node()
+        if frame.call.boundary and made is not None:
+            frame.call.boundary.note(made)
+            if frame.call.boundary.closed:
+                frame.run.stir()
+    return node
 
 
 def _node_type(template: Template) -> str:

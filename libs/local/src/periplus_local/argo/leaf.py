@@ -7,6 +7,7 @@ from periplus_local.argo.call import Frame
 from periplus_local.argo.duration import seconds_of
 from periplus_local.argo.nodes import Node, fulfilled
 from periplus_local.argo.pods.job import Done, Job
+from periplus_local.argo.templates import ARTIFACT_PLACE
 from periplus_manifest.errors import ManifestError
 
 RERUN = "the local Argo was restarted while this step ran: it was run again"
@@ -42,6 +43,9 @@ def job_id(uid: str, node_name: str, control: dict[str, Any]) -> str:
 
 def _job(frame: Frame, node: Node) -> Job:
     run, call, template = frame.run, frame.call, frame.template
+    for artifact in (template.get("inputs") or {}).get("artifacts") or ():
+        if not artifact.get("optional") and not any(place in artifact for place in ARTIFACT_PLACE):
+            raise ManifestError(f"inputs.artifacts.{artifact['name']}", "has no location (s3 or raw)")
     pod = names.pod_name(run.name, call.name, template.get("name", ""))
     captured = call.boundary is not None and call.step in call.boundary.captured
     return Job(
@@ -58,16 +62,20 @@ def _job(frame: Frame, node: Node) -> Job:
 def _deadline(frame: Frame, node: Node) -> float | None:
     limits: list[float] = []
     if frame.template.get("activeDeadlineSeconds") is not None:
-        try:
-            limits.append(float(frame.template["activeDeadlineSeconds"]))
-        except ValueError as error:
-            raise ManifestError("activeDeadlineSeconds", "is not a number of seconds") from error
+        limits.append(_whole("activeDeadlineSeconds", frame.template["activeDeadlineSeconds"]))
     if frame.template.get("timeout"):
         past = (names.now() - names.parse(node["startedAt"])).total_seconds()
         limits.append(max(seconds_of(frame.template["timeout"]) - int(past), 0.1))
     if frame.until is not None:
         limits.append(max(frame.until - names.now().timestamp(), 0.1))
     return min(limits, default=None)
+
+
+def _whole(field: str, value: Any) -> int:
+    try:
+        return int(str(value))
+    except ValueError as error:
+        raise ManifestError(field, f"value '{value}' is not a whole number") from error
 
 
 async def _process(frame: Frame, job: Job, node: Node, known: bool) -> tuple[Done, str | None]:

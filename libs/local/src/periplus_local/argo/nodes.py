@@ -121,6 +121,14 @@ class Nodes:
             parent.setdefault("children", []).append(child)
             self.touch(parent)
 
+    def disconnect(self, child_name: str) -> None:
+        """Undo `connect` for a node that was not made after all."""
+        child = self.id_of(child_name)
+        for parent in [node for node in self if child in self._children[node["id"]]]:
+            self._children[parent["id"]].discard(child)
+            parent["children"].remove(child)
+            self.touch(parent)
+
     def forget(self, node_id: str) -> None:
         """Take the node away."""
         node = self.by_id.pop(node_id)

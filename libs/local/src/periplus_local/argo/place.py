@@ -115,7 +115,7 @@ class Place:
         if not loops_in(step):
             return None
         try:
-            items = loops.items(step, self.scope.text) or []
+            items = loops.items(step) or []
         except ManifestError:
             if runs:
                 raise

@@ -1,16 +1,18 @@
 """`retryStrategy`: the attempts of a call, and whether another one is made."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from periplus_local.argo import names, tree
-from periplus_local.argo.call import Frame, StepError
+from periplus_local.argo.call import HELD_BACK, Frame, StepError
 from periplus_local.argo.duration import seconds_of
 from periplus_local.argo.faults import invalid
 from periplus_local.argo.nodes import FAILED, Node, fulfilled
 from periplus_local.argo.scope import Scope
 from periplus_local.argo.templates import LEAVES, kind_of
+from periplus_local.argo.transient import is_transient
 from periplus_manifest.errors import ManifestError
 
 Once = Callable[[Frame], Awaitable[Node]]
@@ -90,14 +92,16 @@ def _verdict(frame: Frame, strategy: dict[str, Any], tries: list[Node]) -> Verdi
     run, last = frame.run, tries[-1]
     if last["phase"] not in FAILED:
         return Verdict()
+    if frame.call.boundary and frame.call.boundary.closed:
+        return Verdict(HELD_BACK)
     if run.shutdown:
         return Verdict(f"Stopped with strategy '{run.shutdown}'")
     if run.expired():
-        return Verdict(f"retry exceeded workflow deadline {run.deadline()}")
+        return Verdict(f"retry exceeded workflow deadline {run.deadline():%Y-%m-%d %H:%M:%S +0000 UTC}")
     wait = _backoff(strategy, tries, run.finished.get(last["id"]))
     if wait.over:
         return wait
-    if not _allowed(policy_of(strategy), last):
+    if not _allowed(policy_of(strategy), last, run.around.transient):
         return Verdict(last.get("message"))
     limit = strategy.get("limit")
     if limit is not None and len(tries) > _number(limit):
@@ -109,11 +113,11 @@ def _verdict(frame: Frame, strategy: dict[str, Any], tries: list[Node]) -> Verdi
     return wait
 
 
-def _allowed(policy: str, last: Node) -> bool:
+def _allowed(policy: str, last: Node, pattern: re.Pattern[str] | None) -> bool:
     if policy not in {"Always", "OnError", "OnFailure", "OnTransientError"}:
         raise invalid(f"{policy} is not a valid RetryPolicy")
     if policy == "OnTransientError":
-        return False
+        return is_transient(last.get("message", ""), pattern)
     return policy == "Always" or (policy == "OnError") == (last["phase"] == "Error")
 
 

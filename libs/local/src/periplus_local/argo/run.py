@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -47,6 +48,7 @@ class Surroundings:
     mutexes: Mutexes
     repository: dict[str, Any]
     grace: float = 10.0
+    transient: re.Pattern[str] | None = None
 
     @property
     def endpoint(self) -> str:

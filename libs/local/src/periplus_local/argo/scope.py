@@ -63,7 +63,10 @@ class Scope:
         """
         value = self.get(name)
         if value is None and self.has(name):
-            raise invalid(f'"{name}" is an absent optional (skipped/omitted node output with no default)')
+            raise invalid(
+                f"unable to substitute {{{{{name}}}}}: output is an absent optional "
+                "(skipped/omitted node with no default)"
+            )
         return value if isinstance(value, str) else None
 
     def fill(self, value: Any, *, strict: bool = False) -> Any:
@@ -98,7 +101,7 @@ class Scope:
             return reference, tags.substitute(reference, self.text, self.env(), strict=True)
         name = found[1]
         if not self.has(name):
-            raise invalid(f"Unable to resolve: {{{{{name}}}}}")
+            raise invalid(f'Unable to resolve: "{name}"')
         return name, self.get(name)
 
 

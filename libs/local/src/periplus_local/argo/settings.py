@@ -1,6 +1,7 @@
 """The knobs of the local Argo."""
 
 import os
+import re
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -22,3 +23,4 @@ class ArgoSettings(BaseSettings):
     s3_secure: bool = False
     slots: int = os.cpu_count() or 1
     grace_seconds: float = 10.0
+    transient_error_pattern: re.Pattern[str] | None = None

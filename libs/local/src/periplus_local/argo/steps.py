@@ -4,9 +4,8 @@ import asyncio
 from typing import Any
 
 from periplus_local.argo import hooks, outputs, tree
-from periplus_local.argo.call import Frame, StepError
-from periplus_local.argo.dag import HELD_BACK
-from periplus_local.argo.faults import Fault
+from periplus_local.argo.call import HELD_BACK, Frame, StepError
+from periplus_local.argo.faults import Fault, invalid
 from periplus_local.argo.nodes import FAILED, Node, fulfilled
 from periplus_local.argo.place import EMPTY, Place, place_of
 from periplus_manifest.errors import ManifestError
@@ -26,7 +25,7 @@ async def run(frame: Frame) -> Node:
     for index, steps in enumerate(frame.template["steps"]):
         group = await _group(place, node, above, f"{node['name']}[{index}]", _listed(steps))
         if group["phase"] in FAILED:
-            node["outboundNodes"] = _outbound(place, group)
+            node["outboundNodes"] = [] if place.boundary.closed else _outbound(place, group)
             return run.nodes.mark(node, "Failed", group.get("message", ""))
         above = group
     node["outboundNodes"] = _outbound(place, above) if above else []
@@ -77,15 +76,29 @@ async def _all(place: Place, group: Node, steps: list[Step]) -> list[tuple[Step,
         calls.extend((step, own, body) for own, body in iterations)
         if not iterations:
             alone.append((step, _empty(place, group, step)))
-    ran = await asyncio.gather(*(_once(place, group, *call) for call in calls), return_exceptions=True)
-    for outcome in ran:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    made_nodes = [node for node in ran if not isinstance(node, BaseException)]
-    found = {own: node for (_, own, _), node in zip(calls, made_nodes, strict=True)}
+    ran = await _together(place, group, calls)
+    found = {own: node for (_, own, _), node in zip(calls, ran, strict=True)}
     for step in steps:
         _settle(place, group, step, found, looped.get(step["name"]))
     return alone + [(step, found[own]) for step, own, _ in calls]
+
+
+async def _together(place: Place, group: Node, calls: list[tuple[Step, str, Step]]) -> list[Node | None]:
+    """Run the calls of a group at once; those that come after one that cannot start are not begun."""
+    wrong: list[Exception] = []
+
+    async def one(call: tuple[Step, str, Step]) -> Node | None:
+        try:
+            return None if wrong else await _once(place, group, *call)
+        except (Fault, ManifestError, StepError) as error:
+            wrong.append(error)
+            return None
+
+    ran = await asyncio.gather(*(one(call) for call in calls), return_exceptions=True)
+    for outcome in [*wrong, *ran]:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [node for node in ran if not isinstance(node, BaseException)]
 
 
 def _empty(place: Place, group: Node, step: Step) -> Node:
@@ -119,6 +132,8 @@ async def _once(place: Place, group: Node, original: Step, own: str, step: Step)
     node = run.nodes.named(name)
     if node is None:
         skipped = place.skipped(name, step)
+        if skipped is not None and skipped["phase"] in FAILED:
+            raise invalid(skipped["message"])
         if skipped is not None:
             return skipped
     async with hooks.watching(place, step, original["name"], name):
@@ -126,7 +141,9 @@ async def _once(place: Place, group: Node, original: Step, own: str, step: Step)
             node = await place.execute(run, place.call(name, step, original["name"]))
         except StepError as error:
             raise StepError(f"{name} error: {error}") from error
-    if node is not None:
+    if node is None:
+        run.nodes.disconnect(name)
+    else:
         outputs.export(run, node.get("outputs") if node["type"] != "Pod" else None)
         await hooks.run_exit(place, step, original["name"], node)
     return node
@@ -134,9 +151,11 @@ async def _once(place: Place, group: Node, original: Step, own: str, step: Step)
 
 def _assessed(place: Place, group: Node, ran: list[tuple[Step, Node | None]]) -> Node:
     nodes = place.run.nodes
+    if place.boundary.closed:
+        return nodes.mark(group, "Failed", HELD_BACK)
     for step, node in ran:
         if node is None:
-            return nodes.mark(group, "Failed", HELD_BACK)
+            continue
         excused = (step.get("continueOn") or {}).get(EXCUSES.get(node["phase"], ""))
         if node["phase"] in FAILED and not excused:
             return nodes.mark(group, "Failed", f"child '{node['id']}' failed")

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from periplus_local.argo import names
-from periplus_local.argo.call import Frame
+from periplus_local.argo.call import HELD_BACK, Frame
 from periplus_local.argo.duration import seconds_of
 from periplus_local.argo.faults import internal
 from periplus_local.argo.nodes import Node, fulfilled
@@ -28,13 +28,19 @@ async def run(frame: Frame) -> Node:
     if answered:
         shut = run.shuts(frame.call.exit_part)
         message = f"Stopped with strategy '{run.shutdown}'" if shut else "Step exceeded its deadline"
+        message = HELD_BACK if _held_back(frame) else message
         return run.nodes.mark(node, "Failed", message)
     use_defaults(node)
     return run.nodes.mark(node, "Succeeded")
 
 
 def _ends(frame: Frame) -> bool:
-    return frame.run.shuts(frame.call.exit_part) or (frame.run.expired() and not frame.call.exit_part)
+    over = frame.run.shuts(frame.call.exit_part) or (frame.run.expired() and not frame.call.exit_part)
+    return over or _held_back(frame)
+
+
+def _held_back(frame: Frame) -> bool:
+    return frame.call.boundary is not None and frame.call.boundary.closed
 
 
 def _left(frame: Frame, node: Node | None) -> float | None:

@@ -44,6 +44,17 @@ def check_loop(call: Fields, path: str) -> None:
         raise error.under(path) from None
 
 
+def check_inline(call: Fields, path: str) -> None:
+    """Check that a call whose outputs are gathered is no loop over a template without a name.
+
+    Argo takes it, and ends as Error ("failed to get a template") when the loop has come to its end.
+    """
+    if call.get("inline") is not None and any(call.get(field) for field in loops.FIELDS):
+        raise ManifestError(
+            f"{path}.inline", "cannot be looped over here; give the template a name, and call it by that"
+        )
+
+
 def add_items(call: Fields, scope: Scope) -> None:
     """Add what {{item}} can stand for inside a call."""
     for item in call.get("withItems") or ():

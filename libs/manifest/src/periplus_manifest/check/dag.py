@@ -64,6 +64,7 @@ def _waits(task: Fields, path: str) -> Depends | None:
 
 def _check_known(tasks: list[Fields], waits: dict[str, Depends | None], path: str) -> None:
     loops = {task["name"] for task in tasks if call.is_loop(task) or task.get("withSequence") is not None}
+    inline = {task["name"]: (index, task) for index, task in enumerate(tasks) if task.get("inline")}
     for index, task in enumerate(tasks):
         found = waits[task["name"]]
         if found is None:
@@ -71,6 +72,8 @@ def _check_known(tasks: list[Fields], waits: dict[str, Depends | None], path: st
         place = f"{path}[{index}].{'depends' if task.get('depends') else 'dependencies'}"
         for name in sorted(name for name in found.tasks if name not in waits):
             raise ManifestError(place, f"dependency '{name}' not defined")
+        for name in found.tasks & inline.keys():
+            call.check_inline(inline[name][1], f"{path}[{inline[name][0]}]")
         for name in sorted(found.item_tasks - loops):
             raise ManifestError(place, f"'{name}' has no items for .AnySucceeded or .AllFailed to ask of")
 

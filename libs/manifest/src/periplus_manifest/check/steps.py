@@ -26,6 +26,7 @@ def _step(manifest: Manifest, step: Fields, path: str, scope: Scope) -> None:
     node = f"steps.{step['name']}"
     scope.add(f"{node}.status")
     call.check_loop(step, path)
+    call.check_inline(step, path)
     call.add_items(step, scope)
     argument.check_given(step.get("arguments"), f"{path}.arguments")
     callee = call.target(manifest, step, path)
