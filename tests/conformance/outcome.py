@@ -21,7 +21,7 @@ LABEL = "workflows.argoproj.io/no-test"
 LOG_BYTES = 4 << 20
 MOST = 3
 NO_IMAGE = re.compile(r"so what (\S+) would run is unknown")
-NO_PROGRAM = re.compile(r'exec: "([^"]+)": (?:executable file not found|no such file or directory)')
+NO_PROGRAM = re.compile(r'exec: "([^"]+)": (?:executable file not found|stat .*no such file)')
 # What shells, Python and programs that use the network print when they lack something.
 LACKS = (
     (re.compile(r"(?m)^\S*sh: (?:line )?(?:\d+: )?(\S+): (?:command )?not found"), "{}"),

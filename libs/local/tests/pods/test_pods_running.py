@@ -34,9 +34,9 @@ async def test_a_step_killed_by_a_signal_has_the_shell_s_exit_code(pods: Pods, s
     assert (done.phase, done.exit_code) == ("Failed", 137)
 
 
-async def test_a_command_that_is_not_there_fails_with_127(pods: Pods, sh: Sh) -> None:
+async def test_a_command_that_is_not_there_fails_with_64(pods: Pods, sh: Sh) -> None:
     done = await pods.run(sh("", container={"command": ["no-such-program"]}))
-    assert (done.phase, done.exit_code) == ("Failed", 127)
+    assert (done.phase, done.exit_code) == ("Failed", 64)
     assert '"no-such-program": executable file not found in $PATH' in done.message
 
 

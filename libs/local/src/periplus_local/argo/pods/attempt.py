@@ -6,12 +6,14 @@ end of it) and `exit` (how it ended).
 """
 
 # Paths are strings here: they go to system calls in a process that must start quickly.
-# ruff: noqa: PTH119, PTH123
+# ruff: noqa: PTH113, PTH116, PTH118, PTH123
 
+import errno
 import json
 import os
 import select
 import signal
+import stat
 import time
 from typing import Any
 
@@ -168,15 +170,27 @@ def become(
 
 
 def _explain(spec: dict[str, Any], error: OSError | ValueError) -> tuple[int, str]:
-    """The exit code and the words for a program that could not be started."""
+    """The exit code and the words, which are Argo's, for a program that could not be started."""
+    told = os.fsdecode(getattr(error, "filename", None) or spec["cwd"])
+    if not isinstance(error, OSError) or told == spec["cwd"] or error.errno == errno.E2BIG:
+        return 125, f"cannot start the step: {error}"
     program = spec["argv"][0]
-    told = getattr(error, "filename", None)
-    told = os.fsdecode(told) if told is not None else None
-    name = program if told is None or os.path.basename(told) == program else told
-    if isinstance(error, FileNotFoundError) and "/" not in program and name == program:
-        return 127, f'exec: "{program}": executable file not found in $PATH'
-    if isinstance(error, FileNotFoundError):
-        return 127, f'exec: "{name}": no such file or directory'
-    if isinstance(error, PermissionError) and told is not None:
-        return 126, f'exec: "{name}": permission denied'
-    return 125, f"cannot start the step: {error}"
+    lacks = _unfound(program, spec["env"].get("PATH", ""))
+    if lacks:
+        return 64, f"failed to find name in PATH: exec: {json.dumps(program, ensure_ascii=False)}: {lacks}"
+    return 64, f"failed to start command: fork/exec {told}: {(error.strerror or '').lower()}"
+
+
+def _unfound(program: str, path: str) -> str:
+    """Why nothing is found to be run under a name; empty where something is."""
+    if "/" not in program:
+        found = (os.path.join(folder, program) for folder in path.split(":") if folder)
+        there = any(os.path.isfile(each) and os.access(each, os.X_OK) for each in found)
+        return "" if there else "executable file not found in $PATH"
+    try:
+        mode = os.stat(program).st_mode
+    except OSError as error:
+        return f"stat {program}: {(error.strerror or '').lower()}"
+    if stat.S_ISDIR(mode):
+        return "is a directory"
+    return "" if os.access(program, os.X_OK) else "permission denied"

@@ -108,7 +108,7 @@ class Outputs:
             archive.pack_tar(source, base, packed, archive.GZIP_LEVEL if level is None else level)
             self.artifacts.put(place, packed)
         packed.unlink(missing_ok=True)
-        return {**entry, "s3": place}
+        return {**entry, "path": os.path.normpath(str(entry["path"])), "s3": place}
 
     def _put_plain(self, place: dict[str, Any], source: Path) -> None:
         if not source.is_dir():

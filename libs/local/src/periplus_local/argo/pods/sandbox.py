@@ -171,7 +171,7 @@ class Sandbox:
             ending["started"],
             ending["finished"],
             parameters,
-            result(self.folder.stdout()) if self.job.capture_result else None,
+            result(self.folder.stdout()) if self.job.capture_result and not ending["fault"] else None,
             artifacts,
         )
 
