@@ -1,6 +1,9 @@
 """Questions to the cache and its verdicts: proto ↔ domain."""
 
+import json
+
 from periplus.cache.v1 import cache_pb2
+from periplus.types.v1 import step_pb2
 from periplus_dispatcher.domain import Item, Literal, Object, Output, Part, Query, Raw, Resolved, Source, Text
 from periplus_dispatcher.wire.step import FROM_VERDICT, from_outputs, object_ref
 
@@ -46,7 +49,17 @@ def _source(name: str, source: Source) -> cache_pb2.ArtifactSource:
 
 
 def resolved(verdict: cache_pb2.StepVerdict) -> Resolved:
-    """What the cache says of a step."""
+    """What the cache says of a step. Raises `ValueError` where that makes no sense."""
+    items = tuple(resolved(item) for item in verdict.items)
+    hit = verdict.verdict == step_pb2.VERDICT_HIT
+    if hit and not verdict.HasField("outputs"):
+        raise ValueError(f"{verdict.id!r} is a hit without outputs")
+    if verdict.items_json or items:
+        listed = json.loads(verdict.items_json)
+        if not isinstance(listed, list) or len(listed) != len(items):
+            raise ValueError(f"{verdict.id!r} has other items than verdicts")
+    if verdict.verdict not in FROM_VERDICT:
+        raise ValueError(f"{verdict.id!r} has the verdict {verdict.verdict}")
     return Resolved(
         verdict=FROM_VERDICT[verdict.verdict],
         reason=verdict.reason,
@@ -55,6 +68,6 @@ def resolved(verdict: cache_pb2.StepVerdict) -> Resolved:
         run=verdict.run,
         step=verdict.step,
         saved=verdict.saved.ToTimedelta().total_seconds(),
-        items=tuple(resolved(item) for item in verdict.items),
+        items=items,
         items_json=verdict.items_json,
     )
