@@ -117,7 +117,7 @@ def _ended(frame: Frame, node: Node, done: Done, reason: str | None, said: str |
     node["finishedAt"] = names.stamp_of(done.finished_at)
     run.finished[node["id"]] = done.finished_at
     phase = "Failed" if reason else done.phase
-    message = reason or done.message or said or ""
+    message = "; ".join(filter(None, [reason or done.message, said]))
     return run.nodes.mark(node, phase, message)
 
 

@@ -1,8 +1,9 @@
 """What outlives the server: workflows, their nodes and templates in one SQLite file.
 
 Every pass of a workflow is one transaction, made before anybody is told of it. The journal is written
-ahead, so that a killed process loses nothing; a new workflow is also forced to the disk before the caller
-hears of it.
+ahead, so that a killed process loses nothing; a new workflow, and what somebody does to one, is also forced
+to the disk before the caller hears of it. A machine that loses its power may forget the last steps that ended,
+which are then run again.
 """
 
 import json
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from periplus_local.argo import damage
 
 TOMBSTONES = 1_000
 SCHEMA = """
@@ -52,13 +55,10 @@ class Store:
     """The file; used from one thread."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it, readable by its owner only."""
+        """Open the file, or make it, readable by its owner only; RuntimeError where that cannot be."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
-        self._base = sqlite3.connect(path, isolation_level=None)
-        self._base.execute("PRAGMA journal_mode=WAL")
-        self._base.execute("PRAGMA synchronous=NORMAL")
-        self._base.executescript(SCHEMA)
+        self._base = damage.opened(path, SCHEMA)
         self.version = max(self._number("workflow"), self._number("tombstone"), self._counter())
 
     def close(self) -> None:
@@ -72,6 +72,10 @@ class Store:
     def _counter(self) -> int:
         found = self._base.execute("SELECT value FROM counter WHERE name = 'version'").fetchone()
         return int(found[0]) if found else 0
+
+    def force(self) -> None:
+        """Have all that was written reach the disk, where not even the loss of power undoes it."""
+        self._base.execute("PRAGMA wal_checkpoint(FULL)")
 
     def next_version(self) -> int:
         """A resource version greater than any before it."""

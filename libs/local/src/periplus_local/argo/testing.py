@@ -179,16 +179,20 @@ class Server:
             raise RuntimeError("the local Argo is not up")
         return self._process.pid
 
-    def start(self) -> Client:
-        """Start the server; a client of it once it answers."""
-        address = self.home / "address"
-        address.unlink(missing_ok=True)
+    def begin(self) -> None:
+        """Start the server, and wait for nothing."""
+        (self.home / "address").unlink(missing_ok=True)
         env = {**os.environ, **self._env, "ARGO_HOME": str(self.home)}
         command = [sys.executable, "-m", "periplus_local.argo"]
         self._process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)  # noqa: S603
+
+    def start(self) -> Client:
+        """Start the server; a client of it once it answers."""
+        self.begin()
+        address = self.home / "address"
         end = time.monotonic() + START_SECONDS
         while not address.exists():
-            if self._process.poll() is not None or time.monotonic() > end:
+            if self._process is None or self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError("the local Argo did not start")
             time.sleep(POLL_SECONDS)
         return Client(address.read_text(), (self.home / "token").read_text())

@@ -131,6 +131,10 @@ class Workflows:
     def keep(self, run: Run) -> None:
         """Write what has changed of a workflow, before somebody is told; Fault when it cannot be."""
         self.flush()
+        try:
+            self.store.force()
+        except sqlite3.Error as error:
+            raise internal(f"{UNWRITTEN}: {error}") from error
         if run.head_dirty or run.nodes.dirty:
             raise internal(f"{UNWRITTEN}; the workflow is ended")
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from periplus_local.boot import boot
+
 _STARTED = 19  # the start time among the fields of /proc/<pid>/stat that follow the name
 
 
@@ -20,8 +22,7 @@ def birth(pid: int) -> str:
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return ""
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{boot} {fields[_STARTED]}"
+        return f"{boot()} {fields[_STARTED]}"
     try:
         return str(psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:

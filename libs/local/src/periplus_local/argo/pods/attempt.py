@@ -62,7 +62,7 @@ class Step:
         self._late = False
         self._status: int | None = None
         self._started = time.time()
-        self._until = None if spec["deadline"] is None else self._started + spec["deadline"]
+        self._until = None if spec["deadline"] is None else time.monotonic() + spec["deadline"]
         self._stopped = False
         out_reader, out_writer = os.pipe()
         err_reader, err_writer = os.pipe()
@@ -103,7 +103,7 @@ class Step:
 
     def _patience(self) -> float | None:
         moments = [m for m in (self._until, self._kill_at) if m is not None]
-        return max(0.0, min(moments) - time.time()) if moments else None
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _woken(self) -> None:
         numbers = os.read(self._wake, 512)
@@ -128,7 +128,7 @@ class Step:
             return self._grace  # a signal from elsewhere, with no word of how long to wait
 
     def _enforce(self) -> None:
-        now = time.time()
+        now = time.monotonic()
         if self._until is not None and now >= self._until:
             self._until, self._late = None, self._status is None
             self._end(self._grace)
@@ -139,7 +139,7 @@ class Step:
 
     def _end(self, grace: float) -> None:
         descendants.signal_group(self._pid, signal.SIGTERM)
-        at = time.time() + grace
+        at = time.monotonic() + grace
         self._kill_at = at if self._kill_at is None else min(at, self._kill_at)
 
 

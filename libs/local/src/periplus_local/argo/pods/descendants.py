@@ -49,13 +49,32 @@ def end_all(leader: int) -> None:
     until = time.monotonic() + END_SECONDS
     while time.monotonic() < until:
         for child in children():
-            kill(child)
+            end(child)
+        if not _reap():
+            return
+        time.sleep(0.001)
+
+
+def end(child: int) -> None:
+    """Kill a process and, in one go, its group: whoever forks there has no time to escape."""
+    try:
+        group = os.getpgid(child)
+    except ProcessLookupError:
+        return  # ended meanwhile
+    if group != os.getpgrp():
+        signal_group(group, signal.SIGKILL)
+    kill(child)
+
+
+def _reap() -> bool:
+    """Take leave of all children that have ended; whether there are others."""
+    while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return
+            return False
         if pid == 0:
-            time.sleep(0.001)
+            return True
 
 
 def children() -> list[int]:

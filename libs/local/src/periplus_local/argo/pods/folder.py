@@ -11,6 +11,7 @@ from typing import Any
 
 from periplus_local.argo.pods.job import Done
 from periplus_local.argo.pods.removal import remove
+from periplus_local.boot import boot
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -59,21 +60,20 @@ class Folder:
 
     def ending(self) -> dict[str, Any] | None:
         """How the attempt ended, as it recorded it; None when it did not come to that."""
-        text = self._read("exit").strip("\0 \n")
-        try:
-            record = json.loads(text) if text else None
-        except ValueError:
-            return None  # cut off in the middle: the attempt was killed while it wrote
-        return record if isinstance(record, dict) else None
+        return self._record("exit")
 
     def write_spec(self, spec: dict[str, Any]) -> None:
         """Tell the attempt what to run."""
-        (self.path / "spec").write_text(json.dumps(spec))
+        (self.path / "spec").write_text(json.dumps({**spec, "boot": boot()}))
 
-    def spec(self) -> dict[str, Any]:
-        """What the attempt was told to run."""
-        spec: dict[str, Any] = json.loads(self._read("spec"))
-        return spec
+    def spec(self) -> dict[str, Any] | None:
+        """What the attempt was told to run; None when it was before the machine was started anew.
+
+        A step's files are not forced to the disk, which would take longer than most steps. What a machine
+        that lost its power still has of them may be half of it: such a step is run again.
+        """
+        spec = self._record("spec")
+        return spec if spec and spec.get("boot") == boot() else None
 
     def write_stop(self, grace: float, *, closing: bool) -> None:
         """Tell the attempt how to end; `closing` when only the server goes away."""
@@ -81,8 +81,8 @@ class Folder:
 
     def closed(self) -> bool:
         """Whether the attempt was ended, and only because the server went away."""
-        text = self._read("stop")
-        if not text or not json.loads(text)["closing"]:
+        stop = self._record("stop")
+        if stop is None or not stop.get("closing"):
             return False
         ending = self.ending()
         return ending is None or bool(ending["stopped"])
@@ -95,8 +95,8 @@ class Folder:
 
     def done(self) -> Done | None:
         """What became of the job, if that was kept."""
-        text = self._read("done")
-        return Done(**json.loads(text)) if text else None
+        record = self._record("done")
+        return Done(**record) if record else None
 
     def stdout(self) -> bytes:
         """The end of the standard output, where it was to be captured."""
@@ -117,6 +117,14 @@ class Folder:
     def remove(self) -> None:
         """Remove everything."""
         remove(self.path)
+
+    def _record(self, name: str) -> dict[str, Any] | None:
+        text = self._read(name).strip("\0 \n")
+        try:
+            record = json.loads(text) if text else None
+        except ValueError:
+            return None  # cut off in the middle: whoever wrote it was killed
+        return record if isinstance(record, dict) else None
 
     def _read(self, name: str) -> str:
         try:

@@ -1,6 +1,7 @@
 """A log read while it is being written."""
 
 import asyncio
+import codecs
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -13,22 +14,23 @@ async def lines(log: Path, growing: Callable[[], bool]) -> AsyncIterator[str]:
 
     A line longer than 64 KiB comes in pieces. What is not UTF-8 is replaced.
     """
-    offset, rest = 0, b""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    offset, rest = 0, ""
     while True:
         last = not growing()
         piece = _piece(log, offset)
         offset += len(piece)
-        *whole, rest = (rest + piece).split(b"\n")
+        *whole, rest = (rest + decoder.decode(piece)).split("\n")
         if len(rest) >= CHUNK:
-            whole, rest = [*whole, rest], b""
+            whole, rest = [*whole, rest], ""
         for line in whole:
-            yield line.decode(errors="replace")
+            yield line
         if not piece and last:
             break
-        if not piece:
-            await asyncio.sleep(PAUSE_SECONDS)
-    if rest:
-        yield rest.decode(errors="replace")
+        # Whoever reads fast must not keep the server from its other work.
+        await asyncio.sleep(0 if piece else PAUSE_SECONDS)
+    if rest := rest + decoder.decode(b"", final=True):
+        yield rest
 
 
 def _piece(log: Path, offset: int) -> bytes:

@@ -79,27 +79,30 @@ class Launcher:
             os._exit(code)
 
     def _reap(self) -> None:
+        ended = []
+        orphans = False
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                break
             if pid == 0:
-                return
+                break
             folder = self._running.pop(pid, None)
-            if folder is None or status != 0:
-                # An attempt was killed, or what it left: the next generation comes to us.
-                self._end_orphans()
-            if folder is None:
-                continue
-            self._send({"ended": folder, "status": os.waitstatus_to_exitcode(status)})
+            # An attempt was killed, or what it left: the next generation comes to us.
+            orphans |= folder is None or status != 0
+            if folder is not None:
+                ended.append({"ended": folder, "status": os.waitstatus_to_exitcode(status)})
+        if orphans:
+            self._end_orphans()
+        for told in ended:
+            self._send(told)
 
     def _end_orphans(self) -> None:
         """An attempt that was killed leaves its descendants to this process: end them."""
         for child in descendants.children():
             if child not in self._running:
-                descendants.signal_group(child, signal.SIGKILL)
-                descendants.kill(child)
+                descendants.end(child)
 
     def _send(self, message: dict[str, object]) -> None:
         try:

@@ -127,9 +127,10 @@ class Pods:
             if (done := folder.done()) is not None:
                 await self._tidying.add(folder.path.name, sandbox.give_up)
                 return done
-            if folder.closed() or folder.ending() is None:
+            view = sandbox.replan()
+            if folder.closed() or folder.ending() is None or view is None:
                 return None
-            return await self._collect(sandbox, sandbox.replan())
+            return await self._collect(sandbox, view)
         except (PodError, OSError) as error:
             return Done("Error", str(error), None, time.time(), time.time())
 

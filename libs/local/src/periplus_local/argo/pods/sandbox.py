@@ -64,9 +64,10 @@ class Sandbox:
         except OSError:
             log.warning("cannot tidy the folder of step %s", self.job.id, exc_info=True)
 
-    def replan(self) -> View:
-        """The view that an attempt of an earlier server has had."""
-        return View.read(self.folder.spec()["plan"])
+    def replan(self) -> View | None:
+        """The view that an attempt of an earlier server has had; None when there is none to be trusted."""
+        spec = self.folder.spec()
+        return View.read(spec["plan"]) if spec else None
 
     def collect(self, view: View) -> Done:
         """What became of the attempt, outputs included; kept, so that a later call may find it.

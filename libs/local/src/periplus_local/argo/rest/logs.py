@@ -125,7 +125,10 @@ class Logs:
     async def _so_far(self, row: Row, wanted: Wanted) -> AsyncIterator[bytes]:
         for node in self._nodes(row, wanted) if wanted.main else ():
             path, skipped = self._pods.logs(self._job(row, node)), self._skipped(row, node, wanted)
-            with suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace") as lines:
+            with (
+                suppress(FileNotFoundError),
+                path.open(encoding="utf-8", errors="replace", newline="\n") as lines,
+            ):
                 for number, line in enumerate(lines):
                     text = line.rstrip("\n")
                     if number >= skipped and wanted.line(text):

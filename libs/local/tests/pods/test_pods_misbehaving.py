@@ -1,0 +1,81 @@
+"""Steps that behave badly: each ends as a pod would, its log stays right, and the next step runs."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from periplus_local.argo.pods.job import Job
+from periplus_local.argo.pods.pods import Pods
+
+Sh = Callable[..., Job]
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a subreaper")
+EATS_DESCRIPTORS = """
+import os
+try:
+    while True: os.dup(1)
+except OSError: print("no more", flush=True)
+"""
+MANY = """
+import os, signal
+pids = []
+for at in range(300):
+    pids.append(os.fork())
+    if not pids[-1]:
+        if at % 3 == 0: os.setsid()
+        if at % 7 == 0 and os.fork() == 0: os.setsid()
+        signal.pause()
+print(*sorted(pids), flush=True)
+"""
+
+
+async def ended(pods: Pods, job: Job) -> tuple[int | None, bytes]:
+    """The exit code of a step and its whole log; whatever it does, another step runs after it."""
+    done = await asyncio.wait_for(pods.run(job), 60)
+    after = Job("after", "wf", "after", {"container": {"command": ["true"]}}, "wf/after")
+    assert (await asyncio.wait_for(pods.run(after), 60)).exit_code == 0
+    return done.exit_code, pods.logs(job.id).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "log"),
+    [
+        ("kill -TERM $$$$", 143, b""),
+        ("kill -KILL $$$$", 137, b""),
+        ("trap '' TERM; kill -TERM 0; echo still; kill -KILL 0", 137, b"still\n"),
+        ("mkdir /tmp/d; cd /tmp/d; rm -r /tmp/d; echo gone; exit 4", 4, b"gone\n"),
+        ("exec echo replaced", 0, b"replaced\n"),
+        ("(sleep 0.2; kill -CONT $$$$) & kill -STOP $$$$; echo woken", 0, b"woken\n"),
+        ("printf 'a\\377b\\000c\\r\\n'", 0, b"a\xffb\x00c\r\n"),
+        ("mkfifo /tmp/f; ln -s / /tmp/r; chmod 000 /tmp; exit 5", 5, b""),
+    ],
+)  # fmt: skip
+async def test_a_step_ends_as_a_pod_would(pods: Pods, sh: Sh, line: str, code: int, log: bytes) -> None:
+    assert await ended(pods, sh(line)) == (code, log)
+
+
+@pytest.mark.parametrize(("program", "log"), [(EATS_DESCRIPTORS, b"no more\n")])
+async def test_a_step_may_use_up_what_it_has(pods: Pods, sh: Sh, program: str, log: bytes) -> None:
+    job = sh("", container={"command": [sys.executable, "-c"], "args": [program]})
+    assert await ended(pods, job) == (0, log)
+
+
+@LINUX
+async def test_hundreds_of_processes_in_sessions_of_their_own_end_with_the_step(
+    pods: Pods, sh: Sh, alive: Callable[[int], bool]
+) -> None:
+    code, log = await ended(pods, sh("", container={"command": [sys.executable, "-c"], "args": [MANY]}))
+    assert code == 0
+    pids = [int(pid) for pid in log.split()]
+    assert len(pids) == 300
+    assert not any(map(alive, pids))
+
+
+async def test_a_line_of_ten_megabytes_comes_in_pieces_and_no_letter_is_cut(pods: Pods, sh: Sh) -> None:
+    line = "printf x; head -c 10000000 /dev/zero | sed 's/\\x00/\\xc3\\xa9/g'; echo; echo last"
+    job = sh(line)
+    assert (await pods.run(job)).exit_code == 0
+    pieces = [piece async for piece in pods.follow(job.id)]
+    assert len(pieces) > 100
+    assert "".join(pieces) == "x" + "é" * 10_000_000 + "last"

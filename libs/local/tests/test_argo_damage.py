@@ -1,0 +1,157 @@
+"""A home that was damaged, is read-only, is in use, or lost power: said, and what is whole goes on."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from periplus_local.argo.damage import opened
+from periplus_local.argo.pods.folder import Folder
+from periplus_local.argo.samples import sh, start
+from periplus_local.argo.store import SCHEMA
+from periplus_local.argo.testing import Client, Server, nodes_of, phases_of
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home outside of /tmp, since every step has a /tmp of its own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="argo-damage-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def server(home: Path) -> Iterator[Server]:
+    server = Server(home / "argo", slots=4, grace_seconds=0.2)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def base(home: Path) -> sqlite3.Connection:
+    return sqlite3.connect(home / "argo" / "state.sqlite3", isolation_level=None)
+
+
+def under_way(argo: Client, count: int) -> list[str]:
+    """Workflows whose only step is running, and will for a while."""
+    names = [start(argo, sh("main", "sleep 1.5")) for _ in range(count)]
+    for name in names:
+        argo.until(name, lambda seen: phases_of(seen).get("$") == "Running")
+    return names
+
+
+def test_a_workflow_whose_state_is_no_json_is_set_aside_and_the_others_go_on(
+    home: Path, server: Server
+) -> None:
+    argo = server.start()
+    names = under_way(argo, 3)
+    server.kill()
+    with closing(base(home)) as state:
+        state.execute("UPDATE workflow SET status = substr(status, 1, 20) WHERE name = ?", (names[0],))
+        uid = state.execute("SELECT uid FROM workflow WHERE name = ?", (names[1],)).fetchone()
+        state.execute("UPDATE node SET body = '' WHERE uid = ?", uid)
+    argo = server.start()
+    left = [each["metadata"]["name"] for each in argo.call("GET", "workflows/argo")["items"]]
+    assert left == [names[2]]
+    assert argo.ended(names[2])["status"]["phase"] == "Succeeded"
+    with closing(sqlite3.connect(home / "argo" / "state.sqlite3.damaged-1")) as aside:
+        assert aside.execute("SELECT count(*) FROM workflow").fetchone() == (3,)
+
+
+def filled(path: Path, workflows: int) -> None:
+    """A state file of several pages per table."""
+    with closing(opened(path, SCHEMA)) as state:
+        for at in range(workflows):
+            texts = (json.dumps({"x": str(at) * 900}),) * 4
+            row = (f"u{at}", "argo", f"w{at}", at, at, False, *texts)
+            state.execute("INSERT INTO workflow VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+            state.execute("INSERT INTO node VALUES (?,?,?)", (f"u{at}", "n", texts[0]))
+        state.execute("INSERT INTO template VALUES ('k', 'argo', 't', '{}')")
+
+
+@pytest.mark.parametrize("damage", ["no base", "a page of zeros", "cut off"])
+def test_of_a_damaged_file_what_is_whole_is_taken_over(
+    home: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = home / "state.sqlite3"
+    filled(path, 40)
+    whole = path.read_bytes()
+    zeros = whole[: 12 * 4096] + bytes(4096) + whole[13 * 4096 :]
+    path.write_bytes(
+        {"no base": b"x" * 50_000, "a page of zeros": zeros, "cut off": whole[: len(whole) // 2]}[damage]
+    )
+    with closing(opened(path, SCHEMA)) as state:
+        uids = [uid for (uid,) in state.execute("SELECT uid FROM workflow")]
+        nodes = [uid for (uid,) in state.execute("SELECT uid FROM node")]
+        assert sorted(uids) == sorted(nodes)
+        assert state.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert (
+        len(uids)
+        in {"no base": {0}, "a page of zeros": set(range(20, 40)), "cut off": set(range(40))}[damage]
+    )
+    assert "is damaged" in caplog.text
+    assert f"{path}.damaged-1" in caplog.text
+    opened(path, SCHEMA).close()
+    assert not (home / "state.sqlite3.damaged-2").exists()
+
+
+def test_a_second_server_on_a_home_is_told_who_has_it(home: Path, server: Server) -> None:
+    server.start()
+    refused = started(home / "argo")
+    assert refused.returncode == 1
+    assert f"in use by the local Argo with pid {server.pid}" in refused.stderr
+
+
+def started(home: Path) -> "subprocess.CompletedProcess[str]":
+    env = os.environ | {"ARGO_HOME": str(home)}
+    command = [sys.executable, "-m", "periplus_local.argo"]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_state_file_that_cannot_be_written_is_named(home: Path) -> None:
+    (home / "argo" / "state.sqlite3").mkdir(parents=True)
+    refused = started(home / "argo")
+    assert refused.returncode == 1
+    assert "state.sqlite3" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_what_a_step_left_before_the_machine_lost_its_power_is_not_trusted(
+    home: Path, server: Server
+) -> None:
+    argo = server.start()
+    name = start(argo, sh("main", f"echo x >> {home}/ran; sleep 0.5"))
+    argo.until(name, lambda seen: phases_of(seen).get("$") == "Running" and (home / "ran").exists())
+    server.kill()
+    [path] = (home / "argo" / "pods").glob("*/spec")
+    folder = Folder(path.parent.parent, path.parent.name)
+    while folder.alive():
+        pass
+    spec = json.loads(path.read_text())
+    path.write_text(json.dumps({**spec, "boot": "an earlier one"}))
+    argo = server.start()
+    seen = argo.ended(name)
+    assert seen["status"]["phase"] == "Succeeded"
+    assert "it was run again" in nodes_of(seen)[name]["message"]
+    assert (home / "ran").read_text() == "x\nx\n"
+
+
+def test_records_that_were_cut_off_count_for_nothing(home: Path) -> None:
+    folder = Folder(home, "job")
+    folder.create()
+    for name in ("exit", "spec", "stop", "done"):
+        for cut in (b"", bytes(100), b'{"a": 1, "b', b"[1]", b"\xff"):
+            (folder.path / name).write_bytes(cut)
+            assert (folder.ending(), folder.spec(), folder.closed(), folder.done()) == (
+                None,
+                None,
+                False,
+                None,
+            )

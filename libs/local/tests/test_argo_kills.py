@@ -1,0 +1,144 @@
+"""kill -9 of the local Argo at moments that chance picks: runs go on, and no step that had finished starts again.
+
+`KILLS=500 pytest libs/local/tests/test_argo_kills.py` goes on for long; `SEED` repeats a course of events.
+"""
+
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from periplus_local.argo.samples import Body, dag, output, sh, steps, task, workflow
+from periplus_local.argo.testing import COMPLETED, Client, Server, nodes_of
+
+KILLS = int(os.environ.get("KILLS", "6"))
+SEED = int(os.environ.get("SEED", "0")) or random.randrange(1 << 30)
+AGAIN = "it was run again"
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home outside of /tmp, since every step has a /tmp of its own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="argo-kills-") as path:
+        yield Path(path)
+
+
+def step(home: Path, name: str, code: str = "0", **more: Body) -> Body:
+    """A template that notes each start and each end of its step, and fails by its code."""
+    noted = f"{home}/noted/{{{{inputs.parameters.n}}}}"
+    line = (
+        f"echo s >> {noted}; sleep 0.0{{{{inputs.parameters.n}}}}; echo {{{{inputs.parameters.n}}}} > /tmp/o"
+    )
+    inputs = {"parameters": [{"name": "n"}]}
+    outputs = {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/o"}}]}
+    return sh(name, f"{line}; echo e >> {noted}; exit {code}", inputs=inputs, outputs=outputs, **more)
+
+
+def call(name: str, number: str, template: str = "step", **more: object) -> Body:
+    return task(name, template, given={"n": number}, **more)
+
+
+def pipeline(home: Path) -> Body:
+    """A chain, then loops within loops, a lock, steps that are tried again, a pause, and an exit handler."""
+    chain = [call(f"c{at}", f"1{at}", **({"depends": f"c{at - 1}"} if at else {})) for at in range(5)]
+    middle = [
+        call("fan", "2{{item}}", depends="c4", withItems=list(range(5))),
+        call("tried", "30", "flaky", depends="c4"),
+        call("held", "4{{item}}", "locked", depends="c4", withItems=[0, 1]),
+        task("inner", "inner", depends="c4"),
+    ]
+    last = call(
+        "last", "{{=int(tasks.c4.outputs.parameters.o) + 50}}", depends="fan && tried && held && inner"
+    )
+    inner = {
+        **steps([call("x", "70"), call("y", "71")], [task("pause", "pause")], [call("z", "72")]),
+        "name": "inner",
+    }
+    flaky = step(home, "flaky", "$((1{{retries}} < 12))", retryStrategy={"limit": 3})
+    locked = step(home, "locked", synchronization={"mutexes": [{"name": "door"}]})
+    pause = {"name": "pause", "suspend": {"duration": "1"}}
+    handler = dag(call("after", "80"))
+    templates = [dag(*chain, *middle, last), inner, step(home, "step"), flaky, locked, pause]
+    return workflow(*templates, {**handler, "name": "handler"}, onExit="handler")
+
+
+def noted(home: Path) -> dict[str, str]:
+    """What each step has noted so far: an s for each start, an e for each end."""
+    return {path.name: path.read_text().replace("\n", "") for path in (home / "noted").iterdir()}
+
+
+def kill(server: Server, chance: random.Random) -> str:
+    """End the server as a crash does; now and then its launcher, or all that it has started, too."""
+    whom = chance.choice(["server", "server", "launcher", "all"])
+    below = psutil.Process(server.pid).children(recursive=True) if whom != "server" else []
+    server.kill()
+    for each in below[:1] if whom == "launcher" else below:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    return whom
+
+
+def pods(argo: Client, name: str, *phases: str) -> dict[str, str]:
+    """The steps that are in one of the phases, by the number that each was given, and what their nodes say."""
+    found = [each for each in nodes_of(argo.get(name)).values() if each["type"] == "Pod"]
+    return {number(pod): pod.get("message", "") for pod in found if pod["phase"] in phases}
+
+
+def number(pod: Body) -> str:
+    return str(pod["inputs"]["parameters"][0]["value"])
+
+
+def one_run(home: Path, server: Server, chance: random.Random, most: int) -> int:
+    """A workflow from its start to its end under kills; how many there were."""
+    argo, kills = server.start(), 0
+    name = argo.create(pipeline(home))
+    while kills < most:
+        time.sleep(chance.uniform(0, 0.9))
+        over = argo.get(name)["metadata"]["labels"].get(COMPLETED) == "true"
+        ended, before = pods(argo, name, "Succeeded"), noted(home)
+        if over:
+            break
+        print(name, "kill", kill(server, chance), "with", len(ended), "steps ended")
+        kills += 1
+        if chance.random() < 0.3:
+            server.begin()
+            time.sleep(chance.uniform(0, 0.7))
+            print(name, "kill", kill(server, chance), "while it starts")
+        argo = server.start()
+        assert ended.keys() <= pods(argo, name, "Succeeded").keys()
+        assert {each: before[each] for each in ended} == {each: noted(home)[each] for each in ended}
+    verify(home, argo.ended(name))
+    server.stop()
+    return kills
+
+
+def verify(home: Path, seen: Body) -> None:
+    """It has succeeded, each step ran as often as it says, and each output is there."""
+    assert seen["status"]["phase"] == "Succeeded", seen["status"]
+    ran = [each for each in nodes_of(seen).values() if each["type"] == "Pod"]
+    said = {number(pod) for pod in ran if AGAIN in pod.get("message", "")}
+    assert {number(pod) for pod in ran} == noted(home).keys()
+    for each, marks in noted(home).items():
+        tries = sum(number(pod) == each for pod in ran)
+        assert marks.count("s") == tries or (each in said and marks.count("s") > tries), (each, marks)
+    assert output(seen, ".last") == "64"
+    for path in (home / "noted").iterdir():
+        path.unlink()
+
+
+def test_runs_go_on_after_every_kill_and_no_finished_step_starts_again(home: Path) -> None:
+    print(f"SEED={SEED}")
+    (home / "noted").mkdir()
+    chance, left = random.Random(SEED), KILLS
+    server = Server(home / "argo", slots=3)
+    try:
+        while left > 0:
+            left -= max(one_run(home, server, chance, left), 1)
+    finally:
+        server.kill()
