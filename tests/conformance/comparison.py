@@ -14,6 +14,14 @@ MEANINGS = (
         re.compile(r"^(?:wait: )?Error.*(?:no such file or directory|does not exist).*$", re.IGNORECASE),
         "a declared output is not there",
     ),
+    (re.compile(r"^[\w.\[\]]+: (?=failed to evaluate expression)"), ""),
+    (re.compile(r'failed to evaluate expression ".*": (unknown name \w+)$', re.DOTALL), r"\1"),
+    (re.compile(r"(unknown name \w+) \(\d.*", re.DOTALL), r"\1"),
+    (
+        re.compile(r'^failed to evaluate expression (".*"): .*$', re.DOTALL),
+        r"failed to evaluate expression \1",
+    ),
+    (re.compile(r"^[Ii]nvalid 'when' expression ('.*'): .*$"), r"\1 is no condition"),
     (re.compile(r"unable to parse (.*) as a duration: .*"), r'"\1" is no duration'),
     (
         re.compile(

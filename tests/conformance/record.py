@@ -8,8 +8,10 @@ Writes recordings/out/NAME.json for each manifest, or for those that are named.
 import os
 import sys
 
+from .contents import contents
 from .folder import argo
 from .recording import NAMES, made, write
+from .theirs import their_store
 
 SECONDS = 400
 
@@ -22,6 +24,8 @@ def main() -> int:
     with argo() as client:
         for name in sys.argv[1:] or NAMES:
             recording = made(client, name, SECONDS)
+            if (held := their_store()) and (found := contents(*held, recording.get("workflows", []))):
+                recording["contents"] = found
             write(name, recording)
             ends = [end["status"]["phase"] if end else "deleted" for end in recording.get("workflows", ())]
             refused = [said for said in recording.get("deeds", ()) if said]

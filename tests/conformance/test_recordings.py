@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
+from minio import Minio
 
 from periplus_local.argo.names import node_id
 from periplus_local.argo.testing import Client
 
 from .comparison import differences, essence, settled
+from .contents import contents
 from .recording import FOLDER, NAMES, made, manifest, recorded
 from .refusal import missing
 
@@ -20,12 +22,16 @@ SOONER: dict[str, str] = yaml.safe_load((FOLDER / "sooner.yaml").read_text())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_manifest_does_what_it_did_on_a_real_argo(client: Client, name: str) -> None:
+def test_a_manifest_does_what_it_did_on_a_real_argo(
+    client: Client, held: tuple[Minio, str] | None, name: str
+) -> None:
     then, now = recorded(name), made(client, name)
     if name in SOONER and "ARGO_SERVER" not in os.environ:
         assert f'"{SOONER[name]}: ' in now["refused"]
         return
     found = compared(then, now, manifest(name))
+    if "contents" in then and "workflows" in now and held is not None:
+        found += differences(then["contents"], contents(*held, now["workflows"]))
     assert not found, "\n".join(found)
 
 

@@ -15,8 +15,15 @@ from .stores import put_model
 
 def theirs() -> Client:
     """A client of the server, once its store holds what the manifests read."""
-    if endpoint := os.environ.get("S3_ENDPOINT"):
-        key, secret = os.environ["S3_ACCESS_KEY"], os.environ["S3_SECRET_KEY"]
-        put_model(Minio(endpoint, key, secret, secure=False), os.environ["S3_BUCKET"])
+    if held := their_store():
+        put_model(*held)
     server, token = os.environ["ARGO_SERVER"].rstrip("/"), os.environ.get("ARGO_TOKEN", "")
     return Client(server, token, os.environ.get("ARGO_NAMESPACE", "argo"))
+
+
+def their_store() -> tuple[Minio, str] | None:
+    """The store that the environment names, and the bucket in it; None when it names none."""
+    if not (endpoint := os.environ.get("S3_ENDPOINT")):
+        return None
+    key, secret = os.environ["S3_ACCESS_KEY"], os.environ["S3_SECRET_KEY"]
+    return Minio(endpoint, key, secret, secure=False), os.environ["S3_BUCKET"]

@@ -18,19 +18,31 @@ def vectors(name: str) -> Any:
 
 
 EXPRESSIONS = vectors("expression")
+DRAWN = vectors("drawn")
+# Numbers come into an expression as floats: out of JSON.
+DRAWN["env"] = json.loads(json.dumps(DRAWN["env"]), parse_int=float)
 
 
 @pytest.mark.parametrize("case", EXPRESSIONS["cases"], ids=lambda case: case["text"])
 def test_an_expression_gives_what_expr_lang_gives(case):
+    agrees(case, EXPRESSIONS["env"])
+
+
+def test_expressions_drawn_from_a_grammar_give_what_expr_lang_gives():
+    for case in DRAWN["cases"]:
+        agrees(case, DRAWN["env"])
+
+
+def agrees(case, env):
     try:
-        written = gotext.json_text(expression.evaluate(case["text"], EXPRESSIONS["env"]))
+        written = gotext.json_text(expression.evaluate(case["text"], env))
     except ValueError:  # an ExpressionError, or a value that has no JSON form
         written = None
     if case.get("refused"):
-        assert written is None
+        assert written is None, case
     else:
-        assert written is not None
-        assert json.loads(written) == case["value"]
+        assert written is not None, case
+        assert json.loads(written) == case["value"], case
 
 
 @pytest.mark.parametrize("case", vectors("condition")["cases"], ids=lambda case: case["text"])

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 
@@ -25,6 +26,10 @@ class WrittenNumber(float):
         number = super().__new__(cls, text)
         number.text = text
         return number
+
+
+class NilList(list[Any]):
+    """A list that Go never made: it is empty, and null as JSON."""
 
 
 class AnyKeyed(dict[Any, Any]):
@@ -47,7 +52,7 @@ def json_text(value: Any, *, indent: str = "", html: bool = True) -> str:
 def _write(value: Any, out: list[str], indent: str, newline: str) -> None:
     if isinstance(value, str):
         out.append(_quoted(value))
-    elif value is None:
+    elif value is None or isinstance(value, NilList):
         out.append("null")
     elif isinstance(value, bool):
         out.append("true" if value else "false")
@@ -57,6 +62,10 @@ def _write(value: Any, out: list[str], indent: str, newline: str) -> None:
         out.append(float_json(value))
     elif isinstance(value, Mapping) and not isinstance(value, AnyKeyed):
         _write_map(value, out, indent, newline)
+    elif isinstance(value, timedelta):
+        out.append(str(value // timedelta(microseconds=1) * 1000))
+    elif isinstance(value, datetime):
+        out.append(_quoted(moment_text(value)))
     elif isinstance(value, (list, tuple)):
         _write_list(value, out, indent, newline)
     else:
@@ -165,6 +174,11 @@ def display(value: Any) -> str:
         return f"map[{' '.join(pairs)}]"
     if isinstance(value, (list, tuple)):
         return f"[{' '.join(display(item) for item in value)}]"
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, datetime):
+        zone = f"{value.strftime('%z')} {value.tzname()}"
+        return f"{value.replace(tzinfo=None).isoformat(sep=' ')} {zone}"
     return str(value)
 
 
@@ -184,6 +198,29 @@ def _go_escaped(character: str) -> str:
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def duration_text(span: timedelta) -> str:
+    """Write a duration as Go does: 1h30m0s, 1.5s, 20ms, 3µs, 0s."""
+    micros = abs(span) // timedelta(microseconds=1)
+    sign = "-" if span < timedelta() else ""
+    if not micros:
+        return "0s"
+    if micros < 1_000_000:
+        unit, size = ("ms", 1000) if micros >= 1000 else ("µs", 1)
+        return f"{sign}{float_plain(micros / size)}{unit}"
+    minutes, rest = divmod(micros, 60_000_000)
+    seconds = float_plain(rest / 1_000_000) + "s"
+    hours = f"{minutes // 60}h" if minutes >= 60 else ""
+    return sign + hours + (f"{minutes % 60}m" if minutes else "") + seconds
+
+
+def moment_text(moment: datetime) -> str:
+    """Write a time as Go's JSON does: RFC 3339, with as much of the second's fraction as there is."""
+    text = moment.replace(tzinfo=None).isoformat()
+    text = text.rstrip("0") if "." in text else text
+    offset = moment.strftime("%z")
+    return text + ("Z" if offset in ("", "+0000") else f"{offset[:3]}:{offset[3:5]}")
 
 
 def kind(value: Any) -> str:

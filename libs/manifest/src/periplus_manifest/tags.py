@@ -62,14 +62,20 @@ def find(text: str) -> list[Tag]:
 
 
 def substitute(
-    text: str, lookup: Lookup, env: Mapping[str, Any] | None = None, *, strict: bool = True
+    text: str,
+    lookup: Lookup,
+    env: Mapping[str, Any] | None = None,
+    *,
+    strict: bool = True,
+    settle: bool = False,
 ) -> str:
     """Replace every tag of a text.
 
     `lookup` gives the text of a simple reference, or None where it is unknown. `env` holds what expressions
     may name, as nested maps: {"inputs": {"parameters": {…}}, "tasks": {…}}. A strict call raises
     ManifestError for what is unknown, and ExpressionError for an expression that fails; another leaves such
-    tags as they are.
+    tags as they are. With `settle` it raises ExpressionError for an expression without a value, unless a later
+    pass may know more than this one: outputs of tasks and steps it will not.
     """
     if "{{" not in text:
         return text
@@ -80,7 +86,7 @@ def substitute(
             continue
         end, value = tag.end, None
         if tag.is_expression:
-            value = _evaluated(tag, env or {}, strict=strict)
+            value = _evaluated(tag, env or {}, strict=strict, settle=settle)
         elif "{{" in tag.body:
             end, value = _nested(text, tag, lookup, strict=strict)
         else:
@@ -108,18 +114,25 @@ def _nested(text: str, tag: Tag, lookup: Lookup, *, strict: bool) -> tuple[int, 
     return end + 2, _simple(completed, lookup, strict=strict)
 
 
-def _evaluated(tag: Tag, env: Mapping[str, Any], *, strict: bool) -> str | None:
+def _evaluated(tag: Tag, env: Mapping[str, Any], *, strict: bool, settle: bool) -> str | None:
+    unknown: list[str] = []
     try:
         compiled = expression.compile(tag.name)
-        if not strict and any(not _known(name, env) for name in compiled.variables & _LATE):
+        unknown = [name for name in compiled.variables if not _known(name, env)]
+        if not strict and not _LATE.isdisjoint(unknown):
             return None
+        unknown = [name for name in unknown if name in compiled.required]
         value = compiled.evaluate(env)
         if value is None:
             raise ExpressionError("", f"the expression {tag.name!r} gives no value")
         return as_text(value)
-    except ExpressionError:
+    except ExpressionError as error:
         if strict:
             raise
+        if settle and (not unknown or any(name.startswith(("tasks.", "steps.")) for name in unknown)):
+            raise ExpressionError(
+                "", f'failed to evaluate expression "{tag.name}": {error.message}'
+            ) from None
         return None
 
 
@@ -146,37 +159,35 @@ def as_text(value: Any) -> str:
 
 
 def substitute_all(
-    value: Any, lookup: Lookup, env: Mapping[str, Any] | None = None, *, strict: bool = True
+    value: Any,
+    lookup: Lookup,
+    env: Mapping[str, Any] | None = None,
+    *,
+    strict: bool = True,
+    settle: bool = False,
 ) -> Any:
     """Replace the tags of every text in nested maps and lists, keys included, and give a new value.
 
     Raises as `substitute` does, with the path of the text below `value`.
     """
-    return _substituted(value, "", lookup, env, strict=strict)
+    return _substituted(value, "", lambda text: substitute(text, lookup, env, strict=strict, settle=settle))
 
 
-def _substituted(
-    value: Any, path: str, lookup: Lookup, env: Mapping[str, Any] | None, *, strict: bool
-) -> Any:
+def _substituted(value: Any, path: str, replace: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         if "{{" not in value:
             return value
         try:
-            return substitute(value, lookup, env, strict=strict)
+            return replace(value)
         except ManifestError as error:
             raise error.under(path) from None
     if isinstance(value, dict):
         return {
-            _substituted(key, path, lookup, env, strict=strict): _substituted(
-                item, join(path, key), lookup, env, strict=strict
-            )
+            _substituted(key, path, replace): _substituted(item, join(path, key), replace)
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [
-            _substituted(item, f"{path}[{index}]", lookup, env, strict=strict)
-            for index, item in enumerate(value)
-        ]
+        return [_substituted(item, f"{path}[{index}]", replace) for index, item in enumerate(value)]
     return value
 
 

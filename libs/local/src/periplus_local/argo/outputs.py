@@ -45,7 +45,7 @@ def _parameter(item: dict[str, Any], scope: Scope) -> dict[str, Any]:
 
 def _value(name: str, origin: dict[str, Any], scope: Scope) -> str:
     if origin.get("expression"):
-        value = scope.evaluate(origin["expression"])
+        value = scope.evaluate_output(origin["expression"])
         if value is None:
             raise invalid(f'failed to evaluate expression "{origin["expression"]}"')
         return value if isinstance(value, str) else gotext.display(value)
@@ -73,16 +73,15 @@ def artifact(item: Artifact, scope: Scope) -> Artifact | None:
     None when the item names no other; raises Fault when what it names is not there or no artifact.
     """
     if item.get("fromExpression"):
-        found = scope.evaluate(item["fromExpression"])
+        found = scope.evaluate_output(item["fromExpression"])
     elif item.get("from"):
         _, found = scope.resolve(item["from"])
     else:
         return None
     if not isinstance(found, dict):
         raise invalid(f"Unable to resolve: {item.get('from') or item['fromExpression']} is not an artifact")
+    # A globalName of its own has no effect on it: only the step that makes an artifact can say one.
     made = {**found, "name": item["name"]}
-    if item.get("globalName"):
-        made["globalName"] = item["globalName"]
     if item.get("subPath"):
         made["s3"] = {**made["s3"], "key": f"{made['s3']['key'].rstrip('/')}/{scope.fill(item['subPath'])}"}
     return made

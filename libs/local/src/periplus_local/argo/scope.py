@@ -73,9 +73,10 @@ class Scope:
         """The value with its tags replaced.
 
         Unknown tags stay as they are; with `strict`, one that names an output of a task or a step is a
-        Fault, because nothing that comes later would replace it.
+        Fault, because nothing that comes later would replace it, and ManifestError is raised for an
+        expression that has no value though all that it names is known.
         """
-        filled = tags.substitute_all(value, self.text, self.env(), strict=False)
+        filled = tags.substitute_all(value, self.text, self.env(), strict=False, settle=strict)
         if strict:
             unresolved(filled)
         return filled
@@ -89,8 +90,16 @@ class Scope:
 
     def evaluate(self, text: str) -> Any:
         """The value of an expression over the variables; raises Fault when it cannot be had."""
+        return self._evaluate(text, self.env())
+
+    def evaluate_output(self, text: str) -> Any:
+        """The value of an output's expression, which in Argo sees inputs, tasks and steps and no workflow.*."""
+        env = self.env()
+        return self._evaluate(text, {key: env[key] for key in ("inputs", "tasks", "steps") if key in env})
+
+    def _evaluate(self, text: str, env: Mapping[str, Any]) -> Any:
         try:
-            return expression.evaluate(text, self.env())
+            return expression.evaluate(text, env)
         except ManifestError as error:
             raise invalid(f'failed to evaluate expression "{text}": {error}') from error
 
@@ -127,6 +136,18 @@ def mark_absent(arguments: dict[str, Any], scope: Scope) -> dict[str, Any]:
         given = {**parameter, "value": ABSENT} if found and found[1] in scope.absent else parameter
         marked.append(given)
     return {**arguments, "parameters": marked} if marked else arguments
+
+
+PARAMETER = ("name", "default", "value", "valueFrom", "globalName", "enum", "description")
+
+
+def parameters_text(parameters: list[dict[str, Any]]) -> str:
+    """Parameters as JSON, their fields in the order in which Argo writes them."""
+    written = (
+        ",".join(f'"{key}":{gotext.json_text(item[key])}' for key in PARAMETER if key in item)
+        for item in parameters
+    )
+    return f"[{','.join(f'{{{fields}}}' for fields in written)}]" if parameters else "null"
 
 
 def put_node(scope: Scope, kind: str, name: str, node: Node, outputs: Mapping[str, Any] | None) -> None:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from periplus_local.argo.faults import invalid
-from periplus_local.argo.scope import ABSENT, Scope
-from periplus_manifest import gotext
+from periplus_local.argo.scope import ABSENT, Scope, parameters_text
 
 Template = dict[str, Any]
 
@@ -115,6 +114,11 @@ def with_inputs(template: Template, arguments: Mapping[str, Any], scope: Scope) 
     if parameters:
         inputs["parameters"] = parameters
     filled = scope.fill(inputs)
+    if artifacts:
+        own = Scope(scope)
+        for parameter in filled.get("parameters") or ():
+            own.put(parameter["value"], "inputs", "parameters", parameter["name"])
+        filled["artifacts"] = own.fill(filled["artifacts"])
     for artifact in filled.get("artifacts", ()):
         if (artifact.get("s3") or {}).get("key") == "":
             del artifact["s3"]["key"]  # Argo leaves empty texts out; a gate that missed names no object
@@ -158,7 +162,7 @@ def input_scope(template: Template, around: Scope) -> Scope:
     parameters = inputs.get("parameters") or []
     for parameter in parameters:
         scope.put(parameter.get("value", ""), "inputs", "parameters", parameter["name"])
-    scope.flat["inputs.parameters"] = gotext.json_text(parameters)
+    scope.flat["inputs.parameters"] = parameters_text(parameters)
     for artifact in inputs.get("artifacts") or ():
         scope.put(artifact, "inputs", "artifacts", artifact["name"])
         if "path" in artifact:

@@ -6,7 +6,7 @@ from typing import Any
 
 from periplus_local.argo import names
 from periplus_local.argo.nodes import FAILED, Nodes
-from periplus_local.argo.scope import Scope
+from periplus_local.argo.scope import Scope, parameters_text
 from periplus_manifest import gotext
 
 CREATION_LETTERS = "aAbBcdfHIjLmMnpQSsTuUwWXxyYzZDeEgGhklPrRtV"
@@ -57,8 +57,12 @@ def _parameters(scope: Scope, parameters: list[dict[str, Any]]) -> None:
     for parameter in parameters:
         if "value" in parameter:
             scope.put(parameter["value"], "workflow", "parameters", parameter["name"])
+    for parameter in parameters:
+        if "{{" in parameter.get("value", ""):  # it names others, with their values as they were given
+            value = scope.fill(parameter["value"])
+            scope.put(value, "workflow", "parameters", parameter["name"])
     for key in ("workflow.parameters", "workflow.parameters.json"):
-        scope.flat.setdefault(key, gotext.json_text(parameters))
+        scope.flat.setdefault(key, parameters_text(parameters))
     named = scope.nested["workflow"].setdefault("parameters", {})
     named.setdefault("json", scope.flat["workflow.parameters.json"])
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
-from periplus_manifest.gotext import AnyKeyed
+from periplus_manifest.gotext import AnyKeyed, NilList
 
 from . import value
 from .budget import Budget
@@ -156,8 +156,10 @@ def _flatten(budget: Budget, given: list[Any]) -> list[Any]:
     return flat
 
 
-@declare(TABLE, "sort", LIST, TEXT, least=1)
-def _sort(budget: Budget, given: list[Any], order: str = "asc") -> list[Any]:
+@declare(TABLE, "sort", ANY, TEXT, least=1)
+def _sort(budget: Budget, given: Any, order: str = "asc") -> list[Any]:
+    if not isinstance(given, (list, tuple)):
+        return NilList()  # expr-lang takes anything else for a list without items
     return ordered(budget, list(given), list(given), order)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
+from periplus_manifest.gotext import NilList
 
 from .budget import Budget
-from .function import LIST, TEXT, WHOLE, Table, declare
-from .value import kind
+from .function import LIST, NUMBER, TEXT, WHOLE, Table, declare
+from .value import kind, whole
 
 TABLE: Table = {}
 
@@ -47,22 +48,22 @@ def pieces(budget: Budget, text: str, separator: str, most: int = -1) -> list[st
     """Split as Go's strings.SplitN: by characters without a separator, into at most so many pieces."""
     budget.room(text.count(separator) + 1 + len(text))
     if most == 0:
-        return []
+        return NilList()
     if separator:
         return text.split(separator, most - 1) if most > 0 else text.split(separator)
     characters = list(text)
     return characters if most < 0 or most >= len(text) else [*characters[: most - 1], text[most - 1 :]]
 
 
-@declare(TABLE, "split", TEXT, TEXT, WHOLE, least=2)
-def _split(budget: Budget, text: str, separator: str, most: int = -1) -> list[str]:
-    return pieces(budget, text, separator, most)
+@declare(TABLE, "split", TEXT, TEXT, NUMBER, least=2)
+def _split(budget: Budget, text: str, separator: str, most: float = -1) -> list[str]:
+    return pieces(budget, text, separator, whole(most))
 
 
-@declare(TABLE, "splitAfter", TEXT, TEXT, WHOLE, least=2)
-def _split_after(budget: Budget, text: str, separator: str, most: int = -1) -> list[str]:
-    found = pieces(budget, text, separator, most)
-    return [piece + separator for piece in found[:-1]] + found[-1:]
+@declare(TABLE, "splitAfter", TEXT, TEXT, NUMBER, least=2)
+def _split_after(budget: Budget, text: str, separator: str, most: float = -1) -> list[str]:
+    found = pieces(budget, text, separator, whole(most))
+    return found and [*(piece + separator for piece in found[:-1]), found[-1]]
 
 
 def replaced(budget: Budget, text: str, old: str, new: str, most: int = -1) -> str:

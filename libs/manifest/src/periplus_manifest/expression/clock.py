@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
+from periplus_manifest.gotext import duration_text
 
 from .budget import Budget
 from .function import ANY, TEXT, Table, declare
@@ -83,16 +85,64 @@ def _to_date(_: Budget, layout: str, text: str) -> datetime:
 
 @declare(SPRIG, "unixEpoch", ANY)
 def _unix_epoch(_: Budget, given: Any) -> str:
-    return str(int(_time(given).timestamp()))
+    if not isinstance(given, datetime):
+        raise ExpressionError("", f"sprig.unixEpoch takes a time, not {kind(given)}")
+    return str(int(given.timestamp()))
+
+
+@declare(SPRIG, "htmlDateInZone", ANY, TEXT)
+def _html_date_in_zone(_: Budget, given: Any, place: str) -> str:
+    return written(_time(given).astimezone(zone(place)), "2006-01-02")
+
+
+@declare(SPRIG, "ago", ANY)
+def _ago(_: Budget, given: Any) -> str:
+    seconds = round((datetime.now(UTC) - _time(given)).total_seconds())
+    return duration_text(timedelta(seconds=seconds))
+
+
+@declare(SPRIG, "duration", ANY)
+def _seconds(_: Budget, given: Any) -> str:
+    whole = re.fullmatch(r"[-+]?[0-9]{1,18}", given, re.ASCII) if isinstance(given, str) else None
+    try:
+        return duration_text(timedelta(seconds=int(given) if whole else 0))
+    except OverflowError:
+        raise ExpressionError("", f"{given[:40]} seconds are too many") from None
+
+
+@declare(SPRIG, "durationRound", ANY)
+def _duration_round(_: Budget, given: Any) -> str:
+    span = datetime.now(UTC) - given if isinstance(given, datetime) else timedelta()
+    if isinstance(given, str):
+        try:
+            span = duration(given)
+        except ExpressionError:
+            span = timedelta()
+    for unit, size in _ROUND.items():
+        if abs(span) > size:
+            return f"{abs(span) // size}{unit}"
+    return "0s"
+
+
+_ROUND = {
+    "y": timedelta(days=365),
+    "mo": timedelta(days=30),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+}
 
 
 @declare(SPRIG, "dateModify", TEXT, ANY)
 @declare(SPRIG, "date_modify", TEXT, ANY)
+@declare(SPRIG, "must_date_modify", TEXT, ANY)
 @declare(SPRIG, "mustDateModify", TEXT, ANY)
 def _date_modify(_: Budget, by: str, given: Any) -> Any:
     return moved(_time(given), duration(by))
 
 
+_HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _TIME_METHODS: Mapping[str, Any] = {
     "Unix": lambda moment: int(moment.timestamp()),
     "UnixMilli": lambda moment: int(moment.timestamp() * 1000),
@@ -109,8 +159,9 @@ _TIME_METHODS: Mapping[str, Any] = {
 }
 _DURATION_METHODS: Mapping[str, Any] = {
     "Seconds": lambda span: span.total_seconds(),
-    "Minutes": lambda span: span.total_seconds() / 60,
-    "Hours": lambda span: span.total_seconds() / 3600,
+    "Minutes": lambda span: span // _MINUTE + (span % _MINUTE) / _MINUTE,
+    "Hours": lambda span: span // _HOUR + (span % _HOUR) / _HOUR,
+    "String": duration_text,
     "Milliseconds": lambda span: span // timedelta(milliseconds=1),
 }
 METHODS = frozenset((*_TIME_METHODS, *_DURATION_METHODS, "Format", "Add", "Sub", "Before", "After"))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from periplus_manifest.errors import ExpressionError, UnknownVariable
 
-from . import clock, kinds, predicate, value
+from . import clock, kinds, predicate, semver, value
 from .budget import Budget
 from .functions import FUNCTIONS
 from .operator import applied
@@ -83,7 +83,9 @@ class Evaluation:
         return found
 
     def _method(self, found: Any, step: Method) -> Any:
-        return clock.method(found, step.name, [self.value(argument) for argument in step.arguments])
+        arguments = [self.value(argument) for argument in step.arguments]
+        own = semver.method if isinstance(found, semver.Version) else clock.method
+        return own(found, step.name, arguments)
 
     def _prefix(self, node: Prefix) -> Any:
         operand = self.value(node.operand)

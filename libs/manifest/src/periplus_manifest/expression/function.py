@@ -22,6 +22,9 @@ LIST: Kind = ("array", lambda it: isinstance(it, (list, tuple)))
 MAP: Kind = ("map", lambda it: isinstance(it, Mapping))
 
 
+_EMPTY: Mapping[str, Any] = {"string": "", "int": 0, "number": 0, "bool": False, "map": {}}
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function: the kinds of its arguments, how many of them must be there, and of those that may follow."""
@@ -31,6 +34,8 @@ class Function:
     least: int
     more: Kind | None
     body: Callable[..., Any]
+    empties: bool = False
+    """Whether nil stands for an empty text, 0, false or an empty map, as where Go calls by reflection."""
 
     def counts(self, given: int) -> None:
         """Raise ExpressionError when so many arguments do not fit."""
@@ -44,8 +49,11 @@ class Function:
     def call(self, budget: Budget, arguments: list[Any]) -> Any:
         """Call it. Raises ExpressionError when an argument is of the wrong kind, and for what goes wrong."""
         self.counts(len(arguments))
-        for place, given in enumerate(arguments):
+        for place, argument in enumerate(arguments):
             kind = self.kinds[place] if place < len(self.kinds) else self.more
+            given = argument
+            if given is None and self.empties and kind is not None and kind[0] in _EMPTY:
+                given = arguments[place] = _EMPTY[kind[0]]
             if kind is not None and not kind[1](given):
                 raise ExpressionError(
                     "",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from periplus_manifest import regex
 from periplus_manifest.errors import ExpressionError, ManifestError
 
-from .clock import METHODS
+from . import clock, semver
 from .functions import FUNCTIONS
 from .predicate import PREDICATES
 from .tree import (
@@ -31,6 +31,8 @@ from .tree import (
     Slice,
     Ternary,
 )
+
+_METHODS = clock.METHODS | semver.METHODS
 
 
 @dataclass(slots=True)
@@ -106,7 +108,7 @@ class _Walk:
         else:
             self.node(node.base, bound, predicate=predicate, guarded=guarded)
         for step in node.steps:
-            if isinstance(step, Method) and step.name not in METHODS:
+            if isinstance(step, Method) and step.name not in _METHODS:
                 raise ExpressionError("", f"unknown function {step.name}")
             for child in _inside(step):
                 self.node(child, bound, predicate=predicate, guarded=guarded)

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from . import clock, sprigcode, sprigdefault, spriglist, sprigmap, sprignumber, sprigregex, sprigtext
+from . import (
+    clock,
+    semver,
+    sprigcode,
+    sprigdefault,
+    sprigkind,
+    sprigline,
+    spriglist,
+    sprigmap,
+    sprignumber,
+    sprigregex,
+    sprigtext,
+    sprigurl,
+)
 from .function import Table
 
 TABLE: Table = {
     **sprigtext.TABLE,
+    **sprigline.TABLE,
     **sprigcode.TABLE,
     **sprigdefault.TABLE,
     **sprigmap.TABLE,
     **sprigregex.TABLE,
     **sprignumber.TABLE,
     **spriglist.TABLE,
+    **sprigkind.TABLE,
+    **sprigurl.TABLE,
+    **semver.TABLE,
     **clock.SPRIG,
 }

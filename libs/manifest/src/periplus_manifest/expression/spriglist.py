@@ -7,10 +7,11 @@ from typing import Any
 from periplus_manifest import gotext
 from periplus_manifest.errors import ExpressionError
 
-from . import builtinlist, value
+from . import value
 from .budget import Budget
 from .function import ANY, LIST, TEXT, WHOLE, Table, declare, declare_both
 from .sprigdefault import empty
+from .sprignumber import integer
 
 TABLE: Table = {}
 
@@ -34,13 +35,13 @@ def _last(_: Budget, given: list[Any]) -> Any:
 @declare_both(TABLE, "rest", LIST)
 def _rest(budget: Budget, given: list[Any]) -> list[Any]:
     budget.room(len(given))
-    return given[1:]
+    return given[1:] if given else gotext.NilList()
 
 
 @declare_both(TABLE, "initial", LIST)
 def _initial(budget: Budget, given: list[Any]) -> list[Any]:
     budget.room(len(given))
-    return given[:-1]
+    return given[:-1] if given else gotext.NilList()
 
 
 @declare_both(TABLE, "append", LIST, ANY)
@@ -64,7 +65,12 @@ def _reverse(budget: Budget, given: list[Any]) -> list[Any]:
 
 @declare_both(TABLE, "uniq", LIST)
 def _uniq(budget: Budget, given: list[Any]) -> list[Any]:
-    kept: list[Any] = builtinlist.uniq(budget, given)
+    kept: list[Any] = []
+    budget.weigh(given)
+    for item in given:
+        budget.step(1 + (len(kept) >> 3))
+        if not any(value.same(item, other) for other in kept):
+            kept.append(item)
     return kept
 
 
@@ -78,7 +84,7 @@ def _compact(budget: Budget, given: list[Any]) -> list[Any]:
 def _without(budget: Budget, given: list[Any], *left: Any) -> list[Any]:
     budget.weigh(given)
     budget.step(len(given) * len(left))
-    return [item for item in given if not value.contains(item, left)]
+    return [item for item in given if not any(value.same(item, other) for other in left)]
 
 
 @declare_both(TABLE, "has", ANY, ANY)
@@ -88,13 +94,15 @@ def _has(budget: Budget, item: Any, given: Any) -> bool:
     if not isinstance(given, (list, tuple)):
         raise ExpressionError("", f"cannot find an item in {value.kind(given)}")
     budget.weigh(given)
-    return value.contains(item, given)
+    return any(value.same(item, other) for other in given)
 
 
-@declare_both(TABLE, "slice", LIST, WHOLE, WHOLE, least=1)
-def _slice(budget: Budget, given: list[Any], start: int = 0, end: int | None = None) -> list[Any]:
+@declare_both(TABLE, "slice", LIST, ANY, ANY, least=1)
+def _slice(budget: Budget, given: list[Any], first: Any = 0, end: Any = None) -> list[Any] | None:
+    if not given:
+        return None
     budget.room(len(given))
-    last = len(given) if end is None else end
+    start, last = integer(first), len(given) if end is None else integer(end)
     if not 0 <= start <= last <= len(given):
         raise ExpressionError("", f"{start} to {last} is outside of the list")
     return given[start:last]

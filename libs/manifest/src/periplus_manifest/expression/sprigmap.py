@@ -8,7 +8,7 @@ from typing import Any
 from periplus_manifest import gotext
 from periplus_manifest.errors import ExpressionError
 
-from . import builtin, value
+from . import builtin
 from .budget import Budget
 from .function import ANY, MAP, TEXT, Table, declare, declare_both
 from .sprigdefault import empty
@@ -16,9 +16,17 @@ from .sprigdefault import empty
 TABLE: Table = {}
 
 
-@declare_both(TABLE, "fromJson", TEXT)
-def _from_json(budget: Budget, text: str) -> Any:
+@declare(TABLE, "mustFromJson", TEXT)
+def _must_from_json(budget: Budget, text: str) -> Any:
     return builtin.from_json(budget, text)
+
+
+@declare(TABLE, "fromJson", TEXT)
+def _from_json(budget: Budget, text: str) -> Any:
+    try:
+        return builtin.from_json(budget, text)
+    except ExpressionError:
+        return None
 
 
 @declare_both(TABLE, "toJson", ANY)
@@ -132,13 +140,21 @@ def _dig(_: Budget, first: str, *given: Any) -> Any:
     return place
 
 
-@declare(TABLE, "kindOf", ANY)
-def _kind_of(_: Budget, given: Any) -> str:
-    return {"nil": "invalid", "array": "slice", "float": "float64"}.get(value.kind(given), value.kind(given))
+@declare_both(TABLE, "deepCopy", ANY)
+def _deep_copy(_: Budget, given: Any) -> Any:
+    # No function here changes what it is given, so a value is as good as its copy.
+    if given is None:
+        raise ExpressionError("", "sprig.deepCopy takes no nil")
+    return given
 
 
-@declare(TABLE, "deepEqual", ANY, ANY)
-def _deep_equal(budget: Budget, left: Any, right: Any) -> bool:
-    budget.weigh(left)
-    budget.weigh(right)
-    return value.equal(left, right)
+@declare(TABLE, "set", MAP, TEXT, ANY)
+def _set(budget: Budget, given: Mapping[str, Any], key: str, item: Any) -> dict[str, Any]:
+    budget.room(len(given) + 1)
+    return {**given, key: item}
+
+
+@declare(TABLE, "unset", MAP, TEXT)
+def _unset(budget: Budget, given: Mapping[str, Any], key: str) -> dict[str, Any]:
+    budget.room(len(given))
+    return {each: item for each, item in given.items() if each != key}

@@ -6,6 +6,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
@@ -131,27 +132,43 @@ def _minf(_: Budget, *given: Any) -> float:
     return min(map(fraction, given))
 
 
-def _fold(name: str, compute: Callable[[float, float], float]) -> None:
+# sprig counts in decimals: 3 times 0.1 is 0.3 there. Two floats of any size have no more digits together.
+_DECIMALS = Context(prec=1_500, Emax=10_000, Emin=-10_000)
+_DIVISION = Decimal("1e-16")
+
+
+def _fold(name: str, compute: Callable[[Decimal, Decimal], Decimal]) -> None:
     @declare(TABLE, name, ANY, more=ANY)
-    def _(_: Budget, first: Any, *others: Any) -> float:
-        result = fraction(first)
+    def _(budget: Budget, first: Any, *others: Any) -> float:
+        result = _decimal(first)
         for other in others:
+            budget.step(50)
             try:
-                result = compute(result, fraction(other))
-            except ZeroDivisionError:
-                raise ExpressionError("", "division by zero") from None
-        return result
+                result = compute(result, _decimal(other))
+            except (ZeroDivisionError, ArithmeticError):
+                raise ExpressionError("", f"sprig.{name} has no result") from None
+        return float(result)
 
 
-_fold("addf", lambda left, right: left + right)
-_fold("subf", lambda left, right: left - right)
-_fold("mulf", lambda left, right: left * right)
-_fold("divf", lambda left, right: left / right)
+def _decimal(given: Any) -> Decimal:
+    number = fraction(given)
+    if not math.isfinite(number):
+        raise ExpressionError("", f"cannot count with {display(number)}")
+    return Decimal(repr(number))
+
+
+_fold("addf", _DECIMALS.add)
+_fold("subf", _DECIMALS.subtract)
+_fold("mulf", _DECIMALS.multiply)
+_fold(
+    "divf",
+    lambda left, right: _DECIMALS.divide(left, right).quantize(_DIVISION, ROUND_HALF_UP, _DECIMALS),
+)
 
 
 @declare(TABLE, "add1f", ANY)
 def _add1f(_: Budget, given: Any) -> float:
-    return fraction(given) + 1
+    return float(_DECIMALS.add(_decimal(given), Decimal(1)))
 
 
 @declare(TABLE, "floor", ANY)

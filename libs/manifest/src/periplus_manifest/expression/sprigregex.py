@@ -6,6 +6,7 @@ import re
 
 from periplus_manifest import regex
 from periplus_manifest.errors import ExpressionError, ManifestError
+from periplus_manifest.gotext import NilList
 
 from .budget import Budget
 from .function import TEXT, WHOLE, Table, declare, declare_both
@@ -27,9 +28,22 @@ def _spans(budget: Budget, pattern: str, text: str, most: int = -1) -> tuple[reg
         raise ExpressionError("", error.message) from None
 
 
-@declare_both(TABLE, "regexMatch", TEXT, TEXT)
-def _match(budget: Budget, pattern: str, text: str) -> bool:
+@declare(TABLE, "mustRegexMatch", TEXT, TEXT)
+def _must_match(budget: Budget, pattern: str, text: str) -> bool:
+    return _matches(budget, pattern, text)
+
+
+def _matches(budget: Budget, pattern: str, text: str) -> bool:
     return bool(_spans(budget, pattern, text, 1)[1])
+
+
+@declare(TABLE, "regexMatch", TEXT, TEXT)
+def _match(budget: Budget, pattern: str, text: str) -> bool:
+    try:
+        regex.compile(pattern)
+    except ManifestError:
+        return False  # sprig keeps the error of a bad pattern to itself, here alone
+    return _matches(budget, pattern, text)
 
 
 @declare_both(TABLE, "regexFind", TEXT, TEXT)
@@ -39,7 +53,8 @@ def _find(budget: Budget, pattern: str, text: str) -> str:
 
 @declare_both(TABLE, "regexFindAll", TEXT, TEXT, WHOLE)
 def _find_all(budget: Budget, pattern: str, text: str, most: int) -> list[str]:
-    return [text[spans[0] : spans[1]] for spans in _spans(budget, pattern, text, most)[1]]
+    found = [text[spans[0] : spans[1]] for spans in _spans(budget, pattern, text, most)[1]]
+    return found or NilList()
 
 
 def _replaced(budget: Budget, pattern: str, text: str, written: str, *, literal: bool) -> str:
@@ -80,7 +95,7 @@ def _replace_all_literal(budget: Budget, pattern: str, text: str, written: str) 
 @declare_both(TABLE, "regexSplit", TEXT, TEXT, WHOLE)
 def _split(budget: Budget, pattern: str, text: str, most: int) -> list[str]:
     if most == 0:
-        return []
+        return NilList()
     out: list[str] = []
     position = 0
     for spans in _spans(budget, pattern, text)[1]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
@@ -15,6 +14,11 @@ from .function import ANY, TEXT, WHOLE, Table, declare
 from .value import sliced
 
 TABLE: Table = {}
+
+
+@declare(TABLE, "hello")
+def _hello(_: Budget) -> str:
+    return "Hello!"
 
 
 @declare(TABLE, "upper", TEXT)
@@ -84,7 +88,10 @@ def _trim_prefix(_: Budget, cut: str, text: str) -> str:
 
 @declare(TABLE, "nospace", TEXT)
 def _nospace(_: Budget, text: str) -> str:
-    return "".join(text.split())
+    raw = text.encode()
+    kept = [byte for byte in raw if chr(byte) not in BLANKS]
+    # sprig takes each byte for a character as soon as there is a blank to take away.
+    return text if len(kept) == len(raw) else "".join(map(chr, kept))
 
 
 @declare(TABLE, "trunc", WHOLE, TEXT)
@@ -93,11 +100,6 @@ def _trunc(_: Budget, count: int, text: str) -> str:
     if count < 0:
         return str(sliced(text, count, None)) if size + count > 0 else text
     return str(sliced(text, None, count)) if size > count else text
-
-
-@declare(TABLE, "abbrev", WHOLE, TEXT)
-def _abbrev(_: Budget, width: int, text: str) -> str:
-    return text if width < 4 or len(text) <= width else text[: width - 3] + "..."
 
 
 @declare(TABLE, "substr", WHOLE, WHOLE, TEXT)
@@ -180,12 +182,6 @@ def _plural(_: Budget, one: str, many: str, count: int) -> str:
 @declare(TABLE, "initials", TEXT)
 def _initials(_: Budget, text: str) -> str:
     return "".join(word[0] for word in text.split())
-
-
-@declare(TABLE, "wrap", WHOLE, TEXT)
-def _wrap(budget: Budget, width: int, text: str) -> str:
-    budget.step(len(text) >> 4)
-    return "\n".join(textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False))
 
 
 @declare(TABLE, "split", TEXT, TEXT)

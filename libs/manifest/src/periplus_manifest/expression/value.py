@@ -73,6 +73,17 @@ def equal(left: Any, right: Any) -> bool:
     return type(left) is type(right) and bool(left == right)
 
 
+def same(left: Any, right: Any) -> bool:
+    """Compare as reflect.DeepEqual does: an int is never the same as a float."""
+    if kind(left) != kind(right):
+        return False
+    if isinstance(left, Mapping):
+        return left.keys() == right.keys() and all(same(item, right[key]) for key, item in left.items())
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(same(*pair) for pair in zip(left, right, strict=True))
+    return bool(left == right)
+
+
 def less(left: Any, right: Any, sign: str = "<") -> bool:
     """Order numbers, texts, times and durations. Raises ExpressionError for a mixture."""
     if is_number(left) and is_number(right):
@@ -151,12 +162,44 @@ def _divided(left: float, right: float) -> float:
 
 
 def _power(base: float, exponent: float) -> float:
+    if math.isfinite(base) and base and exponent not in (0, 1, 0.5, -0.5) and abs(exponent) < _HALF:
+        return _multiplied(base, exponent)
     try:
         return math.pow(base, exponent)
     except OverflowError:
         return math.inf
     except ValueError:
         return math.nan if base else math.inf
+
+
+def _multiplied(base: float, exponent: float) -> float:
+    """Multiply as Go's math.Pow: by squaring, the mantissa apart, so that the last digits are the same."""
+    rest, places = math.modf(abs(exponent))
+    if rest and base < 0:
+        return math.nan
+    result, power = 1.0, 0
+    if rest:
+        if rest > 0.5:
+            rest, places = rest - 1, places + 1
+        result = math.exp(rest * math.log(base))
+    mantissa, binary = math.frexp(base)
+    count = int(places)
+    while count:
+        if not -(1 << 12) < binary < 1 << 12:
+            power += binary
+            break
+        if count & 1:
+            result, power = result * mantissa, power + binary
+        mantissa, binary = mantissa * mantissa, binary << 1
+        if mantissa < 0.5:
+            mantissa, binary = mantissa + mantissa, binary - 1
+        count >>= 1
+    if exponent < 0:
+        result, power = 1 / result, -power
+    try:
+        return math.ldexp(result, power)
+    except OverflowError:
+        return math.copysign(math.inf, result)
 
 
 def _remainder(left: Any, right: Any) -> int:

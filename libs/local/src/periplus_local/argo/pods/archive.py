@@ -46,14 +46,17 @@ def pack_tar(source: Path, name: str, to: Path, level: int = GZIP_LEVEL) -> None
 
 
 def pack_zip(source: Path, name: str, to: Path) -> None:
-    """Pack a file or a folder as `name` into a zip."""
+    """Pack a file or a folder as `name` into a zip; as in Argo, its links are empty files there."""
     with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED, compresslevel=GZIP_LEVEL) as packed:
         if not source.is_dir():
             packed.write(source, name)
             return
         for path in sorted(source.rglob("*")):
-            if path.is_file() or path.is_dir():
-                packed.write(path, f"{name}/{path.relative_to(source)}")
+            inner = f"{name}/{path.relative_to(source)}"
+            if path.is_symlink():
+                packed.writestr(inner, "")
+            elif path.is_file():
+                packed.write(path, inner)
 
 
 def is_tar(file: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from periplus_local.argo.pods import archive
 from periplus_local.argo.pods.job import PodError
+from periplus_local.argo.pods.program import working_dir
 from periplus_local.argo.pods.removal import remove
 from periplus_local.argo.pods.store import Artifacts, NoSuchKeyError
 from periplus_local.argo.pods.view import SCRIPT, TMP, View, canonical, is_folder, under
@@ -56,9 +57,13 @@ class Inputs:
             self._bring(entry, path)
         except NoSuchKeyError as error:
             if not entry.get("optional"):
-                raise PodError(f"artifact {name} failed to load: {error}") from error
+                raise self._failed(name, error) from error
+            path.mkdir()  # a pod has an empty folder where a file that may be missing was to be mounted
         except (PodError, OSError, ValueError) as error:
-            raise PodError(f"artifact {name} failed to load: {error}") from error
+            raise self._failed(name, error) from error
+
+    def _failed(self, name: str, error: Exception) -> PodError:
+        return PodError(f"init: Error (exit code 64): artifact {name} failed to load: {error}")
 
     def _bring(self, entry: dict[str, Any], path: Path) -> None:
         if isinstance(entry.get("raw"), dict):
@@ -103,14 +108,15 @@ class Inputs:
 
 
 def output_paths(template: dict[str, Any]) -> list[str]:
-    """The paths that a template promises to write."""
+    """The paths that a template promises to write; one that is relative starts at its working folder."""
     outputs = template.get("outputs") or {}
     from_files = [
         parameter["valueFrom"]["path"]
         for parameter in outputs.get("parameters") or []
         if (parameter.get("valueFrom") or {}).get("path")
     ]
-    return from_files + [a["path"] for a in outputs.get("artifacts") or [] if a.get("path")]
+    given = from_files + [a["path"] for a in outputs.get("artifacts") or [] if a.get("path")]
+    return [str(Path(working_dir(template)) / path) for path in given] if given else []
 
 
 def input_paths(template: dict[str, Any]) -> list[str]:

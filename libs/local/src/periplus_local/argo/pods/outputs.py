@@ -10,6 +10,7 @@ from typing import Any
 from periplus_local.argo.pods import archive
 from periplus_local.argo.pods.job import Job, PodError
 from periplus_local.argo.pods.output import RESULT_BYTES
+from periplus_local.argo.pods.program import working_dir
 from periplus_local.argo.pods.store import Artifacts
 from periplus_local.argo.pods.view import View, canonical
 
@@ -59,7 +60,8 @@ class Outputs:
 
         Raises OSError for a loop. The last name may not exist.
         """
-        done, rest = "/", [part for part in canonical(path, self.view).split("/") if part]
+        whole = canonical(str(Path(working_dir(self.job.template)) / path), self.view)
+        done, rest = "/", [part for part in whole.split("/") if part]
         links = 0
         while rest:
             step = os.path.normpath(f"{done.rstrip('/')}/{rest.pop(0)}")
@@ -99,8 +101,13 @@ class Outputs:
             place.setdefault("key", f"{self.job.key_prefix}/{base}")
             self._put_plain(place, source)
         elif "zip" in how:
+            if kind == stat.S_IFREG and base != entry["name"]:
+                raise PodError(
+                    f"no such file or directory: Argo can zip a single file only when the artifact has its "
+                    f"name, so call this artifact {base!r}, or have it archived as tar or none"
+                )
             place.setdefault("key", f"{self.job.key_prefix}/{entry['name']}.zip")
-            archive.pack_zip(source, base, packed)
+            archive.pack_zip(source, entry["name"], packed)
             self.artifacts.put(place, packed)
         else:
             place.setdefault("key", f"{self.job.key_prefix}/{entry['name']}.tgz")

@@ -80,6 +80,7 @@ class Artifacts:
             answer = self._client.get_object(bucket, name)
             try:
                 to.parent.mkdir(parents=True, exist_ok=True)
+                to.touch(0o600)  # as in a pod: what was not packed has no mode of its own
                 with to.open("wb") as file:
                     for piece in answer.stream(CHUNK):
                         file.write(piece)
