@@ -79,6 +79,7 @@ class Story:
         document: str = "{}",
         planned: bool = True,
         digests: bool = True,
+        ignored: tuple[str, ...] = (),
     ) -> "Story":
         """Tell of a step. The digests of its artifacts come by an event of their own, after its end."""
         name = path.partition("(")[0].rpartition(".")[2]
@@ -93,7 +94,11 @@ class Story:
             self.told.append(StepStarted(**who, template=name, node=f"{path}-node", started_at=stamp(begun)))
         end = StepFinished(
             **who,
-            template=types.StepTemplate(name=name, document="{}" if origin else document),
+            template=types.StepTemplate(
+                name=name,
+                document="{}" if origin else document,
+                policy=types.CachePolicy(ignore_inputs=ignored),
+            ),
             phase=phase,
             inputs=types.Inputs(parameters=_parameters(given), artifacts=[_bare(a, keep=False) for a in inputs]),
             outputs=types.Outputs(parameters=_parameters(gave), artifacts=[_bare(a, keep=bool(origin)) for a in outputs]),

@@ -8,7 +8,7 @@ import pytest
 from client import Client, opened
 from google.protobuf.message import Message
 from scenario import everything
-from story import PROJECT, Story
+from story import PROJECT, Story, artifact
 
 from periplus.lineage.v1 import lineage_pb2 as pb
 from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
@@ -70,6 +70,28 @@ async def test_a_fully_cached_run_says_what_it_saved(settings: Settings) -> None
     assert (train.from_run, train.from_step, train.phase) == ("r1", "train(0)", types.STEP_PHASE_CACHED)
     # In the order of the plan, although it did not know the items.
     assert [step.path for step in run.steps] == ["features", "train(0)", "train(1)", "choose", "register"]
+
+
+async def test_a_cached_step_was_given_what_its_maker_was_given_but_for_what_its_key_leaves_out(
+    settings: Settings,
+) -> None:
+    data = artifact("data", "d.csv", "rows")
+    first = Story("r1").step("a", inputs=(data,), given={"c": "1", "name": "x"}, gave={"y": "2"})
+    second = Story("r2", at=1000).step("a", gave={"y": "2"}, origin=("r1", "a"), ignored=("name",))
+    async with opened(settings) as client:
+        await client.tell(second.events)
+        (alone,) = (await client.run_when("r2", lambda r: r.step_count and r.finished_at.seconds)).steps
+        assert alone.inputs == types.Inputs()
+        await client.tell(first.events)
+        await client.run_when("r1", lambda r: r.step_count and r.steps[0].inputs.artifacts[0].digest)
+        (step,) = (await client.run("r2")).steps
+        watched = [step async for news in client.watch("r2") for step in news.steps]
+        up = pb.WalkRequest(project=PROJECT, start=["step:r2/a"], direction=pb.DIRECTION_UP)
+        walked = await client.stub.Walk(up, metadata=client.metadata)
+    assert [(p.name, p.value) for p in step.inputs.parameters] == [("c", "1")]
+    assert [(a.name, a.digest) for a in step.inputs.artifacts] == [("data", data.digest)]
+    assert watched == [step]
+    assert next(node.step.inputs for node in walked.nodes if node.id == "step:r2/a") == step.inputs
 
 
 async def test_a_watch_of_a_run_that_has_ended_tells_it_once(settings: Settings) -> None:

@@ -38,7 +38,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         servicer = LineageServicer(
             RunQueries(store, notices, pages),
             Walks(FlowStore(database), LinkStore(database), store, pages),
-            Comparisons(store, store, store),
+            Comparisons(store, store),
         )
         register = partial(add_LineageServiceServicer_to_server, servicer)
         async with rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 
@@ -104,6 +104,23 @@ class Step:
     ordinal: int | None = None
     document: str = ""
     """Digest of what its template does; empty where it did not run."""
+    ignored: frozenset[str] = frozenset()
+    """Names of the inputs that its key leaves out."""
+
+    def like(self, maker: "Step") -> "Step":
+        """A step from the cache did what the step did that made its outputs, and was given the same: their key is one.
+
+        Nobody says it again for a step that did not run.
+        """
+        given = Inputs(
+            tuple(p for p in maker.inputs.parameters if p.name not in self.ignored),
+            tuple(a for a in maker.inputs.artifacts if a.name not in self.ignored),
+        )
+        return replace(
+            self,
+            inputs=given if self.inputs == Inputs() else self.inputs,
+            document=self.document or maker.document,
+        )
 
 
 @dataclass(frozen=True)

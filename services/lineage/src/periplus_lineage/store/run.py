@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from periplus_common.postgres import Connection, Database
+from periplus_common.postgres import Connection, Database, Row
 from periplus_lineage.domain.graph import StepKey, object_key
 from periplus_lineage.domain.run import Change, Recorded, Run, RunPhase, Snapshot, Step, in_order, unfolded
 from periplus_lineage.wire import record
@@ -62,25 +62,12 @@ class RunStore:
                 run,
                 since or "0",
             )
-            keys = [StepKey(run, step["path"]) for step in steps]
-            known = await digests(connection, project, keys)
-            told = tuple(record.step(s, known.get(k, {})) for s, k in zip(steps, keys, strict=True))
-            return Change(record.run(row), told, moment)
+            return Change(record.run(row), tuple(await _whole(connection, project, steps)), moment)
 
     async def steps(self, project: str, keys: Collection[StepKey]) -> Sequence[Step]:
         """Those of the steps of any runs that something is known of, in no order."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(
-                f"""
-                SELECT {_STEP} FROM unnest($2::text[], $3::text[]) AS k (run, path)
-                JOIN step AS s ON s.project = $1 AND s.run = k.run AND s.path = k.path
-                """,  # noqa: S608 - a constant
-                project,
-                [key.run for key in keys],
-                [key.path for key in keys],
-            )
-            known = await digests(connection, project, keys)
-        return [record.step(row, known.get(StepKey(row["run"], row["path"]), {})) for row in rows]
+            return await _whole(connection, project, await _rows(connection, project, keys))
 
     async def documents(self, project: str, digests: Collection[str]) -> dict[str, str]:
         """What templates do, by the digests that steps name."""
@@ -119,6 +106,39 @@ class RunStore:
         async with self._database.connection() as connection:
             rows = await connection.fetch(_RUN.format(which=which), *arguments)
         return [record.run(row) for row in rows]
+
+
+async def _rows(connection: Connection, project: str, keys: Collection[StepKey]) -> Sequence[Row]:
+    rows: Sequence[Row] = await connection.fetch(
+        f"""
+        SELECT {_STEP} FROM unnest($2::text[], $3::text[]) AS k (run, path)
+        JOIN step AS s ON s.project = $1 AND s.run = k.run AND s.path = k.path
+        """,  # noqa: S608 - a constant
+        project,
+        [key.run for key in keys],
+        [key.path for key in keys],
+    )
+    return rows
+
+
+async def _whole(connection: Connection, project: str, rows: Sequence[Row]) -> list[Step]:
+    """Steps from their rows, those from the cache with what the rows of their makers tell."""
+    steps = await _read(connection, project, rows)
+    wanted = {StepKey(step.from_run, step.from_step) for step in steps if step.from_run}
+    if not wanted:
+        return steps
+    made = await _read(connection, project, await _rows(connection, project, wanted))
+    makers = {StepKey(step.run, step.path): step for step in made}
+    return [
+        step.like(maker) if (maker := makers.get(StepKey(step.from_run, step.from_step))) else step
+        for step in steps
+    ]
+
+
+async def _read(connection: Connection, project: str, rows: Sequence[Row]) -> list[Step]:
+    keys = [StepKey(row["run"], row["path"]) for row in rows]
+    known = await digests(connection, project, keys)
+    return [record.step(row, known.get(key, {})) for row, key in zip(rows, keys, strict=True)]
 
 
 async def digests(

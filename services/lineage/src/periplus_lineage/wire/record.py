@@ -40,6 +40,7 @@ def step(row: Row, digests: noun.Digests) -> Step:
         after=tuple(planned.after),
         ordinal=row["ordinal"],
         document=ended.template.document,
+        ignored=frozenset(ended.template.policy.ignore_inputs),
     )
 
 
