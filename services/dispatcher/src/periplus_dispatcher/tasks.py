@@ -58,7 +58,8 @@ def groups(template: Json, waits: Mapping[str, Depends | None]) -> Iterator[list
         return
     tasks = {task["name"]: task for task in template["dag"]["tasks"]}
     before = {name: set(found.tasks) if found else set() for name, found in waits.items()}
-    if target := template["dag"].get("target"):
+    target = template["dag"].get("target") or ""
+    if target and "{{" not in target:  # one that is said later may be any task
         before = _ancestors(before, target.split())
     sorter = TopologicalSorter(before)
     sorter.prepare()
