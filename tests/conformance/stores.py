@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from urllib3 import PoolManager, Retry
 from urllib3.exceptions import HTTPError
 
 from periplus_local.argo.settings import ArgoSettings
+from periplus_local.stack.child import bound
 
 KEY, SECRET, BUCKET = "conformance", "conformance-secret", "artifacts"
 PARTS = ("master", "volume", "filer", "s3", "admin")
@@ -68,7 +70,7 @@ def store(folder: Path) -> Iterator[Store]:
     start = [weed, "-logtostderr=true", "-v=0", "mini", f"-dir={folder}", *fixed.split(), *flags]
     start += [f"-s3.config={folder}/s3.json", f"-filer.localSocket={folder}/f.sock"]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(start, stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen(bound(start, signal.SIGTERM), stdout=log, stderr=log, cwd=folder)
     try:
         endpoint = f"127.0.0.1:{ports[6]}"
         yield Store(endpoint, with_bucket(endpoint, process))

@@ -7,11 +7,14 @@ import io
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import asyncpg
 import nats
+import psutil
+import pytest
 from minio import Minio
 
 from periplus_local.stack import embedded as servers
@@ -82,3 +85,26 @@ async def test_a_pid_file_that_names_a_stranger_does_not_stop_postgres(tmp_path:
     finally:
         stranger.kill()
         stranger.wait()
+
+
+STARTS = """
+import signal, subprocess, time
+from periplus_local.stack.child import bound
+print(subprocess.Popen(bound(["/bin/sleep", "600"], signal.SIGTERM)).pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next start ends what a killed one left")
+def test_a_program_ends_with_whoever_started_it_even_by_a_kill(tmp_path: Path) -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTS], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert starter.stdout is not None
+    with starter.stdout:
+        program = psutil.Process(int(starter.stdout.readline()))
+    while "sleep" not in program.name():
+        time.sleep(0.01)
+    starter.kill()
+    starter.wait()
+    program.wait(20)

@@ -1,82 +1,26 @@
 """A real S3 store for the session, and executors on it."""
 
-import json
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from minio import Minio
-from minio.error import MinioException
-from urllib3.exceptions import HTTPError
 
 from periplus_local.argo.pods.job import Job
 from periplus_local.argo.pods.pods import Pods
 from periplus_local.argo.pods.store import S3Store
-
-ACCESS, SECRET, BUCKET = "pods", "pods-secret", "artifacts"
-PARTS = ("master", "volume", "filer", "s3", "admin")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+from periplus_local.stack.testing import Servers
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
-    folder = tmp_path_factory.mktemp("weed")
-    ports = free_ports(2 * len(PARTS))
-    identity = {
-        "name": "pods",
-        "credentials": [{"accessKey": ACCESS, "secretKey": SECRET}],
-        "actions": ["Admin", "Read", "Write", "List"],
-    }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    flags = [f"-{part}.port={ports[2 * i]}" for i, part in enumerate(PARTS)]
-    flags += [f"-{part}.port.grpc={ports[2 * i + 1]}" for i, part in enumerate(PARTS)]
-    command = [
-        str(Path(sys.executable).parent / "weed"),
-        *("-logtostderr=true", "-v=0", "mini", f"-dir={folder}"),
-        *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false"),
-        *("-webdav=false", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-        *(f"-s3.config={folder}/s3.json", f"-filer.localSocket={folder}/f.sock", *flags),
-    ]
-    with (folder / "weed.log").open("wb") as log:
-        weed = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-    try:
-        settings = S3Store(f"127.0.0.1:{ports[6]}", ACCESS, SECRET, BUCKET)
-        _make_bucket(settings, weed, folder / "weed.log")
-        yield settings
-    finally:
-        weed.send_signal(signal.SIGKILL)
-        weed.wait()
-
-
-def _make_bucket(settings: S3Store, weed: "subprocess.Popen[bytes]", log: Path) -> None:
-    client = client_of(settings)
-    for _ in range(200):
-        assert weed.poll() is None, log.read_text()[-2000:]
-        try:
-            client.make_bucket(BUCKET)
-        except (MinioException, HTTPError):  # it is not up yet
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(log.read_text()[-2000:])
+def store(embedded: Servers) -> S3Store:
+    """The store of the session's servers."""
+    s3 = embedded.s3
+    return S3Store(s3.endpoint, s3.access_key, s3.secret_key, s3.bucket)
 
 
 def client_of(settings: S3Store) -> Minio:
@@ -96,7 +40,7 @@ def s3(store: S3Store) -> Minio:
 @pytest.fixture
 def nowhere() -> S3Store:
     """A store that does not answer, for steps that need none."""
-    return S3Store("127.0.0.1:9", ACCESS, SECRET, BUCKET)
+    return S3Store("127.0.0.1:9", "none", "none", "none")
 
 
 @pytest.fixture(params=["namespaces", "rewritten"])

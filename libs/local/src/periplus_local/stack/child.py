@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from periplus_local.stack.birth import birth
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from periplus_local.stack.part import Part
 
 _LAUNCH = Path(__file__).with_name("launch.py")
@@ -49,15 +51,7 @@ async def start(part: Part, log: Path) -> Child:
     uid, gid = (part.user.uid, part.user.gid) if part.user else (-1, -1)
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-S",
-            str(_LAUNCH),
-            str(os.getpid()),
-            str(int(part.stop_signal)),
-            str(uid),
-            str(gid),
-            *part.command,
+            *bound(part.command, part.stop_signal, uid, gid),
             cwd=part.directory,
             env=environment(part),
             stdin=asyncio.subprocess.DEVNULL,
@@ -68,6 +62,12 @@ async def start(part: Part, log: Path) -> Child:
     finally:
         os.close(descriptor)
     return Child(part, process, log, birth(process.pid), started)
+
+
+def bound(command: Sequence[str], stop_signal: signal.Signals, uid: int = -1, gid: int = -1) -> list[str]:
+    """The command line by which a program gets the signal when this process ends, however it ends (Linux)."""
+    own = (os.getpid(), int(stop_signal), uid, gid)
+    return [sys.executable, "-I", "-S", str(_LAUNCH), *map(str, own), *command]
 
 
 def _appending(log: Path) -> int:
