@@ -32,7 +32,7 @@ async def write(chosen: servers.Embedded) -> None:
     bus = await nats.connect(chosen.nats.url)
     await bus.jetstream().publish(SUBJECT, b"kept", headers={"Nats-Msg-Id": "kept"})
     await bus.close()
-    store(chosen).put_object(chosen.s3.bucket, "kept", io.BytesIO(b"kept"), 4)
+    store(chosen).put_object(chosen.s3.bucket.name, "kept", io.BytesIO(b"kept"), 4)
 
 
 async def check(chosen: servers.Embedded) -> None:
@@ -43,7 +43,7 @@ async def check(chosen: servers.Embedded) -> None:
     again = await bus.jetstream().publish(SUBJECT, b"kept", headers={"Nats-Msg-Id": "kept"})
     assert (again.seq, again.duplicate) == (1, True)
     await bus.close()
-    assert store(chosen).get_object(chosen.s3.bucket, "kept").data == b"kept"
+    assert store(chosen).get_object(chosen.s3.bucket.name, "kept").data == b"kept"
 
 
 def store(chosen: servers.Embedded) -> Minio:
