@@ -5,6 +5,7 @@ from typing import Any
 
 Plain = dict[str, Any]
 
+LABELS = {"phase", "completed", "resubmitted-from-workflow"}
 HASH = re.compile(r"-\d{6,10}(?=/)")
 DEADLINE = "Pod was active on the node longer than the specified deadline"
 # Messages that say the same in other words; the words that come from the manifest stay.
@@ -44,26 +45,47 @@ MEANINGS = (
 )
 
 
-def essence(workflow: Plain) -> Plain:
-    """The workflow without what depends on its name, on time and on the machine."""
-    name, status = workflow["metadata"]["name"], workflow["status"]
-    names = {node["id"]: node["name"] for node in (status.get("nodes") or {}).values()}
+def essences(workflows: list[Plain | None]) -> list[Plain | None]:
+    """The workflows of one recording, without what depends on names, on time and on the machine.
+
+    Each speaks of itself as "$", and of the one at place n as "$n"; one that was deleted is None.
+    """
+    places = {end["metadata"]["name"]: f"${place}" for place, end in reversed([*enumerate(workflows)]) if end}
+    nodes = {
+        node["id"]: node["name"]
+        for end in workflows
+        if end
+        for node in (end["status"].get("nodes") or {}).values()
+    }
+    return [end and _essence(end, nodes, places) for end in workflows]
+
+
+def _essence(workflow: Plain, names: dict[str, str], places: dict[str, str]) -> Plain:
+    status = workflow["status"]
     made = {
         "phase": status["phase"],
         "message": _message(status.get("message", ""), names),
         "progress": status.get("progress"),
         "outputs": _puts(status.get("outputs")),
         "labels": {
-            key: value
-            for key, value in (workflow["metadata"].get("labels") or {}).items()
-            if key in {"workflows.argoproj.io/phase", "workflows.argoproj.io/completed"}
+            key: value for key, value in (workflow["metadata"].get("labels") or {}).items() if _is_kept(key)
         },
-        # An Argo that never came to look at pods does not say that none is running.
-        "conditions": {"PodRunning": "False"}
-        | {item["type"]: item["status"] for item in status["conditions"]},
+        "annotations": {
+            key: value
+            for key, value in (workflow["metadata"].get("annotations") or {}).items()
+            if _is_kept(key)
+        },
+        "conditions": {
+            item["type"]: item["status"] for item in status["conditions"] if item["type"] != "PodRunning"
+        },
         "nodes": {node["name"]: _node(node, names) for node in (status.get("nodes") or {}).values()},
     }
-    return _renamed(made, name)
+    return _renamed(made, {**places, workflow["metadata"]["name"]: "$"})
+
+
+def _is_kept(key: str) -> bool:
+    prefix, _, name = key.rpartition("/")
+    return prefix != "workflows.argoproj.io" or name in LABELS
 
 
 def _node(node: Plain, names: dict[str, str]) -> Plain:
@@ -75,9 +97,10 @@ def _node(node: Plain, names: dict[str, str]) -> Plain:
         made[key] = sorted(names[item] for item in node.get(key) or () if item in names)
     made["message"] = _message(node.get("message", ""), names)
     made["inputs"] = _puts(node.get("inputs"))
-    made["outputs"] = _puts(node.get("outputs"))
-    if made["message"] == DEADLINE:  # whether the process had begun, and what ended it first, is chance
-        made["outputs"].pop("exitCode", None)
+    outputs = _puts(node.get("outputs"))
+    if made["message"] == DEADLINE or made["message"].startswith("workflow shutdown"):
+        outputs.pop("exitCode", None)  # whether the process had begun, and what ended it first, is chance
+    made["outputs"] = outputs
     return made
 
 
@@ -95,17 +118,19 @@ def _message(message: str, names: dict[str, str]) -> str:
     for pattern, meaning in MEANINGS:
         message = pattern.sub(meaning, message)
     for node, name in names.items():
-        message = message.replace(f"'{node}'", f"'{name}'")
+        message = message.replace(f"'{node}'", f"'{name}'").replace(f": {node}", f": {name}")
     return message.removesuffix("; ")  # a resume puts what it has to say after the message, also nothing
 
 
-def _renamed(value: Any, name: str) -> Any:
+def _renamed(value: Any, places: dict[str, str]) -> Any:
     if isinstance(value, str):
-        return HASH.sub("-#", value.replace(name, "$")) if "/" in value else value.replace(name, "$")
+        for name, place in places.items():
+            value = value.replace(name, place)
+        return HASH.sub("-#", value) if "/" in value else value
     if isinstance(value, dict):
-        return {_renamed(key, name): _renamed(item, name) for key, item in value.items()}
+        return {_renamed(key, places): _renamed(item, places) for key, item in value.items()}
     if isinstance(value, list):
-        return [_renamed(item, name) for item in value]
+        return [_renamed(item, places) for item in value]
     return value
 
 

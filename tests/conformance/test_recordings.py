@@ -11,7 +11,7 @@ from minio import Minio
 from periplus_local.argo.names import node_id
 from periplus_local.argo.testing import Client
 
-from .comparison import differences, essence, settled
+from .comparison import differences, essences, settled
 from .contents import contents
 from .recording import FOLDER, NAMES, made, manifest, recorded
 from .refusal import missing
@@ -40,9 +40,10 @@ def compared(then: Recording, now: Recording, sent: Recording) -> list[str]:
     if "refused" in then or "refused" in now:
         return missing(then.get("refused"), now.get("refused"), sent)
     found: list[str] = []
-    for before, after in zip(then["workflows"], now["workflows"], strict=True):
+    ends = [essences(each["workflows"]) for each in (then, now)]
+    for before, after in zip(*ends, strict=True):
         if before and after:
-            found += differences(*settled(essence(before), essence(after)))
+            found += differences(*settled(before, after))
         elif before or after:
             found.append("one of the two was deleted")
     for asked, said in zip(then.get("deeds", ()), now.get("deeds", ()), strict=True):

@@ -154,11 +154,32 @@ def test_retry_of_steps_and_loops_keeps_what_succeeded(argo: Client) -> None:
     spec = {"arguments": {"parameters": [{"name": "bad", "value": "2"}]}}
     seen = run(argo, main, say("x"), fail, **spec)
     name = seen["metadata"]["name"]
-    argo.do(name, "retry", parameters=["bad=9"])
+    argo.do(name, "retry")
     again = argo.ended(name)
-    assert again["status"]["phase"] == "Succeeded"
+    assert again["status"]["phase"] == "Failed"
     assert output(again, "[1].w(0:1)") == output(seen, "[1].w(0:1)")
-    assert phases_of(again)["$[1].w(1:2)"] == "Succeeded"
+    argo.do(name, "retry", parameters=["bad=9"])
+    changed = argo.ended(name)
+    assert changed["status"]["phase"] == "Succeeded"
+    assert output(changed, "[1].w(0:1)") != output(seen, "[1].w(0:1)")
+    assert node(changed, "[0].first")["finishedAt"] == node(seen, "[0].first")["finishedAt"]
+
+
+def test_a_step_that_was_taken_over_once_is_taken_over_again(argo: Client) -> None:
+    fail = sh("fail", "exit {{workflow.parameters.code}}")
+    main = steps([task("first", "say")], [task("then", "fail")])
+    seen = run(argo, main, say("x"), fail, arguments={"parameters": [{"name": "code", "value": "1"}]})
+    name = seen["metadata"]["name"]
+    for code in ("2", "0"):
+        made = argo.do(name, "resubmit", memoized=True, parameters=[f"code={code}"])
+        name = made["metadata"]["name"]
+        again = argo.ended(name)
+    assert phases_of(again) == {
+        "$": "Succeeded", "$[0]": "Succeeded", "$[0].first": "Skipped", "$[1]": "Succeeded",
+        "$[1].then": "Succeeded",
+    }  # fmt: skip
+    assert output(again, "[0].first") == "x"
+    assert node(again, "[0].first")["message"] == f"original pod: {node(seen, '[0].first')['id']}"
 
 
 def test_resubmit_starts_a_new_workflow_and_names_the_old_one(argo: Client) -> None:

@@ -33,7 +33,8 @@ def test_there_are_recordings():
 def test_a_recorded_manifest_is_taken_or_refused_as_argo_did(manifest):
     recording = json.loads((RECORDINGS / "out" / f"{manifest.stem}.json").read_text(encoding="utf-8"))
     document = read(manifest.read_bytes())
-    if not recording.get("refused") and manifest.stem not in SOONER:
+    refused = recording.get("refused") and "emplateRef" not in manifest.read_text(encoding="utf-8")
+    if not refused and manifest.stem not in SOONER:
         check(document)
         return
     with pytest.raises(ManifestError) as caught:

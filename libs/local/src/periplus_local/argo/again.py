@@ -58,6 +58,8 @@ def prepare(run: Run, *, successful: bool, chosen: str, parameters: list[str]) -
     if phase not in {"Succeeded", "Failed", "Error"}:
         raise invalid(f"Cannot retry a workflow in phase {phase}")
     dropped = _dropped(run, selector.nodes(chosen) if successful and chosen else None)
+    if parameters:
+        dropped |= _beside(run, dropped)
     _forget(run, dropped)
     run.spec.update(with_parameters(run.spec, parameters))
     run.spec.pop("shutdown", None)
@@ -102,6 +104,17 @@ def _with_after(run: Run, node: Node) -> set[str]:
         prefixes = (below["name"] + ".", below["name"] + "[", below["name"] + "(")
         if below["type"] in GROUPS:
             start.extend(item["id"] for item in run.nodes if item["name"].startswith(prefixes))
+    return found
+
+
+def _beside(run: Run, dropped: set[str]) -> set[str]:
+    """What other parameters may change: all that is in a group or a loop of which something runs again."""
+    found: set[str] = set()
+    for node_id in _around(run, dropped) - dropped:
+        group = run.nodes.by_id[node_id]
+        if group["type"] in {"StepGroup", "TaskGroup"}:
+            for child in group.get("children", ()):
+                found |= _with_after(run, run.nodes.by_id[child])
     return found
 
 

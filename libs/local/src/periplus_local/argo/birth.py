@@ -6,7 +6,6 @@ from typing import Any
 
 from periplus_local.argo import names
 from periplus_local.argo.faults import invalid
-from periplus_local.argo.run import LABEL
 
 EFFECTLESS = "accepted with no effect here: "
 MEMOIZE = "memoize is replaced by the cache of Periplus"
@@ -26,7 +25,7 @@ def metadata(workflow: dict[str, Any]) -> dict[str, Any]:
     check_name("metadata.namespace", given.get("namespace") or "default")
     for field in ("labels", "annotations"):
         _check_texts(f"metadata.{field}", given.get(field) or {})
-    annotations = {**(given.get("annotations") or {}), LABEL + "pod-name-format": "v2"}
+    annotations = {**(given.get("annotations") or {}), names.POD_NAMES: "v2"}
     return {
         **{key: given[key] for key in KEPT if key in given},
         "annotations": annotations,

@@ -103,6 +103,8 @@ class Graph:
         self.place.settle(name, task, node)
         outputs.export(self.place.run, node.get("outputs") if node["type"] != "Pod" else None)
         assert self._group is not None
+        if self._ends():
+            return
         for follower in self.followers[name]:
             self.missing[follower] -= 1
             if not self.missing[follower]:
@@ -114,7 +116,7 @@ class Graph:
         if fulfilled(node) and node is not None and node["type"] != "TaskGroup":
             async with hooks.watching(self.place, task, name, node_name):
                 pass  # a hook that was running when the server ended goes on
-            await hooks.run_exit(self.place, task, name, node)
+            await self._exit(name, task, node)
             return node
         if self.place.boundary.closed:
             return None
@@ -130,6 +132,14 @@ class Graph:
         except (Fault, ManifestError) as error:
             return self._without(name, task, "Error", str(error))
         return await self._loop(name, task, iterations)
+
+    def _ends(self) -> bool:
+        """Whether somebody ends the workflow: then a DAG begins nothing more, not even a hook."""
+        return bool(self.place.run.shutdown) and not self.place.exit_part
+
+    async def _exit(self, name: str, task: Task, node: Node) -> None:
+        if not self._ends():
+            await hooks.run_exit(self.place, task, name, node)
 
     def _depends(self, name: str) -> bool:
         logic = self.logic[name]
@@ -191,7 +201,7 @@ class Graph:
             failed = [node["phase"] for node in made if node["phase"] in FAILED]
             if not fulfilled(group):
                 nodes.mark(group, failed[-1] if failed else "Succeeded")
-        await hooks.run_exit(self.place, task, name, group)
+        await self._exit(name, task, group)
         return group
 
     async def _once(self, name: str, own: str, task: Task, step: Task, above: Node) -> Node | None:
@@ -212,7 +222,7 @@ class Graph:
         if node is None:
             run.nodes.disconnect(node_name)
         else:
-            await hooks.run_exit(self.place, task, name, node)
+            await self._exit(name, task, node)
         return node
 
     async def _execute(self, node_name: str, step: Task, name: str) -> Node | None:

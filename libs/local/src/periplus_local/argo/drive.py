@@ -39,6 +39,11 @@ def _queued(run: Run, name: str) -> None:
 
 async def _driven(run: Run) -> None:
     if run.status.get("phase") != "Running":
+        try:
+            _label(run)
+        except (Fault, StepError) as error:
+            _ended(run, "Error", str(error))
+            return
         run.status.pop("message", None)
         run.set_phase("Running")
     watch = asyncio.create_task(_deadline(run))
@@ -48,6 +53,19 @@ async def _driven(run: Run) -> None:
     finally:
         watch.cancel()
         await hooks.close()
+
+
+def _label(run: Run) -> None:
+    """Give the workflow the labels and annotations that its spec asks for."""
+    asked = run.plain.get("workflowMetadata") or {}
+    for kind in ("labels", "annotations"):
+        if asked.get(kind):
+            run.metadata[kind] = {**(run.metadata.get(kind) or {}), **asked[kind]}
+    for key, source in (asked.get("labelsFrom") or {}).items():
+        value = run.globals.evaluate(source.get("expression", ""))
+        if not isinstance(value, str):
+            raise StepError(f"spec.workflowMetadata.labelsFrom.{key}.expression: gives no text but {value!r}")
+        run.metadata.setdefault("labels", {})[key] = value
 
 
 async def _deadline(run: Run) -> None:
@@ -110,9 +128,7 @@ def _ended(run: Run, phase: str, message: str) -> None:
     tree.set_progress(run.nodes)
     run.status["progress"] = f"{run.nodes.complete}/{run.nodes.counted}"
     conditions = [item for item in run.status.get("conditions", ()) if item["type"] == "SpecWarning"]
-    ended = [{"status": "True", "type": "Completed"}]
-    if run.nodes.counted:  # Argo says it from its second look at a workflow on
-        ended.insert(0, {"status": "False", "type": "PodRunning"})
+    ended = [{"status": "False", "type": "PodRunning"}, {"status": "True", "type": "Completed"}]
     run.status["conditions"] = ended + conditions
     run.set_phase(phase, message)
 

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from periplus_local.argo import birth, names, submission
+from periplus_local.argo import birth, names, references, submission
 from periplus_local.argo.faults import exists, invalid, missing
 from periplus_local.argo.store import Store
 
@@ -29,7 +29,7 @@ class Shelves:
 
     def create(self, kind: str, namespace: str, template: Any) -> Body:
         """Keep a new template; Fault when it is none, cannot run here, or its name is taken."""
-        body = self.checked(template)
+        body = self.checked(kind, template)
         metadata = body["metadata"] = dict(body.get("metadata") or {})
         if not metadata.get("name") and not metadata.get("generateName"):
             raise invalid("metadata.name: name or generateName is required")
@@ -43,8 +43,8 @@ class Shelves:
             raise exists(f'{PLURALS[kind]}.argoproj.io "{name}" already exists')
         return body
 
-    def checked(self, template: Any) -> Body:
-        """The template as it is kept; Fault for what it may not hold."""
+    def checked(self, kind: str, template: Any) -> Body:
+        """The template as it is kept; Fault for what it may not hold, or refers to and is not there."""
         if not isinstance(template, dict) or not isinstance(template.get("spec"), dict):
             raise invalid("template.spec: is not an object")
         spec = template["spec"]
@@ -53,6 +53,8 @@ class Shelves:
             if not isinstance(item, dict) or not item.get("name"):
                 raise invalid(f"spec.templates[{index}].name: is required")
         made = submission.normalised({"metadata": template.get("metadata") or {}, "spec": spec})
+        submission.checked(kind, made)
+        references.check(made["spec"], self)
         return dict(made)
 
     def get(self, kind: str, namespace: str, name: str) -> Body:
@@ -64,7 +66,7 @@ class Shelves:
 
     def change(self, kind: str, namespace: str, name: str, template: Any) -> Body:
         """Replace the spec of a template."""
-        old, new = self.get(kind, namespace, name), self.checked(template)
+        old, new = self.get(kind, namespace, name), self.checked(kind, template)
         version = {"resourceVersion": str(self._store.next_version())}
         labels = {key: value for key, value in new["metadata"].items() if key in {"labels", "annotations"}}
         body = {"metadata": {**old["metadata"], **labels, **version}, "spec": new["spec"]}

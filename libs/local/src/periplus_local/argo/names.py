@@ -7,6 +7,8 @@ import secrets
 LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 LONGEST_GENERATED_PREFIX = 58
 LONGEST_POD_PREFIX = 242
+# The annotation that tells clients how the names of pods are made.
+POD_NAMES = "workflows.argoproj.io/pod-name-format"
 DIVIDER = re.compile(r"^(\[\d+\])?\.")
 
 

@@ -194,6 +194,10 @@ class Store:
         """Id and body of every node of a workflow."""
         return iter(self._base.execute("SELECT id, body FROM node WHERE uid = ?", (uid,)))
 
+    def tree(self, uid: str) -> list[dict[str, Any]]:
+        """The nodes of a workflow, read."""
+        return [json.loads(body) for _, body in self.nodes(uid)]
+
     def put_template(self, kind: str, namespace: str, name: str, body: dict[str, Any]) -> bool:
         """Keep a new template; False when its name is taken."""
         values = (kind, namespace, name, json.dumps(body))

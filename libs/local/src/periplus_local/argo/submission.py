@@ -12,7 +12,6 @@ from periplus_manifest.errors import ManifestError
 LARGEST = 1 << 20
 DEEPEST = 64
 TEXTS = ("value", "default")
-HEAD = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}
 
 
 def body(raw: bytes) -> dict[str, Any]:
@@ -65,11 +64,11 @@ def accepted(
         raise invalid(f"workflow: is larger than {LARGEST} bytes")
     workflow = {key: value for key, value in workflow.items() if key != "status" or _says_something(value)}
     idle = refuse("workflow", workflow)
-    _checked(workflow)
+    checked("Workflow", workflow)
     made = normalised(workflow)
     stored = with_template(made, library)
     if stored is not None:
-        _checked({**made, "spec": stored})
+        checked("Workflow", {**made, "spec": stored})
     machine.check(stored or made["spec"], endpoint)
     references.check(stored or made["spec"], library)
     return made, stored, idle
@@ -80,9 +79,10 @@ def _says_something(status: Any) -> bool:
     return any(value is not None for value in status.values()) if isinstance(status, dict) else bool(status)
 
 
-def _checked(workflow: dict[str, Any]) -> None:
+def checked(kind: str, document: dict[str, Any]) -> None:
+    """Refuse a document of the kind that Argo would refuse; raises Fault."""
     try:
-        check.check({**HEAD, **workflow})
+        check.check({"apiVersion": "argoproj.io/v1alpha1", "kind": kind, **document})
     except ManifestError as error:
         raise invalid(str(error)) from error
 

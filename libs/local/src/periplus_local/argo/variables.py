@@ -25,7 +25,7 @@ def workflow_scope(metadata: dict[str, Any], spec: dict[str, Any], status: dict[
     _parameters(scope, (spec.get("arguments") or {}).get("parameters") or [])
     extra = spec.get("workflowMetadata") or {}
     for kind in ("annotations", "labels"):
-        own = metadata.get(kind) or {}
+        own = {key: value for key, value in (metadata.get(kind) or {}).items() if key != names.POD_NAMES}
         named = {**own, **(extra.get(kind) or {})}
         scope.nested["workflow"][kind] = {"json": gotext.json_text(own), **named}
         for key, value in named.items():

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from periplus_local.argo import birth
@@ -12,6 +12,7 @@ from periplus_local.argo.drive import drive
 from periplus_local.argo.faults import exists, internal, missing
 from periplus_local.argo.hub import Hub, Seen
 from periplus_local.argo.leaf import job_id
+from periplus_local.argo.nodes import Node
 from periplus_local.argo.run import Run, Surroundings, document
 from periplus_local.argo.store import Row, Store
 
@@ -41,9 +42,8 @@ class Workflows:
             for lock, owner in row.control.get("holding", {}).items():
                 self.around.mutexes.restore(lock, owner)
         for row in self.store.unfinished():
-            run = self._run(row.metadata, row.spec, row.status, row.control, recovered=True)
-            for _, body in self.store.nodes(row.uid):
-                run.nodes.load(json.loads(body))
+            tree = self.store.tree(row.uid)
+            run = self._run(row.metadata, row.spec, row.status, row.control, tree, recovered=True)
             self._drive(run)
 
     async def close(self) -> None:
@@ -53,12 +53,20 @@ class Workflows:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         self.flush()
 
-    def create(self, workflow: dict[str, Any], stored: dict[str, Any] | None, idle: list[str]) -> Run:
-        """Keep a new workflow and start it; Fault when its name is taken."""
+    def create(
+        self,
+        workflow: dict[str, Any],
+        stored: dict[str, Any] | None,
+        idle: list[str],
+        nodes: Sequence[Node] = (),
+    ) -> Run:
+        """Keep a new workflow, with the nodes it has already, and start it; Fault when its name is taken."""
         metadata, version = birth.metadata(workflow), self.store.next_version()
         metadata["resourceVersion"] = str(version)
         status = birth.status(self.around.repository, stored, idle)
-        run = self._run(metadata, workflow["spec"], status, {})
+        run = self._run(metadata, workflow["spec"], status, {}, nodes)
+        for node in nodes:
+            run.nodes.touch(node)
         try:
             added = self.store.add(self._row(run, version, version))
         except sqlite3.Error as error:
@@ -67,6 +75,8 @@ class Workflows:
             raise exists(f'workflows.argoproj.io "{run.name}" already exists')
         self.hub.tell(metadata["namespace"], run.uid, "ADDED")
         self._drive(run)
+        if nodes:
+            self._flush(run)
         return run
 
     def _run(
@@ -75,15 +85,18 @@ class Workflows:
         spec: dict[str, Any],
         status: dict[str, Any],
         control: dict[str, Any],
+        nodes: Iterable[Node],
         *,
         recovered: bool = False,
     ) -> Run:
-        return Run(self.around, metadata, spec, status, control, recovered, self._note, self._flush)
+        run = Run(self.around, metadata, spec, status, control, recovered, self._note, self._flush)
+        for node in nodes:
+            run.nodes.load(node)
+        return run
 
     def _drive(self, run: Run) -> None:
         self.live[run.uid] = run
-        task = asyncio.create_task(drive(run), name=run.name)
-        self._tasks[run.uid] = task
+        task = self._tasks[run.uid] = asyncio.create_task(drive(run), name=run.name)
         task.add_done_callback(lambda done: self._driven(run, done))
 
     def _driven(self, run: Run, done: "asyncio.Task[None]") -> None:
@@ -179,19 +192,14 @@ class Workflows:
 
     def reopened(self, row: Row) -> Run:
         """A workflow that has ended, in memory once more; it is driven when `go_on` is called."""
-        run = self._run(row.metadata, row.spec, row.status, row.control)
-        for _, body in self.store.nodes(row.uid):
-            run.nodes.load(json.loads(body))
-        return run
+        return self._run(row.metadata, row.spec, row.status, row.control, self.store.tree(row.uid))
 
     def go_on(self, run: Run) -> Run:
         """Drive a reopened workflow, as it is now written; gives it as it is driven."""
         self.live[run.uid] = run
         run.note_head()
         self.flush()
-        fresh = self._run(run.metadata, run.spec, run.status, run.control)
-        for node in run.nodes:
-            fresh.nodes.load(node)
+        fresh = self._run(run.metadata, run.spec, run.status, run.control, run.nodes)
         self._drive(fresh)
         return fresh
 
@@ -236,15 +244,12 @@ class Workflows:
         body = self.body(row)
         self.live.pop(row.uid, None)
         self._seen.pop(row.uid, None)
-        for _, node in self.store.nodes(row.uid):
-            await self._forget(row, json.loads(node))
+        for node in self.store.tree(row.uid):
+            if node["type"] == "Pod":
+                await self.around.pods.remove(job_id(row.uid, node["name"], row.control))
         slim = {"metadata": row.metadata, "status": {"phase": row.status.get("phase", "")}}
         self.store.remove(row, self.store.next_version(), json.dumps(slim))
         self.hub.tell_removed(namespace, row.uid, body)
-
-    async def _forget(self, row: Row, node: dict[str, Any]) -> None:
-        if node["type"] == "Pod":
-            await self.around.pods.remove(job_id(row.uid, node["name"], row.control))
 
 
 def _json(value: Any) -> bytes:

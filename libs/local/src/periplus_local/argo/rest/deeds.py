@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from periplus_local.argo import actions, again, submission
+from periplus_local.argo import actions, again, memoized, submission
 from periplus_local.argo.faults import internal
 from periplus_local.argo.library import Shelves
 from periplus_local.argo.rest.answers import answer, sent, texts
@@ -107,10 +107,13 @@ class Deeds:
         asked = await sent(request)
         place = request.path_params
         row = self._workflows.row(place["namespace"], place["name"])
-        if asked.get("memoized"):
-            raise internal(
-                "resubmit with memoized steps does not exist here: the cache of Periplus knows them"
-            )
         workflow = again.resubmitted(row, texts(asked, "parameters"))
+        if not asked.get("memoized"):
+            made = submission.accepted(workflow, self._shelves, self._workflows.around.endpoint)
+            return answer(self._workflows.create(*made).document())
+        workflow = memoized.named_anew(workflow, row.status.get("phase", ""))
         made = submission.accepted(workflow, self._shelves, self._workflows.around.endpoint)
-        return answer(self._workflows.create(*made).document())
+        nodes = memoized.taken_over(
+            row.name, self._workflows.store.tree(row.uid), workflow["metadata"]["name"]
+        )
+        return answer(self._workflows.create(*made, nodes).document())

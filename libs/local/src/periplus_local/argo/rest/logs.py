@@ -101,10 +101,7 @@ class Logs:
 
     def _nodes(self, row: Row, wanted: Wanted) -> list[Node]:
         run = self._workflows.live.get(row.uid)
-        if run is not None:
-            nodes = list(run.nodes)
-        else:
-            nodes = [json.loads(body) for _, body in self._workflows.store.nodes(row.uid)]
+        nodes = list(run.nodes) if run is not None else self._workflows.store.tree(row.uid)
         pods = [node for node in nodes if node["type"] == "Pod" and self._is_wanted(row, node, wanted)]
         return sorted(pods, key=lambda node: (node["startedAt"], node["name"]))
 

@@ -24,7 +24,7 @@ class Shelf:
 
     async def lint(self, request: Request) -> Response:
         """Check a template only."""
-        return answer(self._shelves.checked((await sent(request)).get("template")))
+        return answer(self._shelves.checked(self._kind, (await sent(request)).get("template")))
 
     async def get(self, request: Request) -> Response:
         """One template."""
