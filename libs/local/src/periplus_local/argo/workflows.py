@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from periplus_local.argo import birth
@@ -43,8 +43,7 @@ class Workflows:
                 self.around.mutexes.restore(lock, owner)
         for row in self.store.unfinished():
             tree = self.store.tree(row.uid)
-            run = self._run(row.metadata, row.spec, row.status, row.control, tree, recovered=True)
-            self._drive(run)
+            self._drive(self._run(row.metadata, row.spec, row.status, row.control, tree, recovered=True))
 
     async def close(self) -> None:
         """Leave the workflows as they are; the next server goes on with them."""
@@ -225,10 +224,6 @@ class Workflows:
         if row is None:
             return None
         return Seen(row.metadata.get("labels") or {}, self.body(row), row.completed)
-
-    def rows(self, namespace: str, after: int = -1) -> Iterator[Row]:
-        """The workflows of a namespace, or of all."""
-        return self.store.all(namespace, after)
 
     async def delete(self, namespace: str, name: str) -> None:
         """End a workflow's processes and take it away."""

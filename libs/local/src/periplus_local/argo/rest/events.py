@@ -54,7 +54,7 @@ class Events:
         try:
             for body in self._removed(watch, after, wanted):
                 yield _line("DELETED", body, picked)
-            for row in sorted(workflows.rows(watch.namespace, after or -1), key=lambda row: row.version):
+            for row in sorted(workflows.store.all(watch.namespace, after or -1), key=lambda row: row.version):
                 if after and row.born <= after:
                     watch.told.add(row.uid)
                 watch.note(row.uid, "ADDED" if row.born > after else "MODIFIED")

@@ -72,7 +72,9 @@ class Flows:
         query = request.query_params
         start, limit = _page(query.get("listOptions.continue"), query.get("listOptions.limit"))
         test, picked = chosen(query), Picked(query.get("fields", ""))
-        rows = [row for row in self._workflows.rows(request.path_params.get("namespace", "")) if test(row)]
+        rows = [
+            row for row in self._workflows.store.all(request.path_params.get("namespace", "")) if test(row)
+        ]
         page = rows[start : start + limit] if limit else rows[start:]
         metadata: Body = {"resourceVersion": str(self._workflows.store.version)}
         if start + len(page) < len(rows):
