@@ -259,3 +259,19 @@ def test_tags_inside_what_is_known_are_text() -> None:
         parameters={"w": ""},
     )
     assert given(walked(manifest, w="{{a}} and {{=b}}"), "a") == (Literal("{{a}} and {{=b}}"),)
+
+
+def test_the_targets_of_a_dag_may_stand_in_a_parameter() -> None:
+    chosen = dag(task("a", "t"), task("b", "t"), task("c", "t", depends="b"))
+    chosen["dag"]["target"] = "{{workflow.parameters.target}}"
+    manifest = workflow(chosen, say("t", "1"))
+    manifest["spec"]["arguments"] = {"parameters": [{"name": "target", "value": "c"}]}
+    assert [call.path for call in walked(manifest).calls] == ["b", "c"]
+
+
+def test_a_loop_of_which_others_read_all_parameters_is_not_cached() -> None:
+    many = task("many", "t", withItems=[1, 2])
+    reads = task("reads", "u", depends="many", given={"x": "{{tasks.many.outputs.parameters}}"})
+    manifest = workflow(dag(many, reads), say("t", "1"), say("u", "$x", "x"))
+    call = by_path(walked(manifest))["many"]
+    assert call.obstacle == "others read its outputs.parameters"

@@ -51,16 +51,20 @@ def waits(template: Json) -> dict[str, Depends | None]:
     return {task["name"]: depends.of(task) for task in (template.get("dag") or {}).get("tasks") or ()}
 
 
-def groups(template: Json, waits: Mapping[str, Depends | None]) -> Iterator[list[Json]]:
-    """The calls of a template in an order in which they could run; those of one group side by side."""
+def groups(
+    template: Json, waits: Mapping[str, Depends | None], targets: list[str] | None
+) -> Iterator[list[Json]]:
+    """The calls of a template in an order in which they could run; those of one group side by side.
+
+    With `targets`, only those tasks of a DAG and what they wait for.
+    """
     if "steps" in template:
         yield from template["steps"]
         return
     tasks = {task["name"]: task for task in template["dag"]["tasks"]}
     before = {name: set(found.tasks) if found else set() for name, found in waits.items()}
-    target = template["dag"].get("target") or ""
-    if target and "{{" not in target:  # one that is said later may be any task
-        before = _ancestors(before, target.split())
+    if targets is not None:
+        before = _ancestors(before, [name for name in targets if name in before])
     sorter = TopologicalSorter(before)
     sorter.prepare()
     while sorter.is_active():

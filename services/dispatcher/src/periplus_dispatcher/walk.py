@@ -115,7 +115,7 @@ class _Walker:
         paths: dict[str, str] = {}
         wanted = tasks.waits(template)
         asked = set().union(*(wants.item_tasks for wants in wanted.values() if wants))
-        for group in tasks.groups(template, wanted):
+        for group in tasks.groups(template, wanted, self._targets(template, scope)):
             for task in group:
                 name = task["name"]
                 paths[name] = path = f"{prefix}{name}" + (
@@ -131,6 +131,17 @@ class _Walker:
             if "steps" in template:
                 last = tuple(paths[task["name"]] for task in group)
         return self._reader.outputs(template, scope)
+
+    def _targets(self, template: Json, scope: Scope) -> list[str] | None:
+        """The tasks that a DAG is to come to; None for all of them, or where only the run can tell."""
+        target = (template.get("dag") or {}).get("target")
+        if not target:
+            return None
+        names = known(self._reader.text(target, scope))
+        if names is None:
+            self._simple = False
+            return None
+        return names.split()
 
     def _call(self, task: Json, call: Call, scope: Scope, stack: tuple[str, ...]) -> Given:
         looped = scope.looped or tasks.loop(task)
@@ -171,7 +182,7 @@ class _Walker:
         if described is None:
             return replace(call, obstacle=f"a {tasks.kind(template)} template is not cached")
         obstacle = call.obstacle or described.uncacheable or _task_obstacle(task, call)
-        if obstacle := obstacle or self._exit_code_used(name):
+        if obstacle := obstacle or self._its_own_used(name):
             return replace(call, obstacle=obstacle)
         if not (described.parameters or described.artifacts or call.result_used):
             return replace(call, obstacle="it gives no outputs: running it is all it does")
@@ -192,10 +203,10 @@ class _Walker:
         )
         return replace(call, query=query)
 
-    def _exit_code_used(self, name: str) -> str:
-        """A step whose exit code or address others read is not cached: a wrapper has none."""
+    def _its_own_used(self, name: str) -> str:
+        """A step of which others read what a wrapper does not have, as its exit code, is not cached."""
         for kind in ("tasks", "steps"):
-            for what in ("exitCode", "outputs.exitCode", "ip", "hostNodeName"):
+            for what in ("exitCode", "outputs.exitCode", "ip", "hostNodeName", "outputs.parameters"):
                 if f"{kind}.{name}.{what}" in self._references:
                     return f"others read its {what}"
         return ""

@@ -66,8 +66,7 @@ def _inputs(template: Fields, own: str, path: str, scope: Scope) -> None:
     scope.add(
         *reference.names("inputs.parameters", parameters), *reference.names("inputs.artifacts", artifacts)
     )
-    if parameters:
-        scope.add("inputs.parameters")
+    scope.add("inputs.parameters")
     for index, artifact in enumerate(artifacts):
         place = f"{path}.inputs.artifacts[{index}]"
         if own in LEAF_TYPES:
