@@ -6,8 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ def test_what_a_step_left_before_the_machine_lost_its_power_is_not_trusted(
     [path] = (home / "argo" / "pods").glob("*/spec")
     folder = Folder(path.parent.parent, path.parent.name)
     while folder.alive():
-        pass
+        time.sleep(0.02)
     spec = json.loads(path.read_text())
     path.write_text(json.dumps({**spec, "boot": "an earlier one"}))
     argo = server.start()
@@ -155,3 +156,28 @@ def test_records_that_were_cut_off_count_for_nothing(home: Path) -> None:
                 False,
                 None,
             )
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """The folder takes no new entry meanwhile, not even from root."""
+    program, shut, free = ("chattr", "+i", "-i") if os.geteuid() == 0 else ("chmod", "500", "700")
+    if subprocess.run([program, shut, folder], check=False).returncode:
+        pytest.skip("the file system here has no folders that are read-only for root")
+    try:
+        yield
+    finally:
+        subprocess.run([program, free, folder], check=True)
+
+
+def test_a_folder_that_is_read_only_is_an_error_of_the_step_until_it_is_not(
+    home: Path, server: Server
+) -> None:
+    argo = server.start()
+    with read_only(home / "argo" / "pods"):
+        seen = argo.ended(start(argo, sh("main", "true")))
+        assert seen["status"]["phase"] == "Error"
+        assert (
+            "cannot prepare the step's folder: [Errno" in nodes_of(seen)[seen["metadata"]["name"]]["message"]
+        )
+    assert argo.ended(start(argo, sh("main", "true")))["status"]["phase"] == "Succeeded"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from periplus_local.argo import selector
 
-BYTES_A_SECOND = 4e6
+BYTES_A_SECOND = 2e6
 LONGEST_PAUSE = 0.5
 
 
