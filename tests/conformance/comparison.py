@@ -35,8 +35,20 @@ MEANINGS = (
         "an artifact has no location",
     ),
     (
-        re.compile(r"activeDeadlineSeconds: (value .*) is not a whole number"),
+        re.compile(r"[\w.]+: (value '.*') is not a whole number"),
         r"\1 cannot be resolved to an int",
+    ),
+    (
+        re.compile(
+            r"unable to cast expression result ('.*') to bool|retryStrategy.expression: gives ('.*'), nei.*"
+        ),
+        r"no boolean: \1\2",
+    ),
+    (re.compile(r"failed to resolve references: (?=Invalid|Expected)"), ""),
+    (re.compile(r"[Ii]nvalid 'when' expression ('.*?'): .*"), r"no condition: \1"),
+    (
+        re.compile(r"Expected boolean evaluation for ('.*?')\. Got (.*)"),
+        r"expected true or false from \1, got \2",
     ),
     (re.compile(r"^timeout$"), DEADLINE),
     (re.compile(r"(Maximum recursion depth exceeded).*"), r"\1"),

@@ -21,7 +21,7 @@ REFUSED = {
     "unknown-template-is-refused": "spec.templates[0].dag.tasks[0].template",
     "unresolved-reference-is-refused": "spec.templates[0].dag.tasks[0].arguments.parameters[0].value",
 }
-# What Argo takes although it cannot work.
+# What Argo takes although nobody can mean it.
 SOONER = yaml.safe_load((RECORDINGS / "sooner.yaml").read_text(encoding="utf-8"))
 
 

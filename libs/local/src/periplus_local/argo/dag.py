@@ -35,11 +35,11 @@ def _ended(frame: Frame, graph: "Graph", node: Node) -> Node:
         phase = "Failed"
     if graph.place.boundary.closed:
         return nodes.mark(node, "Failed", HELD_BACK)
+    made = None if phase in FAILED else outputs.gathered(frame.template, graph.place.scope)
     present = [target for target in targets if target in nodes.by_id]
     node["outboundNodes"] = [leaf for target in present for leaf in tree.outbound(nodes, target)]
     if phase in FAILED:
         return nodes.mark(node, phase, "")
-    made = outputs.gathered(frame.template, graph.place.scope)
     if made is not None:
         node["outputs"] = made
         outputs.export(frame.run, made)

@@ -6,6 +6,7 @@ from periplus_local.argo import names, outputs
 from periplus_local.argo.call import Frame
 from periplus_local.argo.duration import seconds_of
 from periplus_local.argo.nodes import Node, fulfilled
+from periplus_local.argo.number import whole
 from periplus_local.argo.pods.job import Done, Job
 from periplus_local.argo.templates import ARTIFACT_PLACE
 from periplus_manifest.errors import ManifestError
@@ -62,20 +63,13 @@ def _job(frame: Frame, node: Node) -> Job:
 def _deadline(frame: Frame, node: Node) -> float | None:
     limits: list[float] = []
     if frame.template.get("activeDeadlineSeconds") is not None:
-        limits.append(_whole("activeDeadlineSeconds", frame.template["activeDeadlineSeconds"]))
+        limits.append(max(whole("activeDeadlineSeconds", frame.template["activeDeadlineSeconds"]), 1))
     if frame.template.get("timeout"):
         past = (names.now() - names.parse(node["startedAt"])).total_seconds()
         limits.append(max(seconds_of(frame.template["timeout"]) - int(past), 0.1))
     if frame.until is not None:
         limits.append(max(frame.until - names.now().timestamp(), 0.1))
     return min(limits, default=None)
-
-
-def _whole(field: str, value: Any) -> int:
-    try:
-        return int(str(value))
-    except ValueError as error:
-        raise ManifestError(field, f"value '{value}' is not a whole number") from error
 
 
 async def _process(frame: Frame, job: Job, node: Node, known: bool) -> tuple[Done, str | None]:

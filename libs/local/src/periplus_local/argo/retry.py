@@ -10,6 +10,7 @@ from periplus_local.argo.call import HELD_BACK, Frame, StepError
 from periplus_local.argo.duration import seconds_of
 from periplus_local.argo.faults import invalid
 from periplus_local.argo.nodes import FAILED, Node, fulfilled
+from periplus_local.argo.number import whole
 from periplus_local.argo.scope import Scope
 from periplus_local.argo.templates import LEAVES, kind_of
 from periplus_local.argo.transient import is_transient
@@ -104,11 +105,14 @@ def _verdict(frame: Frame, strategy: dict[str, Any], tries: list[Node]) -> Verdi
     if not _allowed(policy_of(strategy), last, run.around.transient):
         return Verdict(last.get("message"))
     limit = strategy.get("limit")
-    if limit is not None and len(tries) > _number(limit):
+    if limit is not None and len(tries) > whole("retryStrategy.limit", limit):
         return Verdict("No more retries left")
     if strategy.get("expression"):
         scope = _last_scope(Scope(), len(tries) - 1, last, "-1")
-        if scope.evaluate(strategy["expression"]) is not True:
+        goes = scope.evaluate(strategy["expression"])
+        if not isinstance(goes, bool):
+            raise ManifestError("retryStrategy.expression", f"gives '{goes}', neither true nor false")
+        if not goes:
             return Verdict("retryStrategy.expression evaluated to false")
     return wait
 
@@ -134,7 +138,7 @@ def _backoff(strategy: dict[str, Any], tries: list[Node], ended: float | None) -
     if not backoff.get("duration"):
         raise invalid("no base duration specified for retryStrategy")
     wait = seconds_of(backoff["duration"])
-    factor = _number(backoff.get("factor") or 0)
+    factor = whole("retryStrategy.backoff.factor", backoff.get("factor") or 0)
     if factor > 0:
         wait *= float(factor) ** min(len(tries) - 1, 64)
     if backoff.get("cap"):
@@ -144,13 +148,6 @@ def _backoff(strategy: dict[str, Any], tries: list[Node], ended: float | None) -
     if end is not None and start > end:
         return Verdict("Backoff would exceed max duration limit")
     return Verdict(again_in=max(start - now, 0.0), until=end, over=False)
-
-
-def _number(value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError) as error:
-        raise ManifestError("retryStrategy", f"{value!r} is not a whole number") from error
 
 
 def _attempt_scope(frame: Frame, name: str, count: int, last: Node | None) -> Scope:

@@ -11,6 +11,8 @@ from .reference import Scope
 
 def check(manifest: Manifest, template: Fields, path: str, scope: Scope) -> None:
     """Check the steps of a template, and add to `scope` what its outputs may refer to."""
+    if not template["steps"]:
+        raise ManifestError(f"{path}.steps", "must have at least one group of steps")
     seen: set[str] = set()
     for outer, group in enumerate(template["steps"]):
         for inner, step in enumerate(group):

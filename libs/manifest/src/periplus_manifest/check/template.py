@@ -106,8 +106,8 @@ def _check_times(template: Fields, own: str, path: str) -> None:
 
 def _is_positive(deadline: Any) -> bool:
     if isinstance(deadline, str):
-        return "{{" in deadline or re.fullmatch(r"\+?\d+", deadline) is not None
-    return bool(deadline >= 0)
+        return "{{" in deadline or re.fullmatch(r"\+?0*[1-9]\d*", deadline) is not None
+    return bool(deadline > 0)
 
 
 def _check_retry(strategy: Any, path: str) -> None:
