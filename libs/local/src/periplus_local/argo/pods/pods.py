@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from periplus_local.argo.pods.folder import Folder
 from periplus_local.argo.pods.following import lines
@@ -151,6 +152,10 @@ class Pods:
         """The lines that a job prints, from the first, until it has ended or `over` says so."""
         folder = Folder(self._home, job_id)
         return lines(folder.log, lambda: not over() and (job_id in self._open or folder.alive()))
+
+    async def fetch(self, place: dict[str, Any], to: Path) -> None:
+        """Bring an object of the store to the file `to`, or what is below its key to that folder."""
+        await self._thread(partial(self._artifacts.get, place, to))
 
     async def remove(self, job_id: str) -> None:
         """Forget an ended job: its log and its records."""

@@ -84,5 +84,5 @@ class Events:
 
 def _line(kind: str, body: bytes, picked: Picked) -> bytes:
     if not picked.all:
-        body = json.dumps(picked.of(json.loads(body)), ensure_ascii=False).encode()
+        body = json.dumps(picked.workflow(json.loads(body)), ensure_ascii=False).encode()
     return b'{"result":{"type":"%s","object":%s}}' % (kind.encode(), body)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from periplus_local.argo import submission
 from periplus_local.argo.faults import Fault, invalid
 from periplus_local.argo.library import Shelves
+from periplus_local.argo.rest import named
 from periplus_local.argo.rest.answers import answer, sent
 from periplus_local.argo.rest.chosen import chosen
 from periplus_local.argo.rest.picked import Picked
@@ -63,9 +64,9 @@ class Flows:
 
     async def get(self, request: Request) -> Response:
         """One workflow, or the fields of it that were asked for."""
-        place, picked = request.path_params, Picked(request.query_params.get("fields", ""))
-        body = self._workflows.body(self._workflows.row(place["namespace"], place["name"]))
-        return answer(body if picked.all else picked.of(json.loads(body)))
+        picked = Picked(request.query_params.get("fields", ""))
+        body = self._workflows.body(named.workflow(self._workflows, request))
+        return answer(body if picked.all else picked.workflow(json.loads(body)))
 
     async def find(self, request: Request) -> Response:
         """The workflows of a namespace, newest first."""
@@ -84,7 +85,7 @@ class Flows:
             return answer(b'{"metadata":%s,"items":%s}' % (json.dumps(metadata).encode(), items))
         nodes = picked.has("items.status.nodes")
         bodies = [json.loads(self._workflows.body(row)) if nodes else _slim(row) for row in page]
-        return answer(picked.of({"metadata": metadata, "items": bodies or None}))
+        return answer(picked.workflows({"metadata": metadata, "items": bodies or None}))
 
     async def delete(self, request: Request) -> Response:
         """Remove a workflow; what of it runs is ended first."""

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from periplus_local.argo import leaf, names, selector
 from periplus_local.argo.faults import internal, invalid, missing
 from periplus_local.argo.nodes import Node, fulfilled
+from periplus_local.argo.rest import named
 from periplus_local.argo.rest.answers import streamed
 from periplus_local.argo.run import LABEL
 from periplus_local.argo.store import Row
@@ -91,8 +92,7 @@ class Logs:
 
     async def log(self, request: Request) -> Response:
         """Stream the lines of the pods of a workflow: what there is, or with `follow` until it has ended."""
-        place = request.path_params
-        row, wanted = self._workflows.row(place["namespace"], place["name"]), Wanted.of(request)
+        row, wanted = named.workflow(self._workflows, request), Wanted.of(request)
         if wanted.follow:
             return streamed(request, self._followed(row, wanted))
         if wanted.pod and not self._nodes(row, wanted):
@@ -100,8 +100,7 @@ class Logs:
         return streamed(request, self._so_far(row, wanted))
 
     def _nodes(self, row: Row, wanted: Wanted) -> list[Node]:
-        run = self._workflows.live.get(row.uid)
-        nodes = list(run.nodes) if run is not None else self._workflows.store.tree(row.uid)
+        nodes = named.nodes(self._workflows, row)
         pods = [node for node in nodes if node["type"] == "Pod" and self._is_wanted(row, node, wanted)]
         return sorted(pods, key=lambda node: (node["startedAt"], node["name"]))
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 Tree = dict[str, Any]
+ALWAYS: Tree = {"metadata": {}, "spec": {"arguments": {}}, "status": {"startedAt": None, "finishedAt": None}}
 
 
 class Picked:
@@ -37,11 +38,22 @@ class Picked:
                 return not self._out
         return True
 
-    def of(self, value: Any) -> Any:
-        """What of a value was asked for."""
-        if self.all:
-            return value
+    def workflow(self, body: Any) -> Any:
+        """What of a workflow was asked for, and what Argo's answers always have, if need be empty."""
+        return _whole(self._of(body))
+
+    def workflows(self, body: Any) -> Any:
+        """The same of a list of workflows."""
+        found = self._of(body)
+        items = [_whole(item) for item in found.get("items") or ()]
+        return {"metadata": {}, **found, "items": items or None}
+
+    def _of(self, value: Any) -> Any:
         return _without(value, self._tree) if self._out else _with(value, self._tree)
+
+
+def _whole(found: Tree) -> Tree:
+    return {**found, **{part: {**empty, **found.get(part, {})} for part, empty in ALWAYS.items()}}
 
 
 def _with(value: Any, tree: Tree) -> Any:

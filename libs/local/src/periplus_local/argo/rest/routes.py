@@ -1,5 +1,7 @@
 """Every path of the API and what answers it."""
 
+from typing import Protocol
+
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,6 +12,7 @@ from periplus_local.argo.faults import Fault
 from periplus_local.argo.library import NARROW, WIDE, Shelves
 from periplus_local.argo.rest.absent import absent, archived, archived_labels, archived_one
 from periplus_local.argo.rest.answers import Handler, answer, faulty
+from periplus_local.argo.rest.artifacts import Artifacts, Fetching
 from periplus_local.argo.rest.deeds import Deeds
 from periplus_local.argo.rest.events import Events
 from periplus_local.argo.rest.flows import Flows
@@ -33,6 +36,10 @@ FLOW = "/api/v1/workflows/{namespace}"
 ONE = FLOW + "/{name}"
 KINDS = {NARROW: "/api/v1/workflow-templates/{namespace}", WIDE: "/api/v1/cluster-workflow-templates"}
 EVERYWHERE = "/api/v1/workflows/"
+
+
+class Pods(Printed, Fetching, Protocol):
+    """What the steps of workflows leave."""
 
 
 async def version(_: Request) -> Response:
@@ -62,10 +69,11 @@ async def broken(_: Request, error: Exception) -> Response:
     return Response(encoded(fault), 500, media_type="application/json")
 
 
-def routes(workflows: Workflows, shelves: Shelves, pods: Printed, token: str) -> ASGIApp:
+def routes(workflows: Workflows, shelves: Shelves, pods: Pods, token: str) -> ASGIApp:
     """The API as an application that asks every caller for the token."""
     flows, deeds = Flows(workflows, shelves), Deeds(workflows, shelves)
     events, logs = Events(workflows), Logs(workflows, pods)
+    artifacts = Artifacts(workflows, pods)
     paths: list[tuple[str, str, Handler]] = [
         ("GET", "/api/v1/version", version),
         ("GET", "/api/v1/info", info),
@@ -85,6 +93,8 @@ def routes(workflows: Workflows, shelves: Shelves, pods: Printed, token: str) ->
         ("DELETE", ONE, flows.delete),
         ("GET", ONE + "/log", logs.log),
         ("GET", ONE + "/{pod}/log", logs.log),
+        ("GET", "/artifacts/{namespace}/{name}/{node}/{artifact}", artifacts.made),
+        ("GET", "/input-artifacts/{namespace}/{name}/{node}/{artifact}", artifacts.read),
         *(("PUT", f"{ONE}/{deed}", getattr(deeds, deed)) for deed in DEEDS),
     ]
     for kind, path in KINDS.items():
@@ -94,6 +104,7 @@ def routes(workflows: Workflows, shelves: Shelves, pods: Printed, token: str) ->
             ("POST", path, shelf.create),
             ("POST", path + "/lint", shelf.lint),
             ("GET", path + "/{name}", shelf.get),
+            ("PUT", path + "/", shelf.change),
             ("PUT", path + "/{name}", shelf.change),
             ("DELETE", path + "/{name}", shelf.delete),
         ]

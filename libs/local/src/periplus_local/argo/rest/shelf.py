@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from periplus_local.argo import selector
+from periplus_local.argo.faults import invalid
 from periplus_local.argo.library import Shelves
 from periplus_local.argo.rest.answers import answer, sent
 
@@ -32,15 +33,21 @@ class Shelf:
         return answer(self._shelves.get(self._kind, place.get("namespace", ""), place["name"]))
 
     async def change(self, request: Request) -> Response:
-        """Replace a template."""
+        """Replace a template, which the path names or, as Argo's own client does, only the template itself."""
         asked, place = await sent(request), request.path_params
-        namespace = place.get("namespace", "")
-        return answer(self._shelves.change(self._kind, namespace, place["name"], asked.get("template")))
+        template = asked.get("template")
+        own = template.get("metadata") if isinstance(template, dict) else None
+        name = place.get("name") or (own.get("name") if isinstance(own, dict) else None)
+        if not isinstance(name, str):
+            raise invalid("template.metadata.name: is required")
+        return answer(self._shelves.change(self._kind, place.get("namespace", ""), name, template))
 
     async def find(self, request: Request) -> Response:
         """The templates, by name."""
         matches = selector.labels(request.query_params.get("listOptions.labelSelector", ""))
         found = self._shelves.all(self._kind, request.path_params.get("namespace", ""))
+        pattern = request.query_params.get("namePattern", "")
+        found = [item for item in found if pattern in item["metadata"]["name"]]
         items = [item for item in found if matches(item["metadata"].get("labels") or {})]
         return answer({"metadata": {}, "items": items or None})
 

@@ -1,0 +1,182 @@
+"""What Argo's own client and hera ask for beyond making and watching: logs, lists, templates, artifacts."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from periplus_local.argo.samples import dag, leaf, sh, start, task, workflow
+from periplus_local.argo.testing import Client, Refusal, local_argo, phases_of
+from periplus_local.stack.testing import Servers
+
+GATED = dag(task("a", "say"), task("gate", "gate", depends="a"), task("b", "say", depends="gate"))
+TEMPLATE = {
+    "metadata": {"name": "kept"},
+    "spec": {
+        "entrypoint": "main",
+        "arguments": {"parameters": [{"name": "m", "value": "d"}]},
+        "templates": [leaf("main", "echo {{workflow.parameters.m}}"), leaf("other", "echo other")],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def argo(embedded: Servers) -> Iterator[Client]:
+    s3 = embedded.s3
+    with local_argo(
+        slots=2,
+        s3_endpoint=s3.endpoint,
+        s3_access_key=s3.access_key,
+        s3_secret_key=s3.secret_key,
+        s3_bucket=s3.bucket,
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def printed(argo: Client) -> str:
+    """A workflow whose two steps printed three lines each."""
+    name = start(
+        argo,
+        dag(task("a", "say"), task("b", "say", depends="a")),
+        sh("say", "echo one; echo two; echo three"),
+    )
+    argo.ended(name)
+    return name
+
+
+def lines(argo: Client, path: str) -> list[str]:
+    with argo.open("GET", f"workflows/argo/{path}") as stream:
+        return [json.loads(line)["result"]["content"] for line in stream]
+
+
+def test_logs_that_are_followed_are_those_of_steps_that_start_later_too(argo: Client) -> None:
+    name = start(argo, GATED, sh("say", "echo {{node.name}}"), {"name": "gate", "suspend": {}})
+    argo.until(name, lambda seen: phases_of(seen).get("$.gate") == "Running")
+    with argo.open("GET", f"workflows/argo/{name}/log?logOptions.follow=true") as stream:
+        told = [json.loads(stream.readline())["result"]["content"]]
+        argo.do(name, "resume")
+        told += [json.loads(line)["result"]["content"] for line in stream]
+    assert told == [f"{name}.a", f"{name}.b"]
+
+
+def test_logs_are_those_of_the_pods_and_the_lines_that_are_wanted(argo: Client, printed: str) -> None:
+    label = f"workflows.argoproj.io/workflow%3D{printed}"
+    assert lines(argo, f"{printed}/log") == ["one", "two", "three"] * 2
+    assert lines(argo, "@latest/log?logOptions.container=main") == ["one", "two", "three"] * 2
+    assert lines(argo, f"{printed}/log?logOptions.tailLines=1") == ["three", "three"]
+    assert lines(argo, f"{printed}/log?logOptions.tailLines=1&logOptions.follow=true") == ["three", "three"]
+    assert lines(argo, f"{printed}/log?grep=%5Et%5B%5Eh%5D") == ["two", "two"]
+    assert lines(argo, f"{printed}/log?selector={label}&logOptions.tailLines=1") == ["three", "three"]
+    assert lines(argo, f"{printed}/log?selector=a%3Db") == []
+    assert lines(argo, f"{printed}/log?logOptions.container=wait") == []
+
+
+@pytest.mark.parametrize("option", ["timestamps=true", "sinceSeconds=3", "previous=true", "tailLines=-1"])
+def test_an_option_of_logs_that_does_not_work_here_is_named(argo: Client, printed: str, option: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        lines(argo, f"{printed}/log?logOptions.{option}")
+    assert refusal.value.status == 400
+    assert f"logOptions.{option.partition('=')[0]}" in refusal.value.body
+
+
+def found(argo: Client, query: str) -> list[dict[str, Any]]:
+    return list(argo.call("GET", f"workflows/argo?{query}")["items"] or [])
+
+
+def test_a_list_is_chosen_by_name_and_time_and_holds_the_fields_that_are_asked_for(
+    argo: Client, printed: str
+) -> None:
+    fields = "fields=metadata,items.metadata.name,items.status.phase"
+    only = {"metadata": {"name": printed}, "spec": {"arguments": {}}}
+    ended = {"phase": "Succeeded", "startedAt": None, "finishedAt": None}
+    by_name = f"listOptions.fieldSelector=metadata.name%3D{printed}"
+    assert found(argo, f"{by_name}&{fields}") == [only | {"status": ended}]
+    assert found(argo, f"listOptions.fieldSelector=metadata.name%3D{printed[:-2]}") == []
+    assert found(argo, f"listOptions.fieldSelector=metadata.name%3D{printed[:-2]}&nameFilter=Prefix")
+    assert printed not in str(found(argo, f"listOptions.fieldSelector=metadata.name!%3D{printed}&{fields}"))
+    assert found(argo, f"{by_name}&createdAfter=2999-01-01T00:00:00Z") == []
+    assert found(argo, f"{by_name}&finishedBefore=2999-01-01T00:00:00Z")
+    (slim,) = found(argo, f"{by_name}&fields=-items.status.nodes,items.spec")
+    assert "nodes" not in slim["status"]
+    assert slim["spec"] == {"arguments": {}}
+    assert slim["status"]["phase"] == "Succeeded"
+
+
+def submitted(argo: Client, **options: Any) -> dict[str, Any]:
+    asked = {"resourceKind": "workflowtemplate", "resourceName": "kept", "submitOptions": options}
+    return dict(argo.call("POST", "workflows/argo/submit", asked))
+
+
+def test_a_template_is_changed_and_submitted_as_clients_do(argo: Client) -> None:
+    argo.call("POST", "workflow-templates/argo", {"template": TEMPLATE})
+    argo.call(
+        "PUT",
+        "workflow-templates/argo/",
+        {"template": TEMPLATE | {"metadata": {"name": "kept", "labels": {"a": "b"}}}},
+    )
+    assert argo.call("GET", "workflow-templates/argo?namePattern=kep")["items"][0]["metadata"]["labels"] == {
+        "a": "b"
+    }
+    made = submitted(
+        argo, name="from-kept", entryPoint="other", labels="x=y", annotations="n=m", parameters=["m=z"]
+    )
+    assert made["metadata"]["labels"]["x"] == "y"
+    assert made["metadata"]["annotations"]["n"] == "m"
+    argo.ended("from-kept")
+    assert lines(argo, "from-kept/log") == ["other"]
+    for dry in ("dryRun", "serverDryRun"):
+        assert submitted(argo, name="never-made", **{dry: True})["metadata"]["name"] == "never-made"
+    with pytest.raises(Refusal, match="not found"):
+        argo.get("never-made")
+    with pytest.raises(Refusal, match=r"submitOptions\.podPriorityClassName: does not work here"):
+        submitted(argo, podPriorityClassName="high")
+    argo.call("DELETE", "workflow-templates/argo/kept")
+
+
+def artifact(argo: Client, path: str) -> Any:
+    """The open answer of a path that is not below /api/v1/."""
+    asked = urllib.request.Request(
+        f"{argo.address}/{path}", headers={"Authorization": f"Bearer {argo.token}"}
+    )
+    try:
+        return urllib.request.urlopen(asked, timeout=20)
+    except urllib.error.HTTPError as error:
+        raise Refusal(error.code, error.read().decode()) from error
+
+
+def test_an_artifact_is_given_to_who_asks_for_it(argo: Client) -> None:
+    made = leaf("main", "printf bytes > /tmp/o")
+    made["outputs"] = {"artifacts": [{"name": "o", "path": "/tmp/o", "archive": {"none": {}}}]}
+    name = argo.create(workflow(made))
+    assert argo.ended(name)["status"]["phase"] == "Succeeded"
+    with artifact(argo, f"artifacts/argo/{name}/{name}/o") as answered:
+        assert answered.read() == b"bytes"
+        assert answered.headers["content-disposition"] == 'filename="o"'
+        assert answered.headers["content-security-policy"].startswith("sandbox")
+    with pytest.raises(Refusal, match=r"artifact .*nope.* not found"):
+        artifact(argo, f"artifacts/argo/{name}/{name}/nope")
+
+
+def test_what_is_not_here_is_refused_by_name(argo: Client) -> None:
+    for path, said in (
+        ("cron-workflows/argo", "cron workflows"),
+        ("sensors/argo", "sensors"),
+        ("nope", "GET /api/v1/nope"),
+    ):
+        with pytest.raises(Refusal) as refusal:
+            argo.call("GET", path)
+        assert refusal.value.status == 501
+        assert said in refusal.value.body
+    assert argo.call("GET", "archived-workflows")["items"] is None
+
+
+def test_the_newest_is_called_latest_everywhere(argo: Client) -> None:
+    name = argo.create(workflow({"name": "main", "suspend": {}}))
+    assert argo.get("@latest")["metadata"]["name"] == name
+    argo.until("@latest", lambda seen: phases_of(seen).get("$") == "Running")
+    argo.do("@latest", "terminate")
+    assert argo.ended(name)["status"]["phase"] == "Failed"
