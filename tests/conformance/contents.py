@@ -51,4 +51,4 @@ def _entry(packed: tarfile.TarFile, entry: tarfile.TarInfo) -> Body:
     content = packed.extractfile(entry)
     # A pod's umask is 0, a step's on a laptop is 022: only what both leave alone is compared.
     kind = "program" if entry.mode & 0o100 else "file"
-    return {kind: content.read().decode() if content else ""}
+    return {kind: _described(content.read()) if content else ""}

@@ -128,6 +128,10 @@ def test_a_variable_that_is_not_there_is_an_error_of_its_own():
         "open('x')",
         "sprig.env('HOME')",
         "sprig.getHostByName('x')",
+        "sprig.expandenv('$HOME')",
+        "sprig.genPrivateKey('rsa')",
+        "sprig.encryptAES('k', 'a')",
+        "sprig.bcrypt('a')",
         "item.upper()",
         "xs.append(1)",
     ],
@@ -136,6 +140,13 @@ def test_an_unknown_function_is_refused_by_name_before_anything_runs(text):
     name = text.split("(")[0].removeprefix("item.").removeprefix("xs.")
     with pytest.raises(ExpressionError, match=f"unknown function {name}"):
         expression.compile(text)
+
+
+@pytest.mark.parametrize("text", ["map(xs, {'a': #})", "filter(xs, {})", "xs | map({a: 1})"])
+def test_a_brace_after_a_predicates_comma_opens_its_body_and_no_map(text):
+    with pytest.raises(ExpressionError, match="a map as the predicate"):
+        expression.compile(text)
+    assert expression.evaluate("map(xs, {{'a': #}})", ENV) == [{"a": 3}, {"a": 1}, {"a": 2}]
 
 
 @pytest.mark.parametrize("text", ["len()", "len(1, 2)", "map(xs)", "sprig.trunc(1)", "filter(xs, # > 1, 2)"])
@@ -208,6 +219,14 @@ BOMBS = [
     "sprig.seq(1000000000)",
     "sprig.randAlpha(1000000000)",
     "sprig.untilStep(0, 1000000000, 1)",
+    "sprig.semverCompare(repeat('1 ', 100000), '1')",
+    "sprig.semverCompare(repeat('>1 ,', 200) + '!', '1')",
+    "sprig.semver(repeat('1', 100000))",
+    "sprig.wrapWith(1, repeat('y', 1000), repeat('x', 100000))",
+    "sprig.randBytes(1000000000)",
+    "map(1..1000, sprig.shuffle(repeat('x', 100000)))",
+    "map(1..100000, sprig.mulf(1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1))",
+    "map(1..100000, 7 ** 3.999) | map(#) | map(#) | map(#)",
     "sprig.regexReplaceAll('', repeat('x', 100000), repeat('y', 1000))",
     "any(1..100000, repeat('a', 100000) contains 'b')",
     "any(1..1000, repeat('a', 1000) matches '(a+)+(a+)+$b')",

@@ -125,3 +125,18 @@ def test_a_value_is_put_in_literally_whatever_it_holds(before, value, after):
     assert tags.substitute(
         before + "{{x}}" + after.replace("{", ""), {"x": value}.get
     ) == before + value + after.replace("{", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{=nil}}", "{{=asInt('x')}}", "{{=inputs.parameters.nope}}", "{{=tasks.gone.outputs.result + item}}"],
+)
+def test_an_expression_that_no_later_pass_can_give_a_value_is_an_error_when_a_step_is_settled(text):
+    env = {"inputs": {"parameters": {"nope": None}}, "tasks": {}}
+    with pytest.raises(ExpressionError, match="failed to evaluate expression"):
+        tags.substitute(text, lambda _: None, env, strict=False, settle=True)
+
+
+@pytest.mark.parametrize("text", ["{{=item + 'x'}}", "{{=retries}}", "{{=pod.name}}", "{{unknown}}"])
+def test_what_a_later_pass_may_know_stays_when_a_step_is_settled(text):
+    assert tags.substitute(text, lambda _: None, {}, strict=False, settle=True) == text

@@ -119,9 +119,10 @@ def _evaluated(tag: Tag, env: Mapping[str, Any], *, strict: bool, settle: bool) 
     try:
         compiled = expression.compile(tag.name)
         unknown = [name for name in compiled.variables if not _known(name, env)]
-        if not strict and not _LATE.isdisjoint(unknown):
-            return None
+        late = not _LATE.isdisjoint(unknown)
         unknown = [name for name in unknown if name in compiled.required]
+        if late and not strict and not (settle and _lost(unknown)):
+            return None
         value = compiled.evaluate(env)
         if value is None:
             raise ExpressionError("", f"the expression {tag.name!r} gives no value")
@@ -129,11 +130,16 @@ def _evaluated(tag: Tag, env: Mapping[str, Any], *, strict: bool, settle: bool) 
     except ExpressionError as error:
         if strict:
             raise
-        if settle and (not unknown or any(name.startswith(("tasks.", "steps.")) for name in unknown)):
+        if settle and (not unknown or _lost(unknown)):
             raise ExpressionError(
                 "", f'failed to evaluate expression "{tag.name}": {error.message}'
             ) from None
         return None
+
+
+def _lost(unknown: list[str]) -> bool:
+    """Say whether one of the names is of a kind that no later pass will know."""
+    return any(name.startswith(("tasks.", "steps.")) for name in unknown)
 
 
 def _known(name: str, env: Mapping[str, Any]) -> bool:

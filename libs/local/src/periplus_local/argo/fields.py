@@ -39,7 +39,6 @@ WORKFLOW: Table = {"apiVersion": None, "kind": None, "metadata": None, "spec": "
 SPEC: Table = {
     "activeDeadlineSeconds": None,
     "arguments": "arguments",
-    "artifactRepositoryRef": None,
     "entrypoint": None,
     "hooks": "hooks",
     "onExit": None,
@@ -60,6 +59,7 @@ SPEC_IDLE = frozenset(
         "affinity",
         "archiveLogs",
         "artifactGC",
+        "artifactRepositoryRef",
         "automountServiceAccountToken",
         "dnsConfig",
         "dnsPolicy",

@@ -120,15 +120,16 @@ class Evaluation:
         return left
 
     def _and(self, left: Any, infix: Infix) -> Any:
+        kinds.check_bool(infix.right, infix.operator, self._env, self._bound)
         return self._right(infix) if self._bool(left, infix.operator) else False
 
     def _or(self, left: Any, infix: Infix) -> Any:
+        kinds.check_bool(infix.right, infix.operator, self._env, self._bound)
         return True if self._bool(left, infix.operator) else self._right(infix)
 
     def _right(self, infix: Infix) -> Any:
         """Give the right side of and/or; what comes from a variable is handed on unseen, as in Go."""
-        found = self.value(infix.right)
-        return self._bool(found, infix.operator) if isinstance(infix.right, Literal) else found
+        return self.value(infix.right)
 
     def _else(self, left: Any, infix: Infix) -> Any:
         return self.value(infix.right) if left is None else left

@@ -35,6 +35,8 @@ def plain(node: Node, env: Mapping[str, Any], bound: Mapping[str, Any]) -> str |
         return _RETURNS.get(node.function)
     if isinstance(node, Comparison) or (isinstance(node, Prefix) and node.operator == "not"):
         return "bool"
+    if isinstance(node, Prefix):
+        return "number"
     if isinstance(node, Row):
         return _row(node, env, bound)
     if isinstance(node, Ternary) and node.yes is not None:
@@ -58,6 +60,12 @@ def _row(node: Row, env: Mapping[str, Any], bound: Mapping[str, Any]) -> str | N
 def _kind(found: Any) -> str | None:
     kind = value.kind(found)
     return {"int": "number", "float": "number"}.get(kind, kind) if kind != "nil" else None
+
+
+def check_bool(node: Node, sign: str, env: Mapping[str, Any], bound: Mapping[str, Any]) -> None:
+    """Raise ExpressionError when a side of and or of or can never be true or false."""
+    if plain(node, env, bound) not in (None, "bool"):
+        raise value.mismatch(sign, "bool", plain(node, env, bound))
 
 
 def check_comparable(left: Node, right: Node, env: Mapping[str, Any], bound: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from periplus_manifest.errors import ExpressionError
 
 from . import literal
 from .climbing import Item, Operator, Pipe, Sign, climb, piped
+from .predicate import PREDICATES
 from .tree import (
     Array,
     Call,
@@ -130,6 +131,7 @@ class _Builder:
         return climb(items)
 
     def _pipe(self, tree: Any, depth: int) -> Pipe:
+        _check_predicate(str(tree.children[0]), tree.children[1].children[:1])
         return Pipe(piped(Call(str(tree.children[0]), self._arguments(tree.children[1], depth))))
 
     def _arguments(self, tree: Any, depth: int) -> tuple[Node, ...]:
@@ -164,6 +166,7 @@ class _Builder:
         return Slice(start, end)
 
     def _call(self, children: list[Any], depth: int) -> Node:
+        _check_predicate(str(children[0]), children[1].children[1:2])
         return Call(str(children[0]), self._arguments(children[1], depth))
 
     def _array(self, children: list[Any], depth: int) -> Node:
@@ -181,6 +184,12 @@ class _Builder:
 
     def _own(self, children: list[Any], _: int) -> Node:
         return Path(Pointer(""), (Member(Literal(str(children[0])), maybe=False, dotted=True),))
+
+
+def _check_predicate(function: str, asked: list[Any]) -> None:
+    """Refuse a map where a predicate stands: its brace opens the predicate's body there."""
+    if function in PREDICATES and asked and getattr(asked[0], "data", "") == "map":
+        raise ExpressionError("", f"a map as the predicate of {function} stands in parentheses or braces")
 
 
 def _named(name: str) -> Node:
