@@ -16,6 +16,7 @@ import pytest
 from periplus_local.argo.damage import opened
 from periplus_local.argo.pods.folder import Folder
 from periplus_local.argo.samples import sh, start
+from periplus_local.argo.settings import ArgoSettings
 from periplus_local.argo.store import SCHEMA
 from periplus_local.argo.testing import Client, Server, nodes_of, phases_of
 
@@ -181,3 +182,14 @@ def test_a_folder_that_is_read_only_is_an_error_of_the_step_until_it_is_not(
             "cannot prepare the step's folder: [Errno" in nodes_of(seen)[seen["metadata"]["name"]]["message"]
         )
     assert argo.ended(start(argo, sh("main", "true")))["status"]["phase"] == "Succeeded"
+
+
+def test_settings_of_no_use_are_named_all_at_once() -> None:
+    told = {"ARGO_PORT": "many", "ARGO_S3_SECURE": "perhaps", "ARGO_SLOTS": "3", "ARGO_OTHER": "x"}
+    with pytest.raises(
+        RuntimeError, match="ARGO_PORT: 'many' is not a whole number; ARGO_S3_SECURE: 'perhaps'"
+    ):
+        ArgoSettings.read(told)
+    told = {"ARGO_SLOTS": "3", "ARGO_HOME": "/x", "ARGO_GRACE_SECONDS": "0.5", "ARGO_S3_SECURE": "true"}
+    read = ArgoSettings.read(told)
+    assert (read.slots, read.home, read.grace_seconds, read.s3_secure) == (3, Path("/x"), 0.5, True)

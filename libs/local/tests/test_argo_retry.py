@@ -1,5 +1,6 @@
 """Retries, deadlines and what is done when something failed: hooks, exit handlers, the retry of a run."""
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -215,7 +216,7 @@ def test_retry_of_a_run_that_succeeded_runs_what_is_picked_and_what_comes_after(
 def test_only_failures_that_pass_by_themselves_are_tried_again_where_only_those_are_to_be() -> None:
     strategy = {"limit": 2, "retryPolicy": "OnTransientError"}
     busy, bad = sh("busy", "exit 75", retryStrategy=strategy), sh("bad", "exit 1", retryStrategy=strategy)
-    with local_argo(transient_error_pattern="exit code 7[0-9]") as argo:
+    with local_argo(transient_error_pattern=re.compile("exit code 7[0-9]")) as argo:
         seen = run(argo, dag(task("busy", "busy"), task("bad", "bad")), busy, bad)
     assert len(node(seen, ".busy")["children"]) == 3
     assert node(seen, ".busy")["message"] == "No more retries left"

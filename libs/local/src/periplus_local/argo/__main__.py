@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
@@ -16,7 +17,7 @@ async def serve() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    settings = ArgoSettings()
+    settings = ArgoSettings.read(os.environ)
     async with app(settings) as argo:
         sys.stdout.write(f"{argo.address}\n")
         sys.stdout.flush()

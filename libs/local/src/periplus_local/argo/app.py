@@ -47,7 +47,7 @@ async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
     """
     home = settings.home.resolve()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key, secret = settings.s3_access_key.get_secret_value(), settings.s3_secret_key.get_secret_value()
+    key, secret = settings.s3_access_key, settings.s3_secret_key
     s3 = S3Store(settings.s3_endpoint, key, secret, settings.s3_bucket, settings.s3_secure)
     with _sole(home), contextlib.closing(Store(home / "state.sqlite3")) as store:
         token = credential.kept(settings.token_file or home / "token")
