@@ -151,7 +151,8 @@ def test_a_template_overrides_the_policy_of_its_workflow() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("cache", "sometimes"), ("ttl", "7"), ("ttl", "7 d"), ("ttl", "-1s"), ("side-effects", "maybe"), ("code", "{"),
+    [("cache", "sometimes"), ("ttl", "7"), ("ttl", "7 d"), ("ttl", "9999999w"), ("ttl", "9" * 400 + "w"),
+     ("ignore-inputs", ",".join(f"i{i}" for i in range(101))), ("ttl", "-1s"), ("side-effects", "maybe"), ("code", "{"),
      ("code", "[]"), ("code", '{"a": 1}')],
 )  # fmt: skip
 def test_a_policy_that_makes_no_sense_is_refused_with_its_field(name: str, value: str) -> None:

@@ -12,6 +12,9 @@ from periplus_manifest import tags
 PREFIX = "periplus.dev/"
 KINDS = ("container", "script")
 
+CENTURY = 36_525 * 86_400  # seconds; no entry is served for longer
+MAX_IGNORED = 100  # inputs that a policy may name
+
 _DOES = ("image", "command", "args", "source", "env", "workingDir")
 _STABLE = ("inputs.", "outputs.", "item")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -120,10 +123,13 @@ def policy_of(annotations: Json, path: str) -> Policy:
         raise Invalid(f"{given('cache')!r} is none of {choices}", field=field("cache")) from error
     if given("side-effects") not in ("", "true", "false"):
         raise Invalid(f"{given('side-effects')!r} is neither true nor false", field=field("side-effects"))
+    ignored = tuple(name.strip() for name in given("ignore-inputs").split(",") if name.strip())
+    if len(ignored) > MAX_IGNORED:
+        raise Invalid(f"names more than {MAX_IGNORED} inputs", field=field("ignore-inputs"))
     return Policy(
         mode=mode,
         ttl=_seconds(given("ttl"), field("ttl")) if given("ttl") else None,
-        ignore_inputs=tuple(name.strip() for name in given("ignore-inputs").split(",") if name.strip()),
+        ignore_inputs=ignored,
         side_effects=given("side-effects") == "true",
     )
 
@@ -133,7 +139,10 @@ def _seconds(text: str, field: str) -> float:
     found = _DURATION.findall(text)
     if "".join(number + unit for number, unit in found) != text:
         raise Invalid(f"{text!r} is no duration; write it like 90s, 1h30m or 7d", field=field)
-    return sum(float(number) * _SECONDS[unit] for number, unit in found)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in found)
+    if seconds > CENTURY:
+        raise Invalid(f"{text[:40]!r} is more than a century; leave it out for ever", field=field)
+    return seconds
 
 
 def _obstacle(template: Json, document: Json, policy: Policy) -> str:
