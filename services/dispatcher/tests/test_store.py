@@ -13,6 +13,7 @@ from periplus_common.errors import Conflict
 from periplus_common.postgres import Database, database
 from periplus_dispatcher.domain import (
     Artifact,
+    Inputs,
     Object,
     Outputs,
     Phase,
@@ -97,6 +98,47 @@ async def test_what_is_kept_of_a_run_comes_back_as_it_was(runs: PostgresRuns) ->
     assert await runs.find("p", "r1") == again
     assert await runs.find("other", "r1") is None
     assert await runs.get("nobody") is None
+
+
+LONG = {f"p{i}": "x" * 200_000 for i in range(4)}
+
+
+async def test_what_is_too_large_for_a_message_is_told_without_its_values(
+    runs: PostgresRuns, db: Database
+) -> None:
+    order = await runs.add(run(), [], [])
+    ended = replace(
+        seen(phase=Phase.SUCCEEDED), inputs=Inputs(dict(LONG)), outputs=Outputs({**LONG, "result": "y"})
+    )
+    await runs.finish(order, [ended], Phase.SUCCEEDED, "", Outputs({**LONG, "more": "x" * 300_000}), NOON)
+    step = events_pb2.StepFinished.FromString(await body(db, "StepFinished"))
+    assert (step.step, step.phase) == ("a", step_pb2.STEP_PHASE_SUCCEEDED)
+    assert (len(step.inputs.parameters), len(step.outputs.parameters)) == (0, 5)
+    assert step.template.uncacheable == "what it was given and gave is too large to be told"
+    over = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
+    assert (over.phase, over.outputs) == (step_pb2.RUN_PHASE_SUCCEEDED, step_pb2.Outputs())
+
+
+async def test_a_plan_that_is_too_large_for_a_message_goes_without_its_reasons_or_is_left_out(
+    runs: PostgresRuns, db: Database
+) -> None:
+    def planned(reason: str, count: int) -> list[dict[str, object]]:
+        return [
+            {"path": f"step-{i}", "template": "t", "after": [], "verdict": "miss", "reason": reason}
+            for i in range(count)
+        ]
+
+    for number, (nodes, count) in enumerate(
+        [(planned("x" * 500, 100), 100), (planned("x" * 500, 3000), 3000), (planned("", 100_000), 0)]
+    ):
+        await runs.add(run(f"r{number}"), [], nodes)
+        async with db.connection() as connection:
+            told = await connection.fetchval(
+                "SELECT body FROM outbox WHERE subject LIKE $1", f"%.run-r{number}"
+            )
+        steps = events_pb2.RunSubmitted.FromString(told).steps
+        assert (len(steps), {step.reason for step in steps}) == (count, [{"x" * 500}, {""}, set()][number])
+        assert len(told) <= 1_000_000
 
 
 async def test_fifty_orders_of_one_request_are_one_run_told_once(runs: PostgresRuns, db: Database) -> None:

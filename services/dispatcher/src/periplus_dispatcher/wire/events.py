@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf.message import Message
+
 from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common import bus
@@ -25,6 +27,8 @@ from periplus_dispatcher.wire.step import (
 )
 
 Json = dict[str, Any]
+
+LARGEST = 1_000_000  # bytes of an event; a message of NATS holds 1 MiB with its headers
 
 
 def run_submitted(run: Run, nodes: Sequence[Json]) -> bus.Event:
@@ -48,6 +52,10 @@ def run_submitted(run: Run, nodes: Sequence[Json]) -> bus.Event:
         manifest_digest=sha256(run.source.encode()),
         submitted_at=timestamp(run.submitted_at),
     )
+    if message.ByteSize() > LARGEST:
+        for step in message.steps:
+            step.ClearField("reason")
+    _fit(message, "steps", "parameters")
     return bus.event(message, project=run.project, run=run.id, key="submitted", at=run.submitted_at)
 
 
@@ -66,6 +74,7 @@ def run_finished(run: Run, cached: int, saved: float) -> bus.Event:
         cached_steps=cached,
         saved=duration(saved),
     )
+    _fit(message, "outputs", "message")
     return bus.event(message, project=run.project, run=run.id, key="finished", at=run.finished_at)
 
 
@@ -106,7 +115,20 @@ def _finished(run: Run, seen: Seen) -> events_pb2.StepFinished:
         message.fingerprint = found.fingerprint
         message.from_run, message.from_step = found.run, found.step
         message.saved.CopyFrom(duration(found.saved))
+    if _fit(message, "inputs", "outputs", "message"):
+        message.template.document = "{}"
+        message.template.uncacheable = "what it was given and gave is too large to be told"
     return message
+
+
+def _fit(message: Message, *fields: str) -> bool:
+    """Leave out fields until NATS takes the message: that something happened is worth more than all its values."""
+    left_out = False
+    for field in fields:
+        if message.ByteSize() > LARGEST:
+            message.ClearField(field)
+            left_out = True
+    return left_out
 
 
 def _verdict(run: Run, path: str) -> Verdict:
