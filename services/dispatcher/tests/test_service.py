@@ -3,6 +3,7 @@
 import asyncio
 import json
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -249,6 +250,26 @@ async def test_a_run_can_be_stopped_and_stays_stopped(world: World) -> None:
     assert await world.dispatcher.cancel("default", done.run.id, terminate=True, reason="") is Phase.CANCELLED
     with pytest.raises(NotFound):
         await world.dispatcher.cancel("another", done.run.id, terminate=True, reason="")
+
+
+async def test_a_run_whose_canceller_died_before_argo_was_told_is_stopped_all_the_same(world: World) -> None:
+    await world.crash()
+    done = await world.submit(two(str(uuid.uuid4()), up="sleep 30"))
+    await world.runs.cancel(done.run.id)
+    world.follow()
+    assert (await world.ended(done.run.id)).run.phase is Phase.CANCELLED
+
+
+async def test_a_workflow_of_a_run_that_ended_before_it_began_is_stopped(world: World) -> None:
+    chain = dag(task("a", "a"), task("b", "b", depends="a"))
+    done = await world.submit(workflow(chain, sh("a", "sleep 1"), sh("b", "sleep 30")))
+    await world.crash()
+    await world.runs.cancel(done.run.id)
+    await world.runs.finish(done.run, [], Phase.CANCELLED, "before it began", Outputs(), datetime.now(UTC))
+    world.follow()
+    async with asyncio.timeout(PATIENCE / 2):
+        while not (await world.argo.get(done.run.id))["status"].get("finishedAt"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_runs_of_two_projects_are_kept_apart(world: World) -> None:

@@ -112,12 +112,20 @@ class Follower:
         followed = self._followed.get(name)
         if followed is None:
             run = await self._runs.get(name)
+            if run is not None and run.cancelled:
+                await self._stop(run, workflow)
             if run is None or run.phase.final:
                 return
             followed = self._followed[name] = Followed(run)
         followed.newest = workflow
         if followed.look is None or followed.look.done():
             followed.look = tasks.create_task(self._look(followed))
+
+    async def _stop(self, run: Run, workflow: Json) -> None:
+        """See that a cancelled run ends, though whoever cancelled it died before Argo was told."""
+        spec, status = workflow.get("spec") or {}, workflow.get("status") or {}
+        if not spec.get("shutdown") and not status.get("finishedAt"):
+            await self._argo.stop(run.id, terminate=False, message="stopped by a person")
 
     async def _look(self, followed: Followed) -> None:
         while (workflow := followed.newest) is not None:
