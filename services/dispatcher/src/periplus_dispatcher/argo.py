@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 UNKNOWN = 2  # a gRPC code
 LOCAL = "periplus"  # what the local Argo's version says of it
-TIMEOUT = httpx.Timeout(30, connect=5)
+TIMEOUT = httpx.Timeout(10, connect=2)  # an order asks three times, and its caller waits for a minute
 STREAM = httpx.Timeout(None, connect=5)  # a stream is quiet while nothing happens
 
 
@@ -141,8 +141,7 @@ class HeraArgo:
             raise Unavailable(f"Argo is away: {error or type(error).__name__}") from error
         if not response.is_success:
             raise _error(response)
-        found: Json = response.json()
-        return found
+        return _object(response.text)
 
     def _url(self, path: str) -> str:
         return f"{self._service.host}api/v1/{path}"
@@ -176,6 +175,8 @@ async def _told(call: Awaitable[object]) -> None:
         await call
     except ValidationError as error:
         log.warning("Argo did it, and answered what hera does not know: %s", error)
+    except ValueError as error:
+        raise Unavailable(f"Argo answers no JSON: {error}") from error
     except httpx.HTTPError as error:
         raise Unavailable(f"Argo is away: {error or type(error).__name__}") from error
     except HeraException as error:
@@ -210,17 +211,29 @@ def _kind(status: int, message: str) -> PeriplusError:
 
 
 def _result(line: str) -> Json:
-    entry = json.loads(line)
-    if "error" in entry:
-        raise Unavailable(f"Argo ended the stream: {entry['error'].get('message', entry['error'])}")
-    result: Json = entry["result"]
+    entry = _object(line)
+    if not isinstance(result := entry.get("result"), dict):
+        raise Unavailable(f"Argo ended the stream: {str(entry.get('error', entry))[:500]}")
     return result
+
+
+def _object(text: str) -> Json:
+    """What Argo answers. What is no JSON object comes from somebody else: a proxy, another server."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise Unavailable(f"Argo answers no JSON: {text[:100]!r}") from error
+    if not isinstance(found, dict):
+        raise Unavailable(f"Argo answers no JSON object: {text[:100]!r}")
+    return found
 
 
 @asynccontextmanager
 async def connect(url: str, token: str, namespace: str) -> AsyncIterator[HeraArgo]:
     """Argo at an address. Nothing is sent yet."""
-    async with httpx.AsyncClient(timeout=TIMEOUT) as session:
+    # Each who follows logs holds a connection: they must not keep everybody else from Argo.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    async with httpx.AsyncClient(timeout=TIMEOUT, limits=limits) as session:
         # A host without its last slash would lose the path's prefix.
         service = AsyncWorkflowsService(
             host=url.rstrip("/") + "/", token=token or None, namespace=namespace, session=session
