@@ -15,6 +15,7 @@ from periplus_local.argo.samples import (
     run,
     say,
     sh,
+    start,
     steps,
     takes,
     task,
@@ -237,3 +238,26 @@ def test_a_store_that_was_away_is_a_failure_that_passes_and_an_exit_code_is_none
     message: str, passes: bool
 ) -> None:
     assert is_transient(message, None) is passes
+
+
+def test_the_deadline_of_a_workflow_ends_a_backoff_and_what_waits_for_the_step_does_not_begin(
+    argo: Client,
+) -> None:
+    strategy = {"limit": 2, "backoff": {"duration": "10m"}}
+    graph = dag(task("bad", "bad"), task("after", depends="bad"))
+    seen = run(argo, graph, OK, BAD | {"retryStrategy": strategy}, activeDeadlineSeconds=1)
+    assert node(seen, ".bad")["message"].startswith("retry exceeded workflow deadline ")
+    assert phases_of(seen) == {
+        "$": "Failed",
+        "$.bad": "Failed",
+        "$.bad(0)": "Failed",
+        "$.after": "Omitted",
+    }
+
+
+def test_a_wait_takes_no_place_from_the_steps_beside_it(argo: Client) -> None:
+    wait = {"name": "wait", "suspend": {}}
+    name = start(argo, steps([task("wait", "wait"), task("ok")], parallelism=1), OK, wait)
+    argo.until(name, lambda seen: phases_of(seen).get("$[0].ok") == "Succeeded")
+    argo.do(name, "resume")
+    assert argo.ended(name)["status"]["phase"] == "Succeeded"
