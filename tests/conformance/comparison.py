@@ -6,6 +6,8 @@ from typing import Any
 Plain = dict[str, Any]
 
 LABELS = {"phase", "completed", "resubmitted-from-workflow"}
+ID = re.compile(r"[a-z0-9][-a-z0-9]*-\d{6,10}\b")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 HASH = re.compile(r"-\d{6,10}(?=/)")
 DEADLINE = "Pod was active on the node longer than the specified deadline"
 # Messages that say the same in other words; the words that come from the manifest stay.
@@ -76,7 +78,7 @@ def _essence(workflow: Plain, names: dict[str, str], places: dict[str, str]) -> 
     status = workflow["status"]
     made = {
         "phase": status["phase"],
-        "message": _message(status.get("message", ""), names),
+        "message": _message(status.get("message", "")),
         "progress": status.get("progress"),
         "outputs": _puts(status.get("outputs")),
         "labels": {
@@ -92,7 +94,8 @@ def _essence(workflow: Plain, names: dict[str, str], places: dict[str, str]) -> 
         },
         "nodes": {node["name"]: _node(node, names) for node in (status.get("nodes") or {}).values()},
     }
-    return _renamed(made, {**places, workflow["metadata"]["name"]: "$"})
+    plain = _renamed(made, names, {**places, workflow["metadata"]["name"]: "$"})
+    return dict(plain)
 
 
 def _is_kept(key: str) -> bool:
@@ -107,7 +110,7 @@ def _node(node: Plain, names: dict[str, str]) -> Plain:
     for key in ("children", "outboundNodes"):
         # Argo writes down children before it makes them, and may then not come to it.
         made[key] = sorted(names[item] for item in node.get(key) or () if item in names)
-    made["message"] = _message(node.get("message", ""), names)
+    made["message"] = _message(node.get("message", ""))
     made["inputs"] = _puts(node.get("inputs"))
     outputs = _puts(node.get("outputs"))
     if made["message"] == DEADLINE or made["message"].startswith("workflow shutdown"):
@@ -126,23 +129,22 @@ def _puts(puts: Plain | None) -> Plain:
     return made
 
 
-def _message(message: str, names: dict[str, str]) -> str:
+def _message(message: str) -> str:
     for pattern, meaning in MEANINGS:
         message = pattern.sub(meaning, message)
-    for node, name in names.items():
-        message = message.replace(f"'{node}'", f"'{name}'").replace(f": {node}", f": {name}")
     return message.removesuffix("; ")  # a resume puts what it has to say after the message, also nothing
 
 
-def _renamed(value: Any, places: dict[str, str]) -> Any:
+def _renamed(value: Any, names: dict[str, str], places: dict[str, str]) -> Any:
     if isinstance(value, str):
+        value = TIME.sub("then", ID.sub(lambda found: names.get(found[0], found[0]), value))
         for name, place in places.items():
             value = value.replace(name, place)
         return HASH.sub("-#", value) if "/" in value else value
     if isinstance(value, dict):
-        return {_renamed(key, places): _renamed(item, places) for key, item in value.items()}
+        return {_renamed(key, names, places): _renamed(item, names, places) for key, item in value.items()}
     if isinstance(value, list):
-        return [_renamed(item, places) for item in value]
+        return [_renamed(item, names, places) for item in value]
     return value
 
 

@@ -20,7 +20,13 @@ def argo() -> Iterator[Client]:
     [
         ({"typo": 1}, "spec.typo"),
         ({"volumeClaimTemplates": [{}]}, "spec.volumeClaimTemplates"),
-        ({"templates": [{"name": "main", "http": {"url": "x"}}]}, "spec.templates[0].http"),
+        *(
+            ({"templates": [{"name": "main", kind: {"url": "x"}}]}, f"spec.templates[0].{kind}")
+            for kind in ("http", "resource", "data", "plugin", "containerSet")
+        ),
+        ({"templates": [leaf("main") | {"daemon": True}]}, "spec.templates[0].daemon"),
+        ({"synchronization": {"semaphores": [{}]}}, "spec.synchronization.semaphores"),
+        ({"synchronization": {"mutex": {"name": "x"}}}, "spec.synchronization.mutex"),
         ({"templates": [leaf("main") | {"sidecars": [{}]}]}, "spec.templates[0].sidecars"),
         (
             {
@@ -54,6 +60,44 @@ def test_a_field_that_does_not_work_here_is_refused_by_its_path(
             argo.call("POST", route, {"workflow": asked})
         assert refusal.value.status == status
         assert path in json.loads(refusal.value.body)["message"]
+
+
+IDLE = {
+    "affinity": {"nodeAffinity": {}},
+    "imagePullSecrets": [{"name": "a"}],
+    "nodeSelector": {"a": "b"},
+    "podSpecPatch": '{"nodeName": "a"}',
+    "tolerations": [{"key": "a"}],
+    "ttlStrategy": {"secondsAfterCompletion": 1},
+    "volumes": [{"name": "a", "emptyDir": {}}],
+}
+
+
+def warning(workflow: dict) -> str:
+    (said,) = [item for item in workflow["status"]["conditions"] if item["type"] == "SpecWarning"]
+    return said["message"]
+
+
+def test_what_has_no_effect_is_said_by_a_check_by_a_run_and_of_a_template(argo: Client) -> None:
+    own = {**IDLE, "memoize": {"key": "x", "cache": {"configMap": {"name": "c"}}}}
+    template = leaf("main") | {key: own[key] for key in own if key not in {"imagePullSecrets", "ttlStrategy"}}
+    template["container"]["resources"] = {"requests": {"cpu": 1}}
+    asked = workflow(template, serviceAccountName="me", **IDLE)
+    for seen in (
+        argo.call("POST", "workflows/argo/lint", {"workflow": asked}),
+        argo.ended(argo.create(asked)),
+    ):
+        said = warning(seen)
+        for field in (*IDLE, "templates[0].container.resources", "templates[0].memoize"):
+            assert f"spec.{field}" in said
+        assert "memoize is replaced by the cache of Periplus" in said
+        assert "serviceAccountName" not in said
+    kept = {"metadata": {"name": "idle"}, "spec": {"entrypoint": "main", "templates": [template]}}
+    argo.call("POST", "workflow-templates/argo", {"template": kept})
+    name = argo.create(
+        {"metadata": {"generateName": "t-"}, "spec": {"workflowTemplateRef": {"name": "idle"}}}
+    )
+    assert "spec.templates[0].nodeSelector" in warning(argo.ended(name))
 
 
 def test_fields_without_effect_are_said_once_per_run(argo: Client) -> None:

@@ -54,6 +54,19 @@ class Away(argo.HeraArgo):
         super().__init__(service, "argo")
 
 
+async def test_what_has_no_effect_on_this_argo_is_said_with_the_run(world: World) -> None:
+    plain = await world.submit(two())
+    asked = two()
+    asked["spec"]["nodeSelector"] = {"gpu": "yes"}
+    warned = await world.submit(asked)
+    assert plain.draft is not None
+    assert warned.draft is not None
+    assert [said for said in plain.draft.warnings if "no effect" in said] == []
+    assert [said for said in warned.draft.warnings if "no effect" in said] == [
+        "accepted with no effect here: spec.nodeSelector"
+    ]
+
+
 async def test_a_run_is_told_from_its_beginning_to_its_end(world: World) -> None:
     ended = await world.run(two())
     assert (ended.run.phase, ended.output) == (Phase.SUCCEEDED, "<1>")

@@ -44,8 +44,10 @@ class HeraArgo:
             self._local = LOCAL in version.get("version", "")
         return self._local
 
-    async def lint(self, manifest: Json) -> None:
-        await self._raw("POST", f"workflows/{self._namespace}/lint", json={"workflow": manifest})
+    async def lint(self, manifest: Json) -> tuple[str, ...]:
+        found = await self._raw("POST", f"workflows/{self._namespace}/lint", json={"workflow": manifest})
+        conditions = (found.get("status") or {}).get("conditions") or ()
+        return tuple(item.get("message", "") for item in conditions if item.get("type") == "SpecWarning")
 
     async def create(self, manifest: Json) -> None:
         # hera's models drop fields they do not know: what they would change goes as it is.

@@ -40,8 +40,8 @@ class Argo(Protocol):
         Raises `Unavailable`.
         """
 
-    async def lint(self, manifest: Json) -> None:
-        """Raise `Invalid` for a manifest that Argo would refuse, with its words."""
+    async def lint(self, manifest: Json) -> tuple[str, ...]:
+        """What Argo warns of. Raises `Invalid` for a manifest that it would refuse, with its words."""
 
     async def create(self, manifest: Json) -> None:
         """Create a Workflow; one of the same name is taken for it. Raises `Invalid`, `Unavailable`."""

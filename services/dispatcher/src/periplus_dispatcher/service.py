@@ -47,14 +47,14 @@ class Dispatcher:
         """Say what a run would do."""
         draft = await self._reader.draft(order)
         try:
-            await self._argo.lint(
+            said = await self._argo.lint(
                 rewrite.addressed(
                     draft.manifest, "plan", self._argo.namespace, order.project, draft.parameters
                 )
             )
         except Unavailable as error:
-            return replace(draft, warnings=(*draft.warnings, f"Argo did not check the manifest: {error}"))
-        return draft
+            said = (f"Argo did not check the manifest: {error}",)
+        return replace(draft, warnings=(*draft.warnings, *said))
 
     async def submit(self, order: Order, request_id: str) -> Submitted:
         """Run an order, or give the run that the same request made before."""
@@ -64,7 +64,8 @@ class Dispatcher:
         draft = await self._reader.draft(order)
         run, steps = self._run(order, request_id, draft)
         if not run.phase.final:
-            run = await self._checked(run, draft)
+            run, said = await self._checked(run, draft)
+            draft = replace(draft, warnings=(*draft.warnings, *said))
         kept = await self._runs.add(run, steps, nodes(draft))
         if kept.request_digest != run.request_digest or kept.submitted_at != run.submitted_at:
             return Submitted(_same(kept, order), None)
@@ -89,26 +90,26 @@ class Dispatcher:
             await self._argo.stop(run.id, terminate=False, message="stopped by a person")
         return replace(run, phase=Phase.RUNNING)
 
-    async def _checked(self, run: Run, draft: Draft) -> Run:
+    async def _checked(self, run: Run, draft: Draft) -> tuple[Run, tuple[str, ...]]:
         """Have Argo look at a manifest before the run is recorded: what it refuses leaves no trace.
 
-        Where it refuses what we wrote but not what the user wrote, the run goes as the user wrote it.
+        Gives what it warns of, too. Where it refuses what we wrote but not what the user wrote, the run goes as the user wrote it.
         """
         try:
-            await self._argo.lint(json.loads(run.manifest))
+            return run, await self._argo.lint(json.loads(run.manifest))
         except Unavailable as error:
             log.warning("%s was not checked by Argo: %s", run.id, error)
+            return run, ()
         except Invalid as error:
             if not run.record.generated:
                 raise
             plain = rewrite.addressed(
                 draft.manifest, run.id, self._argo.namespace, run.project, draft.parameters
             )
-            await self._argo.lint(plain)
+            said = await self._argo.lint(plain)
             log.error("%s goes without the cache, as Argo refuses its gates: %s", run.id, error)
             record = replace(run.record, generated={}, fans={}, resolved={})
-            return replace(run, manifest=json.dumps(plain), record=record)
-        return run
+            return replace(run, manifest=json.dumps(plain), record=record), said
 
     async def cancel(self, project: str, run_id: str, *, terminate: bool, reason: str) -> Phase:
         """Stop a run. One that has ended stays as it is."""

@@ -56,9 +56,13 @@ def status(repository: dict[str, Any], stored: dict[str, Any] | None, idle: list
     made: dict[str, Any] = {"artifactRepositoryRef": repository}
     if stored is not None:
         made["storedWorkflowTemplateSpec"] = stored
-    if idle:
-        said = [EFFECTLESS + ", ".join(idle)]
-        said += [MEMOIZE] if any(path.endswith(".memoize") for path in idle) else []
-        warning = {"type": "SpecWarning", "status": "True", "message": "; ".join(said)}
-        made["conditions"] = [warning]
-    return made
+    return made | warning(idle)
+
+
+def warning(idle: list[str]) -> dict[str, Any]:
+    """The part of a status that says which fields have no effect; nothing when all have."""
+    if not idle:
+        return {}
+    said = [EFFECTLESS + ", ".join(idle)]
+    said += [MEMOIZE] if any(path.endswith(".memoize") for path in idle) else []
+    return {"conditions": [{"type": "SpecWarning", "status": "True", "message": "; ".join(said)}]}

@@ -69,6 +69,7 @@ def accepted(
     stored = with_template(made, library)
     if stored is not None:
         checked("Workflow", {**made, "spec": stored})
+        idle = refuse("spec", stored, "spec")
     machine.check(stored or made["spec"], endpoint)
     references.check(stored or made["spec"], library)
     return made, stored, idle

@@ -9,7 +9,7 @@ from periplus_local.argo.nodes import FAILED, Nodes
 from periplus_local.argo.scope import Scope, parameters_text
 from periplus_manifest import gotext
 
-CREATION_LETTERS = "aAbBcdfHIjLmMnpQSsTuUwWXxyYzZDeEgGhklPrRtV"
+CREATION_LETTERS = "aAbBdHImMpSyYzZ"
 
 
 def workflow_scope(metadata: dict[str, Any], spec: dict[str, Any], status: dict[str, Any]) -> Scope:
@@ -39,11 +39,8 @@ def workflow_scope(metadata: dict[str, Any], spec: dict[str, Any], status: dict[
 
 def _creation(scope: Scope, created: dt.datetime) -> None:
     for letter in CREATION_LETTERS:
-        try:
-            written = created.strftime(f"%{letter}")
-        except ValueError:
-            continue
-        scope.flat[f"workflow.creationTimestamp.{letter}"] = written
+        scope.flat[f"workflow.creationTimestamp.{letter}"] = created.strftime(f"%{letter}")
+    scope.flat["workflow.creationTimestamp.L"] = ".000"
     scope.flat["workflow.creationTimestamp"] = names.stamp(created)
     scope.flat["workflow.creationTimestamp.RFC3339"] = names.stamp(created)
     scope.flat["workflow.creationTimestamp.s"] = str(int(created.timestamp()))

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from periplus_local.argo import submission
+from periplus_local.argo import birth, submission
 from periplus_local.argo.faults import Fault, invalid
 from periplus_local.argo.library import Shelves
 from periplus_local.argo.rest import named
@@ -39,13 +39,14 @@ class Flows:
         return answer(run.document())
 
     async def lint(self, request: Request) -> Response:
-        """Check a workflow only."""
+        """Check a workflow only; its status says what would have no effect."""
         asked = await sent(request)
         try:
-            workflow, _, _ = self._accepted(asked, request.path_params["namespace"])
+            workflow, _, idle = self._accepted(asked, request.path_params["namespace"])
         except (Fault, ManifestError) as error:
             raise Fault(UNKNOWN, str(error)) from error
-        return answer(workflow)
+        said = birth.warning(idle)
+        return answer({**workflow, "status": said} if said else workflow)
 
     def _accepted(self, asked: Body, namespace: str) -> tuple[Body, Body | None, list[str]]:
         workflow = asked.get("workflow")
