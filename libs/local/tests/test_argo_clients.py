@@ -1,5 +1,6 @@
 """What Argo's own client and hera ask for beyond making and watching: logs, lists, templates, artifacts."""
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -7,6 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hera.exceptions import InternalServerError
+from hera.exceptions import NotImplemented as NotImplementedByArgo
+from hera.workflows.async_service import AsyncWorkflowsService
+from hera.workflows.models import (
+    Workflow,
+    WorkflowCreateRequest,
+    WorkflowLintRequest,
+    WorkflowRetryRequest,
+    WorkflowSetRequest,
+    WorkflowStopRequest,
+)
 
 from periplus_local.argo.samples import dag, leaf, sh, start, task, workflow
 from periplus_local.argo.testing import Client, Refusal, local_argo, phases_of
@@ -172,6 +184,36 @@ def test_what_is_not_here_is_refused_by_name(argo: Client) -> None:
         assert refusal.value.status == 501
         assert said in refusal.value.body
     assert argo.call("GET", "archived-workflows")["items"] is None
+
+
+async def test_heras_asynchronous_service_makes_answers_stops_and_retries(argo: Client) -> None:
+    gate = {
+        "name": "main",
+        "steps": [[{"name": "gate", "template": "gate"}], [{"name": "work", "template": "work"}]],
+    }
+    body = workflow(gate, {"name": "gate", "suspend": {}}, leaf("work", "exit 1")) | {
+        "metadata": {"name": "by-hera", "namespace": "argo"}
+    }
+    async with AsyncWorkflowsService(host=argo.address, token=argo.token, namespace="argo") as service:
+        made = WorkflowCreateRequest(workflow=Workflow.model_validate(body))
+        await service.lint_workflow(WorkflowLintRequest(workflow=made.workflow))
+        await service.create_workflow(made)
+        await asyncio.to_thread(
+            argo.until, "by-hera", lambda seen: phases_of(seen).get("$[0].gate") == "Running"
+        )
+        asked = WorkflowSetRequest(node_field_selector="displayName=gate", phase="Succeeded")
+        await service.set_workflow("by-hera", asked)
+        await asyncio.to_thread(argo.ended, "by-hera")
+        await service.retry_workflow("by-hera", WorkflowRetryRequest())
+        await asyncio.to_thread(argo.ended, "by-hera")
+        picked = await service.list_workflows(fields="items.metadata.name,items.status.phase", limit="1")
+        assert [(item.metadata.name, item.status.phase) for item in picked.items] == [("by-hera", "Failed")]
+        with pytest.raises(InternalServerError, match="cannot shutdown a completed workflow"):
+            await service.stop_workflow("by-hera", WorkflowStopRequest())
+        with pytest.raises(NotImplementedByArgo, match="cron workflows"):
+            await service.list_cron_workflows()
+        assert (await service.list_archived_workflows(namespace="argo")).items is None
+        await service.delete_workflow("by-hera")
 
 
 def test_the_newest_is_called_latest_everywhere(argo: Client) -> None:
