@@ -46,7 +46,7 @@ MEANINGS = (
         ),
         r"no boolean: \1\2",
     ),
-    (re.compile(r"failed to resolve references: (?=Invalid|Expected)"), ""),
+    (re.compile(r"failed to resolve references: "), ""),
     (re.compile(r"[Ii]nvalid 'when' expression ('.*?'): .*"), r"no condition: \1"),
     (
         re.compile(r"Expected boolean evaluation for ('.*?')\. Got (.*)"),

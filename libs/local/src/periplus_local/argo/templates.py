@@ -170,11 +170,11 @@ def input_scope(template: Template, around: Scope) -> Scope:
     outputs = template.get("outputs") or {}
     for artifact in outputs.get("artifacts") or ():
         if "path" in artifact:
-            scope.put(artifact["path"], "outputs", "artifacts", artifact["name"], "path")
+            scope.put(scope.fill(artifact["path"]), "outputs", "artifacts", artifact["name"], "path")
     for parameter in outputs.get("parameters") or ():
         path = (parameter.get("valueFrom") or {}).get("path")
         if path:
-            scope.put(path, "outputs", "parameters", parameter["name"], "path")
+            scope.put(scope.fill(path), "outputs", "parameters", parameter["name"], "path")
     return scope
 
 
