@@ -94,6 +94,19 @@ async def test_a_cached_step_was_given_what_its_maker_was_given_but_for_what_its
     assert next(node.step.inputs for node in walked.nodes if node.id == "step:r2/a") == step.inputs
 
 
+async def test_a_run_that_saved_more_time_than_there_is_keeps_nobody_from_the_list(
+    settings: Settings,
+) -> None:
+    events = Story("endless").step("a").events
+    events[-1].saved.seconds = 2**62
+    async with opened(settings) as client:
+        await client.tell(events)
+        run = await client.run_when("endless", lambda r: r.finished_at.seconds)
+        listed = await client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT), metadata=client.metadata)
+    assert run.saved.seconds == 10**9
+    assert [each.id for each in listed.runs] == ["endless"]
+
+
 async def test_a_watch_of_a_run_that_has_ended_tells_it_once(settings: Settings) -> None:
     async with opened(settings) as client:
         await client.tell(Story("done").chain("a").events)

@@ -16,13 +16,13 @@ from periplus_common.errors import Invalid
 from periplus_lineage.domain.fact import End, Facts, FlowFact, FlowKey, RunFact, RunKey, StepFact, StepKey
 from periplus_lineage.domain.graph import object_name, place
 from periplus_lineage.domain.run import RunPhase, StepPhase
+from periplus_lineage.wire import noun
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CACHED = int(StepPhase.CACHED)
 _RAN = frozenset(map(int, (StepPhase.SUCCEEDED, StepPhase.FAILED, StepPhase.ERROR)))
 _STEP_ENDS = frozenset(int(phase) for phase in StepPhase if phase.final)
 _RUN_ENDS = frozenset(int(phase) for phase in RunPhase if phase.final)
-_LONG = 10**15  # microseconds; 31 years
 
 # Names become keys of Postgres indexes, whose entries hold 2,700 bytes. Argo allows less than any of these.
 _LONGEST = {"project": 63, "run": 256, "step": 1024, "name": 256, "key": 1024, "endpoint": 255, "bucket": 255}
@@ -81,7 +81,7 @@ class Reader:
             raise Invalid(f"{event.phase} is no end", field="phase")
         at = _time(event.finished_at)
         accepted = _time(event.submitted_at) if event.HasField("submitted_at") else None
-        end = End(at, body, event.phase, _micros(event))
+        end = End(at, body, event.phase, noun.micros(event))
         into.run(_run_key(event), RunFact(at, _text("name", event.pipeline), submitted_at=accepted, end=end))
 
     def _step_started(self, body: bytes, into: Facts) -> None:
@@ -109,7 +109,7 @@ class Reader:
             body = event.SerializeToString()
             if ran:
                 into.templates[key[0], digest] = document
-        into.step(key, StepFact(name, started_at=started, end=End(at, body, event.phase, _micros(event))))
+        into.step(key, StepFact(name, started_at=started, end=End(at, body, event.phase, noun.micros(event))))
         into.seen(key[:2], started or at, begun=ran)
         for flow, fact in flows:
             into.flow(flow, fact)
@@ -195,13 +195,6 @@ def _time(stamp: Timestamp) -> datetime:
         return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
     except OverflowError as error:
         raise Invalid("no time", field="timestamp") from error
-
-
-def _micros(event: RunFinished | StepFinished) -> int:
-    saved = event.saved
-    return (
-        min(max(saved.seconds * 1_000_000 + saved.nanos // 1000, 0), _LONG) if event.HasField("saved") else 0
-    )
 
 
 def kinds() -> tuple[type[Message], ...]:

@@ -6,8 +6,11 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from periplus.dispatcher.v1.events_pb2 import RunFinished, StepFinished
 from periplus.types.v1 import step_pb2 as types
 from periplus_lineage.domain.run import Artifact, Inputs, Outputs, Parameter
+
+_LONG = 10**15  # microseconds; 31 years
 
 Digests = Mapping[tuple[bool, str, str], tuple[str, int]]
 """Digest and size by (made by the step, name, key): what was told apart from the artifact itself."""
@@ -42,6 +45,14 @@ def outputs(given: types.Outputs, digests: Digests) -> Outputs:
         artifacts(given.artifacts, digests, made=True),
         given.result if given.HasField("result") else None,
         given.exit_code if given.HasField("exit_code") else None,
+    )
+
+
+def micros(event: RunFinished | StepFinished) -> int:
+    """The microseconds that were saved, as far as a sum of them and a date can hold them."""
+    saved = event.saved
+    return (
+        min(max(saved.seconds * 1_000_000 + saved.nanos // 1000, 0), _LONG) if event.HasField("saved") else 0
     )
 
 

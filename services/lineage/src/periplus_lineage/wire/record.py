@@ -70,7 +70,7 @@ def run(row: Row) -> Run:
         step_count=row["step_count"],
         # The end of a run tells of all its steps, those whose own events are late included.
         cached_steps=max(ended.cached_steps, row["cached_steps"]) if final else row["cached_steps"],
-        saved=max(ended.saved.ToTimedelta(), timedelta(microseconds=int(row["saved"]))),
+        saved=timedelta(microseconds=max(noun.micros(ended), int(row["saved"]))),
         announced=row["submitted"] is not None,
     )
 
