@@ -16,10 +16,12 @@ from world import FINISHED, PATIENCE, RUN_FINISHED
 from periplus.dispatcher.v1 import dispatcher_pb2 as pb
 from periplus.dispatcher.v1 import events_pb2
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceStub
+from periplus.snapshotter.v1 import snapshotter_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common import rpc
 from periplus_dispatcher.app import app
 from periplus_dispatcher.settings import Settings
+from periplus_dispatcher.wire import run as wire
 from periplus_local.argo.testing import Client
 from periplus_local.stack.nats import declare_streams
 from periplus_local.stack.testing import Servers
@@ -122,3 +124,13 @@ async def test_a_parameter_that_the_workflow_does_not_have_is_refused(
 async def test_a_run_that_nobody_made_is_not_found(dispatcher: DispatcherServiceStub) -> None:
     error = await refusal(dispatcher.CancelRun(pb.CancelRunRequest(project="default", run="nobody")))
     assert error.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_an_order_with_another_claim_is_another_order():
+    def order(**claim: object) -> str:
+        spec = pb.RunSpec(project="p", manifest="m", claim=snapshotter_pb2.Claim(**claim))
+        return wire.order(spec).digest
+
+    platform = snapshotter_pb2.Platform(system="Linux")
+    assert order(platform=platform) == order(platform=platform)
+    assert len({order(), order(platform=platform), order(code_archive=b"c")}) == 3

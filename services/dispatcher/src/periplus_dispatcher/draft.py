@@ -27,12 +27,14 @@ class Order:
     parameters: Mapping[str, str]
     cache: Mode | None
     claim: object | None
+    claimed: str = ""
+    """The digest of the claim."""
 
     @property
     def digest(self) -> str:
         """Names the order, so that a request id used twice for different ones is noticed."""
         mode = self.cache.value if self.cache else ""
-        return digest.of([self.project, self.manifest, dict(self.parameters), mode])
+        return digest.of([self.project, self.manifest, dict(self.parameters), mode, self.claimed])
 
 
 @dataclass(frozen=True)

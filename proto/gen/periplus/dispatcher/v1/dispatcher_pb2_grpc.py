@@ -65,8 +65,8 @@ class DispatcherServiceServicer:
         """Say what a run would do, and do nothing.
 
         Errors:
-        - INVALID_ARGUMENT: the manifest is not one that Argo would take; the violation names the field.
-        - UNAVAILABLE: Argo is away.
+        - INVALID_ARGUMENT: the manifest is not one that Argo would take; the violation names the field. Where Argo is
+        away, only our own checks are made, and a warning says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +77,7 @@ class DispatcherServiceServicer:
 
         Errors:
         - INVALID_ARGUMENT: as with PlanRun; or REQUEST_ID_REUSED: the id came with another request before.
+        - ALREADY_EXISTS: another request has the name that this run would have. Send it with another id.
         - UNAVAILABLE: the run could not be recorded. Send it again with the same id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -37,14 +37,15 @@ class DispatcherServiceStub:
     """Say what a run would do, and do nothing.
 
     Errors:
-    - INVALID_ARGUMENT: the manifest is not one that Argo would take; the violation names the field.
-    - UNAVAILABLE: Argo is away.
+    - INVALID_ARGUMENT: the manifest is not one that Argo would take; the violation names the field. Where Argo is
+      away, only our own checks are made, and a warning says so.
     """
     SubmitRun: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.SubmitRunRequest, _dispatcher_pb2.SubmitRunResponse]
     """Run a manifest. The same `request_id` with the same request gives the same run, however often it is sent.
 
     Errors:
     - INVALID_ARGUMENT: as with PlanRun; or REQUEST_ID_REUSED: the id came with another request before.
+    - ALREADY_EXISTS: another request has the name that this run would have. Send it with another id.
     - UNAVAILABLE: the run could not be recorded. Send it again with the same id.
     """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.CancelRunRequest, _dispatcher_pb2.CancelRunResponse]
@@ -71,14 +72,15 @@ class DispatcherServiceAsyncStub(DispatcherServiceStub):
     """Say what a run would do, and do nothing.
 
     Errors:
-    - INVALID_ARGUMENT: the manifest is not one that Argo would take; the violation names the field.
-    - UNAVAILABLE: Argo is away.
+    - INVALID_ARGUMENT: the manifest is not one that Argo would take; the violation names the field. Where Argo is
+      away, only our own checks are made, and a warning says so.
     """
     SubmitRun: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.SubmitRunRequest, _dispatcher_pb2.SubmitRunResponse]  # type: ignore[assignment]
     """Run a manifest. The same `request_id` with the same request gives the same run, however often it is sent.
 
     Errors:
     - INVALID_ARGUMENT: as with PlanRun; or REQUEST_ID_REUSED: the id came with another request before.
+    - ALREADY_EXISTS: another request has the name that this run would have. Send it with another id.
     - UNAVAILABLE: the run could not be recorded. Send it again with the same id.
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.CancelRunRequest, _dispatcher_pb2.CancelRunResponse]  # type: ignore[assignment]
@@ -108,8 +110,8 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
         """Say what a run would do, and do nothing.
 
         Errors:
-        - INVALID_ARGUMENT: the manifest is not one that Argo would take; the violation names the field.
-        - UNAVAILABLE: Argo is away.
+        - INVALID_ARGUMENT: the manifest is not one that Argo would take; the violation names the field. Where Argo is
+          away, only our own checks are made, and a warning says so.
         """
 
     @_abc_1.abstractmethod
@@ -122,6 +124,7 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - INVALID_ARGUMENT: as with PlanRun; or REQUEST_ID_REUSED: the id came with another request before.
+        - ALREADY_EXISTS: another request has the name that this run would have. Send it with another id.
         - UNAVAILABLE: the run could not be recorded. Send it again with the same id.
         """
 

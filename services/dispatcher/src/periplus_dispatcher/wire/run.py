@@ -1,6 +1,7 @@
 """Orders, plans and runs: proto ↔ domain."""
 
 from periplus.dispatcher.v1 import dispatcher_pb2
+from periplus_common.digest import sha256
 from periplus_dispatcher.draft import Draft, Order
 from periplus_dispatcher.service import Submitted
 from periplus_dispatcher.wire.step import FROM_MODE, VERDICTS, duration, outputs, run_phase
@@ -9,7 +10,10 @@ from periplus_dispatcher.wire.step import FROM_MODE, VERDICTS, duration, outputs
 def order(spec: dispatcher_pb2.RunSpec) -> Order:
     """What a caller wants run."""
     claim = spec.claim if spec.HasField("claim") else None
-    return Order(spec.project, spec.manifest, dict(spec.parameters), FROM_MODE.get(spec.cache), claim)
+    claimed = sha256(claim.SerializeToString(deterministic=True)) if claim is not None else ""
+    return Order(
+        spec.project, spec.manifest, dict(spec.parameters), FROM_MODE.get(spec.cache), claim, claimed
+    )
 
 
 def plan(draft: Draft) -> dispatcher_pb2.Plan:
