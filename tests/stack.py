@@ -123,9 +123,9 @@ class Stack:
         from periplus_local.stack.embedded import embedded
         from periplus_local.stack.home import Home
 
-        s3 = embedded(Home(self.home)).s3
-        client = Minio(s3.endpoint, s3.access_key, s3.secret_key, secure=False, region="us-east-1")
-        client.remove_object(s3.bucket, key)
+        at = embedded(Home(self.home)).s3.bucket
+        client = Minio(at.endpoint, at.access_key, at.secret_key, secure=at.secure, region="us-east-1")
+        client.remove_object(at.name, key)
 
     def pid(self, part: str) -> int:
         """The process id of a part: the child of the supervisor that runs its program."""
