@@ -11,7 +11,7 @@ import pytest
 from manifests import say, workflow
 from world import World
 
-from periplus_common.errors import Unavailable
+from periplus_common.errors import Invalid, Unavailable
 from periplus_dispatcher import argo
 from periplus_dispatcher.domain import Phase
 from periplus_dispatcher.draft import Reader
@@ -21,8 +21,8 @@ HTML = b"<html>please log in</html>"
 
 
 @asynccontextmanager
-async def server(*answers: tuple[str, bytes | None]) -> AsyncIterator[str]:
-    """An address where each path that ends so is answered so, by 200; None: never."""
+async def server(*answers: tuple[str, bytes | None], status: int = 200) -> AsyncIterator[str]:
+    """An address where each path that ends so is answered so, by 200 unless told; None: never."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
@@ -31,13 +31,27 @@ async def server(*answers: tuple[str, bytes | None]) -> AsyncIterator[str]:
                 body = next(body for end, body in answers if path.endswith(end))
                 if body is None:
                     await asyncio.Event().wait()
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+                writer.write(b"HTTP/1.1 %d \r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body))
 
     listening = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     finally:
         listening.close()
+
+
+async def test_what_argos_lint_refuses_is_no_trouble_of_argo() -> None:
+    refusal = b'{"code":2,"message":"template name \'nope\' undefined"}'
+    async with server(("", refusal), status=500) as url, argo.connect(url, "", "n") as found:
+        with pytest.raises(Invalid, match="template name 'nope' undefined"):
+            await found.lint({})
+
+
+@pytest.mark.parametrize("body", [HTML, b"[1]", b"{}"])
+async def test_an_argo_that_fails_is_away(body: bytes) -> None:
+    async with server(("", body), status=500) as url, argo.connect(url, "", "n") as found:
+        with pytest.raises(Unavailable):
+            await found.lint({})
 
 
 @pytest.mark.parametrize("body", [HTML, b"", b"[1]", b'"x"', b"{"])

@@ -188,9 +188,11 @@ async def _told(call: Awaitable[object]) -> None:
 def _error(response: httpx.Response) -> PeriplusError:
     try:
         told = response.json()
-        message = str(told.get("message", response.text))
     except ValueError:
+        told = None
+    if not isinstance(told, dict):
         return _kind(response.status_code, response.text[:500])
+    message = str(told.get("message", response.text))
     # Argo's lint says of a manifest that it refuses no more than that something is wrong.
     return _kind(400 if told.get("code") == UNKNOWN else response.status_code, message)
 
