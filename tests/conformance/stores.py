@@ -39,7 +39,7 @@ class Store:
 def settings(home: Path, s3: Store, **more: Any) -> ArgoSettings:
     """The settings of a local Argo on the store."""
     keys = {"s3_access_key": KEY, "s3_secret_key": SECRET, "s3_bucket": BUCKET}
-    return ArgoSettings(home=home, s3_endpoint=s3.endpoint, **{**keys, **more})
+    return ArgoSettings(home=home, s3_endpoint=s3.endpoint, **(keys | more))
 
 
 def free_ports(count: int) -> list[int]:
