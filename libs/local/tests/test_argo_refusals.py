@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,13 @@ from periplus_local.argo.testing import Client, Refusal, local_argo
 def argo() -> Iterator[Client]:
     with local_argo() as client:
         yield client
+
+
+def mounting(*mounts: Any, **volume: Any) -> dict[str, Any]:
+    """What makes a workflow mount one volume."""
+    template = leaf("main")
+    template["container"]["volumeMounts"] = [{"name": "v", **mount} for mount in mounts]
+    return {"templates": [template], "volumes": [{"name": "v", **volume}]}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +44,12 @@ def argo() -> Iterator[Client]:
             },
             "spec.templates[0].container.volumeMounts",
         ),
+        (
+            mounting({"mountPath": "/a"}, persistentVolumeClaim={"claimName": "c"}),
+            "spec.templates[0].container.volumeMounts[0]",
+        ),
+        (mounting({"mountPath": "/a", "subPath": "b"}, emptyDir={}), "volumeMounts[0]"),
+        (mounting({"mountPath": "/a"}, {"mountPath": "/b"}, emptyDir={}), "volumeMounts[1]"),
         (
             {
                 "templates": [
@@ -69,7 +83,7 @@ IDLE = {
     "podSpecPatch": '{"nodeName": "a"}',
     "tolerations": [{"key": "a"}],
     "ttlStrategy": {"secondsAfterCompletion": 1},
-    "volumes": [{"name": "a", "emptyDir": {}}],
+    "volumes": [{"name": "a", "configMap": {"name": "c"}}],
 }
 
 
@@ -163,3 +177,21 @@ def test_an_unknown_workflow_is_not_found(argo: Client) -> None:
         with pytest.raises(Refusal) as refusal:
             argo.call("GET", path)
         assert (refusal.value.status, json.loads(refusal.value.body)["code"]) == (404, 5)
+
+
+def test_a_template_that_mounts_what_is_not_here_is_refused_when_it_is_made(argo: Client) -> None:
+    spec = mounting({"mountPath": "/a"}, secret={"secretName": "s"})
+    body = {"template": {"metadata": {"name": "mounts"}, "spec": spec}}
+    with pytest.raises(Refusal) as refusal:
+        argo.call("POST", "workflow-templates/argo", body)
+    assert "spec.templates[0].container.volumeMounts[0]" in json.loads(refusal.value.body)["message"]
+
+
+def test_a_template_whose_parameter_is_a_list_is_refused_by_its_path(argo: Client) -> None:
+    spec = {"arguments": {"parameters": [{"name": "files", "value": []}]}, "templates": [leaf("main")]}
+    with pytest.raises(Refusal) as refusal:
+        argo.call(
+            "POST", "workflow-templates/argo", {"template": {"metadata": {"name": "listed"}, "spec": spec}}
+        )
+    assert refusal.value.status == 400
+    assert "spec.arguments.parameters[0].value" in json.loads(refusal.value.body)["message"]

@@ -50,6 +50,7 @@ SPEC: Table = {
     "suspend": None,
     "synchronization": "synchronization",
     "templateDefaults": "template",
+    "volumes": "volume[]",
     "templates": "template[]",
     "workflowMetadata": None,
     "workflowTemplateRef": "workflowTemplateRef",
@@ -81,7 +82,6 @@ SPEC_IDLE = frozenset(
         "tolerations",
         "ttlStrategy",
         "volumeClaimGC",
-        "volumes",
     ]
 )
 TEMPLATE: Table = {
@@ -102,6 +102,7 @@ TEMPLATE: Table = {
     "suspend": "suspend",
     "synchronization": "synchronization",
     "timeout": None,
+    "volumes": "volume[]",
 }
 TEMPLATE_IDLE = frozenset(
     [
@@ -121,7 +122,6 @@ TEMPLATE_IDLE = frozenset(
         "schedulerName",
         "securityContext",
         "tolerations",
-        "volumes",
     ]
 )
 CONTAINER: Table = {
@@ -130,6 +130,7 @@ CONTAINER: Table = {
     "env": "env[]",
     "image": None,
     "name": None,
+    "volumeMounts": None,
     "workingDir": None,
 }
 CONTAINER_IDLE = frozenset(
@@ -207,6 +208,7 @@ TABLES: dict[str, Table] = {
     "template": TEMPLATE,
     "templateRef": dict.fromkeys(("clusterScope", "name", "template")),
     "valueFrom": dict.fromkeys(("default", "expression", "jsonPath", "parameter", "path", "supplied")),
+    "volume": dict.fromkeys(("emptyDir", "name")),
     "withSequence": dict.fromkeys(("count", "end", "format", "start")),
     "workflow": WORKFLOW,
     "workflowTemplateRef": dict.fromkeys(("clusterScope", "name")),
@@ -219,10 +221,15 @@ IDLE: dict[str, frozenset[str]] = {
     "spec": SPEC_IDLE,
     "template": TEMPLATE_IDLE,
 }
-UNMOUNTED = "a step that mounts a volume cannot run here"
+# Without effect, as long as no step mounts them.
+IDLE["volume"] = frozenset([
+    "awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "configMap", "csi", "downwardAPI",
+    "ephemeral", "fc", "flexVolume", "flocker", "gcePersistentDisk", "gitRepo", "glusterfs", "hostPath", "image",
+    "iscsi", "nfs", "persistentVolumeClaim", "photonPersistentDisk", "portworxVolume", "projected", "quobyte",
+    "rbd", "scaleIO", "secret", "storageos", "vsphereVolume",
+])  # fmt: skip
 REFUSED["container"] = {
-    "volumeMounts": UNMOUNTED,
-    "volumeDevices": UNMOUNTED,
+    "volumeDevices": NO_CLUSTER,
     "envFrom": NO_CLUSTER,
 }
 REFUSED["script"] = REFUSED["container"]

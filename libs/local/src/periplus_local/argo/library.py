@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from periplus_local.argo import birth, names, references, submission
+from periplus_local.argo import birth, machine, names, references, submission
 from periplus_local.argo.faults import exists, invalid, missing
 from periplus_local.argo.store import Store
 
@@ -52,8 +52,10 @@ class Shelves:
         for index, item in enumerate(spec.get("templates") or ()):
             if not isinstance(item, dict) or not item.get("name"):
                 raise invalid(f"spec.templates[{index}].name: is required")
-        made = submission.normalised({"metadata": template.get("metadata") or {}, "spec": spec})
-        submission.checked(kind, made)
+        body = {"metadata": template.get("metadata") or {}, "spec": spec}
+        submission.checked(kind, body)
+        made = submission.normalised(body)
+        machine.check_processes(made["spec"])
         references.check(made["spec"], self)
         return dict(made)
 
