@@ -347,11 +347,13 @@ async def kept(opened: Database, count: int) -> None:
 
 async def test_a_stream_is_seen_as_its_slowest_consumer_has_handled_it(embedded: Servers):
     async with bus.link(embedded.nats_url) as link:
+        jetstream = (await link.client()).jetstream()
+        await jetstream.delete_stream("SNAPSHOTTER")  # with what other tests have told
+        await declare_streams(embedded.nats_url)
         empty_ = await link.stream("SNAPSHOTTER")
         assert (empty_.last, empty_.handled) == (0, 0)
         told = [Event(f"periplus.snapshotter.v1.X.p.{i}", {}, b"") for i in range(3)]
         assert await link.publish(told) == [1, 2, 3]
-        jetstream = (await link.client()).jetstream()
         for name, handled in (("quick", 3), ("slow", 1)):
             subscription = await jetstream.pull_subscribe("periplus.snapshotter.>", durable=name)
             for message in await subscription.fetch(handled):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -70,10 +69,8 @@ async def servers(directory: Path) -> AsyncIterator[Servers]:
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """The session's servers, the same for every worker of pytest-xdist."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with _joined(shared / "servers") as found:
+    """The session's servers; each worker of pytest-xdist has its own, as a service's consumer has one name."""
+    with _joined(tmp_path_factory.getbasetemp() / "servers") as found:
         yield found
 
 
