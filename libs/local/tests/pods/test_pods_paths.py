@@ -194,6 +194,17 @@ async def test_a_volume_of_a_pod_is_an_empty_folder_of_its_own(pods: Pods, sh: S
     assert not Path("/mnt/vol-of-pod").exists()
 
 
+async def test_with_namespaces_a_volume_is_a_mount(tmp_path: Path, nowhere: S3Store, sh: Sh) -> None:
+    async with Pods(tmp_path / "pods", nowhere, 1) as pods:
+        if pods.isolation == "none":
+            pytest.skip(pods.isolation_reason)
+        paths = ("/mnt/vol-of-pod", "/vol-of-pod", "/tmp/vol-of-pod")
+        mounts = {"volumeMounts": [{"name": path, "mountPath": path} for path in paths]}
+        line = "; ".join(f"grep -c ' {path} ' /proc/mounts" for path in paths)
+        done = await pods.run(sh(line, container=mounts, capture_result=True))
+        assert done.result == "1\n1\n1"
+
+
 async def test_with_namespaces_a_step_may_write_anywhere_below_its_root(
     tmp_path: Path, nowhere: S3Store, sh: Sh, monkeypatch: pytest.MonkeyPatch
 ) -> None:

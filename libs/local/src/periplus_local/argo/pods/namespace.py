@@ -1,7 +1,7 @@
 """The private file system of a step: a mount namespace with a root of its own (Linux only)."""
 
 # Paths are strings here: they go to system calls in a process that must start quickly.
-# ruff: noqa: PTH116, PTH102, PTH103, PTH114, PTH115, PTH120, PTH123, PTH208, PTH211
+# ruff: noqa: PTH112, PTH116, PTH102, PTH103, PTH114, PTH115, PTH120, PTH123, PTH208, PTH211
 
 import ctypes
 import os
@@ -31,6 +31,10 @@ def enter(isolation: Isolation, spec: dict[str, Any]) -> None:
     # The step's own part of "/" alone: the machine's folders, which are mounted below, do not show there.
     os.makedirs(root + spec["work"], exist_ok=True)
     _mount(root, root + spec["work"], MS_BIND)
+    # A step may look whether its volume is a mount. Those in a folder of the machine come when that is there.
+    flat = [volume for volume in spec["volumes"] if os.path.isdir(root + volume)]
+    for volume in flat:
+        _mount(root + volume, root + volume, MS_BIND)
     # Unbindable: else a copy of the folder that holds the new root would copy the new root, too.
     _mount(None, root, MS_UNBINDABLE)
     for name in sorted(os.listdir("/")):
@@ -43,6 +47,8 @@ def enter(isolation: Isolation, spec: dict[str, Any]) -> None:
         _protect(root + kept)
     for folder, storage, hidden in spec["shadows"]:
         _shadow(root, folder, storage, hidden)
+    for volume in set(spec["volumes"]) - set(flat):
+        _mount(root + volume, root + volume, MS_BIND)
     _pivot(root)
 
 
@@ -132,7 +138,7 @@ def probe(folder: str, wanted: bool) -> tuple[Isolation, str]:
     for number, isolation in enumerate(kinds):
         root = f"{folder}/{number}/root"
         os.makedirs(f"{root}/tmp")  # noqa: S108 - in a folder of our own
-        spec = {"root": root, "work": "/argo/work", "hidden": [], "kept": [], "shadows": []}
+        spec = {"root": root, "work": "/argo/work", "hidden": [], "kept": [], "shadows": [], "volumes": []}
         reason = _fails(isolation, spec)
         if not reason:
             return isolation, ""

@@ -15,7 +15,7 @@ from periplus_local.argo.pods.program import body, program, working_dir
 from periplus_local.argo.pods.rewriting import rewriter
 from periplus_local.argo.pods.roots import Roots
 from periplus_local.argo.pods.store import Artifacts
-from periplus_local.argo.pods.view import TMP, View, exists, is_folder, plan, under
+from periplus_local.argo.pods.view import TMP, View, canonical, exists, is_folder, plan, under
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,7 @@ class Sandbox:
         inputs = Inputs(view, self.folder.scratch, self.artifacts)
         run = program(job, view, rewriter(view) if not self.namespaces else str)
         inputs.make_folders(job.template, working_dir(job.template))
+        volumes = [canonical(path, view) for path in mounts(job.template)]
         if run.source is not None:
             inputs.write_script(run.source)
         for entry in (job.template.get("inputs") or {}).get("artifacts") or []:
@@ -135,7 +136,7 @@ class Sandbox:
                 "argv": run.argv,
                 "env": run.env,
                 "cwd": run.cwd,
-                "view": view.spec() if self.namespaces else None,
+                "view": {**view.spec(), "volumes": volumes} if self.namespaces else None,
                 "deadline": job.deadline_seconds,
                 "grace": self.grace,
                 "log_limit": self.log_bytes,

@@ -81,6 +81,7 @@ class View:
             "hidden": self.hidden,
             "kept": [path for path in self.kept if self.private(os.path.dirname(path))],
             "shadows": [[s.folder, s.storage, s.hidden] for s in self.shadows],
+            "volumes": [],
         }
 
     def record(self) -> dict[str, Any]:
