@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.sdk.client import Client
 from periplus.sdk.connection import Connection, connection
 from periplus.types.v1 import step_pb2
+from periplus_local.stack.child import bound
 
-PERIPLUS = Path(sys.executable).parent / "periplus"
+PERIPLUS = str(Path(sys.executable).parent / "periplus")
 READY = "Ctrl-C stops everything"
 PATIENCE = 180.0  # seconds
 
@@ -68,7 +70,12 @@ def up(home: Path) -> Iterator[Stack]:
     began = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
-            [PERIPLUS, "up"], env=environment, stdout=output, stderr=output, text=True, cwd=home.parent
+            bound([PERIPLUS, "up"], signal.SIGTERM),
+            env=environment,
+            stdout=output,
+            stderr=output,
+            text=True,
+            cwd=home.parent,
         )
     try:
         while READY not in log.read_text():

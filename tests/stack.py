@@ -22,6 +22,7 @@ from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceStub
 from periplus.lineage.v1 import lineage_pb2
 from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from periplus.types.v1 import step_pb2
+from periplus_local.stack.child import bound
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 90.0  # seconds; for a machine that does other things beside
@@ -185,7 +186,7 @@ def up(home: Path, *arguments: str) -> Iterator[Stack]:
     log = home.with_suffix(".log")
     with log.open("w") as output:
         process = subprocess.Popen(
-            [Path(sys.executable).parent / "periplus", "up", *arguments],
+            bound([str(Path(sys.executable).parent / "periplus"), "up", *arguments], signal.SIGTERM),
             env=os.environ | {"PERIPLUS_HOME": str(home)}, stdout=output, stderr=output, text=True,
         )  # fmt: skip
     try:

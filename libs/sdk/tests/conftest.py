@@ -179,7 +179,8 @@ def together(texts: list[str]) -> list[Any]:
 def unpack(archive: bytes, to: Path) -> Path:
     """Unpack as Argo does: the one folder at the archive's root becomes the path itself."""
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        tar.extractall(to.with_name("unpacking"), filter="data")
+        # What we packed ourselves; the first releases of 3.11 know no filter.
+        tar.extractall(to.with_name("unpacking"))
     (only,) = to.with_name("unpacking").iterdir()
     return only.rename(to)
 
