@@ -184,6 +184,27 @@ def test_a_folder_that_is_read_only_is_an_error_of_the_step_until_it_is_not(
     assert argo.ended(start(argo, sh("main", "true")))["status"]["phase"] == "Succeeded"
 
 
+@pytest.fixture
+def small(home: Path) -> Iterator[Path]:
+    """A disk of 16 MiB at the server's home."""
+    place = home / "argo"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place], check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_a_full_disk_fails_the_step_that_filled_it_and_nothing_else(small: Path, server: Server) -> None:
+    argo = server.start()
+    assert small == server.home
+    filling = start(argo, sh("main", "head -c 64000000 /dev/zero > /tmp/large"))
+    ended = argo.ended(filling)
+    assert ended["status"]["phase"] == "Failed"
+    assert nodes_of(ended)[filling]["outputs"]["exitCode"] == "1"
+    assert argo.ended(start(argo, sh("main", "echo there is room again")))["status"]["phase"] == "Succeeded"
+
+
 def test_settings_of_no_use_are_named_all_at_once() -> None:
     told = {"ARGO_PORT": "many", "ARGO_S3_SECURE": "perhaps", "ARGO_SLOTS": "3", "ARGO_OTHER": "x"}
     with pytest.raises(
