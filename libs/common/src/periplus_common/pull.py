@@ -110,6 +110,10 @@ class Inbox:
         batch, self._came = self._came[: self._consumer.batch], self._came[self._consumer.batch :]
         return batch
 
+    def waiting(self) -> list[Msg]:
+        """What has come and nobody works on yet."""
+        return list(self._came)
+
     async def _take(self, message: Msg) -> None:
         status = message.headers.get("Status") if message.headers and not message.data else None
         if status is None:
@@ -152,7 +156,7 @@ async def _consume(link: bus.Link, consumer: Consumer, handle: Handle) -> None:
     link.on_reconnect(inbox.forget)
     await inbox.open()
     places = asyncio.Semaphore(consumer.flights)
-    async with asyncio.TaskGroup() as flights:
+    async with _in_hand(inbox.waiting), asyncio.TaskGroup() as flights:
         while True:
             await places.acquire()
             flights.create_task(_fly(link, consumer, handle, await inbox.next())).add_done_callback(
@@ -188,7 +192,7 @@ async def _handle(link: bus.Link, consumer: Consumer, handle: Handle, batch: lis
 
 async def _patiently(consumer: Consumer, handle: Handle, batch: list[Msg]) -> Refusals | None:
     """Handle a batch, however long what it needs is away: that must never use up a message's deliveries."""
-    async with _in_hand(batch):
+    async with _in_hand(lambda: batch):
         while True:
             try:
                 return await handle(batch)
@@ -198,14 +202,14 @@ async def _patiently(consumer: Consumer, handle: Handle, batch: list[Msg]) -> Re
 
 
 @asynccontextmanager
-async def _in_hand(batch: list[Msg]) -> AsyncIterator[None]:
-    """Tell the server now and then that messages are worked on, so that those of a slow handler are not sent again."""
+async def _in_hand(held: Callable[[], list[Msg]]) -> AsyncIterator[None]:
+    """Tell the server now and then of messages that wait or are worked on, so that a slow handler gets none again."""
 
     async def tell() -> None:
-        with suppress(NatsError):  # without a connection the server sends them again, to whoever there is
-            while True:
-                await asyncio.sleep(bus.ACK_WAIT / 3)
-                for message in batch:
+        while True:
+            await asyncio.sleep(bus.ACK_WAIT / 3)
+            with suppress(NatsError):  # without a connection the server sends them again, to whoever there is
+                for message in held():
                     await message.in_progress()
 
     telling = asyncio.create_task(tell())
