@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from periplus.sdk.cli.options import Format, Output
 from periplus.sdk.cli.outcome import Failure
-from periplus.sdk.cli.stack import stack_module
+from periplus.sdk.cli.stack import stack_module, teller
 from periplus.sdk.cli.text import line
 
 if TYPE_CHECKING:
@@ -59,10 +58,6 @@ def serve(
       S3_ACCESS_KEY=… S3_SECRET_KEY=… periplus argo serve --s3-endpoint 127.0.0.1:9000 --s3-bucket mine
     """
 
-    def told(change: Any) -> None:
-        if change.state.name != "STARTING":
-            print(line(change.line()), file=sys.stderr if output is Format.JSON else sys.stdout, flush=True)
-
     def ready(serving: Any) -> None:
         found = {
             "address": serving.argo.url,
@@ -74,7 +69,7 @@ def serve(
 
     with stack_module(home) as stack:
         bucket = _bucket(stack, s3_endpoint, s3_bucket) if s3_endpoint else None
-        stack.serve(stack.Alone(home, port, token_file, bucket), told, ready)
+        stack.serve(stack.Alone(home, port, token_file, bucket), teller(output), ready)
 
 
 def _bucket(stack: Any, endpoint: str, name: str) -> Any:

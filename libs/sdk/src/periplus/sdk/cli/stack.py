@@ -15,7 +15,7 @@ from periplus.sdk.cli.outcome import Exit, Failure
 from periplus.sdk.cli.text import line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Home = Annotated[
     str, typer.Option("--home", help="Where everything is; default: $PERIPLUS_HOME, or .periplus here.")
@@ -45,6 +45,16 @@ def stack_module(home: str = "") -> Iterator[Any]:
         raise Failure(str(error), fix=f"periplus doctor{place}", code=Exit.NOT_REACHABLE) from error
 
 
+def teller(output: Format) -> Callable[[Any], None]:
+    """What tells each change of a part on a line, beside the one document where JSON was asked for."""
+
+    def told(change: Any) -> None:
+        if change.state.name != "STARTING":
+            print(line(change.line()), file=sys.stderr if output is Format.JSON else sys.stdout, flush=True)
+
+    return told
+
+
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is ready.")] = False,
     cluster: Annotated[
@@ -68,10 +78,6 @@ def up(
     """
     from periplus.sdk.cli.document import show
 
-    def told(change: Any) -> None:
-        if change.state.name != "STARTING":
-            print(line(change.line()), file=sys.stderr if output is Format.JSON else sys.stdout, flush=True)
-
     def ready(running: Any) -> None:
         if output is Format.JSON:
             show({"home": str(running.home.path), "addresses": dict(running.addresses)})
@@ -84,9 +90,9 @@ def up(
         if elsewhere and detach:
             raise Failure("--cluster runs in the foreground", fix="leave --detach out")
         if not detach:
-            stack.up(home or None, told, ready, elsewhere)
+            stack.up(home or None, teller(output), ready, elsewhere)
             return
-        holder = stack.detach(home or None, told)
+        holder = stack.detach(home or None, teller(output))
     if output is Format.JSON:
         show(
             {
