@@ -61,12 +61,12 @@ def request(kinds: list[str], steps: list[pb.StepQuery]) -> pb.ResolveStepsReque
     )
 
 
-def text(*parts: pb.Part) -> pb.Text:
+def text(*parts: pb.TextPart) -> pb.Text:
     return pb.Text(parts=parts)
 
 
 def query(
-    id_: str, x: pb.Part, items: pb.Part | None = None, artifact: pb.OutputRef | None = None
+    id_: str, x: pb.TextPart, items: pb.TextPart | None = None, artifact: pb.OutputRef | None = None
 ) -> pb.StepQuery:
     return pb.StepQuery(
         id=id_,
@@ -93,7 +93,7 @@ class Plan:
         for i in range(CHAIN):
             kind = f"{self.kind}-{i}"
             before = f"{self.kind}-{i - 1}"
-            x = pb.Part(literal="0") if i == 0 else pb.Part(output=reference(before, "y"))
+            x = pb.TextPart(literal="0") if i == 0 else pb.TextPart(output=reference(before, "y"))
             with_artifact = self.artifacts and i > 0
             steps.append(query(kind, x, artifact=reference(before, "a") if with_artifact else None))
             kinds.append(kind)
@@ -118,14 +118,14 @@ class Plan:
         return request(
             [first, work, last],
             [
-                query(first, pb.Part(literal="0")),
+                query(first, pb.TextPart(literal="0")),
                 query(
                     work,
-                    pb.Part(item=""),
-                    items=pb.Part(output=reference(first, "y")),
+                    pb.TextPart(item=""),
+                    items=pb.TextPart(output=reference(first, "y")),
                     artifact=reference(first, "a") if self.artifacts else None,
                 ),
-                query(last, pb.Part(output=reference(work, "y"))),
+                query(last, pb.TextPart(output=reference(work, "y"))),
             ],
         )
 

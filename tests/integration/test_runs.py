@@ -44,7 +44,7 @@ def test_the_second_run_of_the_same_is_cached_and_makes_no_workflow(stack: Stack
     assert {step.verdict for step in second.plan.steps} == {step_pb2.VERDICT_HIT}
     shown = stack.ended(second.run)
     assert set(phases(shown).values()) == {"cached"}
-    assert {step.from_run for step in shown.steps} == {first.id}
+    assert {step.producer_run for step in shown.steps} == {first.id}
     assert [(p.name, p.value) for p in second.outputs.parameters] == [("accuracy", "1.0000")]
     with pytest.raises(grpc.RpcError) as refused:
         list(stack.dispatcher.ReadLogs(dispatcher_pb2.ReadLogsRequest(project="default", run=second.run)))
@@ -139,10 +139,10 @@ def test_what_made_a_model_is_told_back_to_the_run_that_made_its_data(stack: Sta
     manifest = fresh()
     first = stack.finish(manifest)
     second = stack.finish(manifest, neighbours="[1, 3]")
-    walk = lineage_pb2.WalkRequest(
-        project="default", start=[f"run:{second.id}"], direction=lineage_pb2.DIRECTION_UP
+    walk = lineage_pb2.TraverseRequest(
+        project="default", start=[f"run:{second.id}"], direction=lineage_pb2.DIRECTION_UPSTREAM
     )
-    found = stack.lineage.Walk(walk)
+    found = stack.lineage.Traverse(walk)
     assert f"step:{first.id}/ingest" in {node.id for node in found.nodes}
 
 

@@ -20,7 +20,11 @@ from periplus_local.stack.testing import Servers
 
 def event(key: str, run: str = "r") -> Event:
     return bus.event(
-        EntryRecorded(project="p", run=run, step=key), project="p", run=run, key=key, at=datetime.now(UTC)
+        EntryRecorded(project="p", producer_run=run, producer_step=key),
+        project="p",
+        run=run,
+        key=key,
+        at=datetime.now(UTC),
     )
 
 
@@ -63,7 +67,7 @@ class Heard:
     async def publish(self, events: Sequence[Event]) -> list[int]:
         if self._before:
             await self._before(events)
-        self.steps += [EntryRecorded.FromString(e.body).step for e in events]
+        self.steps += [EntryRecorded.FromString(e.body).producer_step for e in events]
         self.last += len(events)
         return list(range(self.last - len(events) + 1, self.last + 1))
 
@@ -122,7 +126,7 @@ async def test_events_that_are_never_taken_do_not_keep_the_others(dsn: str, open
 
     class Choosy(Heard):
         async def publish(self, events: Sequence[Event]) -> list[int]:
-            good = [e for e in events if not EntryRecorded.FromString(e.body).step.startswith("bad")]
+            good = [e for e in events if not EntryRecorded.FromString(e.body).producer_step.startswith("bad")]
             taken = await super().publish(good)
             if len(good) < len(events):
                 raise bus.Untaken("too large", dict(zip(map(events.index, good), taken, strict=True)))

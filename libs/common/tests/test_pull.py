@@ -30,7 +30,11 @@ async def published(url: str) -> AsyncIterator[tuple[bus.Link, pull.Consumer]]:
         await link.publish(
             [
                 bus.event(
-                    EntryRecorded(project="p", run=run, step=str(i)), project="p", run=run, key=str(i), at=at
+                    EntryRecorded(project="p", producer_run=run, producer_step=str(i)),
+                    project="p",
+                    run=run,
+                    key=str(i),
+                    at=at,
                 )
                 for i in range(COUNT)
             ]
@@ -40,7 +44,7 @@ async def published(url: str) -> AsyncIterator[tuple[bus.Link, pull.Consumer]]:
 
 
 def step(message: Msg) -> int:
-    return int(EntryRecorded.FromString(message.data).step)
+    return int(EntryRecorded.FromString(message.data).producer_step)
 
 
 async def until(condition) -> None:

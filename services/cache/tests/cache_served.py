@@ -119,7 +119,7 @@ def parameters(**values: str) -> list[types.Parameter]:
     return [types.Parameter(name=name, value=value) for name, value in values.items()]
 
 
-def query(id_: str, kind: str, items: pb.Part | None = None, **values: pb.Part) -> pb.StepQuery:
+def query(id_: str, kind: str, items: pb.TextPart | None = None, **values: pb.TextPart) -> pb.StepQuery:
     return pb.StepQuery(
         id=id_,
         template=kind,
@@ -128,12 +128,12 @@ def query(id_: str, kind: str, items: pb.Part | None = None, **values: pb.Part) 
     )
 
 
-def literal(text: str) -> pb.Part:
-    return pb.Part(literal=text)
+def literal(text: str) -> pb.TextPart:
+    return pb.TextPart(literal=text)
 
 
-def output(step: str, name: str) -> pb.Part:
-    return pb.Part(output=pb.OutputRef(step=step, name=name))
+def output(step: str, name: str) -> pb.TextPart:
+    return pb.TextPart(output=pb.OutputRef(step=step, name=name))
 
 
 async def failing(call: Any) -> PeriplusError:

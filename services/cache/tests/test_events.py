@@ -33,13 +33,13 @@ async def test_what_the_dispatcher_tells_is_what_a_plan_finds(served: Served):
     )  # fmt: skip
     listed, work, join = await served.until_hit(
         query("list", "list"),
-        query("work", "work", output("list", "items"), x=pb.Part(item="")),
+        query("work", "work", output("list", "items"), x=pb.TextPart(item="")),
         query("join", "join", all=output("work", "y")),
     )
-    assert (listed.run, listed.step, listed.saved.seconds) == ("r1", "main.list", 60)
+    assert (listed.producer_run, listed.producer_step, listed.saved.seconds) == ("r1", "main.list", 60)
     assert (listed.outputs.result, listed.outputs.exit_code) == ("text", 0)
     assert listed.outputs.HasField("exit_code")
-    assert [(item.id, item.step) for item in work.items] == [
+    assert [(item.id, item.producer_step) for item in work.items] == [
         ("work(0)", "main.work(0)"),
         ("work(1)", "main.work(1)"),
     ]
@@ -81,7 +81,7 @@ async def test_artifacts_are_digested_told_and_verified(served: Served):
     entry = (
         await served.stub.GetEntry(pb.GetEntryRequest(project=served.project, fingerprint=made.fingerprint))
     ).entry
-    assert entry.buried == "bytes were changed"
+    assert entry.invalidation_reason == "bytes were changed"
 
 
 async def test_values_with_every_character_survive(served: Served):
@@ -106,7 +106,7 @@ async def test_messages_that_come_often_and_late_have_one_effect(served: Served)
     await served.tell(*[step, hit] * 10)
     savings = await served.until_saved()
     assert savings.hits == 1
-    assert found.run == "r1"
+    assert found.producer_run == "r1"
 
 
 async def test_a_message_that_makes_no_sense_is_dead_and_holds_nothing_up(served: Served):

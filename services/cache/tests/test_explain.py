@@ -174,7 +174,7 @@ async def test_a_hit_says_who_made_it(cache, ran, memory, clock, train):
     await ran("r1")
     (fingerprint,) = memory.entries
     hit = train("r2", phase=Phase.CACHED, at=clock.now)
-    await cache.record(replace(hit, fingerprint=fingerprint, from_run="r1", from_step="main.train"))
+    await cache.record(replace(hit, fingerprint=fingerprint, producer_run="r1", producer_step="main.train"))
     found = await cache.explain("p", "r2", "main.train")
     assert (found.hit, found.run, found.step, found.nearest) == (True, "r1", "main.train", fingerprint)
     assert found.recorded_at == clock.now

@@ -27,7 +27,11 @@ async def test_a_success_becomes_an_entry_and_is_told(cache, memory, train, obje
     assert entry.outputs.artifact("model").digest.startswith("sha256:")
     assert entry.maker.took == timedelta(seconds=60)
     (recorded,) = told(memory, "EntryRecorded")
-    assert (recorded.fingerprint, recorded.run, recorded.step) == (entry.fingerprint, "r1", "main.train")
+    assert (recorded.fingerprint, recorded.producer_run, recorded.producer_step) == (
+        entry.fingerprint,
+        "r1",
+        "main.train",
+    )
     (digested,) = told(memory, "ArtifactsDigested")
     assert [(a.name, a.size_bytes) for a in (*digested.inputs, *digested.outputs)] == [
         ("data", 4),
@@ -259,7 +263,10 @@ async def test_hits_are_counted_once_with_what_they_saved(cache, memory, train):
     await cache.record(train("r1"))
     (fingerprint,) = memory.entries
     hit = replace(
-        train("r2", phase=Phase.CACHED), fingerprint=fingerprint, from_run="r1", saved=timedelta(seconds=60)
+        train("r2", phase=Phase.CACHED),
+        fingerprint=fingerprint,
+        producer_run="r1",
+        saved=timedelta(seconds=60),
     )
     await cache.record(hit)
     await cache.record(hit)

@@ -37,26 +37,26 @@ async def test_an_entry_is_shown_explained_counted_and_withdrawn(served: Served)
     await served.tell(
         served.finished("main.a", "a", "r2", inputs=other, finished_at=later),
         served.finished(
-            "main.a", "a", "r3", phase=types.STEP_PHASE_CACHED, fingerprint=hit.fingerprint, from_run="r1",
-            from_step="main.a", saved=Duration(seconds=60), finished_at=later,
+            "main.a", "a", "r3", phase=types.STEP_PHASE_CACHED, fingerprint=hit.fingerprint, producer_run="r1",
+            producer_step="main.a", saved=Duration(seconds=60), finished_at=later,
         ),
     )  # fmt: skip
     await served.until_hit(query("s", "a", c=literal("0.5")))
     p = served.project
     why = await served.stub.ExplainMiss(pb.ExplainMissRequest(project=p, run="r2", step="main.a"))
     assert [(c.field, c.old, c.new) for c in why.changes] == [("inputs.parameters.c", "0.1", "0.5")]
-    assert (why.reason, why.nearest_run, why.hit) == ("c was 0.1 and is 0.5", "r1", False)
+    assert (why.reason, why.producer_run, why.hit) == ("c was 0.1 and is 0.5", "r1", False)
     assert why.nearest_fingerprint == hit.fingerprint
-    assert why.nearest_recorded_at == stamp(LATER)
+    assert why.recorded_at == stamp(LATER)
     savings = await served.until_saved()
     assert (savings.hits, savings.saved.seconds) == (1, 60)
     why = await served.stub.ExplainMiss(pb.ExplainMissRequest(project=p, run="r3", step="main.a"))
-    assert (why.hit, why.nearest_run) == (True, "r1")
+    assert (why.hit, why.producer_run) == (True, "r1")
 
     entry = (await served.stub.GetEntry(pb.GetEntryRequest(project=p, fingerprint=hit.fingerprint))).entry
     key = json.loads(entry.key)
     assert (key["template"], key["parameters"], key["project"]) == ({"does": "a"}, {"c": "0.1"}, p)
-    assert (entry.hits, entry.run, entry.template, entry.duration.seconds) == (1, "r1", "a", 60)
+    assert (entry.hits, entry.producer_run, entry.template, entry.duration.seconds) == (1, "r1", "a", 60)
 
     ask = pb.InvalidateEntriesRequest(
         project=p, fingerprints=[hit.fingerprint], reason="bad", validate_only=True

@@ -228,7 +228,7 @@ async def test_hits_are_counted_once(store):
 
 async def test_an_attempt_is_kept_as_it_was(store):
     store, _ = store
-    step = recording(1, reason="why", unkept="why not", from_run="r0", from_step="s0")
+    step = recording(1, reason="why", unkept="why not", producer_run="r0", producer_step="s0")
     await store.record(step)
     assert await store.attempt("p", "r1", "s1") == (step.attempt, '{"t": 1}', 0)
     assert await store.attempt("p", "r1", "s2") is None

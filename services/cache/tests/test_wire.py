@@ -42,7 +42,7 @@ def test_a_time_to_live_keeps_its_microseconds():
         ({"run": "a\0"}, "run"),
         ({"step": "a\0"}, "step"),
         ({"project": "a\0"}, "project"),
-        ({"from_run": "\0"}, "from_run"),
+        ({"producer_run": "\0"}, "producer_run"),
         ({"template": types.StepTemplate(name="\0")}, "name"),
         (
             {"inputs": types.Inputs(artifacts=[types.Artifact(object=types.ObjectRef(key="\0"))])},

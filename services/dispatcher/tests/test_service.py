@@ -71,7 +71,7 @@ async def test_a_run_is_told_from_its_beginning_to_its_end(world: World) -> None
     ended = await world.run(two())
     assert (ended.run.phase, ended.output) == (Phase.SUCCEEDED, "<1>")
     submitted = events_pb2.RunSubmitted.FromString((await world.told(RUN_SUBMITTED, ended.run.id))[0])
-    assert [(n.path, list(n.after)) for n in submitted.steps] == [("up", []), ("end", ["up"])]
+    assert [(n.path, list(n.depends_on)) for n in submitted.steps] == [("up", []), ("end", ["up"])]
     started = [events_pb2.StepStarted.FromString(b).step for b in await world.told(STARTED, ended.run.id)]
     assert started == ["up", "end"] or set(started) <= {"up", "end"}, (
         "a quick step may be seen only when it has ended"

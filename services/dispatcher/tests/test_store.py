@@ -114,7 +114,7 @@ async def test_what_is_too_large_for_a_message_is_told_without_its_values(
     step = events_pb2.StepFinished.FromString(await body(db, "StepFinished"))
     assert (step.step, step.phase) == ("a", step_pb2.STEP_PHASE_SUCCEEDED)
     assert (len(step.inputs.parameters), len(step.outputs.parameters)) == (0, 5)
-    assert step.template.uncacheable == "what it was given and gave is too large to be told"
+    assert step.template.uncacheable_reason == "what it was given and gave is too large to be told"
     over = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
     assert (over.phase, over.outputs) == (step_pb2.RUN_PHASE_SUCCEEDED, step_pb2.Outputs())
 
@@ -124,7 +124,7 @@ async def test_a_plan_that_is_too_large_for_a_message_goes_without_its_reasons_o
 ) -> None:
     def planned(reason: str, count: int) -> list[dict[str, object]]:
         return [
-            {"path": f"step-{i}", "template": "t", "after": [], "verdict": "miss", "reason": reason}
+            {"path": f"step-{i}", "template": "t", "depends_on": [], "verdict": "miss", "reason": reason}
             for i in range(count)
         ]
 
@@ -153,7 +153,11 @@ async def test_a_run_that_is_over_at_once_is_told_whole(runs: PostgresRuns, db: 
     await runs.add(over, [seen(phase=Phase.CACHED, resolved=HIT)], [])
     assert await told(db) == ["RunSubmitted", "StepFinished", "RunFinished"]
     step = events_pb2.StepFinished.FromString(await body(db, "StepFinished"))
-    assert (step.verdict, step.from_run, step.fingerprint) == (step_pb2.VERDICT_HIT, "earlier", "sha256:1")
+    assert (step.verdict, step.producer_run, step.fingerprint) == (
+        step_pb2.VERDICT_HIT,
+        "earlier",
+        "sha256:1",
+    )
     finished = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
     assert (finished.cached_steps, finished.saved.ToTimedelta().total_seconds()) == (1, 2.5)
     assert await runs.open() == []

@@ -34,12 +34,12 @@ def test_steps_come_in_an_order_in_which_they_could_run_and_know_what_they_wait_
         dag(task("c", "t", depends="a && b"), task("b", "t", depends="a"), task("a", "t")), say("t", "1")
     ))  # fmt: skip
     assert [call.path for call in found.calls] == ["a", "b", "c"]
-    assert by_path(found)["c"].after == ("a", "b")
+    assert by_path(found)["c"].depends_on == ("a", "b")
 
 
 def test_the_groups_of_a_steps_template_wait_for_one_another() -> None:
     found = walked(workflow(steps([task("a", "t"), task("b", "t")], [task("c", "t")]), say("t", "1")))
-    assert [(call.path, call.after) for call in found.calls] == [("a", ()), ("b", ()), ("c", ("a", "b"))]
+    assert [(call.path, call.depends_on) for call in found.calls] == [("a", ()), ("b", ()), ("c", ("a", "b"))]
 
 
 def test_steps_inside_nested_templates_have_paths_and_inputs_through_all_levels() -> None:

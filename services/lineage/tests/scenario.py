@@ -34,8 +34,10 @@ def first() -> Story:
             document='{"container": {"image": "train:1"}}',
         )
     # "train" stands for items that appeared only mid-run; what is chosen flows as parameters alone.
-    story.step("choose", after=("train",), gave={"best": "1"})
-    story.step("register", after=("choose",), inputs=(as_input(MODELS[1], "model"),), given={"best": "1"})
+    story.step("choose", depends_on=("train",), gave={"best": "1"})
+    story.step(
+        "register", depends_on=("choose",), inputs=(as_input(MODELS[1], "model"),), given={"best": "1"}
+    )
     return story
 
 
@@ -60,8 +62,8 @@ def second() -> Story:
         planned=False,
         document='{"container": {"image": "train:2"}}',
     )
-    story.step("choose", after=("train",), gave={"best": "1"})
-    story.step("register", after=("choose",), inputs=(as_input(LATER, "model"),), given={"best": "1"})
+    story.step("choose", depends_on=("train",), gave={"best": "1"})
+    story.step("register", depends_on=("choose",), inputs=(as_input(LATER, "model"),), given={"best": "1"})
     return story
 
 
@@ -79,10 +81,16 @@ def untidy() -> list[Message]:
     who = {"project": "default", "run": "r1", "step": "flaky"}
     ring = Story("r3", at=2000)
     ring.step(
-        "a", after=("b",), inputs=(artifact("in", "ring/b", "b"),), outputs=(artifact("out", "ring/a", "a"),)
+        "a",
+        depends_on=("b",),
+        inputs=(artifact("in", "ring/b", "b"),),
+        outputs=(artifact("out", "ring/a", "a"),),
     )
     ring.step(
-        "b", after=("a",), inputs=(artifact("in", "ring/a", "a"),), outputs=(artifact("out", "ring/b", "b"),)
+        "b",
+        depends_on=("a",),
+        inputs=(artifact("in", "ring/a", "a"),),
+        outputs=(artifact("out", "ring/b", "b"),),
     )
     return [
         StepStarted(**who, template="flaky", node="1", started_at=stamp(5)),

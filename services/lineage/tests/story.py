@@ -69,7 +69,7 @@ class Story:
         self,
         path: str,
         *,
-        after: tuple[str, ...] = (),
+        depends_on: tuple[str, ...] = (),
         inputs: tuple[types.Artifact, ...] = (),
         outputs: tuple[types.Artifact, ...] = (),
         given: dict[str, str] | None = None,
@@ -84,7 +84,7 @@ class Story:
         """Tell of a step. The digests of its artifacts come by an event of their own, after its end."""
         name = path.partition("(")[0].rpartition(".")[2]
         if planned:
-            self.steps.append(StepNode(path=path, template=name, after=after, reason="no entry"))
+            self.steps.append(StepNode(path=path, template=name, depends_on=depends_on, reason="no entry"))
         begun = self.at + len(self.told)
         who = {"project": PROJECT, "run": self.run, "step": path}
         if origin:
@@ -107,7 +107,7 @@ class Story:
             attempts=0 if origin else 1,
         )  # fmt: skip
         if origin:
-            end.fingerprint, end.from_run, end.from_step = digest(path), *origin
+            end.fingerprint, end.producer_run, end.producer_step = digest(path), *origin
             end.saved.FromTimedelta(timedelta(seconds=7))
         self.told.append(end)
         if digests and any(a.digest for a in (*inputs, *outputs)):
@@ -120,7 +120,7 @@ class Story:
         inputs: tuple[types.Artifact, ...] = ()
         for path in paths:
             made = artifact("out", f"{self.run}/{path}/out.tgz", f"{self.run} {path}")
-            self.step(path, after=before, inputs=inputs, outputs=(made,))
+            self.step(path, depends_on=before, inputs=inputs, outputs=(made,))
             before = (path,)
             read = types.Artifact()
             read.CopyFrom(made)

@@ -67,7 +67,11 @@ async def test_a_fully_cached_run_says_what_it_saved(settings: Settings) -> None
         )
     assert (run.cached_steps, run.saved.seconds) == (2, 14)
     train = next(step for step in run.steps if step.path == "train(0)")
-    assert (train.from_run, train.from_step, train.phase) == ("r1", "train(0)", types.STEP_PHASE_CACHED)
+    assert (train.producer_run, train.producer_step, train.phase) == (
+        "r1",
+        "train(0)",
+        types.STEP_PHASE_CACHED,
+    )
     # In the order of the plan, although it did not know the items.
     assert [step.path for step in run.steps] == ["features", "train(0)", "train(1)", "choose", "register"]
 
@@ -86,8 +90,8 @@ async def test_a_cached_step_was_given_what_its_maker_was_given_but_for_what_its
         await client.run_when("r1", lambda r: r.step_count and r.steps[0].inputs.artifacts[0].digest)
         (step,) = (await client.run("r2")).steps
         watched = [step async for news in client.watch("r2") for step in news.steps]
-        up = pb.WalkRequest(project=PROJECT, start=["step:r2/a"], direction=pb.DIRECTION_UP)
-        walked = await client.stub.Walk(up, metadata=client.metadata)
+        up = pb.TraverseRequest(project=PROJECT, start=["step:r2/a"], direction=pb.DIRECTION_UPSTREAM)
+        walked = await client.stub.Traverse(up, metadata=client.metadata)
     assert [(p.name, p.value) for p in step.inputs.parameters] == [("c", "1")]
     assert [(a.name, a.digest) for a in step.inputs.artifacts] == [("data", data.digest)]
     assert watched == [step]
@@ -134,7 +138,7 @@ async def test_a_watch_waits_a_while_for_steps_that_come_after_the_end_of_their_
 
 async def test_a_watch_ends_though_steps_of_a_failed_run_never_began(settings: Settings) -> None:
     story = Story("failed", phase=types.RUN_PHASE_FAILED)
-    story.step("a", phase=types.STEP_PHASE_FAILED).step("b", after=("a",))
+    story.step("a", phase=types.STEP_PHASE_FAILED).step("b", depends_on=("a",))
     del story.told[2:]
     async with opened(settings) as client:
         await client.tell(story.events)
@@ -238,12 +242,12 @@ async def test_a_walk_is_told_with_its_steps_and_artifacts(settings: Settings) -
     async with opened(settings) as client:
         await client.tell(Story("w").chain("ingest", "train").events)
         await client.run_when("w", digested("train"))
-        request = pb.WalkRequest(
-            project=PROJECT, start=["step:w/train"], direction=pb.DIRECTION_UP, page_size=2
+        request = pb.TraverseRequest(
+            project=PROJECT, start=["step:w/train"], direction=pb.DIRECTION_UPSTREAM, page_size=2
         )
-        page = await client.stub.Walk(request)
+        page = await client.stub.Traverse(request)
         request.page_token = page.next_page_token
-        rest = await client.stub.Walk(request)
+        rest = await client.stub.Traverse(request)
     assert [(n.depth, n.kind, n.name, n.run) for n in (*page.nodes, *rest.nodes)] == [
         (0, pb.NODE_KIND_STEP, "train", "w"),
         (1, pb.NODE_KIND_ARTIFACT, "out", "w"),
@@ -259,17 +263,19 @@ async def test_a_walk_is_told_with_its_steps_and_artifacts(settings: Settings) -
 @pytest.mark.parametrize(
     "request_",
     [
-        pb.WalkRequest(project=PROJECT, start=["run:x"]),
-        pb.WalkRequest(project=PROJECT, direction=pb.DIRECTION_UP),
-        pb.WalkRequest(project=PROJECT, start=["x"], direction=pb.DIRECTION_UP),
-        pb.WalkRequest(project="NO", start=["run:x"], direction=pb.DIRECTION_UP),
-        pb.WalkRequest(project=PROJECT, start=["run:a\0b"], direction=pb.DIRECTION_UP),
+        pb.TraverseRequest(project=PROJECT, start=["run:x"]),
+        pb.TraverseRequest(project=PROJECT, direction=pb.DIRECTION_UPSTREAM),
+        pb.TraverseRequest(project=PROJECT, start=["x"], direction=pb.DIRECTION_UPSTREAM),
+        pb.TraverseRequest(project="NO", start=["run:x"], direction=pb.DIRECTION_UPSTREAM),
+        pb.TraverseRequest(project=PROJECT, start=["run:a\0b"], direction=pb.DIRECTION_UPSTREAM),
     ],
 )
-async def test_a_walk_that_makes_no_sense_is_invalid(settings: Settings, request_: pb.WalkRequest) -> None:
+async def test_a_walk_that_makes_no_sense_is_invalid(
+    settings: Settings, request_: pb.TraverseRequest
+) -> None:
     async with opened(settings) as client:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await client.stub.Walk(request_)
+            await client.stub.Traverse(request_)
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 

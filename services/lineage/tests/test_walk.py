@@ -284,9 +284,9 @@ async def test_what_a_plan_holds_for_items_that_it_does_not_know_gives_way_to_th
     db: postgres.Database,
 ) -> None:
     story = Story("loop")
-    story.step("list").step("train", after=("list",)).step("choose", after=("train",))
-    story.step("each(*).one", after=()).step("each(*).two", after=("each(*).one",))
-    story.step("last", after=("each(*)",))
+    story.step("list").step("train", depends_on=("list",)).step("choose", depends_on=("train",))
+    story.step("each(*).one", depends_on=()).step("each(*).two", depends_on=("each(*).one",))
+    story.step("last", depends_on=("each(*)",))
     placeholders = ("train", "each(*).one", "each(*).two")
     story.told = [event for event in story.told if event.step not in placeholders]
     for path in ("train(0)", "train(1)", "each(0).one", "each(1).one", "each(0).two", "each(1).two"):
@@ -317,10 +317,10 @@ async def test_what_a_plan_holds_for_items_that_it_does_not_know_gives_way_to_th
 async def test_a_cached_step_hangs_on_its_maker_and_not_on_what_it_would_have_waited_for(
     db: postgres.Database,
 ) -> None:
-    made = Story("a").step("one", gave={"x": "1"}).step("two", after=("one",), gave={"y": "1"})
+    made = Story("a").step("one", gave={"x": "1"}).step("two", depends_on=("one",), gave={"y": "1"})
     served = Story("b", at=1000).step("one", gave={"x": "1"}, origin=("a", "one"))
-    served.step("two", after=("one",), gave={"y": "1"}, origin=("a", "two"))
-    served.step("three", after=("two",))
+    served.step("two", depends_on=("one",), gave={"y": "1"}, origin=("a", "two"))
+    served.step("three", depends_on=("two",))
     await FactStore(db).add(read(*made.events, *served.events))
     assert ids(await walker(db)("step:b/three")) == {
         "step:b/three": 0, "step:b/two": 1, "step:a/two": 2, "step:a/one": 3

@@ -58,7 +58,7 @@ def test_runs_are_asked_for_by_pipeline_phase_and_number(script, periplus):
 def test_one_run_is_shown_with_its_steps(script, periplus):
     one = run("digits-2")
     one.parameters.add(name="seed", value="7")
-    one.steps.add(path="ingest", phase=types.STEP_PHASE_CACHED, from_run="digits-1").saved.seconds = 2
+    one.steps.add(path="ingest", phase=types.STEP_PHASE_CACHED, producer_run="digits-1").saved.seconds = 2
     for index in range(2000):
         one.steps.add(path=f"train({index})", phase=types.STEP_PHASE_SUCCEEDED)
     one.outputs.parameters.add(name="accuracy", value="0.98")
@@ -80,7 +80,7 @@ def test_one_run_is_shown_with_its_steps(script, periplus):
         outputs:
           accuracy = 0.98
         """)
-    assert periplus("runs", "digits-2", "-o", "json").document["steps"][0]["from_run"] == "digits-1"
+    assert periplus("runs", "digits-2", "-o", "json").document["steps"][0]["producer_run"] == "digits-1"
 
 
 def test_a_fan_out_gives_way_to_its_items(script, periplus):
@@ -137,8 +137,8 @@ def test_logs_of_a_run_that_the_cache_had_are_refused_with_6(script, periplus):
 def test_why_names_each_field_with_both_values(script, periplus):
     script.answers["ExplainMiss"] = cache.ExplainMissResponse(
         reason="an input differs",
-        nearest_run="digits-1",
-        nearest_step="train(2)",
+        producer_run="digits-1",
+        producer_step="train(2)",
         changes=[
             cache.FieldChange(field="inputs.parameters.c", old="1.0", new="10.0"),
             cache.FieldChange(field="code.features.py", new="sha256:aa"),
@@ -184,7 +184,7 @@ def test_runs_that_do_not_differ_say_so(script, periplus):
     assert periplus("diff", "a", "b").out == "a and b do not differ\n"
 
 
-def graph(request: lineage.WalkRequest) -> lineage.WalkResponse:
+def graph(request: lineage.TraverseRequest) -> lineage.TraverseResponse:
     """A diamond, in two pages."""
     sha = "sha256:" + "a" * 64
 
@@ -202,12 +202,12 @@ def graph(request: lineage.WalkRequest) -> lineage.WalkResponse:
         return made
 
     if not request.page_token:
-        return lineage.WalkResponse(
+        return lineage.TraverseResponse(
             nodes=[artifact("model", 0), step("train", 1)],
             edges=[edge("step:r/train", "artifact:model", "model")],
             next_page_token="2",
         )
-    return lineage.WalkResponse(
+    return lineage.TraverseResponse(
         nodes=[artifact("x", 2), artifact("y", 2), step("ingest", 3)],
         edges=[
             edge("artifact:x", "step:r/train", "pixels"),
@@ -219,7 +219,7 @@ def graph(request: lineage.WalkRequest) -> lineage.WalkResponse:
 
 
 def test_lineage_is_a_tree_from_its_start_and_every_page_is_asked_for(script, periplus):
-    script.answers["Walk"] = graph
+    script.answers["Traverse"] = graph
     said = periplus("lineage", "up", "digits-2", "--depth", "9")
     assert said.out == dedent("""\
         [model] sha256:aaaaaaaaaaaa
@@ -229,7 +229,7 @@ def test_lineage_is_a_tree_from_its_start_and_every_page_is_asked_for(script, pe
             [figures] sha256:aaaaaaaaaaaa
               r/ingest  succeeded
         """)
-    assert [r.page_token for r in script.requests("Walk")] == ["", "2"]
+    assert [r.page_token for r in script.requests("Traverse")] == ["", "2"]
     document = periplus("lineage", "up", "digits-2", "-o", "json").document
     assert (len(document["nodes"]), len(document["edges"]), document["more"]) == (5, 5, False)
 
@@ -248,11 +248,11 @@ def test_lineage_is_a_tree_from_its_start_and_every_page_is_asked_for(script, pe
 )
 def test_a_node_may_be_typed_in_short(script, periplus, typed, sent):
     script.answers["ListRuns"] = lineage.ListRunsResponse(runs=[run("digits-9")])
-    script.answers["Walk"] = lineage.WalkResponse()
+    script.answers["Traverse"] = lineage.TraverseResponse()
     assert periplus("lineage", "down", typed).code == 0
-    (request,) = script.requests("Walk")
+    (request,) = script.requests("Traverse")
     assert list(request.start) == [sent]
-    assert request.direction == lineage.DIRECTION_DOWN
+    assert request.direction == lineage.DIRECTION_DOWNSTREAM
 
 
 def test_cancel_tells_the_dispatcher_and_says_the_phase(script, periplus):

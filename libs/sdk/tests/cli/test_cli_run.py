@@ -18,11 +18,11 @@ HIT, MISS = types.VERDICT_HIT, types.VERDICT_MISS
 
 
 def planned(
-    path: str, verdict: int, reason: str = "", saved: int = 0, from_run: str = ""
+    path: str, verdict: int, reason: str = "", saved: int = 0, producer_run: str = ""
 ) -> dispatcher.PlannedStep:
     template = path.partition("(")[0]
     step = dispatcher.PlannedStep(
-        path=path, template=template, verdict=verdict, reason=reason, from_run=from_run
+        path=path, template=template, verdict=verdict, reason=reason, producer_run=producer_run
     )
     if saved:
         step.saved.seconds = saved
@@ -62,8 +62,8 @@ def workflow(tmp_path: Path) -> str:
 
 def cached() -> dispatcher.SubmitRunResponse:
     steps = [
-        planned("ingest", HIT, saved=2, from_run="digits-0"),
-        planned("train", HIT, saved=40, from_run="digits-0"),
+        planned("ingest", HIT, saved=2, producer_run="digits-0"),
+        planned("train", HIT, saved=40, producer_run="digits-0"),
     ]
     return dispatcher.SubmitRunResponse(
         run="digits-1",
@@ -75,7 +75,7 @@ def cached() -> dispatcher.SubmitRunResponse:
 
 def running() -> dispatcher.SubmitRunResponse:
     steps = [
-        planned("ingest", HIT, saved=2, from_run="digits-0"),
+        planned("ingest", HIT, saved=2, producer_run="digits-0"),
         planned("train", MISS, "parameters.c differs"),
     ]
     return dispatcher.SubmitRunResponse(
@@ -113,7 +113,7 @@ def test_a_manifest_is_sent_as_it_stands_with_its_parameters_and_claim(script, p
     assert request.spec.project == "default"
     assert request.spec.manifest == MANIFEST
     assert dict(request.spec.parameters) == {"c": "1=2", "empty": ""}
-    assert request.spec.cache == types.CACHE_MODE_REFRESH
+    assert request.spec.cache_mode == types.CACHE_MODE_REFRESH
     assert request.spec.claim.platform.python_implementation == "CPython"
     assert "grpcio" in {package.name for package in request.spec.claim.installed}
 

@@ -44,7 +44,7 @@ def _text(message: pb.Text) -> Text:
     return tuple(map(_part, message.parts))
 
 
-def _part(message: pb.Part) -> Part:
+def _part(message: pb.TextPart) -> Part:
     match message.WhichOneof("kind"):
         case "literal":
             return Literal(message.literal)
@@ -88,7 +88,7 @@ def _verdict(found: StepVerdict) -> pb.StepVerdict:
     )
     if found.verdict is Verdict.HIT and found.outputs is not None:
         message.outputs.CopyFrom(wire.outputs_message(found.outputs))
-        message.run, message.step = found.run, found.step
+        message.producer_run, message.producer_step = found.run, found.step
         message.saved.seconds, rest = divmod(found.saved_us, 1_000_000)
         message.saved.nanos = rest * 1000
     return message

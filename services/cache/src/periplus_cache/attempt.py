@@ -23,8 +23,8 @@ class Attempt:
     inputs: Inputs | None = None
     reason: str = ""  # why it was not to be cached, where that is so
     unkept: str = ""  # why it left no entry, though it ended well and was to be cached
-    from_run: str = ""
-    from_step: str = ""
+    producer_run: str = ""
+    producer_step: str = ""
 
 
 @dataclass(frozen=True, slots=True)

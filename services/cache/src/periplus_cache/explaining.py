@@ -63,15 +63,15 @@ async def explain(store: Store, project: str, run: str, step: str) -> Explanatio
 async def _hit(store: Store, attempt: Attempt) -> Explanation:
     kept = await store.entry(attempt.project, attempt.fingerprint) if attempt.fingerprint else None
     same = kept is not None and (kept.entry.maker.run, kept.entry.maker.step) == (
-        attempt.from_run,
-        attempt.from_step,
+        attempt.producer_run,
+        attempt.producer_step,
     )
     return Explanation(
-        f"it was served from the cache: run {attempt.from_run} made it in step {attempt.from_step}",
+        f"it was served from the cache: run {attempt.producer_run} made it in step {attempt.producer_step}",
         attempt.fingerprint,
         attempt.fingerprint,
-        attempt.from_run,
-        attempt.from_step,
+        attempt.producer_run,
+        attempt.producer_step,
         kept.entry.maker.at if kept is not None and same else None,
         hit=True,
     )

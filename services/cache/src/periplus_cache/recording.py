@@ -49,8 +49,8 @@ class Finished:
     override: Mode | None = None
     message: str = ""
     fingerprint: str = ""
-    from_run: str = ""
-    from_step: str = ""
+    producer_run: str = ""
+    producer_step: str = ""
     saved: timedelta = timedelta()
     trace: Mapping[str, str] = field(default_factory=dict)
     """The headers that carry the trace in which it ended."""
@@ -84,8 +84,8 @@ class Recorder:
             step.finished_at,
             step.policy.mode,
             fingerprint=step.fingerprint,
-            from_run=step.from_run,
-            from_step=step.from_step,
+            producer_run=step.producer_run,
+            producer_step=step.producer_step,
             reason=replace(step.template, policy=step.policy).forbidden(),
         )
         if step.phase is Phase.CACHED:

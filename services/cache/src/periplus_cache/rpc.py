@@ -4,6 +4,8 @@
 
 from typing import Any
 
+from grpc import StatusCode
+
 from periplus.cache.v1 import cache_pb2 as pb
 from periplus.cache.v1 import cache_pb2_grpc as grpc
 from periplus_cache import asked, wire
@@ -37,9 +39,9 @@ class CacheServicer(grpc.CacheServiceServicer):
             reason=found.reason,
             fingerprint=found.fingerprint,
             nearest_fingerprint=found.nearest,
-            nearest_run=found.run,
-            nearest_step=found.step,
-            nearest_recorded_at=None if found.recorded_at is None else wire.timestamp(found.recorded_at),
+            producer_run=found.run,
+            producer_step=found.step,
+            recorded_at=None if found.recorded_at is None else wire.timestamp(found.recorded_at),
             changes=[pb.FieldChange(field=c.field, old=c.old, new=c.new) for c in found.changes],
             hit=found.hit,
         )
@@ -49,13 +51,17 @@ class CacheServicer(grpc.CacheServiceServicer):
             entry=wire.entry_message(await self._cache.entry(request.project, request.fingerprint))
         )
 
+    async def ListEntries(self, request: pb.ListEntriesRequest, context: Any) -> pb.ListEntriesResponse:
+        await context.abort(StatusCode.UNIMPLEMENTED, "ListEntries is not implemented")
+        raise AssertionError
+
     async def InvalidateEntries(
         self, request: pb.InvalidateEntriesRequest, context: Any
     ) -> pb.InvalidateEntriesResponse:
         selector = Selector(
             tuple(request.fingerprints),
             wire.plain(request.template, "template"),
-            wire.plain(request.run, "run"),
+            wire.plain(request.producer_run, "producer_run"),
         )
         count = await self._cache.invalidate(
             request.project,

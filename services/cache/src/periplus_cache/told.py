@@ -17,8 +17,8 @@ def recorded(entry: Entry) -> bus.Event:
     message = out.EntryRecorded(
         project=entry.project,
         fingerprint=entry.fingerprint,
-        run=maker.run,
-        step=maker.step,
+        producer_run=maker.run,
+        producer_step=maker.step,
         recorded_at=wire.timestamp(maker.at),
     )
     return bus.event(message, project=entry.project, run=maker.run, key=_name(entry), at=maker.at)
@@ -33,7 +33,7 @@ def diverged(came: Entry, differing: tuple[str, ...]) -> bus.Event:
         run=maker.run,
         step=maker.step,
         outputs=differing,
-        seen_at=wire.timestamp(maker.at),
+        detected_at=wire.timestamp(maker.at),
     )
     return bus.event(message, project=came.project, run=maker.run, key=_name(came), at=maker.at)
 

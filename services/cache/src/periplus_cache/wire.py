@@ -67,7 +67,7 @@ def template(message: types.StepTemplate) -> Template:
             frozenset(policy.ignore_inputs),
             policy.side_effects,
         ),
-        plain(message.uncacheable, "uncacheable"),
+        plain(message.uncacheable_reason, "uncacheable_reason"),
     )
 
 
@@ -118,11 +118,11 @@ def finished(event: dispatcher.StepFinished, trace: Mapping[str, str]) -> Finish
         outputs(event.outputs),
         moment(event.started_at) if event.HasField("started_at") else ended,
         ended,
-        _MODES.get(event.cache) if event.cache else None,
+        _MODES.get(event.cache_mode) if event.cache_mode else None,
         event.message,
         event.fingerprint,
-        plain(event.from_run, "from_run"),
-        plain(event.from_step, "from_step"),
+        plain(event.producer_run, "producer_run"),
+        plain(event.producer_step, "producer_step"),
         span(event.saved),
         trace,
     )
@@ -158,14 +158,14 @@ def entry_message(shown: Shown) -> pb.Entry:
     return pb.Entry(
         fingerprint=entry.fingerprint,
         template=entry.template,
-        run=entry.maker.run,
-        step=entry.maker.step,
+        producer_run=entry.maker.run,
+        producer_step=entry.maker.step,
         outputs=outputs_message(entry.outputs),
         recorded_at=timestamp(entry.maker.at),
         duration=duration(entry.maker.took),
         hits=shown.hits,
         key=json.dumps(whole, ensure_ascii=False),
-        buried=entry.buried,
+        invalidation_reason=entry.buried,
     )
 
 

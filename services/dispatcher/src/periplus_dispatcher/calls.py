@@ -16,7 +16,7 @@ class Call:
 
     path: str
     template: str
-    after: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
     condition: Text | None = None
     per_item_condition: bool = False
     query: Query | None = None

@@ -104,7 +104,7 @@ def nodes(draft: Draft) -> list[Json]:
         {
             "path": path,
             "template": step.call.template,
-            "after": list(step.call.after),
+            "depends_on": list(step.call.depends_on),
             "verdict": found.verdict.value,
             "reason": found.reason,
         }

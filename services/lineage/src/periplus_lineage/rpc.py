@@ -42,14 +42,14 @@ class LineageServicer(LineageServiceServicer):
         async for news in self._runs.follow(request.project, request.run):
             yield pb.WatchRunResponse(run=answer.to_run(news.run), steps=answer.to_steps(news.steps))
 
-    async def Walk(self, request: pb.WalkRequest, _: Context) -> pb.WalkResponse:
+    async def Traverse(self, request: pb.TraverseRequest, _: Context) -> pb.TraverseResponse:
         walked = await self._walks.walk(
             request.project,
             request.start,
             request.depth,
             request.page_size,
             request.page_token,
-            up=request.direction == pb.DIRECTION_UP,
+            up=request.direction == pb.DIRECTION_UPSTREAM,
         )
         return graph.to_walked(walked)
 

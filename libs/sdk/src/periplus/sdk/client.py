@@ -148,11 +148,11 @@ class Client:
 
     def walk(
         self, start: str, direction: int, *, depth: int = 0, size: int = 0, page: str = ""
-    ) -> lineage.WalkResponse:
+    ) -> lineage.TraverseResponse:
         """A page of what made a node (1) or of what came of it (2)."""
-        from periplus.lineage.v1.lineage_pb2 import WalkRequest
+        from periplus.lineage.v1.lineage_pb2 import TraverseRequest
 
-        request = WalkRequest(
+        request = TraverseRequest(
             project=self._project,
             start=[start],
             direction=direction,  # type: ignore[arg-type]
@@ -160,7 +160,7 @@ class Client:
             page_size=size,
             page_token=page,
         )
-        answer: lineage.WalkResponse = self._call("lineage", "Walk", request)
+        answer: lineage.TraverseResponse = self._call("lineage", "Traverse", request)
         return answer
 
     def diff_runs(self, old: str, new: str) -> lineage.DiffRunsResponse:

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class OutputRef(_message.Message):
-    """A reference to what another step of the same request will give."""
+    """A reference to an output of another step of the same request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -31,11 +31,11 @@ class OutputRef(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     step: _builtins.str
-    """The `id` of a step that comes earlier in the request."""
+    """The `id` of an earlier step of the request."""
     name: _builtins.str
-    """The output's name. Empty with `result`."""
+    """The output's name; empty if `result` is true."""
     result: _builtins.bool
-    """True: the step's result (standard output), not a named output."""
+    """True: `outputs.result` of the step instead of a named output."""
     def __init__(
         self,
         *,
@@ -52,8 +52,8 @@ class OutputRef(_message.Message):
 Global___OutputRef: _TypeAlias = OutputRef  # noqa: Y015
 
 @_typing.final
-class Part(_message.Message):
-    """A piece of a value."""
+class TextPart(_message.Message):
+    """A part of a text."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -62,14 +62,14 @@ class Part(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
     literal: _builtins.str
-    """Text as it stands."""
+    """Literal text."""
     item: _builtins.str
-    """The item of the step's fan-out: empty for the whole item, else the item's member of this name."""
+    """The step's item: empty for the whole item, else the name of a member of the item."""
     unknown: _builtins.str
-    """A value that appears only mid-run; the text says what it is, for people."""
+    """A value that is known only during the run; the text describes it, for error messages."""
     @_builtins.property
     def output(self) -> Global___OutputRef:
-        """An output parameter or the result of an earlier step."""
+        """An output parameter, or the result, of an earlier step."""
 
     def __init__(
         self,
@@ -87,23 +87,23 @@ class Part(_message.Message):
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
-Global___Part: _TypeAlias = Part  # noqa: Y015
+Global___TextPart: _TypeAlias = TextPart  # noqa: Y015
 
 @_typing.final
 class Text(_message.Message):
-    """Text made by joining pieces. No piece: the empty text."""
+    """The concatenation of its parts. Without parts: the empty text."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PARTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
-        """In order."""
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextPart]:
+        """Parts in order."""
 
     def __init__(
         self,
         *,
-        parts: _abc.Iterable[Global___Part] | None = ...,
+        parts: _abc.Iterable[Global___TextPart] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -115,7 +115,7 @@ Global___Text: _TypeAlias = Text  # noqa: Y015
 
 @_typing.final
 class ParameterSource(_message.Message):
-    """An input parameter, known or to be known."""
+    """The value of an input parameter, as far as it is known."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -125,7 +125,7 @@ class ParameterSource(_message.Message):
     """The parameter's name in the template."""
     @_builtins.property
     def value(self) -> Global___Text:
-        """Its value."""
+        """The value."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ Global___ParameterSource: _TypeAlias = ParameterSource  # noqa: Y015
 
 @_typing.final
 class ArtifactSource(_message.Message):
-    """An input artifact, known or to be known."""
+    """The source of an input artifact, as far as it is known."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -155,16 +155,16 @@ class ArtifactSource(_message.Message):
     name: _builtins.str
     """The artifact's name in the template."""
     raw: _builtins.str
-    """The bytes themselves, as UTF-8 text."""
+    """The content itself, as UTF-8 text (Argo's `raw`)."""
     unknown: _builtins.str
-    """An artifact that appears only mid-run; the text says what it is, for people."""
+    """An artifact that is known only during the run; the text describes it, for error messages."""
     @_builtins.property
     def output(self) -> Global___OutputRef:
         """An output artifact of an earlier step."""
 
     @_builtins.property
     def object(self) -> _step_pb2.ObjectRef:
-        """An object that exists now."""
+        """An existing object."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ Global___ArtifactSource: _TypeAlias = ArtifactSource  # noqa: Y015
 
 @_typing.final
 class StepQuery(_message.Message):
-    """One step of a plan."""
+    """A step to look up."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -206,7 +206,7 @@ class StepQuery(_message.Message):
 
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArtifactSource]:
-        """Every artifact that the template declares and that is given."""
+        """Every artifact that the template declares and that has a source."""
 
     @_builtins.property
     def items(self) -> Global___Text:
@@ -231,7 +231,7 @@ Global___StepQuery: _TypeAlias = StepQuery  # noqa: Y015
 
 @_typing.final
 class ResolveStepsRequest(_message.Message):
-    """A plan, or the part of one that waits for an answer."""
+    """The steps of a plan, or of the gates that are open."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -260,17 +260,20 @@ class ResolveStepsRequest(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     TEMPLATES_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    CACHE_MODE_FIELD_NUMBER: _builtins.int
     project: _builtins.str
-    """Entries are shared within a project and never across."""
+    """The project; entries of other projects are never used."""
     run: _builtins.str
-    """The run that asks; savings are booked to it by its events."""
+    """The run, for logs."""
+    cache_mode: _step_pb2.CacheMode.ValueType
+    """The run's cache mode: OFF or REFRESH restrict the policy of every step. Unspecified: the steps' own policies."""
     @_builtins.property
     def templates(self) -> _containers.MessageMap[_builtins.str, _step_pb2.StepTemplate]:
-        """The templates of the steps, by a name of the caller's choice."""
+        """The templates of the steps by a name that the caller chooses."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepQuery]:
-        """In such an order that a step comes after those it refers to."""
+        """In an order in which every step is after the steps that it refers to."""
 
     def __init__(
         self,
@@ -279,10 +282,11 @@ class ResolveStepsRequest(_message.Message):
         run: _builtins.str = ...,
         templates: _abc.Mapping[_builtins.str, _step_pb2.StepTemplate] | None = ...,
         steps: _abc.Iterable[Global___StepQuery] | None = ...,
+        cache_mode: _step_pb2.CacheMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project", "run", b"run", "steps", b"steps", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_mode", b"cache_mode", "project", b"project", "run", b"run", "steps", b"steps", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -290,7 +294,7 @@ Global___ResolveStepsRequest: _TypeAlias = ResolveStepsRequest  # noqa: Y015
 
 @_typing.final
 class StepVerdict(_message.Message):
-    """What is known of one step, or of one item of a fan-out."""
+    """The verdict of a step, or of an item of a fan-out."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -299,34 +303,32 @@ class StepVerdict(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
-    RUN_FIELD_NUMBER: _builtins.int
-    STEP_FIELD_NUMBER: _builtins.int
+    PRODUCER_RUN_FIELD_NUMBER: _builtins.int
+    PRODUCER_STEP_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     ITEMS_JSON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The step's `id`."""
     verdict: _step_pb2.Verdict.ValueType
-    """What is known. Of a fan-out: HIT if all items are, MISS if none can be, else UNKNOWN; see `items`."""
+    """The verdict. Of a fan-out: HIT if all items are hits, MISS if no item can be one, else UNKNOWN; see `items`."""
     reason: _builtins.str
-    """Why, in a sentence for people."""
+    """The reason for the verdict, as a sentence."""
     fingerprint: _builtins.str
     """"sha256:…"; empty while an input is not known."""
-    run: _builtins.str
-    """Of a hit: the run that made it."""
-    step: _builtins.str
+    producer_run: _builtins.str
+    """Of a hit: the run that produced the entry."""
+    producer_step: _builtins.str
     """Of a hit: the step of that run."""
     items_json: _builtins.str
     """Of a fan-out whose items are known: the items as compact JSON."""
     @_builtins.property
     def outputs(self) -> _step_pb2.Outputs:
-        """Of a hit: what the step gave. Of a fan-out of hits: its parameters as JSON arrays of text, its result
-        as a JSON array.
-        """
+        """Of a hit: the outputs. Of a fan-out of hits: parameters as JSON arrays of texts, the result as a JSON array."""
 
     @_builtins.property
     def saved(self) -> _duration_pb2.Duration:
-        """Of a hit: how long it took to make."""
+        """Of a hit: how long the producer ran."""
 
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepVerdict]:
@@ -340,15 +342,15 @@ class StepVerdict(_message.Message):
         reason: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
         outputs: _step_pb2.Outputs | None = ...,
-        run: _builtins.str = ...,
-        step: _builtins.str = ...,
+        producer_run: _builtins.str = ...,
+        producer_step: _builtins.str = ...,
         saved: _duration_pb2.Duration | None = ...,
         items: _abc.Iterable[Global___StepVerdict] | None = ...,
         items_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["outputs", b"outputs", "saved", b"saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "id", b"id", "items", b"items", "items_json", b"items_json", "outputs", b"outputs", "reason", b"reason", "run", b"run", "saved", b"saved", "step", b"step", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "id", b"id", "items", b"items", "items_json", b"items_json", "outputs", b"outputs", "producer_run", b"producer_run", "producer_step", b"producer_step", "reason", b"reason", "saved", b"saved", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,7 +358,7 @@ Global___StepVerdict: _TypeAlias = StepVerdict  # noqa: Y015
 
 @_typing.final
 class ResolveStepsResponse(_message.Message):
-    """The verdicts."""
+    """Answer to ResolveSteps."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -380,7 +382,7 @@ Global___ResolveStepsResponse: _TypeAlias = ResolveStepsResponse  # noqa: Y015
 
 @_typing.final
 class ExplainMissRequest(_message.Message):
-    """Which miss."""
+    """Argument of ExplainMiss."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -410,7 +412,7 @@ Global___ExplainMissRequest: _TypeAlias = ExplainMissRequest  # noqa: Y015
 
 @_typing.final
 class FieldChange(_message.Message):
-    """A field of the key that differs."""
+    """A field of the key that differs between a step and an entry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -420,9 +422,9 @@ class FieldChange(_message.Message):
     field: _builtins.str
     """The field, as a path: "inputs.parameters.c", "code.features.py", "container.image"."""
     old: _builtins.str
-    """The value in the nearest entry, as text; absent where it had none. Long values are shortened."""
+    """The value in the entry, as text; absent if it has none. Long values are shortened."""
     new: _builtins.str
-    """The value in this step; absent where it has none. Long values are shortened."""
+    """The value in the step, as text; absent if it has none. Long values are shortened."""
     def __init__(
         self,
         *,
@@ -447,37 +449,37 @@ Global___FieldChange: _TypeAlias = FieldChange  # noqa: Y015
 
 @_typing.final
 class ExplainMissResponse(_message.Message):
-    """Why a step ran."""
+    """Answer to ExplainMiss."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     NEAREST_FINGERPRINT_FIELD_NUMBER: _builtins.int
-    NEAREST_RUN_FIELD_NUMBER: _builtins.int
-    NEAREST_STEP_FIELD_NUMBER: _builtins.int
-    NEAREST_RECORDED_AT_FIELD_NUMBER: _builtins.int
+    PRODUCER_RUN_FIELD_NUMBER: _builtins.int
+    PRODUCER_STEP_FIELD_NUMBER: _builtins.int
+    RECORDED_AT_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     HIT_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """In a sentence for people."""
+    """The reason, as a sentence."""
     fingerprint: _builtins.str
     """The fingerprint of the step."""
     nearest_fingerprint: _builtins.str
-    """The fingerprint of the nearest entry; empty where there was none."""
-    nearest_run: _builtins.str
-    """The run that made the nearest entry."""
-    nearest_step: _builtins.str
+    """The fingerprint of the most similar entry; empty if there is none."""
+    producer_run: _builtins.str
+    """The run that produced the most similar entry."""
+    producer_step: _builtins.str
     """The step of that run."""
     hit: _builtins.bool
-    """True where the step was served from the cache: `nearest_*` says who made it."""
+    """True if the step was a hit: `producer_run` and `producer_step` name the producer of its entry."""
     @_builtins.property
-    def nearest_recorded_at(self) -> _timestamp_pb2.Timestamp:
-        """When the nearest entry was made."""
+    def recorded_at(self) -> _timestamp_pb2.Timestamp:
+        """When the most similar entry was recorded."""
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldChange]:
-        """Each field that differs, most telling first."""
+        """Each field that differs, the most informative first."""
 
     def __init__(
         self,
@@ -485,15 +487,15 @@ class ExplainMissResponse(_message.Message):
         reason: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
         nearest_fingerprint: _builtins.str = ...,
-        nearest_run: _builtins.str = ...,
-        nearest_step: _builtins.str = ...,
-        nearest_recorded_at: _timestamp_pb2.Timestamp | None = ...,
+        producer_run: _builtins.str = ...,
+        producer_step: _builtins.str = ...,
+        recorded_at: _timestamp_pb2.Timestamp | None = ...,
         changes: _abc.Iterable[Global___FieldChange] | None = ...,
         hit: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["nearest_recorded_at", b"nearest_recorded_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "fingerprint", b"fingerprint", "hit", b"hit", "nearest_fingerprint", b"nearest_fingerprint", "nearest_recorded_at", b"nearest_recorded_at", "nearest_run", b"nearest_run", "nearest_step", b"nearest_step", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "fingerprint", b"fingerprint", "hit", b"hit", "nearest_fingerprint", b"nearest_fingerprint", "producer_run", b"producer_run", "producer_step", b"producer_step", "reason", b"reason", "recorded_at", b"recorded_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -501,7 +503,7 @@ Global___ExplainMissResponse: _TypeAlias = ExplainMissResponse  # noqa: Y015
 
 @_typing.final
 class GetEntryRequest(_message.Message):
-    """Which entry."""
+    """Argument of GetEntry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -527,37 +529,38 @@ Global___GetEntryRequest: _TypeAlias = GetEntryRequest  # noqa: Y015
 
 @_typing.final
 class Entry(_message.Message):
-    """A result that can be used again."""
+    """A recorded result of a step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
-    RUN_FIELD_NUMBER: _builtins.int
-    STEP_FIELD_NUMBER: _builtins.int
+    PRODUCER_RUN_FIELD_NUMBER: _builtins.int
+    PRODUCER_STEP_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     HITS_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
-    BURIED_FIELD_NUMBER: _builtins.int
+    INVALIDATION_REASON_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
     fingerprint: _builtins.str
     """"sha256:…"."""
     template: _builtins.str
-    """The template's name at the time."""
-    run: _builtins.str
-    """The run that made it."""
-    step: _builtins.str
+    """The template's name when it was recorded."""
+    producer_run: _builtins.str
+    """The run that produced it."""
+    producer_step: _builtins.str
     """The step of that run."""
     hits: _builtins.int
-    """How often it was served."""
+    """How often it was a hit."""
     key: _builtins.str
-    """The key itself, as a JSON object."""
-    buried: _builtins.str
-    """Why it is no longer served; empty while it is."""
+    """The key as a JSON object; empty in ListEntries."""
+    invalidation_reason: _builtins.str
+    """Why it is not served any more; empty while it is."""
     @_builtins.property
     def outputs(self) -> _step_pb2.Outputs:
-        """What the step gave; every artifact has its digest."""
+        """The outputs; every artifact has its digest."""
 
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp:
@@ -565,25 +568,30 @@ class Entry(_message.Message):
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How long the step took."""
+        """How long the producer ran."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When it stops being served; absent without a time to live."""
 
     def __init__(
         self,
         *,
         fingerprint: _builtins.str = ...,
         template: _builtins.str = ...,
-        run: _builtins.str = ...,
-        step: _builtins.str = ...,
+        producer_run: _builtins.str = ...,
+        producer_step: _builtins.str = ...,
         outputs: _step_pb2.Outputs | None = ...,
         recorded_at: _timestamp_pb2.Timestamp | None = ...,
         duration: _duration_pb2.Duration | None = ...,
         hits: _builtins.int = ...,
         key: _builtins.str = ...,
-        buried: _builtins.str = ...,
+        invalidation_reason: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "outputs", b"outputs", "recorded_at", b"recorded_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "expires_at", b"expires_at", "outputs", b"outputs", "recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buried", b"buried", "duration", b"duration", "fingerprint", b"fingerprint", "hits", b"hits", "key", b"key", "outputs", b"outputs", "recorded_at", b"recorded_at", "run", b"run", "step", b"step", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "expires_at", b"expires_at", "fingerprint", b"fingerprint", "hits", b"hits", "invalidation_reason", b"invalidation_reason", "key", b"key", "outputs", b"outputs", "producer_run", b"producer_run", "producer_step", b"producer_step", "recorded_at", b"recorded_at", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -591,7 +599,7 @@ Global___Entry: _TypeAlias = Entry  # noqa: Y015
 
 @_typing.final
 class GetEntryResponse(_message.Message):
-    """The entry."""
+    """Answer to GetEntry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -614,27 +622,97 @@ class GetEntryResponse(_message.Message):
 Global___GetEntryResponse: _TypeAlias = GetEntryResponse  # noqa: Y015
 
 @_typing.final
+class ListEntriesRequest(_message.Message):
+    """Argument of ListEntries. Entries that match every filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    PRODUCER_RUN_FIELD_NUMBER: _builtins.int
+    SHOW_INVALIDATED_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The project."""
+    template: _builtins.str
+    """Only entries of templates with this name; empty: all."""
+    producer_run: _builtins.str
+    """Only entries that this run produced; empty: all."""
+    show_invalidated: _builtins.bool
+    """True: also entries that were invalidated or have expired."""
+    page_size: _builtins.int
+    """At most this many; 0 means 50."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page; empty: the first page."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        template: _builtins.str = ...,
+        producer_run: _builtins.str = ...,
+        show_invalidated: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "producer_run", b"producer_run", "project", b"project", "show_invalidated", b"show_invalidated", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListEntriesResponse(_message.Message):
+    """Answer to ListEntries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
+        """Newest first, without their keys."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___Entry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
+
+@_typing.final
 class InvalidateEntriesRequest(_message.Message):
-    """Which entries. Those that fit every selector given."""
+    """Argument of InvalidateEntries. Entries that match every selector."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PROJECT_FIELD_NUMBER: _builtins.int
     FINGERPRINTS_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
-    RUN_FIELD_NUMBER: _builtins.int
+    PRODUCER_RUN_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     project: _builtins.str
-    """The entries' project."""
+    """The project."""
     template: _builtins.str
-    """Entries of templates of this name."""
-    run: _builtins.str
-    """Entries that this run made."""
+    """Entries of templates with this name."""
+    producer_run: _builtins.str
+    """Entries that this run produced."""
     reason: _builtins.str
-    """Why, for the record."""
+    """The reason, for the record."""
     validate_only: _builtins.bool
-    """Only count."""
+    """True: only count the entries (AIP-163)."""
     @_builtins.property
     def fingerprints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Entries with one of these fingerprints."""
@@ -645,13 +723,13 @@ class InvalidateEntriesRequest(_message.Message):
         project: _builtins.str = ...,
         fingerprints: _abc.Iterable[_builtins.str] | None = ...,
         template: _builtins.str = ...,
-        run: _builtins.str = ...,
+        producer_run: _builtins.str = ...,
         reason: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprints", b"fingerprints", "project", b"project", "reason", b"reason", "run", b"run", "template", b"template", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprints", b"fingerprints", "producer_run", b"producer_run", "project", b"project", "reason", b"reason", "template", b"template", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -659,13 +737,13 @@ Global___InvalidateEntriesRequest: _TypeAlias = InvalidateEntriesRequest  # noqa
 
 @_typing.final
 class InvalidateEntriesResponse(_message.Message):
-    """What was done."""
+    """Answer to InvalidateEntries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COUNT_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """How many entries were, or with `validate_only` would be, taken out of use."""
+    """How many entries were invalidated or, with `validate_only`, would be."""
     def __init__(
         self,
         *,
@@ -681,7 +759,7 @@ Global___InvalidateEntriesResponse: _TypeAlias = InvalidateEntriesResponse  # no
 
 @_typing.final
 class GetSavingsRequest(_message.Message):
-    """Whose savings."""
+    """Argument of GetSavings."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -690,7 +768,7 @@ class GetSavingsRequest(_message.Message):
     project: _builtins.str
     """The project."""
     run: _builtins.str
-    """Only those of this run; empty: all runs of the project."""
+    """Only hits of this run; empty: all runs of the project."""
     def __init__(
         self,
         *,
@@ -707,17 +785,17 @@ Global___GetSavingsRequest: _TypeAlias = GetSavingsRequest  # noqa: Y015
 
 @_typing.final
 class GetSavingsResponse(_message.Message):
-    """What hits have saved."""
+    """Answer to GetSavings."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     HITS_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
     hits: _builtins.int
-    """How many steps were not run."""
+    """How many steps were hits."""
     @_builtins.property
     def saved(self) -> _duration_pb2.Duration:
-        """The time that their makers took."""
+        """The sum of their producers' run times."""
 
     def __init__(
         self,

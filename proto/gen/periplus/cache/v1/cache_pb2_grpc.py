@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CacheServiceStub:
-    """Finds the results of steps that were run before. Only the events of the dispatcher write to it.
+    """Looks up the results of steps that ran before. Entries are recorded only from the dispatcher's StepFinished events.
     """
 
     def __init__(self, channel):
@@ -50,6 +50,11 @@ class CacheServiceStub:
                 request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetEntryRequest.SerializeToString,
                 response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetEntryResponse.FromString,
                 _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/periplus.cache.v1.CacheService/ListEntries',
+                request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
         self.InvalidateEntries = channel.unary_unary(
                 '/periplus.cache.v1.CacheService/InvalidateEntries',
                 request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesRequest.SerializeToString,
@@ -63,37 +68,37 @@ class CacheServiceStub:
 
 
 class CacheServiceServicer:
-    """Finds the results of steps that were run before. Only the events of the dispatcher write to it.
+    """Looks up the results of steps that ran before. Entries are recorded only from the dispatcher's StepFinished events.
     """
 
     def ResolveSteps(self, request, context):
-        """Say of every step of a plan, in one call, whether it need be run.
+        """Look up all steps of a plan in one call.
 
-        The steps are walked in the order given: where the inputs of a step are known, its fingerprint is
-        looked up; the outputs of a hit make more inputs known. An entry counts only while every object that
-        it names can be read; one whose bytes are gone is buried and is a miss.
+        Steps are resolved in the order given: if all inputs of a step are known, its fingerprint is looked up; the outputs
+        of a hit are inputs of later steps. An entry is a hit only while every object that it refers to can be read; an
+        entry with a missing or changed object is invalidated and is a miss. The outputs of an uncacheable step are unknown.
 
         Errors:
         - INVALID_ARGUMENT: a field breaks its rule, a step names an unknown template, or refers to a step
-        that does not come before it.
-        - UNAVAILABLE: Postgres or the object store is away. The caller runs the steps.
+        that is not before it in the request.
+        - UNAVAILABLE: Postgres or S3 can not be reached. The caller runs the steps without the cache.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainMiss(self, request, context):
-        """Say why a step of a run was not served from the cache: the nearest entry, and each field that differs.
+        """Explain why a step of a run was not a hit: the most similar entry and each field of the key that differs.
 
         Errors:
-        - NOT_FOUND: the run or the step is not recorded here (yet).
+        - NOT_FOUND: the run or the step has not been recorded (yet).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEntry(self, request, context):
-        """Show one entry.
+        """Get an entry.
 
         Errors:
         - NOT_FOUND: no entry has this fingerprint.
@@ -102,8 +107,18 @@ class CacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEntries(self, request, context):
+        """List entries, newest first.
+
+        Errors:
+        - INVALID_ARGUMENT: the page token is not one of this list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def InvalidateEntries(self, request, context):
-        """Take entries out of use. Their steps run again, and the new results take their place.
+        """Invalidate entries: they are not served any more. Their steps run again, and the new results are recorded.
 
         Errors:
         - INVALID_ARGUMENT: no selector is given.
@@ -113,7 +128,7 @@ class CacheServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSavings(self, request, context):
-        """Sum up what hits have saved.
+        """Sum up the run time that hits saved.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +152,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetEntryRequest.FromString,
                     response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetEntryResponse.SerializeToString,
             ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.FromString,
+                    response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.SerializeToString,
+            ),
             'InvalidateEntries': grpc.unary_unary_rpc_method_handler(
                     servicer.InvalidateEntries,
                     request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesRequest.FromString,
@@ -156,7 +176,7 @@ def add_CacheServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CacheService:
-    """Finds the results of steps that were run before. Only the events of the dispatcher write to it.
+    """Looks up the results of steps that ran before. Entries are recorded only from the dispatcher's StepFinished events.
     """
 
     @staticmethod
@@ -230,6 +250,33 @@ class CacheService:
             '/periplus.cache.v1.CacheService/GetEntry',
             periplus_dot_cache_dot_v1_dot_cache__pb2.GetEntryRequest.SerializeToString,
             periplus_dot_cache_dot_v1_dot_cache__pb2.GetEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.cache.v1.CacheService/ListEntries',
+            periplus_dot_cache_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
+            periplus_dot_cache_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

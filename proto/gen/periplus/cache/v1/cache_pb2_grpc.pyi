@@ -27,85 +27,97 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CacheServiceStub:
-    """Finds the results of steps that were run before. Only the events of the dispatcher write to it."""
+    """Looks up the results of steps that ran before. Entries are recorded only from the dispatcher's StepFinished events."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CacheServiceAsyncStub: ...
     ResolveSteps: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ResolveStepsRequest, _cache_pb2.ResolveStepsResponse]
-    """Say of every step of a plan, in one call, whether it need be run.
+    """Look up all steps of a plan in one call.
 
-    The steps are walked in the order given: where the inputs of a step are known, its fingerprint is
-    looked up; the outputs of a hit make more inputs known. An entry counts only while every object that
-    it names can be read; one whose bytes are gone is buried and is a miss.
+    Steps are resolved in the order given: if all inputs of a step are known, its fingerprint is looked up; the outputs
+    of a hit are inputs of later steps. An entry is a hit only while every object that it refers to can be read; an
+    entry with a missing or changed object is invalidated and is a miss. The outputs of an uncacheable step are unknown.
 
     Errors:
     - INVALID_ARGUMENT: a field breaks its rule, a step names an unknown template, or refers to a step
-      that does not come before it.
-    - UNAVAILABLE: Postgres or the object store is away. The caller runs the steps.
+      that is not before it in the request.
+    - UNAVAILABLE: Postgres or S3 can not be reached. The caller runs the steps without the cache.
     """
     ExplainMiss: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ExplainMissRequest, _cache_pb2.ExplainMissResponse]
-    """Say why a step of a run was not served from the cache: the nearest entry, and each field that differs.
+    """Explain why a step of a run was not a hit: the most similar entry and each field of the key that differs.
 
     Errors:
-    - NOT_FOUND: the run or the step is not recorded here (yet).
+    - NOT_FOUND: the run or the step has not been recorded (yet).
     """
     GetEntry: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetEntryRequest, _cache_pb2.GetEntryResponse]
-    """Show one entry.
+    """Get an entry.
 
     Errors:
     - NOT_FOUND: no entry has this fingerprint.
     """
+    ListEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]
+    """List entries, newest first.
+
+    Errors:
+    - INVALID_ARGUMENT: the page token is not one of this list.
+    """
     InvalidateEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateEntriesRequest, _cache_pb2.InvalidateEntriesResponse]
-    """Take entries out of use. Their steps run again, and the new results take their place.
+    """Invalidate entries: they are not served any more. Their steps run again, and the new results are recorded.
 
     Errors:
     - INVALID_ARGUMENT: no selector is given.
     """
     GetSavings: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetSavingsRequest, _cache_pb2.GetSavingsResponse]
-    """Sum up what hits have saved."""
+    """Sum up the run time that hits saved."""
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
-    """Finds the results of steps that were run before. Only the events of the dispatcher write to it."""
+    """Looks up the results of steps that ran before. Entries are recorded only from the dispatcher's StepFinished events."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ResolveSteps: _aio.UnaryUnaryMultiCallable[_cache_pb2.ResolveStepsRequest, _cache_pb2.ResolveStepsResponse]  # type: ignore[assignment]
-    """Say of every step of a plan, in one call, whether it need be run.
+    """Look up all steps of a plan in one call.
 
-    The steps are walked in the order given: where the inputs of a step are known, its fingerprint is
-    looked up; the outputs of a hit make more inputs known. An entry counts only while every object that
-    it names can be read; one whose bytes are gone is buried and is a miss.
+    Steps are resolved in the order given: if all inputs of a step are known, its fingerprint is looked up; the outputs
+    of a hit are inputs of later steps. An entry is a hit only while every object that it refers to can be read; an
+    entry with a missing or changed object is invalidated and is a miss. The outputs of an uncacheable step are unknown.
 
     Errors:
     - INVALID_ARGUMENT: a field breaks its rule, a step names an unknown template, or refers to a step
-      that does not come before it.
-    - UNAVAILABLE: Postgres or the object store is away. The caller runs the steps.
+      that is not before it in the request.
+    - UNAVAILABLE: Postgres or S3 can not be reached. The caller runs the steps without the cache.
     """
     ExplainMiss: _aio.UnaryUnaryMultiCallable[_cache_pb2.ExplainMissRequest, _cache_pb2.ExplainMissResponse]  # type: ignore[assignment]
-    """Say why a step of a run was not served from the cache: the nearest entry, and each field that differs.
+    """Explain why a step of a run was not a hit: the most similar entry and each field of the key that differs.
 
     Errors:
-    - NOT_FOUND: the run or the step is not recorded here (yet).
+    - NOT_FOUND: the run or the step has not been recorded (yet).
     """
     GetEntry: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetEntryRequest, _cache_pb2.GetEntryResponse]  # type: ignore[assignment]
-    """Show one entry.
+    """Get an entry.
 
     Errors:
     - NOT_FOUND: no entry has this fingerprint.
     """
+    ListEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]  # type: ignore[assignment]
+    """List entries, newest first.
+
+    Errors:
+    - INVALID_ARGUMENT: the page token is not one of this list.
+    """
     InvalidateEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateEntriesRequest, _cache_pb2.InvalidateEntriesResponse]  # type: ignore[assignment]
-    """Take entries out of use. Their steps run again, and the new results take their place.
+    """Invalidate entries: they are not served any more. Their steps run again, and the new results are recorded.
 
     Errors:
     - INVALID_ARGUMENT: no selector is given.
     """
     GetSavings: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetSavingsRequest, _cache_pb2.GetSavingsResponse]  # type: ignore[assignment]
-    """Sum up what hits have saved."""
+    """Sum up the run time that hits saved."""
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Finds the results of steps that were run before. Only the events of the dispatcher write to it."""
+    """Looks up the results of steps that ran before. Entries are recorded only from the dispatcher's StepFinished events."""
 
     @_abc_1.abstractmethod
     def ResolveSteps(
@@ -113,16 +125,16 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.ResolveStepsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.ResolveStepsResponse, _abc.Awaitable[_cache_pb2.ResolveStepsResponse]]:
-        """Say of every step of a plan, in one call, whether it need be run.
+        """Look up all steps of a plan in one call.
 
-        The steps are walked in the order given: where the inputs of a step are known, its fingerprint is
-        looked up; the outputs of a hit make more inputs known. An entry counts only while every object that
-        it names can be read; one whose bytes are gone is buried and is a miss.
+        Steps are resolved in the order given: if all inputs of a step are known, its fingerprint is looked up; the outputs
+        of a hit are inputs of later steps. An entry is a hit only while every object that it refers to can be read; an
+        entry with a missing or changed object is invalidated and is a miss. The outputs of an uncacheable step are unknown.
 
         Errors:
         - INVALID_ARGUMENT: a field breaks its rule, a step names an unknown template, or refers to a step
-          that does not come before it.
-        - UNAVAILABLE: Postgres or the object store is away. The caller runs the steps.
+          that is not before it in the request.
+        - UNAVAILABLE: Postgres or S3 can not be reached. The caller runs the steps without the cache.
         """
 
     @_abc_1.abstractmethod
@@ -131,10 +143,10 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.ExplainMissRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.ExplainMissResponse, _abc.Awaitable[_cache_pb2.ExplainMissResponse]]:
-        """Say why a step of a run was not served from the cache: the nearest entry, and each field that differs.
+        """Explain why a step of a run was not a hit: the most similar entry and each field of the key that differs.
 
         Errors:
-        - NOT_FOUND: the run or the step is not recorded here (yet).
+        - NOT_FOUND: the run or the step has not been recorded (yet).
         """
 
     @_abc_1.abstractmethod
@@ -143,10 +155,22 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.GetEntryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.GetEntryResponse, _abc.Awaitable[_cache_pb2.GetEntryResponse]]:
-        """Show one entry.
+        """Get an entry.
 
         Errors:
         - NOT_FOUND: no entry has this fingerprint.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEntries(
+        self,
+        request: _cache_pb2.ListEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListEntriesResponse, _abc.Awaitable[_cache_pb2.ListEntriesResponse]]:
+        """List entries, newest first.
+
+        Errors:
+        - INVALID_ARGUMENT: the page token is not one of this list.
         """
 
     @_abc_1.abstractmethod
@@ -155,7 +179,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.InvalidateEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.InvalidateEntriesResponse, _abc.Awaitable[_cache_pb2.InvalidateEntriesResponse]]:
-        """Take entries out of use. Their steps run again, and the new results take their place.
+        """Invalidate entries: they are not served any more. Their steps run again, and the new results are recorded.
 
         Errors:
         - INVALID_ARGUMENT: no selector is given.
@@ -167,6 +191,6 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.GetSavingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.GetSavingsResponse, _abc.Awaitable[_cache_pb2.GetSavingsResponse]]:
-        """Sum up what hits have saved."""
+        """Sum up the run time that hits saved."""
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

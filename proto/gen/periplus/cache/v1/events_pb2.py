@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from periplus.types.v1 import step_pb2 as periplus_dot_types_dot_v1_dot_step__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eperiplus/cache/v1/events.proto\x12\x11periplus.cache.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cperiplus/types/v1/step.proto\"\xae\x01\n\rEntryRecorded\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12 \n\x0b\x66ingerprint\x18\x02 \x01(\tR\x0b\x66ingerprint\x12\x10\n\x03run\x18\x03 \x01(\tR\x03run\x12\x12\n\x04step\x18\x04 \x01(\tR\x04step\x12;\n\x0brecorded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\"\xbf\x01\n\x11\x41rtifactsDigested\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12\x10\n\x03run\x18\x02 \x01(\tR\x03run\x12\x12\n\x04step\x18\x03 \x01(\tR\x04step\x12\x33\n\x06inputs\x18\x04 \x03(\x0b\x32\x1b.periplus.types.v1.ArtifactR\x06inputs\x12\x35\n\x07outputs\x18\x05 \x03(\x0b\x32\x1b.periplus.types.v1.ArtifactR\x07outputs\"\xc0\x01\n\rEntryDiverged\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12 \n\x0b\x66ingerprint\x18\x02 \x01(\tR\x0b\x66ingerprint\x12\x10\n\x03run\x18\x03 \x01(\tR\x03run\x12\x12\n\x04step\x18\x04 \x01(\tR\x04step\x12\x18\n\x07outputs\x18\x05 \x03(\tR\x07outputs\x12\x33\n\x07seen_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06seenAt\"\xa9\x01\n\x10\x45ntryInvalidated\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12 \n\x0b\x66ingerprint\x18\x02 \x01(\tR\x0b\x66ingerprint\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x41\n\x0einvalidated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rinvalidatedAtb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eperiplus/cache/v1/events.proto\x12\x11periplus.cache.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cperiplus/types/v1/step.proto\"\xd0\x01\n\rEntryRecorded\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12 \n\x0b\x66ingerprint\x18\x02 \x01(\tR\x0b\x66ingerprint\x12!\n\x0cproducer_run\x18\x03 \x01(\tR\x0bproducerRun\x12#\n\rproducer_step\x18\x04 \x01(\tR\x0cproducerStep\x12;\n\x0brecorded_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\"\xbf\x01\n\x11\x41rtifactsDigested\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12\x10\n\x03run\x18\x02 \x01(\tR\x03run\x12\x12\n\x04step\x18\x03 \x01(\tR\x04step\x12\x33\n\x06inputs\x18\x04 \x03(\x0b\x32\x1b.periplus.types.v1.ArtifactR\x06inputs\x12\x35\n\x07outputs\x18\x05 \x03(\x0b\x32\x1b.periplus.types.v1.ArtifactR\x07outputs\"\xc8\x01\n\rEntryDiverged\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12 \n\x0b\x66ingerprint\x18\x02 \x01(\tR\x0b\x66ingerprint\x12\x10\n\x03run\x18\x03 \x01(\tR\x03run\x12\x12\n\x04step\x18\x04 \x01(\tR\x04step\x12\x18\n\x07outputs\x18\x05 \x03(\tR\x07outputs\x12;\n\x0b\x64\x65tected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ndetectedAt\"\xa9\x01\n\x10\x45ntryInvalidated\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12 \n\x0b\x66ingerprint\x18\x02 \x01(\tR\x0b\x66ingerprint\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x41\n\x0einvalidated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rinvalidatedAtb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'periplus.cache.v1.events_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENTRYRECORDED']._serialized_start=117
-  _globals['_ENTRYRECORDED']._serialized_end=291
-  _globals['_ARTIFACTSDIGESTED']._serialized_start=294
-  _globals['_ARTIFACTSDIGESTED']._serialized_end=485
-  _globals['_ENTRYDIVERGED']._serialized_start=488
-  _globals['_ENTRYDIVERGED']._serialized_end=680
-  _globals['_ENTRYINVALIDATED']._serialized_start=683
-  _globals['_ENTRYINVALIDATED']._serialized_end=852
+  _globals['_ENTRYRECORDED']._serialized_end=325
+  _globals['_ARTIFACTSDIGESTED']._serialized_start=328
+  _globals['_ARTIFACTSDIGESTED']._serialized_end=519
+  _globals['_ENTRYDIVERGED']._serialized_start=522
+  _globals['_ENTRYDIVERGED']._serialized_end=722
+  _globals['_ENTRYINVALIDATED']._serialized_start=725
+  _globals['_ENTRYINVALIDATED']._serialized_end=894
 # @@protoc_insertion_point(module_scope)

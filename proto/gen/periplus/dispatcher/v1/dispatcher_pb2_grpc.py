@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DispatcherServiceStub:
-    """Takes Argo manifests, leaves out what the cache knows, has Argo run the rest, and tells what happens.
+    """Plans runs, rewrites manifests, submits them to Argo, observes the Workflows and publishes what happens.
     """
 
     def __init__(self, channel):
@@ -58,49 +58,49 @@ class DispatcherServiceStub:
 
 
 class DispatcherServiceServicer:
-    """Takes Argo manifests, leaves out what the cache knows, has Argo run the rest, and tells what happens.
+    """Plans runs, rewrites manifests, submits them to Argo, observes the Workflows and publishes what happens.
     """
 
     def PlanRun(self, request, context):
-        """Say what a run would do, and do nothing.
+        """Plan a run without submitting it.
 
         Errors:
-        - INVALID_ARGUMENT: the manifest is not one that Argo would take; the violation names the field. Where Argo is
-        away, only our own checks are made, and a warning says so.
+        - INVALID_ARGUMENT: Argo would refuse the manifest; the violation names the field. If Argo can not be reached, only
+        the dispatcher's own checks are made, and a warning says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubmitRun(self, request, context):
-        """Run a manifest. The same `request_id` with the same request gives the same run, however often it is sent.
+        """Run a manifest. Idempotent: the same `request_id` with the same request gives the same run.
 
         Errors:
-        - INVALID_ARGUMENT: as with PlanRun; or REQUEST_ID_REUSED: the id came with another request before.
-        - ALREADY_EXISTS: another request has the name that this run would have. Send it with another id.
-        - UNAVAILABLE: the run could not be recorded. Send it again with the same id.
+        - INVALID_ARGUMENT: as for PlanRun; or REQUEST_ID_REUSED: the `request_id` was used with another request.
+        - ALREADY_EXISTS: another run has the id that this run would have. Retry with another `request_id`.
+        - UNAVAILABLE: the run could not be recorded. Retry with the same `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Stop a run: no new step starts, the running ones are told to end. A run that has ended stays as it is.
+        """Cancel a run: no further step starts, running steps are stopped. A finished run is not changed.
 
         Errors:
-        - NOT_FOUND: there is no such run.
-        - UNAVAILABLE: Argo is away.
+        - NOT_FOUND: the run does not exist.
+        - UNAVAILABLE: Argo can not be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadLogs(self, request, context):
-        """Read what the steps of a run print.
+        """Read the logs of a run's steps.
 
         Errors:
-        - NOT_FOUND: there is no such run, or Argo has forgotten it.
-        - FAILED_PRECONDITION: nothing of the run was run, as the cache had it all.
+        - NOT_FOUND: the run does not exist, or Argo has deleted its Workflow.
+        - FAILED_PRECONDITION: no step of the run was executed, because all were hits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +138,7 @@ def add_DispatcherServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DispatcherService:
-    """Takes Argo manifests, leaves out what the cache knows, has Argo run the rest, and tells what happens.
+    """Plans runs, rewrites manifests, submits them to Argo, observes the Workflows and publishes what happens.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class LineageServiceStub:
-    """Answers questions about runs, steps and artifacts, from the events of the others.
+    """Answers queries about runs, steps and artifacts.
     """
 
     def __init__(self, channel):
@@ -50,10 +50,10 @@ class LineageServiceStub:
                 request_serializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.WatchRunRequest.SerializeToString,
                 response_deserializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.WatchRunResponse.FromString,
                 _registered_method=True)
-        self.Walk = channel.unary_unary(
-                '/periplus.lineage.v1.LineageService/Walk',
-                request_serializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.WalkRequest.SerializeToString,
-                response_deserializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.WalkResponse.FromString,
+        self.Traverse = channel.unary_unary(
+                '/periplus.lineage.v1.LineageService/Traverse',
+                request_serializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.TraverseRequest.SerializeToString,
+                response_deserializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.TraverseResponse.FromString,
                 _registered_method=True)
         self.DiffRuns = channel.unary_unary(
                 '/periplus.lineage.v1.LineageService/DiffRuns',
@@ -63,14 +63,14 @@ class LineageServiceStub:
 
 
 class LineageServiceServicer:
-    """Answers questions about runs, steps and artifacts, from the events of the others.
+    """Answers queries about runs, steps and artifacts.
     """
 
     def GetRun(self, request, context):
-        """Show a run with its steps.
+        """Get a run with its steps.
 
         Errors:
-        - NOT_FOUND: no event of this run has come (yet).
+        - NOT_FOUND: no event of this run was received (yet).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,37 +87,37 @@ class LineageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchRun(self, request, context):
-        """Follow a run: its state now, then each change, until it has ended. A run that is not known yet is waited for.
-        A fan-out that was planned whole is a step only until its first item, "train(0)", is told.
+        """Watch a run: its current state, then each change, until it finishes. If the run is not known yet, the call waits for
+        it. A planned fan-out is reported as one step until an event of its first item, "train(0)", is received.
 
         Errors:
-        - DEADLINE_EXCEEDED: the caller's time is up. Call again; the first message is the state by then.
+        - DEADLINE_EXCEEDED: the caller's deadline passed. Call again; the first message is the state at that time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Walk(self, request, context):
-        """Walk the graph from artifacts, steps or runs: up to what made them, or down to what came of them.
+    def Traverse(self, request, context):
+        """Traverse the graph from artifacts, steps or runs: upstream to what produced them, or downstream to what used them.
 
-        Edges follow places: a step that read an object hangs on the step that wrote it there, and only where nobody is
-        known to, on whoever wrote the same bytes elsewhere. A cached step hangs on the one that made its outputs.
+        A step that read an object depends on the step that wrote that object; if no writer of it is known, on the steps that
+        wrote the same bytes elsewhere. A cached step depends on the producer of its outputs.
 
         Errors:
-        - NOT_FOUND: nothing is known of a start.
-        - INVALID_ARGUMENT: a start is no node, or the page token is not one of this walk.
-        - FAILED_PRECONDITION: the walk meets more than 100,000 nodes, and a smaller depth helps; or a page holds more
-        than 50,000 edges, and a smaller page helps.
+        - NOT_FOUND: a start node does not exist.
+        - INVALID_ARGUMENT: a start is not a node id, or the page token is not one of this traversal.
+        - FAILED_PRECONDITION: the traversal meets more than 100,000 nodes: use a smaller depth; or a page has more than
+        50,000 edges: use a smaller page size.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiffRuns(self, request, context):
-        """Say how two runs differ: parameters, steps, inputs, outputs, code and environment.
+        """Compare two runs: parameters, steps, inputs, outputs, code and environment.
 
         Errors:
-        - NOT_FOUND: one of them is not known.
+        - NOT_FOUND: one of the runs does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,10 +141,10 @@ def add_LineageServiceServicer_to_server(servicer, server):
                     request_deserializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.WatchRunRequest.FromString,
                     response_serializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.WatchRunResponse.SerializeToString,
             ),
-            'Walk': grpc.unary_unary_rpc_method_handler(
-                    servicer.Walk,
-                    request_deserializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.WalkRequest.FromString,
-                    response_serializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.WalkResponse.SerializeToString,
+            'Traverse': grpc.unary_unary_rpc_method_handler(
+                    servicer.Traverse,
+                    request_deserializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.TraverseRequest.FromString,
+                    response_serializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.TraverseResponse.SerializeToString,
             ),
             'DiffRuns': grpc.unary_unary_rpc_method_handler(
                     servicer.DiffRuns,
@@ -160,7 +160,7 @@ def add_LineageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LineageService:
-    """Answers questions about runs, steps and artifacts, from the events of the others.
+    """Answers queries about runs, steps and artifacts.
     """
 
     @staticmethod
@@ -245,7 +245,7 @@ class LineageService:
             _registered_method=True)
 
     @staticmethod
-    def Walk(request,
+    def Traverse(request,
             target,
             options=(),
             channel_credentials=None,
@@ -258,9 +258,9 @@ class LineageService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/periplus.lineage.v1.LineageService/Walk',
-            periplus_dot_lineage_dot_v1_dot_lineage__pb2.WalkRequest.SerializeToString,
-            periplus_dot_lineage_dot_v1_dot_lineage__pb2.WalkResponse.FromString,
+            '/periplus.lineage.v1.LineageService/Traverse',
+            periplus_dot_lineage_dot_v1_dot_lineage__pb2.TraverseRequest.SerializeToString,
+            periplus_dot_lineage_dot_v1_dot_lineage__pb2.TraverseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SnapshotterServiceStub:
-    """Keeps what runs were made with: code, packages, interpreter and platform, by digest.
+    """Stores snapshots and compares them.
     """
 
     def __init__(self, channel):
@@ -53,35 +53,35 @@ class SnapshotterServiceStub:
 
 
 class SnapshotterServiceServicer:
-    """Keeps what runs were made with: code, packages, interpreter and platform, by digest.
+    """Stores snapshots and compares them.
     """
 
     def TakeSnapshot(self, request, context):
-        """Keep a snapshot. The same claim gives the same snapshot, whoever sends it and however often.
+        """Store a snapshot. Idempotent: the same claim gives the same snapshot.
 
         Errors:
-        - INVALID_ARGUMENT: a field breaks its rule; the lockfile does not parse, or does not say what its name says.
-        - UNAVAILABLE: Postgres or the object store is away.
+        - INVALID_ARGUMENT: a field breaks its rule; the lockfile can not be parsed as the format that its name says.
+        - UNAVAILABLE: Postgres or S3 can not be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSnapshot(self, request, context):
-        """Show a snapshot.
+        """Get a snapshot.
 
         Errors:
-        - NOT_FOUND: no snapshot has this id.
+        - NOT_FOUND: the snapshot does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiffSnapshots(self, request, context):
-        """Say how two snapshots differ.
+        """Compare two snapshots.
 
         Errors:
-        - NOT_FOUND: one of them is not recorded.
+        - NOT_FOUND: one of the snapshots does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,7 +114,7 @@ def add_SnapshotterServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SnapshotterService:
-    """Keeps what runs were made with: code, packages, interpreter and platform, by digest.
+    """Stores snapshots and compares them.
     """
 
     @staticmethod

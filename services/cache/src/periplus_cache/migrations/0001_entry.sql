@@ -58,8 +58,8 @@ CREATE TABLE attempt (
     inputs      bytea,
     reason      text        NOT NULL,
     unkept      text        NOT NULL,
-    from_run    text        NOT NULL,
-    from_step   text        NOT NULL,
+    producer_run    text        NOT NULL,
+    producer_step   text        NOT NULL,
     finished_at timestamptz NOT NULL,
     PRIMARY KEY (project, run, step)
 );

@@ -18,15 +18,15 @@ async def add(connection: Connection, attempts: Sequence[Attempt]) -> set[Key]:
     rows = await connection.fetch(
         """
         INSERT INTO attempt (project, run, step, template, phase, verdict, mode, fingerprint, static_key,
-                             inputs, reason, unkept, from_run, from_step, finished_at)
+                             inputs, reason, unkept, producer_run, producer_step, finished_at)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
             $8::bytea[], $9::bytea[], $10::bytea[], $11::text[], $12::text[], $13::text[], $14::text[],
             $15::timestamptz[])
         ON CONFLICT (project, run, step) DO UPDATE SET
             template = excluded.template, phase = excluded.phase, verdict = excluded.verdict,
             mode = excluded.mode, fingerprint = excluded.fingerprint, static_key = excluded.static_key,
-            inputs = excluded.inputs, reason = excluded.reason, unkept = excluded.unkept, from_run = excluded.from_run,
-            from_step = excluded.from_step, finished_at = excluded.finished_at
+            inputs = excluded.inputs, reason = excluded.reason, unkept = excluded.unkept, producer_run = excluded.producer_run,
+            producer_step = excluded.producer_step, finished_at = excluded.finished_at
         WHERE attempt.finished_at < excluded.finished_at
         RETURNING project, run, step
         """,
@@ -49,8 +49,8 @@ def _values(attempt: Attempt) -> tuple[object, ...]:
         None if attempt.inputs is None else rest.inputs_to_bytes(attempt.inputs),
         attempt.reason,
         attempt.unkept,
-        attempt.from_run,
-        attempt.from_step,
+        attempt.producer_run,
+        attempt.producer_step,
         attempt.finished_at,
     )
 
@@ -85,8 +85,8 @@ def _attempt(row: Row) -> Attempt:
         None if row["inputs"] is None else rest.inputs_from_bytes(row["inputs"]),
         row["reason"],
         row["unkept"],
-        row["from_run"],
-        row["from_step"],
+        row["producer_run"],
+        row["producer_step"],
     )
 
 

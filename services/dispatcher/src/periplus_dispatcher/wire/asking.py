@@ -24,14 +24,14 @@ def text(parts: Text) -> cache_pb2.Text:
     return cache_pb2.Text(parts=[_part(part) for part in parts])
 
 
-def _part(part: Part) -> cache_pb2.Part:
+def _part(part: Part) -> cache_pb2.TextPart:
     if isinstance(part, Literal):
-        return cache_pb2.Part(literal=part.text)
+        return cache_pb2.TextPart(literal=part.text)
     if isinstance(part, Output):
-        return cache_pb2.Part(output=_output_ref(part))
+        return cache_pb2.TextPart(output=_output_ref(part))
     if isinstance(part, Item):
-        return cache_pb2.Part(item=part.member)
-    return cache_pb2.Part(unknown=part.what)
+        return cache_pb2.TextPart(item=part.member)
+    return cache_pb2.TextPart(unknown=part.what)
 
 
 def _output_ref(output: Output) -> cache_pb2.OutputRef:
@@ -65,8 +65,8 @@ def resolved(verdict: cache_pb2.StepVerdict) -> Resolved:
         reason=verdict.reason,
         fingerprint=verdict.fingerprint,
         outputs=from_outputs(verdict.outputs) if verdict.HasField("outputs") else None,
-        run=verdict.run,
-        step=verdict.step,
+        run=verdict.producer_run,
+        step=verdict.producer_step,
         saved=verdict.saved.ToTimedelta().total_seconds(),
         items=items,
         items_json=verdict.items_json,

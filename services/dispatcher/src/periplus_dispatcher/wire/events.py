@@ -43,7 +43,7 @@ def run_submitted(run: Run, nodes: Sequence[Json]) -> bus.Event:
             events_pb2.StepNode(
                 path=node["path"],
                 template=node["template"],
-                after=node["after"],
+                depends_on=node["depends_on"],
                 verdict=VERDICTS[Verdict(node["verdict"])],
                 reason=node["reason"],
             )
@@ -108,16 +108,16 @@ def _finished(run: Run, seen: Seen) -> events_pb2.StepFinished:
         verdict=VERDICTS[_verdict(run, seen.path)],
         attempts=seen.attempts,
         snapshot=run.snapshot,
-        cache=MODES[Mode(run.cache)] if run.cache else step_pb2.CACHE_MODE_UNSPECIFIED,
+        cache_mode=MODES[Mode(run.cache)] if run.cache else step_pb2.CACHE_MODE_UNSPECIFIED,
     )
     if found := seen.resolved:
         message.verdict = step_pb2.VERDICT_HIT
         message.fingerprint = found.fingerprint
-        message.from_run, message.from_step = found.run, found.step
+        message.producer_run, message.producer_step = found.run, found.step
         message.saved.CopyFrom(duration(found.saved))
     if _fit(message, "inputs", "outputs", "message"):
         message.template.document = "{}"
-        message.template.uncacheable = "what it was given and gave is too large to be told"
+        message.template.uncacheable_reason = "what it was given and gave is too large to be told"
     return message
 
 

@@ -12,7 +12,7 @@ def order(spec: dispatcher_pb2.RunSpec) -> Order:
     claim = spec.claim if spec.HasField("claim") else None
     claimed = sha256(claim.SerializeToString(deterministic=True)) if claim is not None else ""
     return Order(
-        spec.project, spec.manifest, dict(spec.parameters), FROM_MODE.get(spec.cache), claim, claimed
+        spec.project, spec.manifest, dict(spec.parameters), FROM_MODE.get(spec.cache_mode), claim, claimed
     )
 
 
@@ -29,10 +29,10 @@ def plan(draft: Draft) -> dispatcher_pb2.Plan:
                 template=call.template,
                 verdict=VERDICTS[found.verdict],
                 reason=found.reason,
-                from_run=found.run,
+                producer_run=found.run,
                 saved=duration(found.saved),
                 fingerprint=found.fingerprint,
-                after=call.after,
+                depends_on=call.depends_on,
             )
     return shown
 

@@ -36,7 +36,7 @@ def template(found: Template, *, document: bool = True) -> step_pb2.StepTemplate
         name=found.name,
         document=found.document if document else "{}",
         policy=shown,
-        uncacheable=found.uncacheable,
+        uncacheable_reason=found.uncacheable,
     )
 
 

@@ -96,11 +96,11 @@ class Step:
     verdict: int = 0
     reason: str = ""
     fingerprint: str = ""
-    from_run: str = ""
-    from_step: str = ""
+    producer_run: str = ""
+    producer_step: str = ""
     saved: timedelta | None = None
     attempts: int = 0
-    after: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
     ordinal: int | None = None
     document: str = ""
     """Digest of what its template does; empty where it did not run."""
@@ -203,7 +203,7 @@ def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
     places: dict[str, float] = {step.path: step.ordinal for step in steps if step.ordinal is not None}
     planned = sorted((s for s in steps if s.ordinal is not None), key=lambda s: places[s.path])
     for step in planned:
-        for awaited in step.after:
+        for awaited in step.depends_on:
             places.setdefault(awaited, places[step.path] - 0.5)
 
     def place(step: Step) -> tuple[float, str, tuple[int, str], str]:

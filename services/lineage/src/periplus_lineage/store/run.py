@@ -124,13 +124,13 @@ async def _rows(connection: Connection, project: str, keys: Collection[StepKey])
 async def _whole(connection: Connection, project: str, rows: Sequence[Row]) -> list[Step]:
     """Steps from their rows, those from the cache with what the rows of their makers tell."""
     steps = await _read(connection, project, rows)
-    wanted = {StepKey(step.from_run, step.from_step) for step in steps if step.from_run}
+    wanted = {StepKey(step.producer_run, step.producer_step) for step in steps if step.producer_run}
     if not wanted:
         return steps
     made = await _read(connection, project, await _rows(connection, project, wanted))
     makers = {StepKey(step.run, step.path): step for step in made}
     return [
-        step.like(maker) if (maker := makers.get(StepKey(step.from_run, step.from_step))) else step
+        step.like(maker) if (maker := makers.get(StepKey(step.producer_run, step.producer_step))) else step
         for step in steps
     ]
 

@@ -45,11 +45,11 @@ def to_step(known: Step) -> pb.Step:
         verdict=types.Verdict.ValueType(known.verdict),
         reason=known.reason,
         fingerprint=known.fingerprint,
-        from_run=known.from_run,
-        from_step=known.from_step,
+        producer_run=known.producer_run,
+        producer_step=known.producer_step,
         saved=noun.to_duration(known.saved),
         attempts=known.attempts,
-        after=known.after,
+        depends_on=known.depends_on,
     )
 
 

@@ -62,7 +62,7 @@ class Reader:
         links = {
             (*key, path, key[1], _text("step", after, 1).removesuffix("(*)"), False)
             for path, node in nodes
-            for after in node.after
+            for after in node.depends_on
         }
         facts = [
             StepFact(_text("name", node.template), ordinal=place, planned=node.SerializeToString())
@@ -100,7 +100,7 @@ class Reader:
         name = _text("name", event.template.name)
         cached = event.phase == _CACHED
         flows = self._flows(key, event.inputs.artifacts, event.outputs.artifacts, cached=cached)
-        origin = _text("run", event.from_run), _text("step", event.from_step)
+        origin = _text("run", event.producer_run), _text("step", event.producer_step)
         started = _time(event.started_at) if event.HasField("started_at") and not cached else None
         ran = event.phase in _RAN
         if document := event.template.document:

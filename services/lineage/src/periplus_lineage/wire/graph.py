@@ -9,12 +9,12 @@ from periplus_lineage.wire import noun
 from periplus_lineage.wire.answer import to_steps
 
 
-def to_walked(known: Walked) -> pb.WalkResponse:
+def to_walked(known: Walked) -> pb.TraverseResponse:
     """A page of a walk."""
     steps = iter(to_steps(node.step for node in known.nodes if node.step))
     edges = [pb.Edge(**{"from": edge.source, "to": edge.target, "name": edge.name}) for edge in known.edges]
     nodes = [_node(node, next(steps) if node.step else None) for node in known.nodes]
-    return pb.WalkResponse(nodes=nodes, edges=edges, next_page_token=known.token)
+    return pb.TraverseResponse(nodes=nodes, edges=edges, next_page_token=known.token)
 
 
 def _node(known: Node, step: pb.Step | None) -> pb.Node:

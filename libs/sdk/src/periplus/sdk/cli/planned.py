@@ -41,7 +41,7 @@ def span(step: PlannedStep) -> float:
 
 
 def _why(step: PlannedStep) -> str:
-    made = f"made by {line(step.from_run)}" if step.verdict == HIT and step.from_run else ""
+    made = f"made by {line(step.producer_run)}" if step.verdict == HIT and step.producer_run else ""
     return step.reason or made
 
 

@@ -94,7 +94,7 @@ def detail(step: Step) -> str:
     """A word on a step: how long it takes or took, what went wrong, or where its outputs come from."""
     if step.phase == CACHED:
         saved = step.saved.seconds + step.saved.nanos / 1e9
-        return f"from {line(step.from_run)}" + (f", saved {seconds(saved)}" if saved else "")
+        return f"from {line(step.producer_run)}" + (f", saved {seconds(saved)}" if saved else "")
     took = seconds(span(step.started_at, step.finished_at)) if step.HasField("started_at") else ""
     tried = f"tried {step.attempts} times" if step.attempts > 1 else ""
     return ", ".join(filter(None, (took, tried, line(step.message))))

@@ -99,7 +99,7 @@ def spec(source: Source, cache: Cache | None) -> tuple[RunSpec, list[str]]:
 
     made = RunSpec(manifest=source.manifest, parameters=source.parameters)
     if cache:
-        made.cache = CACHE_MODE_OFF if cache is Cache.OFF else CACHE_MODE_REFRESH
+        made.cache_mode = CACHE_MODE_OFF if cache is Cache.OFF else CACHE_MODE_REFRESH
     claimed, warnings = claim(source.directory, source.archive)
     made.claim.CopyFrom(claimed)
     return made, warnings

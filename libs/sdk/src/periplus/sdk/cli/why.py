@@ -33,9 +33,9 @@ def why(
         return
     verdict = "was served from the cache" if told.hit else "was not served from the cache"
     print(f"{line(step)} of {line(chosen)} {verdict}: {line(told.reason)}")
-    if told.nearest_run:
+    if told.producer_run:
         which = "made by" if told.hit else "the nearest result was made by"
-        print(f"{which} {line(told.nearest_step)} of {line(told.nearest_run)}")
+        print(f"{which} {line(told.producer_step)} of {line(told.producer_run)}")
     if told.changes:
         rows = [(change.field, _value(change, "old"), _value(change, "new")) for change in told.changes]
         print(*["", *table(("FIELD", "BEFORE", "NOW"), rows, width())], sep="\n")
