@@ -14,7 +14,7 @@ ENV = {"inputs": {"parameters": {"a": "A", "n": "3"}}, "item": "i"}
 
 
 def test_a_tag_has_its_place_and_its_body():
-    first, second = tags.find("x{{ a.b }}y{{=1 + 1}}")
+    first, second = tags.spans("x{{ a.b }}y{{=1 + 1}}")
     assert (first.start, first.end, first.body, first.is_expression, first.name) == (
         1,
         10,
@@ -26,12 +26,12 @@ def test_a_tag_has_its_place_and_its_body():
 
 
 def test_a_tag_ends_at_the_first_closing_braces_also_inside_an_expression():
-    assert [tag.body for tag in tags.find("{{='}}'}} {{b}}")] == ["='", "b"]
-    assert [tag.name for tag in tags.find('{{=f({"a": {"b": 1} } )}}')] == ['f({"a": {"b": 1} } )']
+    assert [tag.body for tag in tags.spans("{{='}}'}} {{b}}")] == ["='", "b"]
+    assert [tag.name for tag in tags.spans('{{=f({"a": {"b": 1} } )}}')] == ['f({"a": {"b": 1} } )']
 
 
 def test_braces_without_an_end_are_plain_text():
-    assert tags.find("a {{ b") == []
+    assert tags.spans("a {{ b") == []
     assert tags.substitute("a {{ b", KNOWN.get) == "a {{ b"
 
 
@@ -42,6 +42,86 @@ def test_simple_tags_are_replaced_and_what_they_give_is_not_looked_at_again():
 
 def test_a_tag_inside_a_tag_completes_its_name():
     assert tags.substitute("<{{inputs.parameters.{{item}}}}>", KNOWN.get) == "<nested>"
+
+
+# f-strings, str.format, Jinja, Go templates, LaTeX, GitHub Actions, and what only looks like a variable of Argo's.
+FOREIGN = [
+    """print(f'{{"w": {w}, "b": {b}}}')""",
+    "{{}} {{ }} {{{x}}} {{{{x}}}}",
+    "'{{}}'.format(1)",
+    "{{ x | y }} {% for node in nodes %}{{ node }}{{loop.index}}{% endfor %}",
+    "{{ .Values.image }} {{- if eq $x 1 }}{{ end -}}",
+    "\\frac{{a}}{{b}}",
+    "${{ github.sha }}",
+    "{{inputs}} {{workflow}} {{pod}} {{node}} {{tasks}} {{status}} {{ duration }} {{exitCode}}",
+    "{{items}} {{itemised.a}} {{retries_left}} {{myworkflow.name}} {{inputsparameters.x}} {{Item}}",
+    "{{ =1 + 1 }} {{- inputs.parameters.a }} {{'item'}} {{(item)}} {{item|upper}} {{item[0]}}",
+    "{{a.{{b}}}} {{ {{x}} }}",
+    """{{"outer": {"inner": {{"k": 1}} }}}""",
+]
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_braces_that_argo_leaves_as_they_are_are_text(text):
+    assert tags.find(text) == []
+    assert tags.references({"source": text}) == set()
+    assert tags.substitute(text, KNOWN.get, ENV, strict=False) == text
+
+
+VARIABLES = [
+    "inputs.parameters.a", "inputs.parameters", "inputs.artifacts.a.path", "outputs.parameters.a.path",
+    "outputs.artifacts.a.path", "outputs.result", "item", "item.key", "item.a key|odd", "retries", "lastRetry.exitCode",
+    "lastRetry.message", "pod.name", "node.name", "steps.name", "tasks.name", "steps.a.outputs.result",
+    "tasks.a-b.outputs.parameters.p", "tasks.a.outputs.artifacts.f", "tasks.a.exitCode", "steps.a.ip",
+    "workflow.name", "workflow.namespace", "workflow.uid", "workflow.status", "workflow.failures", "workflow.duration",
+    "workflow.priority", "workflow.mainEntrypoint", "workflow.serviceAccountName", "workflow.scheduledTime",
+    "workflow.parameters", "workflow.parameters.json", "workflow.parameters.p", "workflow.labels.a/b.c",
+    "workflow.annotations.json", "workflow.creationTimestamp", "workflow.creationTimestamp.Y",
+    "workflow.outputs.parameters.p", "cronworkflow.name",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize(
+    "form", ["{{%s}}", "{{ %s }}", "{{\t%s\n}}", "{{{{%s}}}}", '{{"w": {w}, "v": "{{%s}}"}}', "{{{ {{%s}}"]
+)
+def test_every_variable_of_argo_is_a_tag_whatever_stands_around_it(name, form):
+    text = form % name
+    assert tags.references(text) == {name}
+    assert len(tags.find(text)) == 1
+
+
+def test_an_inner_tag_is_found_alone_where_the_outer_one_is_text():
+    text = """f'{{"w": {w}, "v": "{{inputs.parameters.a}}"}}'"""
+    [tag] = tags.find(text)
+    assert (text[tag.start : tag.end], tag.name) == ("{{inputs.parameters.a}}", "inputs.parameters.a")
+
+
+@pytest.mark.parametrize(
+    "outer", ["inputs.parameters.", " inputs.parameters.", "wor", "", "  ", "item.it's ", "re"]
+)
+def test_an_outer_tag_whose_name_an_inner_one_may_complete_is_found_with_it(outer):
+    text = f"<{{{{{outer}{{{{workflow.name}}}}}}}}>"
+    [tag] = tags.find(text)
+    assert text[tag.start : tag.end] == f"{{{{{outer}{{{{workflow.name}}}}"
+    assert tags.references(text) == {"workflow.name", outer.strip()} - {""}
+
+
+def test_an_inner_tag_is_replaced_where_the_outer_one_is_text_as_argo_does():
+    text = """{{"w": {w}, "v": "{{inputs.parameters.a}}"}} {{inputs.parameters.a}}"""
+    assert tags.substitute(text, KNOWN.get, strict=False) == """{{"w": {w}, "v": "A"}} A"""
+    assert (
+        tags.substitute('{{"v": {{ inputs.parameters.a }} }}', KNOWN.get, strict=False)
+        == '{{"v": {{ inputs.parameters.a }} }}'
+    )
+    assert (
+        tags.substitute("{{{{inputs.parameters.a}}}}", KNOWN.get, strict=False)
+        == "{{{{inputs.parameters.a}}}}"
+    )
+    assert (
+        tags.substitute("{{inputs.parameters.{{inputs.parameters.a}}}}", KNOWN.get, strict=False)
+        == "{{inputs.parameters.A}}"
+    )
 
 
 def test_an_unknown_tag_is_refused_or_left_as_it_is():
@@ -114,7 +194,8 @@ def test_references_are_collected_from_tags_and_from_inside_expressions():
 def test_any_text_is_replaced_or_refused_and_never_breaks(text):
     with contextlib.suppress(ManifestError):
         tags.substitute(text, {"a": "1", "b": "{{a}}"}.get, {"a": 1})
-    assert "".join(text[tag.start : tag.end] for tag in tags.find(text)) in text or len(tags.find(text)) > 1
+    for found in (tags.spans(text), tags.find(text)):
+        assert "".join(text[tag.start : tag.end] for tag in found) in text or len(found) > 1
     tags.substitute(text, lambda _: None, {}, strict=False)
     tags.references(text)
 

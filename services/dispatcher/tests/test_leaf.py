@@ -159,3 +159,39 @@ def test_a_policy_that_makes_no_sense_is_refused_with_its_field(name: str, value
     with pytest.raises(Invalid) as refused:
         described(train(metadata={"annotations": {f"periplus.dev/{name}": value}}))
     assert refused.value.field == f"spec.templates[0].metadata.annotations['periplus.dev/{name}']"
+
+
+FOREIGN = {
+    "an f-string": """open("/tmp/m", "w").write(f'{{"w": {w}, "b": {b}}}')""",
+    "Jinja": "{% for item in items %}{{ item.name | upper }} {{ loop.index }}{% endfor %}",
+    "a Go template": "{{ .Values.image }}{{- if eq $x 1 }}{{ end -}}",
+    "LaTeX": "\\frac{{a}}{{b}}",
+}
+
+
+def script(source: str) -> Json:
+    return {
+        "name": "t",
+        "inputs": {"parameters": [{"name": "x"}]},
+        "script": {"image": "python", "command": ["python"], "source": source},
+        "outputs": gives("o"),
+    }
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_braces_that_argo_leaves_as_they_are_are_text_of_the_document(case: str) -> None:
+    found = described(script(FOREIGN[case]))
+    assert found.uncacheable == ""
+    assert json.loads(found.document)["script"]["source"] == FOREIGN[case]
+
+
+@pytest.mark.parametrize(
+    "reference", ["workflow.uid", "pod.name", "retries", "node.name", "lastRetry.exitCode"]
+)
+@pytest.mark.parametrize("around", [*FOREIGN.values(), """f'{{"w": {w}, "id": "REF"}}'""", "{{ {{REF"])
+def test_what_differs_from_run_to_run_is_found_among_braces_that_are_text(
+    reference: str, around: str
+) -> None:
+    tag = "{{" + reference + "}}"
+    source = around.replace("REF", tag) if "REF" in around else around + tag
+    assert described(script(source)).uncacheable == f"it uses {reference}, which differs from run to run"

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import MISS, UNKNOWN, dag, gives, hit, planned, say, sh, shows, steps, task, walked, workflow
 
-from periplus_dispatcher.domain import Artifact, Object, Outputs, Resolved, Verdict
+from periplus_dispatcher.domain import Artifact, Object, Outputs, Resolved, Verdict, known
 from periplus_dispatcher.plan import MAX_INLINE, Plan, Treatment, decide
+from periplus_manifest.read import read
 
 Json = dict[str, Any]
 T = say("t", "$x", "x")
@@ -203,3 +204,72 @@ def test_a_plan_is_complete_exactly_where_every_step_is_a_hit_or_left_out(
     assert plan.complete == settled
     for step in leaves:
         assert step.treatment is not Treatment.HIT or step.resolved.verdict is Verdict.HIT
+
+
+ML = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: churn-}
+spec:
+  entrypoint: pipeline
+  arguments: {parameters: [{name: rows, value: "500"}]}
+  templates:
+  - name: pipeline
+    dag:
+      tasks:
+      - name: extract
+        template: extract
+        arguments: {parameters: [{name: rows, value: "{{workflow.parameters.rows}}"}]}
+      - name: train
+        template: train
+        dependencies: [extract]
+        withItems: ["0.1", "1"]
+        arguments:
+          parameters: [{name: lr, value: "{{item}}"}]
+          artifacts: [{name: data, from: "{{tasks.extract.outputs.artifacts.raw}}"}]
+      - name: report
+        template: report
+        dependencies: [train]
+        arguments:
+          parameters:
+          - {name: scores, value: "{{tasks.train.outputs.parameters.score}}"}
+          - {name: page, value: "{% for s in scores %}{{ s | round(2) }}{% endfor %}"}
+  - name: extract
+    inputs: {parameters: [{name: rows}]}
+    script:
+      image: python:3.11
+      command: [python3]
+      source: |
+        for i in range(int("{{inputs.parameters.rows}}")):
+            print(f"{{{i}}} {{x}}", file=open("/tmp/raw.csv", "a"))
+    outputs: {artifacts: [{name: raw, path: /tmp/raw.csv}]}
+  - name: train
+    inputs: {parameters: [{name: lr}], artifacts: [{name: data, path: /data}]}
+    script:
+      image: python:3.11
+      command: [python3]
+      source: |
+        w, b = fit("/data", float("{{inputs.parameters.lr}}"))
+        open("/tmp/model.json", "w").write(f'{{"w": {w}, "b": {b}, "lr": {{inputs.parameters.lr}}}}')
+        open("/tmp/score", "w").write(f"{w:.4f}")
+    outputs:
+      parameters: [{name: score, valueFrom: {path: /tmp/score}}]
+      artifacts: [{name: model, path: /tmp/model.json}]
+  - name: report
+    inputs: {parameters: [{name: scores}, {name: page}]}
+    container:
+      image: report
+      args: ["--format={{ .Name }}: {{ .Score }}", "{{inputs.parameters.scores}}", "{{inputs.parameters.page}}"]
+    outputs: {parameters: [{name: o, valueFrom: {path: /tmp/o}}]}
+"""
+
+
+def test_steps_whose_scripts_have_braces_of_their_own_can_be_cached() -> None:
+    found = walked(read(ML))
+    assert {call.path: call.obstacle for call in found.calls} == {"extract": "", "train": "", "report": ""}
+    queries = {call.path: call.query for call in found.calls}
+    report = queries["report"]
+    assert report is not None
+    assert known(report.parameters["page"]) == "{% for s in scores %}{{ s | round(2) }}{% endfor %}"
+    plan = decide(found, {"extract": MISS, "train": UNKNOWN, "report": UNKNOWN})
+    assert treatments(plan) == {"extract": "run", "train": "fan-gate", "report": "gate"}

@@ -275,3 +275,10 @@ def test_a_loop_of_which_others_read_all_parameters_is_not_cached() -> None:
     manifest = workflow(dag(many, reads), say("t", "1"), say("u", "$x", "x"))
     call = by_path(walked(manifest))["many"]
     assert call.obstacle == "others read its outputs.parameters"
+
+
+@pytest.mark.parametrize("text", ["""f'{{"w": {w}}}'""", "{{ x | y }}", "{{ .Values.a }}", "{{}}"])
+def test_braces_of_an_argument_that_argo_leaves_as_they_are_are_known_text(text: str) -> None:
+    manifest = one(given={"x": text + "={{workflow.parameters.w}}"})
+    manifest["spec"]["arguments"] = {"parameters": [{"name": "w", "value": "1"}]}
+    assert given(walked(manifest), "a") == (Literal(text + "=1"),)

@@ -28,6 +28,23 @@ _LATE = frozenset(
 )
 
 
+# What the name of each of Argo's variables begins with, and the two names that have no dot. Those of metrics alone
+# (status, duration, exitCode, resourcesDuration.…) are left out: elsewhere Argo does not replace them.
+_VARIABLE_PREFIXES = (
+    "inputs.",
+    "outputs.",
+    "item.",
+    "steps.",
+    "tasks.",
+    "workflow.",
+    "pod.",
+    "node.",
+    "lastRetry.",
+    "cronworkflow.",
+)
+_BARE_VARIABLES = ("item", "retries")
+
+
 @dataclass(frozen=True, slots=True)
 class Tag:
     """One {{…}} in a text: `text[start:end]`, its braces included; `body` is what stands between them."""
@@ -44,10 +61,20 @@ class Tag:
 
 
 def find(text: str) -> list[Tag]:
-    """List the tags of a text in order.
+    """List the tags of a text that Argo may replace, in order: expressions, and names of Argo's variables.
 
-    As in Argo a tag ends at the first }} after its {{, also inside an expression: write {{=f({"a": g} )}}
-    with a blank between two closing braces. An {{ without an end is plain text.
+    All else between {{ and }} (an f-string's {{"w": {w}}}, Jinja's {{ x | y }}) is text to Argo, and is not listed.
+    Of {{"w": {{item}} }} the inner tag is listed alone. Where a name is completed by an inner tag, as in
+    {{inputs.parameters.{{item}}}}, one tag is listed for both: its body is `inputs.parameters.{{item`.
+    """
+    return [tag for span in spans(text) if (tag := _argo_tag(span)) is not None]
+
+
+def spans(text: str) -> list[Tag]:
+    """Split off every {{…}} of a text as Argo does, whatever stands in it.
+
+    Each ends at the first }} after its {{, also inside an expression: write {{=f({"a": g} )}} with a blank
+    between two closing braces. An {{ without an end is plain text.
     """
     found = []
     start = text.find("{{")
@@ -61,6 +88,29 @@ def find(text: str) -> list[Tag]:
     return found
 
 
+def _argo_tag(span: Tag) -> Tag | None:
+    """Give the part of a span that Argo may replace; None where the span is text."""
+    if span.is_expression or _is_variable(span.name):
+        return span
+    outer, braces, inner = span.body.rpartition("{{")
+    if not braces or not _is_variable(inner.strip()):
+        return None
+    if _may_begin_variable(outer.lstrip()):
+        return span
+    return Tag(span.start + 2 + len(outer), span.end, inner, is_expression=False)
+
+
+def _is_variable(name: str) -> bool:
+    return name in _BARE_VARIABLES or name.startswith(_VARIABLE_PREFIXES)
+
+
+def _may_begin_variable(text: str) -> bool:
+    """Say whether more text behind this one can make it the name of a variable."""
+    return text.startswith(_VARIABLE_PREFIXES) or any(
+        name.startswith(text) for name in (*_VARIABLE_PREFIXES, *_BARE_VARIABLES)
+    )
+
+
 def substitute(
     text: str,
     lookup: Lookup,
@@ -72,22 +122,22 @@ def substitute(
     """Replace every tag of a text.
 
     `lookup` gives the text of a simple reference, or None where it is unknown. `env` holds what expressions
-    may name, as nested maps: {"inputs": {"parameters": {…}}, "tasks": {…}}. A strict call raises
-    ManifestError for what is unknown, and ExpressionError for an expression that fails; another leaves such
-    tags as they are. With `settle` it raises ExpressionError for an expression without a value, unless a later
+    may name, as nested maps: {"inputs": {"parameters": {…}}, "tasks": {…}}. A strict call raises ManifestError
+    for every tag that is unknown, also one that is not Argo's, and ExpressionError for an expression that fails;
+    another leaves such tags as they are. With `settle` it raises ExpressionError for an expression without a value, unless a later
     pass may know more than this one: outputs of tasks and steps it will not.
     """
     if "{{" not in text:
         return text
     out: list[str] = []
     position = 0
-    for tag in find(text):
+    for tag in spans(text):
         if tag.start < position:
             continue
         end, value = tag.end, None
         if tag.is_expression:
             value = _evaluated(tag, env or {}, strict=strict, settle=settle)
-        elif "{{" in tag.body:
+        elif tag.body.rfind("{{") > 0:
             end, value = _nested(text, tag, lookup, strict=strict)
         else:
             value = _simple(tag.body, lookup, strict=strict)
@@ -104,14 +154,18 @@ def _simple(body: str, lookup: Lookup, *, strict: bool) -> str | None:
 
 
 def _nested(text: str, tag: Tag, lookup: Lookup, *, strict: bool) -> tuple[int, str | None]:
-    """Resolve {{a.{{b}}}}: the inner tag first, then the name that it completes."""
+    """Replace the inner tag of {{a.{{b}}}}, and then the outer one, where the two make the name of a variable."""
     outer, _, inner = tag.body.rpartition("{{")
-    value = _simple(inner, lookup, strict=strict)
+    value = lookup(inner)  # Argo does not strip an inner name
+    if value is None:
+        return tag.end, _simple(tag.body, lookup, strict=strict)
     end = text.find("}}", tag.end)
-    if value is None or end < 0:
-        return tag.end, None
     completed = outer + value + text[tag.end : end]
-    return end + 2, _simple(completed, lookup, strict=strict)
+    if end >= 0:
+        replaced = _simple(completed, lookup, strict=strict and _is_variable(completed.strip()))
+        if replaced is not None:
+            return end + 2, replaced
+    return tag.end, "{{" + outer + value
 
 
 def _evaluated(tag: Tag, env: Mapping[str, Any], *, strict: bool, settle: bool) -> str | None:
@@ -214,7 +268,7 @@ def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def references(value: Any) -> set[str]:
-    """Collect what the tags of nested maps and lists refer to, as dotted names.
+    """Collect what the tags of nested maps and lists that Argo may replace refer to, as dotted names.
 
     A simple tag gives its own text ("tasks.a.outputs.parameters.x"); an expression gives every variable that
     it reads, as far as its path is written out. An expression that does not parse gives nothing.

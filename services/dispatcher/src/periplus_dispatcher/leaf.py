@@ -168,11 +168,7 @@ def _obstacle(template: Json, document: Json, policy: Policy) -> str:
         "globalName" in output for key in ("parameters", "artifacts") for output in outputs.get(key) or ()
     ):
         return "it gives global outputs"
-    volatile = sorted(
-        name
-        for name in tags.references(document)
-        if not name.startswith(_STABLE) and not name.startswith("=")
-    )
+    volatile = sorted(name for name in tags.references(document) if not name.startswith(_STABLE))
     if volatile:
         return f"it uses {volatile[0]}, which differs from run to run"
     return ""

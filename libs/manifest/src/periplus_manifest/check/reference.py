@@ -73,7 +73,7 @@ def check(value: Any, path: str, scope: Scope) -> None:
     """Check every tag in nested maps and lists. Raises ManifestError with the path of its text."""
     for place, text in tags.texts(value, path):
         end = 0
-        for tag in tags.find(text):
+        for tag in tags.spans(text):
             end = tag.end
             if tag.is_expression:
                 if not place.endswith(_FOREIGN):
