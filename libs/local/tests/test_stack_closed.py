@@ -46,7 +46,7 @@ async def test_every_port_of_the_embedded_servers_is_on_loopback_and_asks_for_a_
         assert open_to_all == []
         with pytest.raises(NatsError, match="Authorization"):
             await nats.connect(f"nats://127.0.0.1:{chosen.nats.port}", allow_reconnect=False)
-        for socket in parts[0].leaves:
+        for socket in parts[0].temporary:
             assert stat.S_IMODE(socket.stat().st_mode) & 0o077 == 0
         assert "-secret" not in " ".join(psutil.Process(pids["s3"]).cmdline())
         secrets = [file.read_text() for file in home.secrets.iterdir()]
@@ -55,7 +55,7 @@ async def test_every_port_of_the_embedded_servers_is_on_loopback_and_asks_for_a_
             assert not [secret for secret in secrets if secret in shown]
         if os.geteuid() == 0:
             assert psutil.Process(pids["postgres"]).uids().effective != 0
-    assert not any(socket.exists() for socket in parts[0].leaves)
+    assert not any(socket.exists() for socket in parts[0].temporary)
     others = [path for path in home.path.rglob("*") if stat.S_IMODE(path.stat().st_mode) & 0o022]
     assert others == []
     assert stat.S_IMODE(home.path.stat().st_mode) == 0o700

@@ -94,8 +94,6 @@ async def stop(child: Child) -> float:
     # What the process left behind in its group goes as well.
     kill_group(child.pid)
     await child.process.wait()
-    for path in child.part.leaves:
-        path.unlink(missing_ok=True)
     return time.monotonic() - begun
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -21,7 +23,6 @@ from periplus_local.stack.home import write_private_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 _GRACE = 5.0
 
@@ -34,6 +35,8 @@ class Recorded:
     pid: int
     born: str
     stop_signal: int
+    temporary: tuple[str, ...] = ()
+    """Paths outside the home that go with it."""
 
 
 def record(path: Path, children: Iterable[Recorded]) -> None:
@@ -73,8 +76,19 @@ def clean(path: Path, grace: float = _GRACE) -> list[str]:
     for child in stubborn:
         kill_group(child.pid)
     _outliving(stubborn, _GRACE)
+    for child in recorded(path):
+        remove(map(Path, child.temporary))
     path.unlink(missing_ok=True)
     return [child.part for child in alive]
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files and whole folders; those that are not there are no error."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _outliving(children: list[Recorded], seconds: float) -> list[Recorded]:

@@ -57,8 +57,8 @@ class Part:
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 10.0
     timeout: float = 60.0
-    leaves: tuple[Path, ...] = ()
-    """Files that it may leave outside the home and that are removed when it has stopped."""
+    temporary: tuple[Path, ...] = ()
+    """Files and folders outside the home, which are removed when the stack has stopped."""
 
 
 class State(StrEnum):

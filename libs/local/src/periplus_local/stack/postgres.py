@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import shutil
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import psutil
 
-from periplus_local.stack import child, programs
+from periplus_local.stack import child, postgres_programs
 from periplus_local.stack.home import write_private
-from periplus_local.stack.part import NotReadyError, Part, User
+from periplus_local.stack.part import NotReadyError, Part
 from periplus_local.stack.ports import LOOPBACK
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from periplus_local.stack.home import Home
+    from periplus_local.stack.postgres_programs import Programs
 
 SUPERUSER = "postgres"
 DATABASE = "periplus"
@@ -50,30 +50,21 @@ class Postgres:
 
 def part(home: Home, server: Postgres, *, durable: bool = True) -> Part:
     """PostgreSQL as a part of the stack. Tests that need no disk may ask for less."""
-    user = unprivileged()
+    programs = postgres_programs.find()
+    data = home.data / "postgres"
     return Part(
         name="postgres",
-        command=(str(programs.postgres("postgres")), "-D", str(home.data / "postgres")),
-        directory=home.run,
-        prepare=partial(_prepare, home, server, user, durable),
+        command=(str(programs.postgres), "-D", programs.data_argument(data)),
+        directory=data,
+        prepare=partial(_prepare, home, server, programs, durable),
         ready=partial(_answers, server),
         provision=partial(provision, server),
         address=f"{LOOPBACK}:{server.port}",
-        user=user,
+        user=programs.user,
         stop_signal=SIGINT,  # ends sessions and writes a checkpoint; SIGTERM would wait for them
         grace=15.0,
+        temporary=programs.temporary,
     )
-
-
-def unprivileged() -> User | None:
-    """Who runs PostgreSQL when we are root, which it refuses to run as; else nobody but us."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        entry = pwd.getpwnam("nobody")
-    except KeyError:
-        entry = next(entry for entry in pwd.getpwall() if entry.pw_uid != 0)
-    return User(entry.pw_uid, entry.pw_gid)
 
 
 async def provision(server: Postgres) -> None:
@@ -109,13 +100,14 @@ async def _provision_role(connection: asyncpg.Connection[asyncpg.Record], role: 
     )
 
 
-async def _prepare(home: Home, server: Postgres, user: User | None, durable: bool) -> None:
+async def _prepare(home: Home, server: Postgres, programs: Programs, durable: bool) -> None:
+    await asyncio.to_thread(programs.provide)
     data = home.data / "postgres"
     if not (data / "PG_VERSION").exists():
-        await _initialise(home, server, user)
+        await _initialise(home, server, programs)
     _forget_dead(data)
-    _write(data / "postgresql.auto.conf", _settings(server.port, durable=durable), user)
-    _write(data / "pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n", user)
+    _write(data / "postgresql.auto.conf", _settings(server.port, durable=durable), programs)
+    _write(data / "pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n", programs)
 
 
 def _settings(port: int, *, durable: bool) -> str:
@@ -167,39 +159,39 @@ def _forget_dead(data: Path) -> None:
         note.unlink()
 
 
-async def _initialise(home: Home, server: Postgres, user: User | None) -> None:
+async def _initialise(home: Home, server: Postgres, programs: Programs) -> None:
     """Make the data directory, as a whole or not at all. Raises InitialiseError."""
-    data = home.data / "postgres"
-    fresh = home.data / "postgres.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
-    if user:
-        os.chown(fresh, user.uid, user.gid)
-    password = home.run / "postgres.password"
-    write_private(password, server.password)
+    work = home.data / "postgres.new"
+    shutil.rmtree(work, ignore_errors=True)
+    fresh = work / "data"
+    for folder in (work, fresh):
+        folder.mkdir(mode=0o700)
+        programs.own(folder)
+    _write(work / "password", server.password, programs)
+    argument = programs.data_argument(fresh)
     initdb = Part(
         name="initdb",
         command=(
-            str(programs.postgres("initdb")), f"--pgdata={fresh}", f"--username={SUPERUSER}",
-            f"--pwfile={password}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C",
+            str(programs.initdb), f"--pgdata={argument}", f"--username={SUPERUSER}",
+            f"--pwfile={argument}/../password", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C",
             "--no-sync", "--no-instructions", "--set=scram_iterations=64",
         ),
-        directory=home.run,
-        user=user,
+        directory=fresh,
+        user=programs.user,
     )  # fmt: skip
     log = home.log / "postgres.log"
     code = await (await child.start(initdb, log)).process.wait()
-    password.unlink()
+    (work / "password").unlink()
     if code != 0:
         raise InitialiseError(f"initdb {child.ending(code)}")
     await asyncio.to_thread(os.sync)
-    fresh.replace(data)
+    fresh.replace(home.data / "postgres")
+    work.rmdir()
 
 
-def _write(path: Path, text: str, user: User | None) -> None:
+def _write(path: Path, text: str, programs: Programs) -> None:
     write_private(path, text)
-    if user:
-        os.chown(path, user.uid, user.gid)
+    programs.own(path)
 
 
 async def _answers(server: Postgres) -> None:

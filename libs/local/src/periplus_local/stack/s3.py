@@ -79,7 +79,7 @@ def part(home: Home, store: S3) -> Part:
         env={"GOMEMLIMIT": _MEMORY, "HOME": str(home.run / "s3")},
         address=store.endpoint,
         grace=10.0,
-        leaves=_sockets(store.ports),
+        temporary=_sockets(store.ports),
     )
 
 

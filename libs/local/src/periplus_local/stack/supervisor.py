@@ -167,6 +167,7 @@ class Supervisor:
         await asyncio.gather(*self._watchers, return_exceptions=True)
         for names in _levels(self.parts):
             await asyncio.gather(*(self._end(name) for name in names))
+        leftovers.remove(path for part in self.parts for path in part.temporary)
 
     async def _end(self, name: str) -> None:
         child = self._children.get(name)
@@ -188,7 +189,13 @@ class Supervisor:
         leftovers.record(
             self.home.run / "children.json",
             [
-                leftovers.Recorded(name, child.pid, child.born, int(child.part.stop_signal))
+                leftovers.Recorded(
+                    name,
+                    child.pid,
+                    child.born,
+                    int(child.part.stop_signal),
+                    tuple(map(str, child.part.temporary)),
+                )
                 for name, child in self._children.items()
             ],
         )
