@@ -40,7 +40,7 @@ def test_a_plan_of_hits_is_complete_and_knows_its_outputs_and_savings() -> None:
     assert [path for path, _ in plan.hits] == ["a", "b"]
 
 
-@pytest.mark.parametrize("verdict", [MISS, UNKNOWN, Resolved(Verdict.UNCACHEABLE), Resolved(Verdict.PENDING)])
+@pytest.mark.parametrize("verdict", [MISS, UNKNOWN, Resolved(Verdict.UNCACHEABLE)])
 def test_one_step_that_may_run_makes_a_plan_incomplete(verdict: Resolved) -> None:
     manifest = workflow(dag(A, task("b", "t", depends="a", given=FROM_A)), T)
     plan = planned(manifest, {"a": hit(o="1"), "b": verdict})

@@ -21,7 +21,6 @@ class Verdict(Enum):
     NONE = "none"
     HIT = "hit"
     MISS = "miss"
-    PENDING = "pending"
     UNKNOWN = "unknown"
     UNCACHEABLE = "uncacheable"
     SKIPPED = "skipped"

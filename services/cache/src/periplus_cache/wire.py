@@ -29,7 +29,6 @@ _VERDICTS = {
     types.VERDICT_UNSPECIFIED: Verdict.NONE,
     types.VERDICT_HIT: Verdict.HIT,
     types.VERDICT_MISS: Verdict.MISS,
-    types.VERDICT_PENDING: Verdict.PENDING,
     types.VERDICT_UNKNOWN: Verdict.UNKNOWN,
     types.VERDICT_UNCACHEABLE: Verdict.UNCACHEABLE,
     types.VERDICT_SKIPPED: Verdict.SKIPPED,

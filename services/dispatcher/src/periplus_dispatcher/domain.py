@@ -108,7 +108,6 @@ class Verdict(Enum):
 
     HIT = "hit"
     MISS = "miss"
-    PENDING = "pending"
     UNKNOWN = "unknown"
     UNCACHEABLE = "uncacheable"
     SKIPPED = "skipped"

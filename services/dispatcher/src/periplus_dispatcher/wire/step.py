@@ -43,7 +43,6 @@ def template(found: Template, *, document: bool = True) -> step_pb2.StepTemplate
 FROM_VERDICT = {
     step_pb2.VERDICT_HIT: Verdict.HIT,
     step_pb2.VERDICT_MISS: Verdict.MISS,
-    step_pb2.VERDICT_PENDING: Verdict.PENDING,
     step_pb2.VERDICT_UNKNOWN: Verdict.UNKNOWN,
     step_pb2.VERDICT_UNCACHEABLE: Verdict.UNCACHEABLE,
     step_pb2.VERDICT_SKIPPED: Verdict.SKIPPED,

@@ -16,7 +16,6 @@ HIT = 1
 _SAYS = {
     "hit": "cached",
     "miss": "to run",
-    "pending": "made by another run",
     "unknown": "decided mid-run",
     "uncacheable": "to run and not cacheable",
     "skipped": "skipped",
