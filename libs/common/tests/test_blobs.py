@@ -11,13 +11,13 @@ import pytest
 from periplus_common import blobs
 from periplus_common.blobs import Blobs, Place
 from periplus_common.errors import Invalid, NotFound, Unavailable
-from periplus_common.settings import ServiceSettings
+from periplus_common.settings import ObjectStoreSettings
 from periplus_local.stack.testing import Servers
 
 
 def connected(embedded: Servers, endpoint: str, secret: str = "") -> Blobs:
     return blobs.connect(
-        ServiceSettings(
+        ObjectStoreSettings(
             postgres_dsn="-", nats_url="-", grpc_address="-", token="-",
             s3_endpoint=endpoint, s3_access_key=embedded.s3.access_key, s3_secret_key=secret or embedded.s3.secret_key,
             s3_bucket=embedded.s3.bucket,

@@ -9,7 +9,7 @@ import pytest
 
 from periplus.sdk import snapshot
 from periplus.sdk.repository import look, without_credentials
-from periplus.sdk.snapshot import collect, packages
+from periplus.sdk.snapshot import collect, editable_packages, packages
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -230,3 +230,21 @@ def test_packages_are_those_that_their_own_metadata_names(tmp_path, monkeypatch)
     }
     assert packages() == told
     assert told["odd-name"] == "1.5"
+
+
+def test_editable_packages_are_those_whose_origin_says_so(tmp_path, monkeypatch):
+    origins = {
+        "Mine": '{"url": "file:///src", "dir_info": {"editable": true}}',
+        "copied": '{"url": "file:///src", "dir_info": {}}',
+        "archive": '{"url": "https://files.example/a.whl", "archive_info": {}}',
+        "broken": "{",
+        "listed": "[]",
+        "indexed": "",
+    }
+    for name, origin in origins.items():
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        if origin:
+            (folder / "direct_url.json").write_text(origin)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert editable_packages() & {name.lower() for name in origins} == {"mine"}

@@ -55,7 +55,5 @@ def settings(embedded: Servers, dsn: str, streams: str) -> Settings:
         grpc_address="127.0.0.1:0",
         token=uuid.uuid4().hex,
         s3_endpoint="s3.test:9000",
-        s3_access_key="unused",
-        s3_secret_key="unused",
         s3_bucket="artifacts",
     )

@@ -108,6 +108,26 @@ def test_warnings_name_what_differs_and_are_bounded(claim: Claim) -> None:
     assert comparing.warnings(replace(claim, git=None, installed=many), locked)[0].endswith("; and 480 more")
 
 
+def test_periplus_itself_and_editable_packages_need_no_lock(claim: Claim) -> None:
+    installed = (
+        Package("mine", "0.1", editable=True),
+        Package("periplus", "0.1.0"),
+        Package("periplus-sdk", "0.1.0"),
+        Package("pip", "25.0"),
+    )
+    assert comparing.warnings(replace(claim, git=None, installed=installed), ()) == ()
+    other = (*installed, Package("periplusx", "1"), Package("mine-too", "1"))
+    (extra,) = comparing.warnings(replace(claim, git=None, installed=other), ())
+    assert extra.endswith(": mine-too 1; periplusx 1")
+
+
+def test_that_a_package_is_editable_changes_no_digest(claim: Claim) -> None:
+    installed = (Package("mine", "0.1"), Package("numpy", "2.0.1"))
+    plain = replace(claim, installed=installed)
+    editable = replace(claim, installed=(replace(installed[0], editable=True), installed[1]))
+    assert (plain.id, plain.environment) == (editable.id, editable.environment)
+
+
 def test_a_tree_like_its_commit_and_packages_like_their_lock_give_no_warning(claim: Claim) -> None:
     clean = replace(claim, git=Git("a" * 40), installed=(Package("numpy", "2.1.0"),))
     assert comparing.warnings(clean, (Package("numpy", "2.1.0"), Package("numpy", "2.0.0"))) == ()

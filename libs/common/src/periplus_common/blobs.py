@@ -15,7 +15,7 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from periplus_common.errors import Invalid, NotFound, Unavailable
-from periplus_common.settings import ServiceSettings
+from periplus_common.settings import ObjectStoreSettings
 
 T = TypeVar("T")
 
@@ -166,7 +166,7 @@ def _bounded(stream: IO[bytes], limit: int) -> bytes:
     return content
 
 
-def connect(settings: ServiceSettings) -> Blobs:
+def connect(settings: ObjectStoreSettings) -> Blobs:
     """The object store that the settings name. Nothing is sent yet."""
     pool = urllib3.PoolManager(
         maxsize=THREADS,

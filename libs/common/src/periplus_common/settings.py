@@ -1,4 +1,4 @@
-"""The knobs that every service has. Each service adds its own, and its prefix."""
+"""The settings that services share. Each service adds its own, and its prefix."""
 
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
@@ -16,9 +16,19 @@ class ServiceSettings(BaseSettings, frozen=True):
     token: SecretStr
     """The bearer token that callers show, and that this service shows to others."""
 
+
+class ArtifactRepositorySettings(ServiceSettings, frozen=True):
+    """Of a service that names objects of the artifact repository, and neither reads nor writes them."""
+
     s3_endpoint: str
     """Host and port, without a scheme."""
+    s3_bucket: str
+
+
+class ObjectStoreSettings(ArtifactRepositorySettings, frozen=True):
+    """Of a service that reads or writes objects of the artifact repository."""
+
     s3_access_key: SecretStr
     s3_secret_key: SecretStr
-    s3_bucket: str
     s3_secure: bool = False
+    """Whether the endpoint speaks TLS."""

@@ -3,10 +3,10 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from periplus_common.settings import ServiceSettings
+from periplus_common.settings import ObjectStoreSettings
 
 
-class Settings(ServiceSettings):
+class Settings(ObjectStoreSettings):
     """Read from CACHE_… variables."""
 
     model_config = SettingsConfigDict(env_prefix="CACHE_", frozen=True)

@@ -3,10 +3,10 @@
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from periplus_common.settings import ServiceSettings
+from periplus_common.settings import ArtifactRepositorySettings
 
 
-class Settings(ServiceSettings):
+class Settings(ArtifactRepositorySettings):
     """Variables begin with DISPATCHER_."""
 
     model_config = SettingsConfigDict(env_prefix="DISPATCHER_")

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from periplus_common.settings import ServiceSettings
+from periplus_common.settings import ArtifactRepositorySettings
 
 
-class Settings(ServiceSettings, frozen=True, env_prefix="LINEAGE_"):
+class Settings(ArtifactRepositorySettings, frozen=True, env_prefix="LINEAGE_"):
     """Frozen and read once."""
 
     batch: int = Field(default=512, ge=1, le=1000)

@@ -1,5 +1,6 @@
 """What differs: between two snapshots, and between a lockfile and what is installed."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ from periplus_snapshotter.domain import Claim, Package, Part, Snapshot, shown
 NAMED = 20  # packages that one warning names
 # Installers that environments hold and lockfiles rarely name.
 TOOLS = {"pip", "setuptools", "wheel", "uv"}
+# Periplus itself, which a project need not lock.
+OWN = re.compile(r"periplus(-.+)?")
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,11 @@ def _dirty(claim: Claim) -> str:
 def _drift(claim: Claim, locked: tuple[Package, ...]) -> list[str]:
     assert claim.lockfile is not None
     pinned = versions(locked)
+    unlocked = {package.name for package in claim.installed if _needs_no_lock(package)}
     other, extra = [], []
     for name, have in versions(claim.installed).items():
         if name not in pinned:
-            extra += [f"{name} {', '.join(have)}"] if name not in TOOLS else []
+            extra += [f"{name} {', '.join(have)}"] if name not in unlocked else []
         elif any(pinned[name]) and not set(have) <= set(pinned[name]):
             other.append(f"{name} {', '.join(have)} (locked {', '.join(pinned[name])})")
     found = []
@@ -96,6 +100,10 @@ def _drift(claim: Claim, locked: tuple[Package, ...]) -> list[str]:
     if extra:
         found.append(f"installed packages that {claim.lockfile.name} does not lock: {_bounded(extra)}")
     return found
+
+
+def _needs_no_lock(package: Package) -> bool:
+    return package.editable or package.name in TOOLS or OWN.fullmatch(package.name) is not None
 
 
 def _bounded(named: list[str]) -> str:

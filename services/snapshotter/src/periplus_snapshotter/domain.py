@@ -17,6 +17,8 @@ class Package:
     name: str
     version: str
     hashes: tuple[str, ...] = ()
+    editable: bool = field(default=False, compare=False)
+    """Installed for development, from a source tree; neither stored nor part of any digest."""
 
 
 @dataclass(frozen=True)

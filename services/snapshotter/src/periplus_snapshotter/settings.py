@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from periplus_common.settings import ServiceSettings
+from periplus_common.settings import ObjectStoreSettings
 
 
-class Settings(ServiceSettings, frozen=True, env_prefix="SNAPSHOTTER_"):
+class Settings(ObjectStoreSettings, frozen=True, env_prefix="SNAPSHOTTER_"):
     """Frozen and read once."""
 
     lockfile_processes: int = Field(default=2, ge=1, le=64)

@@ -29,7 +29,9 @@ def claim(message: pb.Claim) -> Claim:
         lockfile=Lockfile(message.lockfile.name, Part.of_file(message.lockfile.content))
         if message.HasField("lockfile")
         else None,
-        installed=tuple(Package(normalised(p.name), p.version) for p in message.installed),
+        installed=tuple(
+            Package(normalised(p.name), p.version, editable=p.editable) for p in message.installed
+        ),
         platform=Platform(
             message.platform.python_version,
             message.platform.python_implementation,

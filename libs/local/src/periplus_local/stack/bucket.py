@@ -21,12 +21,14 @@ class Bucket:
         scheme, _, rest = endpoint.rpartition("://")
         return cls(rest.rstrip("/"), access_key, secret_key, name, secure=scheme.lower() == "https")
 
-    def settings(self, prefix: str) -> dict[str, str]:
+    def location(self, prefix: str) -> dict[str, str]:
         """The environment variables that name it to a process whose settings have that prefix."""
-        return {
-            f"{prefix}S3_ENDPOINT": self.endpoint,
+        return {f"{prefix}S3_ENDPOINT": self.endpoint, f"{prefix}S3_BUCKET": self.name}
+
+    def settings(self, prefix: str) -> dict[str, str]:
+        """The same for a process that reads or writes objects, with the keys."""
+        return self.location(prefix) | {
             f"{prefix}S3_ACCESS_KEY": self.access_key,
             f"{prefix}S3_SECRET_KEY": self.secret_key,
-            f"{prefix}S3_BUCKET": self.name,
             f"{prefix}S3_SECURE": str(self.secure).lower(),
         }

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from periplus_local.stack.home import Home
 
 ARGO_NAMESPACE = "argo"
+_READ_OBJECTS = {"cache", "snapshotter"}
+"""The services that get the keys of the object store."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,13 @@ def _uses(told: Services, name: str) -> tuple[str, ...]:
 def environment(servers: Embedded, told: Services, name: str) -> dict[str, str]:
     """The settings of a service, as the environment variables it reads."""
     prefix = f"{name.upper()}_"
+    bucket = told.cluster.bucket if told.cluster else servers.s3.bucket
     settings = {
         f"{prefix}POSTGRES_DSN": servers.postgres.dsn(name),
         f"{prefix}NATS_URL": servers.nats.url_of(name),
         f"{prefix}TOKEN": told.token,
         f"{prefix}GRPC_ADDRESS": told.addresses[name],
-        **(told.cluster.bucket if told.cluster else servers.s3.bucket).settings(prefix),
+        **(bucket.settings(prefix) if name in _READ_OBJECTS else bucket.location(prefix)),
     }
     if name == "dispatcher":
         local = {

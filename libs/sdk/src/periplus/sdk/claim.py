@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from periplus.sdk.snapshot import collect
+from periplus.sdk.snapshot import collect, editable_packages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,8 +35,9 @@ def claim(directory: Path, code_archive: bytes = b"") -> tuple[Claim, list[str]]
     system = os.uname()
     made.platform.system = system.sysname
     made.platform.machine = system.machine
+    editable = editable_packages()
     for name, version in found.packages.items():
-        made.installed.add(name=name, version=version)
+        made.installed.add(name=name, version=version, editable=name in editable)
     if found.commit:
         _add_git(made, found)
     if found.lockfile and len(found.lockfile.content) > LARGEST_LOCKFILE:

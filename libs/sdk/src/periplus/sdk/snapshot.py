@@ -5,10 +5,12 @@ Claims, because a client makes them; what really ran is observed.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -101,20 +103,39 @@ _INSTALLED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([0-9][^-]*)\.dist-info")
 def packages() -> dict[str, str]:
     """Name → version of every installed package, names in their normal form (lower case, `-`)."""
     found: dict[str, str] = {}
-    for place in sys.path:
+    for name, version, _ in _distributions():
+        # Of two copies, the one that is found first is the one that is imported.
+        found.setdefault(name, version)
+    return dict(sorted(found.items()))
+
+
+def editable_packages() -> set[str]:
+    """The normal names of the packages that are installed for development (PEP 660): no lockfile pins them."""
+    return {name for name, _, folder in _distributions() if _is_editable(folder)}
+
+
+def _distributions() -> Iterator[tuple[str, str, Path]]:
+    """Normal name, version and metadata folder of every installed package, in the order of the import path."""
+    for directory in sys.path:
         try:
-            entries = sorted(entry.name for entry in Path(place or ".").iterdir())
+            entries = sorted(entry.name for entry in Path(directory or ".").iterdir())
         except OSError:
             continue
-        # Of two copies, the one that is found first is the one that is imported.
         for entry in entries:
             if match := _INSTALLED.fullmatch(entry):
-                found.setdefault(_normal(match[1]), match[2])
+                yield _normal(match[1]), match[2], Path(directory, entry)
             elif entry.endswith((".dist-info", ".egg-info")):
-                name, version = _read_metadata(Path(place, entry))
+                name, version = _read_metadata(Path(directory, entry))
                 if name:
-                    found.setdefault(_normal(name), version)
-    return dict(sorted(found.items()))
+                    yield _normal(name), version, Path(directory, entry)
+
+
+def _is_editable(folder: Path) -> bool:
+    try:
+        origin = json.loads((folder / "direct_url.json").read_text(encoding="utf-8"))
+        return bool(origin["dir_info"]["editable"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _normal(name: str) -> str:

@@ -122,10 +122,15 @@ class Package(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     HASHES_FIELD_NUMBER: _builtins.int
+    EDITABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The normalized name (PEP 503)."""
     version: _builtins.str
     """The version as written."""
+    editable: _builtins.bool
+    """Only for installed packages: installed for development (PEP 660), so that no lockfile is expected to pin it.
+    Read for the warnings of TakeSnapshot, and not stored.
+    """
     @_builtins.property
     def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"sha256:…" of each distribution file that the lockfile allows; empty for installed packages."""
@@ -136,10 +141,11 @@ class Package(_message.Message):
         name: _builtins.str = ...,
         version: _builtins.str = ...,
         hashes: _abc.Iterable[_builtins.str] | None = ...,
+        editable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hashes", b"hashes", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["editable", b"editable", "hashes", b"hashes", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
