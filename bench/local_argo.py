@@ -5,7 +5,7 @@
 A chain of `steps` (200) and a fan-out of 2.5 times as many against bare `subprocess.run` of the same command in the
 same run; CPU work, with the share of the cores that were busy; a chain and a fan-out of `large` (2000), their first
 and their last quarter side by side; `many` (200) workflows at once. Five clients read all events all the while.
-Processor time is that of the server, of its launcher and of everything below it, the command itself left out: unlike
+Processor time is that of the server, of its fork server and of everything below it, the command itself left out: unlike
 the time on the clock it hardly depends on what else the machine does.
 """
 
@@ -86,14 +86,14 @@ class Bench:
         return [top, *top.children(recursive=True)]
 
     def processor(self) -> float:
-        """Seconds that the server has worked, with its launcher and all steps that have ended."""
+        """Seconds that the server has worked, with its fork server and all steps that have ended."""
         times = [each.cpu_times() for each in self.processes()]
         ended = times[1:] and times[1].children_user + times[1].children_system
         return sum(each.user + each.system for each in times[:2]) + float(ended or 0)
 
     def memory(self) -> str:
         server, *others = [each.memory_info().rss / MIB for each in self.processes()]
-        return f"RSS {server:.0f} MiB and {sum(others):.0f} of its launcher"
+        return f"RSS {server:.0f} MiB and {sum(others):.0f} of its fork server"
 
     def run(self, body: Mapping[str, Any]) -> tuple[float, float]:
         """Seconds on the clock and of processors until the workflow has succeeded."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from periplus_local.argo.damage import opened
-from periplus_local.argo.pods.folder import Folder
+from periplus_local.argo.executor.job_folder import JobFolder
 from periplus_local.argo.samples import sh, start
 from periplus_local.argo.settings import ArgoSettings
 from periplus_local.argo.store import SCHEMA
@@ -133,8 +133,8 @@ def test_what_a_step_left_before_the_machine_lost_its_power_is_not_trusted(
     argo.until(name, lambda seen: phases_of(seen).get("$") == "Running" and (home / "ran").exists())
     server.kill()
     [path] = (home / "argo" / "pods").glob("*/spec")
-    folder = Folder(path.parent.parent, path.parent.name)
-    while folder.alive():
+    folder = JobFolder(path.parent.parent, path.parent.name)
+    while folder.is_running():
         time.sleep(0.02)
     spec = json.loads(path.read_text())
     path.write_text(json.dumps({**spec, "boot": "an earlier one"}))
@@ -146,12 +146,12 @@ def test_what_a_step_left_before_the_machine_lost_its_power_is_not_trusted(
 
 
 def test_records_that_were_cut_off_count_for_nothing(home: Path) -> None:
-    folder = Folder(home, "job")
+    folder = JobFolder(home, "job")
     folder.create()
-    for name in ("exit", "spec", "stop", "done"):
+    for name in ("exit", "spec", "stop", "result"):
         for cut in (b"", bytes(100), b'{"a": 1, "b', b"[1]", b"\xff"):
             (folder.path / name).write_bytes(cut)
-            assert (folder.ending(), folder.spec(), folder.closed(), folder.done()) == (
+            assert (folder.ending(), folder.spec(), folder.was_closed(), folder.result()) == (
                 None,
                 None,
                 False,

@@ -74,11 +74,11 @@ def noted(home: Path) -> dict[str, str]:
 
 
 def kill(server: Server, chance: random.Random) -> str:
-    """End the server as a crash does; now and then its launcher, or all that it has started, too."""
-    whom = chance.choice(["server", "server", "launcher", "all"])
+    """End the server as a crash does; now and then its fork server, or all that it has started, too."""
+    whom = chance.choice(["server", "server", "fork server", "all"])
     below = psutil.Process(server.pid).children(recursive=True) if whom != "server" else []
     server.kill()
-    for each in below[:1] if whom == "launcher" else below:
+    for each in below[:1] if whom == "fork server" else below:
         with suppress(psutil.NoSuchProcess):
             each.kill()
     return whom

@@ -8,15 +8,17 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from periplus_local.argo import credential
+from periplus_local.argo.executor.artifact_repository import S3Config
+from periplus_local.argo.executor.process_executor import ProcessExecutor
+from periplus_local.argo.executor.settings import ExecutorSettings
 from periplus_local.argo.hub import Hub
 from periplus_local.argo.library import Shelves
 from periplus_local.argo.limits import Mutexes
-from periplus_local.argo.pods.pods import Pods
-from periplus_local.argo.pods.store import S3Store
 from periplus_local.argo.rest.routes import routes
 from periplus_local.argo.rest.server import serving
 from periplus_local.argo.run import Surroundings
@@ -48,19 +50,22 @@ async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
     home = settings.home.resolve()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     key, secret = settings.s3_access_key, settings.s3_secret_key
-    s3 = S3Store(settings.s3_endpoint, key, secret, settings.s3_bucket, settings.s3_secure)
+    s3 = S3Config(settings.s3_endpoint, key, secret, settings.s3_bucket, settings.s3_secure)
     with _sole(home), contextlib.closing(Store(home / "state.sqlite3")) as store:
         token = credential.kept(settings.token_file or home / "token")
-        async with Pods(home / "pods", s3, settings.slots) as pods:
+        async with ProcessExecutor(home / "pods", s3, ExecutorSettings(slots=settings.slots)) as executor:
             hub, shelves = Hub(), Shelves(store)
-            repository, grace = _repository(settings), settings.grace_seconds
+            repository, grace = _repository(settings), timedelta(seconds=settings.grace_seconds)
             around = Surroundings(
-                pods, shelves, Mutexes(), repository, grace, settings.transient_error_pattern
+                executor, shelves, Mutexes(), repository, grace, settings.transient_error_pattern
             )
             workflows = Workflows(store, hub, around)
             workflows.recover()
             try:
-                async with serving(routes(workflows, shelves, pods, token), settings.port) as (port, task):
+                async with serving(routes(workflows, shelves, executor, token), settings.port) as (
+                    port,
+                    task,
+                ):
                     address = f"http://127.0.0.1:{port}"
                     _written(home / "address", address)
                     try:

@@ -5,9 +5,9 @@ from typing import Any
 from periplus_local.argo import names, outputs
 from periplus_local.argo.call import Frame
 from periplus_local.argo.duration import seconds_of
+from periplus_local.argo.executor.job import Job, JobResult
 from periplus_local.argo.nodes import Node, fulfilled
 from periplus_local.argo.number import whole
-from periplus_local.argo.pods.job import Done, Job
 from periplus_local.argo.templates import ARTIFACT_PLACE
 from periplus_manifest.errors import ManifestError
 
@@ -72,7 +72,7 @@ def _deadline(frame: Frame, node: Node) -> float | None:
     return min(limits, default=None)
 
 
-async def _process(frame: Frame, job: Job, node: Node, known: bool) -> tuple[Done, str | None]:
+async def _process(frame: Frame, job: Job, node: Node, known: bool) -> tuple[JobResult, str | None]:
     run = frame.run
 
     async def started() -> None:
@@ -81,17 +81,17 @@ async def _process(frame: Frame, job: Job, node: Node, known: bool) -> tuple[Don
             run.write(run)  # before the process begins, so that a restart knows that it may have
 
     if not run.recovered:
-        return await run.around.pods.run(job, on_start=started), None
+        return await run.around.executor.run(job, on_start=started), None
     was_running = known and node["phase"] == "Running"
     if known:
         await started()
-    done = await run.around.pods.adopt(job)
+    done = await run.around.executor.adopt(job)
     if done is not None:
         return done, ADOPTED if was_running else None
-    return await run.around.pods.run(job, on_start=started), RERUN if was_running else None
+    return await run.around.executor.run(job, on_start=started), RERUN if was_running else None
 
 
-def _ended(frame: Frame, node: Node, done: Done, reason: str | None, said: str | None) -> Node:
+def _ended(frame: Frame, node: Node, done: JobResult, reason: str | None, said: str | None) -> Node:
     run = frame.run
     made: dict[str, Any] = {}
     if reason is None:

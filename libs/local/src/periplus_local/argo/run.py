@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from periplus_local.argo import names, variables
+from periplus_local.argo.executor.job import Job, JobResult
 from periplus_local.argo.limits import Mutexes, Slots
 from periplus_local.argo.nodes import Nodes
-from periplus_local.argo.pods.job import Done, Job
 from periplus_local.argo.scope import Scope
 from periplus_local.argo.templates import Library, Shelf, source_of
 
@@ -20,22 +20,22 @@ LABEL = "workflows.argoproj.io/"
 
 
 class Executor(Protocol):
-    """What runs the process of a step."""
+    """Runs the pods of a workflow (see executor.process_executor)."""
 
-    async def run(self, job: Job, on_start: Callable[[], Awaitable[None]] | None = None) -> Done:
-        """Run the job to its end."""
+    async def run(self, job: Job, on_start: Callable[[], Awaitable[None]] | None = None) -> JobResult:
+        """Run a job to its end; `on_start` is awaited just before its process starts."""
         ...
 
-    async def adopt(self, job: Job) -> Done | None:
-        """How a job of an earlier server ended; None when nothing is known of it."""
+    async def adopt(self, job: Job) -> JobResult | None:
+        """The result of a job that an earlier server started; None when it must be run again."""
         ...
 
-    async def stop(self, job_id: str, grace: float) -> None:
-        """End the job's processes."""
+    async def stop(self, job_id: str, grace: dt.timedelta) -> None:
+        """End the job's processes; SIGKILL follows SIGTERM after `grace`."""
         ...
 
     async def remove(self, job_id: str) -> None:
-        """Forget an ended job."""
+        """Remove the log and the records of an ended job."""
         ...
 
 
@@ -43,11 +43,11 @@ class Executor(Protocol):
 class Surroundings:
     """What the server has and every workflow uses."""
 
-    pods: Executor
+    executor: Executor
     library: Library
     mutexes: Mutexes
     repository: dict[str, Any]
-    grace: float = 10.0
+    grace: dt.timedelta = dt.timedelta(seconds=10)
     transient: re.Pattern[str] | None = None
 
     @property
@@ -188,7 +188,7 @@ class Run:
         for job, exit_part in list(self.jobs.items()):
             if exit_parts or not exit_part:
                 self.reasons.setdefault(job, reason)
-                ending.append(self.around.pods.stop(job, self.around.grace))
+                ending.append(self.around.executor.stop(job, self.around.grace))
         await asyncio.gather(*ending)
 
     def set_phase(self, phase: str, message: str | None = None) -> None:

@@ -241,7 +241,7 @@ class Workflows:
         self._seen.pop(row.uid, None)
         for node in self.store.tree(row.uid):
             if node["type"] == "Pod":
-                await self.around.pods.remove(job_id(row.uid, node["name"], row.control))
+                await self.around.executor.remove(job_id(row.uid, node["name"], row.control))
         slim = {"metadata": row.metadata, "status": {"phase": row.status.get("phase", "")}}
         self.store.remove(row, self.store.next_version(), json.dumps(slim))
         self.hub.tell_removed(namespace, row.uid, body)

@@ -9,10 +9,10 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from periplus_local.argo.executor.artifact_repository import NoSuchKeyError
+from periplus_local.argo.executor.job import PodError
 from periplus_local.argo.faults import internal, missing
 from periplus_local.argo.nodes import Node
-from periplus_local.argo.pods.job import PodError
-from periplus_local.argo.pods.store import NoSuchKeyError
 from periplus_local.argo.rest import named
 from periplus_local.argo.workflows import Workflows
 
@@ -20,21 +20,21 @@ from periplus_local.argo.workflows import Workflows
 SANDBOX = "sandbox; base-uri 'none'; default-src 'none'; img-src 'self'; style-src 'self' 'unsafe-inline'"
 
 
-class Fetching(Protocol):
-    """Where the bytes of artifacts are."""
+class ArtifactSource(Protocol):
+    """Downloads artifacts (the executor)."""
 
-    async def fetch(self, place: dict[str, Any], to: Path) -> None:
-        """Bring an object of the store to a file, or what is below its key to a folder."""
+    async def fetch(self, location: dict[str, Any], to: Path) -> None:
+        """Download an S3 object to the file `to`, or the objects below its key to that folder."""
         ...
 
 
 class Artifacts:
     """What clients ask of the artifacts of a node."""
 
-    def __init__(self, workflows: Workflows, pods: Fetching) -> None:
+    def __init__(self, workflows: Workflows, executor: ArtifactSource) -> None:
         """The artifacts of these workflows, which these pods can fetch."""
         self._workflows = workflows
-        self._pods = pods
+        self._executor = executor
 
     async def made(self, request: Request) -> Response:
         """An artifact that a node put out."""
@@ -49,7 +49,7 @@ class Artifacts:
         folder = tempfile.TemporaryDirectory(prefix="argo-artifact-")
         file = Path(folder.name) / "content"
         try:
-            await self._pods.fetch(place, file)
+            await self._executor.fetch(place, file)
         except (PodError, NoSuchKeyError, OSError) as error:
             folder.cleanup()
             raise internal(f"the artifact cannot be fetched: {error}") from error

@@ -28,14 +28,14 @@ PAUSE_SECONDS = 0.2
 LINES_AHEAD = 256
 
 
-class Printed(Protocol):
-    """Where the logs of jobs are."""
+class LogSource(Protocol):
+    """Where the logs of jobs are (the executor)."""
 
-    def follow(self, job_id: str, over: Callable[[], bool]) -> AsyncIterator[str]:
-        """The lines of a job, until it has ended or nobody is to be told any more."""
+    def follow_log(self, job_id: str, is_cancelled: Callable[[], bool]) -> AsyncIterator[str]:
+        """The lines that a job prints, from the first, until it has ended or `is_cancelled`."""
         ...
 
-    def logs(self, job_id: str) -> Path:
+    def log_path(self, job_id: str) -> Path:
         """The file with what a job printed."""
         ...
 
@@ -85,10 +85,10 @@ def _pattern(text: str) -> regex.Regex | None:
 class Logs:
     """The handler of `/api/v1/workflows/{namespace}/{name}/log`."""
 
-    def __init__(self, workflows: Workflows, pods: Printed) -> None:
+    def __init__(self, workflows: Workflows, executor: LogSource) -> None:
         """The logs that these pods have of these workflows."""
         self._workflows = workflows
-        self._pods = pods
+        self._executor = executor
 
     async def log(self, request: Request) -> Response:
         """Stream the lines of the pods of a workflow: what there is, or with `follow` until it has ended."""
@@ -120,7 +120,7 @@ class Logs:
 
     async def _so_far(self, row: Row, wanted: Wanted) -> AsyncIterator[bytes]:
         for node in self._nodes(row, wanted) if wanted.main else ():
-            path, skipped = self._pods.logs(self._job(row, node)), self._skipped(row, node, wanted)
+            path, skipped = self._executor.log_path(self._job(row, node)), self._skipped(row, node, wanted)
             with (
                 suppress(FileNotFoundError),
                 path.open(encoding="utf-8", errors="replace", newline="\n") as lines,
@@ -134,7 +134,7 @@ class Logs:
         """How many lines of a pod come before the last ones that are wanted."""
         if wanted.tail is None:
             return 0
-        with suppress(FileNotFoundError), self._pods.logs(self._job(row, node)).open("rb") as lines:
+        with suppress(FileNotFoundError), self._executor.log_path(self._job(row, node)).open("rb") as lines:
             return max(0, sum(1 for _ in lines) - wanted.tail)
         return 0
 
@@ -167,7 +167,7 @@ class Logs:
 
     async def _pump(self, row: Row, node: Node, wanted: Wanted, ahead: "asyncio.Queue[bytes]") -> None:
         left = self._skipped(row, node, wanted)
-        async for line in self._pods.follow(self._job(row, node), lambda: self._workflows.hub.closed):
+        async for line in self._executor.follow_log(self._job(row, node), lambda: self._workflows.hub.closed):
             left -= 1
             if left < 0 and wanted.line(line):
                 await ahead.put(self._told(row, node, line))

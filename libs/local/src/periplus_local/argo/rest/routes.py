@@ -12,12 +12,12 @@ from periplus_local.argo.faults import Fault
 from periplus_local.argo.library import NARROW, WIDE, Shelves
 from periplus_local.argo.rest.absent import absent, archived, archived_labels, archived_one
 from periplus_local.argo.rest.answers import Handler, answer, faulty
-from periplus_local.argo.rest.artifacts import Artifacts, Fetching
+from periplus_local.argo.rest.artifacts import Artifacts, ArtifactSource
 from periplus_local.argo.rest.deeds import Deeds
 from periplus_local.argo.rest.events import Events
 from periplus_local.argo.rest.flows import Flows
 from periplus_local.argo.rest.guard import Guard, encoded
-from periplus_local.argo.rest.logs import Logs, Printed
+from periplus_local.argo.rest.logs import Logs, LogSource
 from periplus_local.argo.rest.shelf import Shelf
 from periplus_local.argo.rest.submit import Submit
 from periplus_local.argo.workflows import Workflows
@@ -38,8 +38,8 @@ KINDS = {NARROW: "/api/v1/workflow-templates/{namespace}", WIDE: "/api/v1/cluste
 EVERYWHERE = "/api/v1/workflows/"
 
 
-class Pods(Printed, Fetching, Protocol):
-    """What the steps of workflows leave."""
+class Executor(LogSource, ArtifactSource, Protocol):
+    """Gives logs and artifacts of steps."""
 
 
 async def version(_: Request) -> Response:
@@ -69,11 +69,11 @@ async def broken(_: Request, error: Exception) -> Response:
     return Response(encoded(fault), 500, media_type="application/json")
 
 
-def routes(workflows: Workflows, shelves: Shelves, pods: Pods, token: str) -> ASGIApp:
+def routes(workflows: Workflows, shelves: Shelves, executor: Executor, token: str) -> ASGIApp:
     """The API as an application that asks every caller for the token."""
     flows, deeds = Flows(workflows, shelves), Deeds(workflows, shelves)
-    events, logs = Events(workflows), Logs(workflows, pods)
-    artifacts = Artifacts(workflows, pods)
+    events, logs = Events(workflows), Logs(workflows, executor)
+    artifacts = Artifacts(workflows, executor)
     paths: list[tuple[str, str, Handler]] = [
         ("GET", "/api/v1/version", version),
         ("GET", "/api/v1/info", info),

@@ -1,4 +1,4 @@
-"""Artifacts: packed, stored, fetched and unpacked as Argo does it."""
+"""ArtifactRepository: packed, stored, fetched and unpacked as Argo does it."""
 
 # A test may block: nothing else runs in its loop.
 # ruff: noqa: ASYNC240
@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from minio import Minio
 
-from periplus_local.argo.pods.job import Job
-from periplus_local.argo.pods.pods import Pods
-from periplus_local.argo.pods.store import S3Store
+from periplus_local.argo.executor.artifact_repository import S3Config
+from periplus_local.argo.executor.job import Job
+from periplus_local.argo.executor.process_executor import ProcessExecutor
+from periplus_local.argo.executor.settings import ExecutorSettings
 
 Sh = Callable[..., Job]
 
@@ -45,7 +46,9 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 
     return info
 
 
-async def test_a_file_and_a_folder_travel_from_step_to_step(stored: Pods, sh: Sh, s3: Minio) -> None:
+async def test_a_file_and_a_folder_travel_from_step_to_step(
+    stored: ProcessExecutor, sh: Sh, s3: Minio
+) -> None:
     outputs = {"artifacts": [{"name": "f", "path": "/tmp/f.txt"}, {"name": "d", "path": "/tmp/d"}]}
     line = "echo one > /tmp/f.txt; mkdir -p /tmp/d/sub; echo two > /tmp/d/sub/two.txt; chmod +x /tmp/f.txt"
     made = await stored.run(job := sh(line, outputs=outputs))
@@ -66,7 +69,9 @@ async def test_a_file_and_a_folder_travel_from_step_to_step(stored: Pods, sh: Sh
     assert (read.phase, read.result) == ("Succeeded", "one\ntwo")
 
 
-async def test_an_artifact_without_archive_is_stored_as_it_is(stored: Pods, sh: Sh, s3: Minio) -> None:
+async def test_an_artifact_without_archive_is_stored_as_it_is(
+    stored: ProcessExecutor, sh: Sh, s3: Minio
+) -> None:
     none: dict[str, Any] = {"none": {}}
     outputs = {
         "artifacts": [
@@ -89,7 +94,7 @@ async def test_an_artifact_without_archive_is_stored_as_it_is(stored: Pods, sh: 
     assert read.result == "x\ny"
 
 
-async def test_a_zip_travels_too(stored: Pods, sh: Sh) -> None:
+async def test_a_zip_travels_too(stored: ProcessExecutor, sh: Sh) -> None:
     outputs = out("d", "/tmp/d", archive={"zip": {}})
     made = await stored.run(job := sh("mkdir /tmp/d; echo x > /tmp/d/x", outputs=outputs))
     assert made.artifacts[0]["s3"]["key"] == f"{job.key_prefix}/d.zip"
@@ -98,20 +103,22 @@ async def test_a_zip_travels_too(stored: Pods, sh: Sh) -> None:
     assert read.result == "x"
 
 
-async def test_the_template_s_own_key_is_used(stored: Pods, sh: Sh, s3: Minio) -> None:
+async def test_the_template_s_own_key_is_used(stored: ProcessExecutor, sh: Sh, s3: Minio) -> None:
     key = f"mine/{uuid.uuid4().hex}.tgz"
     made = await stored.run(sh("echo x > /tmp/x", outputs=out("x", "/tmp/x", s3={"key": key})))
     assert made.artifacts[0]["s3"]["key"] == key
     assert s3.stat_object("artifacts", key).size
 
 
-async def test_raw_data_is_written_with_its_mode(stored: Pods, sh: Sh) -> None:
+async def test_raw_data_is_written_with_its_mode(stored: ProcessExecutor, sh: Sh) -> None:
     raw = {"name": "r", "path": "/tmp/r.sh", "mode": 0o755, "raw": {"data": "#!/bin/sh\necho é\n"}}
     done = await stored.run(sh("/tmp/r.sh", inputs={"artifacts": [raw]}, capture_result=True))
     assert done.result == "é"
 
 
-async def test_a_missing_output_is_left_out_when_optional_and_else_an_error(stored: Pods, sh: Sh) -> None:
+async def test_a_missing_output_is_left_out_when_optional_and_else_an_error(
+    stored: ProcessExecutor, sh: Sh
+) -> None:
     done = await stored.run(sh("true", outputs=out("x", "/tmp/x", optional=True)))
     assert (done.phase, done.artifacts) == ("Succeeded", [])
     done = await stored.run(sh("true", outputs=out("x", "/tmp/x")))
@@ -119,7 +126,9 @@ async def test_a_missing_output_is_left_out_when_optional_and_else_an_error(stor
     assert "cannot save artifact /tmp/x: /tmp/x: no such file or directory" in done.message
 
 
-async def test_a_missing_input_is_left_out_when_optional_and_else_an_error(stored: Pods, sh: Sh) -> None:
+async def test_a_missing_input_is_left_out_when_optional_and_else_an_error(
+    stored: ProcessExecutor, sh: Sh
+) -> None:
     given: dict[str, Any] = {"name": "model", "path": "/tmp/m", "s3": {"key": "no/such"}}
     done = await stored.run(sh("true", inputs={"artifacts": [given]}))
     assert (done.phase, done.exit_code) == ("Error", None)
@@ -134,7 +143,7 @@ async def test_a_missing_input_is_left_out_when_optional_and_else_an_error(store
 
 
 async def test_an_input_in_a_folder_of_this_machine_covers_what_is_there(
-    stored: Pods, sh: Sh, s3: Minio
+    stored: ProcessExecutor, sh: Sh, s3: Minio
 ) -> None:
     given = {"name": "h", "path": "/etc/hostname", "s3": {"key": put(s3, b"given")}}
     line = "cat /etc/hostname; test -e /etc/passwd"
@@ -143,7 +152,9 @@ async def test_an_input_in_a_folder_of_this_machine_covers_what_is_there(
     assert Path("/etc/hostname").read_text() != "given"
 
 
-async def test_a_plain_object_needs_no_word_that_it_is_no_archive(stored: Pods, sh: Sh, s3: Minio) -> None:
+async def test_a_plain_object_needs_no_word_that_it_is_no_archive(
+    stored: ProcessExecutor, sh: Sh, s3: Minio
+) -> None:
     given = {"name": "p", "path": "/tmp/p", "s3": {"key": put(s3, b"not a tar")}}
     done = await stored.run(sh("cat /tmp/p", inputs={"artifacts": [given]}, capture_result=True))
     assert done.result == "not a tar"
@@ -174,42 +185,42 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 async def test_an_archive_that_would_leave_its_folder_is_refused(
-    store: S3Store, sh: Sh, s3: Minio, tmp_path: Path, what: str
+    store: S3Config, sh: Sh, s3: Minio, tmp_path: Path, what: str
 ) -> None:
     fillers = [(entry("filler"), b"x")]
     given = {"name": "bad", "path": "/tmp/in", "s3": {"key": put(s3, tar_of(*fillers, *BAD[what]))}}
-    async with Pods(tmp_path / "pods", store, 1) as pods:
-        done = await pods.run(sh("true", inputs={"artifacts": [given]}))
+    async with ProcessExecutor(tmp_path / "pods", store, ExecutorSettings(slots=1)) as executor:
+        done = await executor.run(sh("true", inputs={"artifacts": [given]}))
     assert (done.phase, done.exit_code) == ("Error", None)
     assert done.message.startswith("init: Error (exit code 64): artifact bad failed to load: the archive's ")
     assert not list(tmp_path.rglob("evil"))
 
 
 async def test_an_archive_that_unpacks_to_too_much_is_refused(
-    store: S3Store, sh: Sh, s3: Minio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: S3Config, sh: Sh, s3: Minio, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("periplus_local.argo.pods.inputs.UNPACKED_BYTES", 1_000_000)
+    settings = ExecutorSettings(slots=1, max_unpacked_bytes=1_000_000)
     content = tar_of((entry("a"), bytes(900_000)), (entry("b"), bytes(900_000)))
     given = {"name": "bomb", "path": "/tmp/in", "s3": {"key": put(s3, content)}}
-    async with Pods(tmp_path / "pods", store, 1) as pods:
-        done = await pods.run(sh("true", inputs={"artifacts": [given]}))
+    async with ProcessExecutor(tmp_path / "pods", store, settings) as executor:
+        done = await executor.run(sh("true", inputs={"artifacts": [given]}))
     assert done.message.endswith("the archive unpacks to more than a step may have")
 
 
 async def test_a_damaged_archive_is_an_error_of_the_step(
-    store: S3Store, sh: Sh, s3: Minio, tmp_path: Path
+    store: S3Config, sh: Sh, s3: Minio, tmp_path: Path
 ) -> None:
     content = tar_of((entry("a"), bytes(range(256)) * 1000))
     given = {"name": "cut", "path": "/tmp/in", "s3": {"key": put(s3, content[: len(content) // 2])}}
-    async with Pods(tmp_path / "pods", store, 1) as pods:
-        done = await pods.run(sh("true", inputs={"artifacts": [given]}))
+    async with ProcessExecutor(tmp_path / "pods", store, ExecutorSettings(slots=1)) as executor:
+        done = await executor.run(sh("true", inputs={"artifacts": [given]}))
     assert done.phase == "Error"
     assert done.message.startswith(
         "init: Error (exit code 64): artifact cut failed to load: the archive is damaged"
     )
 
 
-async def test_links_within_an_artifact_survive(stored: Pods, sh: Sh) -> None:
+async def test_links_within_an_artifact_survive(stored: ProcessExecutor, sh: Sh) -> None:
     line = "mkdir -p /tmp/d/e; echo x > /tmp/d/x; ln -s ../x /tmp/d/e/up; ln /tmp/d/x /tmp/d/hard"
     made = await stored.run(sh(line, outputs=out("d", "/tmp/d")))
     given = [{**made.artifacts[0], "path": "/tmp/d"}]
@@ -219,13 +230,13 @@ async def test_links_within_an_artifact_survive(stored: Pods, sh: Sh) -> None:
     assert read.result == "x\nx"
 
 
-async def test_a_store_that_is_away_is_an_error_of_the_step(pods: Pods, sh: Sh) -> None:
-    done = await pods.run(sh("echo x > /tmp/x", outputs=out("x", "/tmp/x")))
+async def test_a_store_that_is_away_is_an_error_of_the_step(executor: ProcessExecutor, sh: Sh) -> None:
+    done = await executor.run(sh("echo x > /tmp/x", outputs=out("x", "/tmp/x")))
     assert (done.phase, done.exit_code) == ("Error", 0)
     assert "cannot save artifact /tmp/x: the store at 127.0.0.1:9 fails" in done.message
 
 
-async def test_another_store_is_not_spoken_to(stored: Pods, sh: Sh) -> None:
+async def test_another_store_is_not_spoken_to(stored: ProcessExecutor, sh: Sh) -> None:
     place = {"key": "k", "endpoint": "s3.amazonaws.com"}
     given = {"name": "x", "path": "/tmp/x", "s3": place}
     done = await stored.run(sh("true", inputs={"artifacts": [given]}))

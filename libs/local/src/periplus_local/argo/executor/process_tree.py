@@ -1,4 +1,4 @@
-"""Every process that a step left behind: found, signalled, reaped."""
+"""The processes that a step started: finding, signalling and reaping them, orphans included."""
 
 # Paths are strings here: they go to system calls in a process that must start quickly.
 # ruff: noqa: PTH123, PTH208
@@ -11,8 +11,8 @@ import time
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LINUX = sys.platform.startswith("linux")
-# A step that forks faster than it can be killed must not hold the launcher for ever.
-END_SECONDS = 10.0
+# Bounds the wait for a step that forks faster than it can be killed.
+KILL_ALL_SECONDS = 10.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -24,7 +24,7 @@ def adopt_orphans() -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when `parent`, its launcher, dies (Linux)."""
+    """Have the kernel kill this process when its parent dies (Linux)."""
     if LINUX:
         _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:  # it died before this was set
@@ -36,38 +36,38 @@ def signal_group(leader: int, number: signal.Signals) -> None:
     try:
         os.killpg(leader, number)
     except (ProcessLookupError, PermissionError):
-        return  # gone, or only zombies are left (macOS says EPERM)
+        return  # it has ended, or only zombies are left (macOS says EPERM)
 
 
-def end_all(leader: int) -> None:
-    """Kill what is left of the step's group and of its descendants, and reap them.
+def kill_all(leader: int) -> None:
+    """Kill what is left of the step's process group and of its descendants, and reap them.
 
-    On Linux orphans become children of this process, whatever session they fled to, so killing
-    children until there are none ends the whole tree. Elsewhere the group has to do.
+    On Linux orphans become children of this process, whatever session they moved to, so killing children until
+    there are none ends the whole tree. Elsewhere only the process group is killed.
     """
     signal_group(leader, signal.SIGKILL)
-    until = time.monotonic() + END_SECONDS
+    until = time.monotonic() + KILL_ALL_SECONDS
     while time.monotonic() < until:
         for child in children():
-            end(child)
+            kill_with_group(child)
         if not _reap():
             return
         time.sleep(0.001)
 
 
-def end(child: int) -> None:
-    """Kill a process and, in one go, its group: whoever forks there has no time to escape."""
+def kill_with_group(pid: int) -> None:
+    """Kill a process and its whole process group, so that it has no time to fork out of reach."""
     try:
-        group = os.getpgid(child)
+        group = os.getpgid(pid)
     except ProcessLookupError:
-        return  # ended meanwhile
+        return  # it ended meanwhile
     if group != os.getpgrp():
         signal_group(group, signal.SIGKILL)
-    kill(child)
+    kill(pid)
 
 
 def _reap() -> bool:
-    """Take leave of all children that have ended; whether there are others."""
+    """Reap all children that have ended; whether there are others."""
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -89,29 +89,29 @@ def children() -> list[int]:
 
 
 def _children_by_scan() -> list[int]:
-    """For kernels that do not list children."""
+    """For kernels without CONFIG_PROC_CHILDREN."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{name}/stat") as file:
                 parent = file.read().rpartition(")")[2].split()[1]
         except OSError:
-            continue  # ended meanwhile
+            continue  # it ended meanwhile
         if int(parent) == os.getpid():
             found.append(int(name))
     return found
 
 
 def kill(pid: int) -> None:
-    """Kill one process, if it is still there and within reach."""
+    """Kill one process, if it exists and may be signalled."""
     try:
         os.kill(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        return  # ended meanwhile, or it changed its user and is out of reach
+        return  # it ended meanwhile, or it changed its user
 
 
 def oom_kills() -> int:
-    """How often the kernel has killed a process of this machine for want of memory (Linux)."""
+    """How often the kernel has killed a process of this machine for lack of memory (Linux)."""
     try:
         with open("/proc/vmstat", "rb") as file:
             count = file.read().partition(b"\noom_kill ")[2]

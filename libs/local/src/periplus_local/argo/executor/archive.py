@@ -1,4 +1,4 @@
-"""Artifacts as Argo packs them: tar with gzip, or zip; and unpacked with nothing left to chance."""
+"""Archives of artifacts as Argo packs them (tar with gzip, or zip), and safe unpacking of untrusted ones."""
 
 import gzip
 import os
@@ -9,25 +9,25 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from periplus_local.argo.pods.job import PodError
+from periplus_local.argo.executor.job import PodError
 
-# Fast: most artifacts do not leave the machine, and a gate waits for them.
+# The fastest: most artifacts do not leave the machine, and later steps wait for them.
 GZIP_LEVEL = 1
-CHUNK = 1 << 20
+COPY_BYTES = 1 << 20
 
 
 @dataclass
-class Allowance:
-    """What one archive may still unpack to."""
+class UnpackBudget:
+    """How many bytes and entries one archive may still unpack to."""
 
-    octets: int
-    entries: int
+    bytes_left: int
+    entries_left: int
 
-    def take(self, octets: int) -> None:
-        """Use some of it; raises PodError when there is no more."""
-        self.octets -= octets
-        self.entries -= 1
-        if self.octets < 0 or self.entries < 0:
+    def spend(self, size: int) -> None:
+        """Count one entry of `size` bytes; raises PodError when the budget is exceeded."""
+        self.bytes_left -= size
+        self.entries_left -= 1
+        if self.bytes_left < 0 or self.entries_left < 0:
             raise PodError("the archive unpacks to more than a step may have")
 
 
@@ -40,13 +40,13 @@ def pack_tar(source: Path, name: str, to: Path, level: int = GZIP_LEVEL) -> None
     with (
         to.open("wb") as raw,
         gzip.GzipFile("", "wb", level, raw) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, bufsize=CHUNK) as tar,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, bufsize=COPY_BYTES) as tar,
     ):
         tar.add(source, name, filter=keep)
 
 
 def pack_zip(source: Path, name: str, to: Path) -> None:
-    """Pack a file or a folder as `name` into a zip; as in Argo, its links are empty files there."""
+    """Pack a file or a folder as `name` into a zip; as in Argo, symbolic links become empty files."""
     with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED, compresslevel=GZIP_LEVEL) as packed:
         if not source.is_dir():
             packed.write(source, name)
@@ -69,14 +69,14 @@ def is_tar(file: Path) -> bool:
     return True
 
 
-def unpack_tar(file: Path, folder: Path, allowance: Allowance) -> None:
-    """Unpack into the new folder `folder`; raises PodError for whatever would leave it."""
+def unpack_tar(file: Path, folder: Path, budget: UnpackBudget) -> None:
+    """Unpack into the new folder `folder`; raises PodError for an entry that would be written outside of it."""
     folder.mkdir()
     modes: list[tuple[Path, int]] = []
     try:
         with tarfile.open(file, "r:gz") as tar:
             for entry in tar:
-                allowance.take(entry.size)
+                budget.spend(entry.size)
                 path = _inside(folder, entry.name)
                 _unpack_entry(tar, entry, folder, path)
                 if entry.isdir():
@@ -100,39 +100,39 @@ def _unpack_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path, pa
     elif entry.islnk():
         target = _inside(folder, entry.linkname)
         if not target.is_file() or target.is_symlink():
-            raise PodError(f"the archive's hard link {entry.name!r} has no file to share")
+            raise PodError(f"the archive's hard link {entry.name!r} has no file to link to")
         path.hardlink_to(target)
     elif entry.isreg():
         content = tar.extractfile(entry)
         assert content is not None  # it is a regular file
         with content, path.open("xb") as file:
-            shutil.copyfileobj(content, file, CHUNK)
+            shutil.copyfileobj(content, file, COPY_BYTES)
         path.chmod(entry.mode & 0o777 | 0o600)
     else:
         raise PodError(f"the archive's entry {entry.name!r} is a device or a pipe")
 
 
-def unpack_zip(file: Path, folder: Path, allowance: Allowance) -> None:
-    """Unpack a zip into the new folder `folder`; links are files there, as Argo leaves them."""
+def unpack_zip(file: Path, folder: Path, budget: UnpackBudget) -> None:
+    """Unpack a zip into the new folder `folder`; as in Argo, symbolic links become files."""
     folder.mkdir()
     try:
         with zipfile.ZipFile(file) as packed:
             for entry in packed.infolist():
-                allowance.take(entry.file_size)
+                budget.spend(entry.file_size)
                 path = _inside(folder, entry.filename)
                 if entry.is_dir():
                     path.mkdir(parents=True, exist_ok=True)
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with packed.open(entry) as content, path.open("xb") as out:
-                    shutil.copyfileobj(content, out, CHUNK)
+                    shutil.copyfileobj(content, out, COPY_BYTES)
                 path.chmod(stat.S_IMODE(entry.external_attr >> 16) & 0o777 | 0o600)
     except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
         raise PodError(f"the archive is damaged: {error}") from error
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of an entry; raises PodError when it, or a link on the way, leaves the folder."""
+    """The path of an entry; raises PodError when it, or a link on the way, leads out of the folder."""
     path = folder / os.path.normpath(name)
     parent = os.path.realpath(path.parent)
     if name.startswith("/") or ".." in Path(name).parts or not _below(parent, folder):
@@ -141,11 +141,13 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _check_link(folder: Path, path: Path, target: str) -> None:
-    """A link may climb first and then descend; anything else could meet another link and escape."""
+    """Refuse a link out of the folder. `..` is allowed at the start only: after a name that is itself a link, it
+    would be resolved somewhere else than here.
+    """
     parts = Path(target).parts
-    climbs = sum(1 for part in parts if part == "..")
-    aim = os.path.normpath(f"{os.path.realpath(path.parent)}/{target}")
-    if target.startswith("/") or ".." in parts[climbs:] or not _below(aim, folder):
+    ups = sum(1 for part in parts if part == "..")
+    resolved = os.path.normpath(f"{os.path.realpath(path.parent)}/{target}")
+    if target.startswith("/") or ".." in parts[ups:] or not _below(resolved, folder):
         raise PodError(f"the archive's link {path.name!r} leaves its folder")
 
 

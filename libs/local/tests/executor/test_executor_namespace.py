@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from periplus_local.argo.pods import namespace
-from periplus_local.argo.pods.view import plan
+from periplus_local.argo.executor import mount_namespace
+from periplus_local.argo.executor.filesystem import plan_filesystem
 
 NOBODY = 65534
 PR_SET_DUMPABLE = 4
@@ -28,7 +28,7 @@ def folder() -> Iterator[Path]:
 
 
 def as_ordinary_user(work: str, spec: dict[str, object]) -> str:
-    """Run some lines in a process of an ordinary user, in the view of `spec`; what went wrong, if anything."""
+    """Run some lines in a process of an ordinary user, in the filesystem of `spec`; what went wrong, if anything."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -39,7 +39,7 @@ def as_ordinary_user(work: str, spec: dict[str, object]) -> str:
                 os.setuid(NOBODY)
                 # A process that gave up its rights does not own its files in /proc, else.
                 ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
-            namespace.enter("user+mount", spec)
+            mount_namespace.enter("user+mount", spec)
             exec(work, {"os": os})
         except BaseException as error:  # noqa: BLE001 - told to the test
             os.write(writer, repr(error).encode())
@@ -55,13 +55,17 @@ def as_ordinary_user(work: str, spec: dict[str, object]) -> str:
 def test_an_ordinary_user_has_a_root_of_his_own(folder: Path) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("needs Linux")
-    view = plan(folder, ["/usr/share/of-pod/x", "/opt-of-pod/y"], [], namespaces=True)
-    for made in (f"{view.root}/tmp", f"{view.root}/opt-of-pod", *(s.storage for s in view.shadows)):
+    filesystem = plan_filesystem(folder, ["/usr/share/of-pod/x", "/opt-of-pod/y"], [], namespaces=True)
+    for made in (
+        f"{filesystem.root}/tmp",
+        f"{filesystem.root}/opt-of-pod",
+        *(s.storage for s in filesystem.overlays),
+    ):
         Path(made).mkdir(parents=True)
     if os.geteuid() == 0:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
-    nothing = as_ordinary_user("", view.spec())
+    nothing = as_ordinary_user("", filesystem.mount_spec())
     if "unshare" in nothing:
         pytest.skip(nothing)
     assert nothing == ""
@@ -72,8 +76,8 @@ os.mkdir("/usr/share/of-pod")
 for path in ("/usr/share/of-pod/x", "/opt-of-pod/y", "/tmp/z", "/new-of-pod"):
     open(path, "w").write(path)
 """
-    assert as_ordinary_user(work, view.spec()) == ""
-    assert Path(view.host("/usr/share/of-pod/x")).read_text() == "/usr/share/of-pod/x"
-    assert Path(view.host("/opt-of-pod/y")).read_text() == "/opt-of-pod/y"
-    assert Path(view.host("/tmp/z")).read_text() == "/tmp/z"
+    assert as_ordinary_user(work, filesystem.mount_spec()) == ""
+    assert Path(filesystem.host_path("/usr/share/of-pod/x")).read_text() == "/usr/share/of-pod/x"
+    assert Path(filesystem.host_path("/opt-of-pod/y")).read_text() == "/opt-of-pod/y"
+    assert Path(filesystem.host_path("/tmp/z")).read_text() == "/tmp/z"
     assert not any(map(os.path.exists, ("/usr/share/of-pod", "/opt-of-pod", "/new-of-pod", "/tmp/z")))

@@ -4,26 +4,28 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from minio import Minio
 
-from periplus_local.argo.pods.job import Job
-from periplus_local.argo.pods.pods import Pods
-from periplus_local.argo.pods.store import S3Store
+from periplus_local.argo.executor.artifact_repository import S3Config
+from periplus_local.argo.executor.job import Job
+from periplus_local.argo.executor.process_executor import ProcessExecutor
+from periplus_local.argo.executor.settings import ExecutorSettings
 from periplus_local.stack.testing import Servers
 
 
 @pytest.fixture(scope="session")
-def store(embedded: Servers) -> S3Store:
+def store(embedded: Servers) -> S3Config:
     """The store of the session's servers."""
     s3 = embedded.s3
-    return S3Store(s3.endpoint, s3.access_key, s3.secret_key, s3.bucket)
+    return S3Config(s3.endpoint, s3.access_key, s3.secret_key, s3.bucket)
 
 
-def client_of(settings: S3Store) -> Minio:
+def client_of(settings: S3Config) -> Minio:
     return Minio(
         settings.endpoint,
         access_key=settings.access_key,
@@ -33,31 +35,43 @@ def client_of(settings: S3Store) -> Minio:
 
 
 @pytest.fixture(scope="session")
-def s3(store: S3Store) -> Minio:
+def s3(store: S3Config) -> Minio:
     return client_of(store)
 
 
 @pytest.fixture
-def nowhere() -> S3Store:
+def nowhere() -> S3Config:
     """A store that does not answer, for steps that need none."""
-    return S3Store("127.0.0.1:9", "none", "none", "none")
+    return S3Config("127.0.0.1:9", "none", "none", "none")
 
 
 @pytest.fixture(params=["namespaces", "rewritten"])
-async def pods(request: pytest.FixtureRequest, tmp_path: Path, nowhere: S3Store) -> AsyncIterator[Pods]:
+async def executor(
+    request: pytest.FixtureRequest, tmp_path: Path, nowhere: S3Config
+) -> AsyncIterator[ProcessExecutor]:
     """An executor with a mount namespace per step, and one that rewrites paths."""
     namespaces = request.param == "namespaces"
-    async with Pods(tmp_path / "pods", nowhere, 2, grace=0.5, namespaces=namespaces) as opened:
+    async with ProcessExecutor(
+        tmp_path / "pods",
+        nowhere,
+        ExecutorSettings(slots=2, grace=timedelta(seconds=0.5), namespaces=namespaces),
+    ) as opened:
         if namespaces and opened.isolation == "none":
             pytest.skip(f"no namespaces here: {opened.isolation_reason}")
         yield opened
 
 
 @pytest.fixture(params=["namespaces", "rewritten"])
-async def stored(request: pytest.FixtureRequest, tmp_path: Path, store: S3Store) -> AsyncIterator[Pods]:
+async def stored(
+    request: pytest.FixtureRequest, tmp_path: Path, store: S3Config
+) -> AsyncIterator[ProcessExecutor]:
     """The same two, with a store."""
     namespaces = request.param == "namespaces"
-    async with Pods(tmp_path / "pods", store, 2, grace=0.5, namespaces=namespaces) as opened:
+    async with ProcessExecutor(
+        tmp_path / "pods",
+        store,
+        ExecutorSettings(slots=2, grace=timedelta(seconds=0.5), namespaces=namespaces),
+    ) as opened:
         if namespaces and opened.isolation == "none":
             pytest.skip(f"no namespaces here: {opened.isolation_reason}")
         yield opened
@@ -77,7 +91,7 @@ def sh() -> Callable[..., Job]:
 
 
 def parameters(**paths: str) -> dict[str, Any]:
-    """Output parameters by name and path."""
+    """LogCapture parameters by name and path."""
     return {"parameters": [{"name": n, "valueFrom": {"path": p}} for n, p in paths.items()]}
 
 

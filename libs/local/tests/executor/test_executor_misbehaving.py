@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from periplus_local.argo.pods.job import Job
-from periplus_local.argo.pods.pods import Pods
+from periplus_local.argo.executor.job import Job
+from periplus_local.argo.executor.process_executor import ProcessExecutor
 
 Sh = Callable[..., Job]
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a subreaper")
@@ -30,12 +30,12 @@ print(*sorted(pids), flush=True)
 """
 
 
-async def ended(pods: Pods, job: Job) -> tuple[int | None, bytes]:
+async def ended(executor: ProcessExecutor, job: Job) -> tuple[int | None, bytes]:
     """The exit code of a step and its whole log; whatever it does, another step runs after it."""
-    done = await asyncio.wait_for(pods.run(job), 60)
+    done = await asyncio.wait_for(executor.run(job), 60)
     after = Job("after", "wf", "after", {"container": {"command": ["true"]}}, "wf/after")
-    assert (await asyncio.wait_for(pods.run(after), 60)).exit_code == 0
-    return done.exit_code, pods.logs(job.id).read_bytes()
+    assert (await asyncio.wait_for(executor.run(after), 60)).exit_code == 0
+    return done.exit_code, executor.log_path(job.id).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -51,31 +51,37 @@ async def ended(pods: Pods, job: Job) -> tuple[int | None, bytes]:
         ("mkfifo /tmp/f; ln -s / /tmp/r; chmod 000 /tmp; exit 5", 5, b""),
     ],
 )  # fmt: skip
-async def test_a_step_ends_as_a_pod_would(pods: Pods, sh: Sh, line: str, code: int, log: bytes) -> None:
-    assert await ended(pods, sh(line)) == (code, log)
+async def test_a_step_ends_as_a_pod_would(
+    executor: ProcessExecutor, sh: Sh, line: str, code: int, log: bytes
+) -> None:
+    assert await ended(executor, sh(line)) == (code, log)
 
 
 @pytest.mark.parametrize(("program", "log"), [(EATS_DESCRIPTORS, b"no more\n")])
-async def test_a_step_may_use_up_what_it_has(pods: Pods, sh: Sh, program: str, log: bytes) -> None:
+async def test_a_step_may_use_up_what_it_has(
+    executor: ProcessExecutor, sh: Sh, program: str, log: bytes
+) -> None:
     job = sh("", container={"command": [sys.executable, "-c"], "args": [program]})
-    assert await ended(pods, job) == (0, log)
+    assert await ended(executor, job) == (0, log)
 
 
 @LINUX
 async def test_hundreds_of_processes_in_sessions_of_their_own_end_with_the_step(
-    pods: Pods, sh: Sh, alive: Callable[[int], bool]
+    executor: ProcessExecutor, sh: Sh, alive: Callable[[int], bool]
 ) -> None:
-    code, log = await ended(pods, sh("", container={"command": [sys.executable, "-c"], "args": [MANY]}))
+    code, log = await ended(executor, sh("", container={"command": [sys.executable, "-c"], "args": [MANY]}))
     assert code == 0
     pids = [int(pid) for pid in log.split()]
     assert len(pids) == 300
     assert not any(map(alive, pids))
 
 
-async def test_a_line_of_ten_megabytes_comes_in_pieces_and_no_letter_is_cut(pods: Pods, sh: Sh) -> None:
+async def test_a_line_of_ten_megabytes_comes_in_pieces_and_no_letter_is_cut(
+    executor: ProcessExecutor, sh: Sh
+) -> None:
     line = "printf x; head -c 10000000 /dev/zero | sed 's/\\x00/\\xc3\\xa9/g'; echo; echo last"
     job = sh(line)
-    assert (await pods.run(job)).exit_code == 0
-    pieces = [piece async for piece in pods.follow(job.id)]
+    assert (await executor.run(job)).exit_code == 0
+    pieces = [piece async for piece in executor.follow_log(job.id)]
     assert len(pieces) > 100
     assert "".join(pieces) == "x" + "é" * 10_000_000 + "last"

@@ -1,4 +1,4 @@
-"""The S3 bucket that artifacts lie in."""
+"""The artifact repository: the S3 endpoint and bucket where artifacts are stored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from periplus_local.argo.pods.job import PodError
+from periplus_local.argo.executor.job import PodError
 
 T = TypeVar("T")
 PART_BYTES = 64 << 20
-CHUNK = 1 << 20
+READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class S3Store:
-    """Where artifacts go: `endpoint` is host:port, `secure` says whether it speaks TLS."""
+class S3Config:
+    """How to reach the repository: `endpoint` is host:port, `secure` whether it speaks TLS."""
 
     endpoint: str
     access_key: str
@@ -28,39 +28,45 @@ class S3Store:
 
 
 class NoSuchKeyError(Exception):
-    """The key is not there."""
+    """There is no object with this key."""
 
 
-class Artifacts:
-    """Objects of the bucket as files. All calls block, and raise PodError with the store's words."""
+class ArtifactRepository:
+    """Downloads and uploads objects. All calls block, and raise PodError with the S3 server's message.
 
-    def __init__(self, store: S3Store, connections: int) -> None:
-        self._store = store
+    A location is the `s3` of an artifact: `key`, and optionally `bucket` and `endpoint`.
+    """
+
+    def __init__(self, config: S3Config, connections: int) -> None:
+        self._config = config
         pool = urllib3.PoolManager(
             maxsize=connections,
             timeout=urllib3.Timeout(connect=5, read=60),
             retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
         )
         self._client = Minio(
-            store.endpoint,
-            access_key=store.access_key,
-            secret_key=store.secret_key,
-            secure=store.secure,
+            config.endpoint,
+            access_key=config.access_key,
+            secret_key=config.secret_key,
+            secure=config.secure,
             http_client=pool,
         )
 
-    def get(self, place: dict[str, Any], to: Path) -> None:
-        """Bring an object to the file `to`, or everything below its key to the folder `to`."""
-        bucket, key = self._place(place)
+    def get(self, location: dict[str, Any], to: Path) -> None:
+        """Download an object to the file `to`, or all objects below its key to the folder `to`.
+
+        Raises NoSuchKeyError when there are none.
+        """
+        bucket, key = self._bucket_and_key(location)
         try:
             self._fetch(bucket, key, to)
         except NoSuchKeyError:
             if not self._get_folder(bucket, key.rstrip("/") + "/", to):
                 raise
 
-    def put(self, place: dict[str, Any], file: Path) -> None:
-        """Store a file under a key."""
-        bucket, key = self._place(place)
+    def put(self, location: dict[str, Any], file: Path) -> None:
+        """Upload a file."""
+        bucket, key = self._bucket_and_key(location)
         self._call(lambda: self._client.fput_object(bucket, key, str(file), part_size=PART_BYTES))
 
     def _get_folder(self, bucket: str, prefix: str, to: Path) -> bool:
@@ -77,24 +83,24 @@ class Artifacts:
 
     def _fetch(self, bucket: str, name: str, to: Path) -> None:
         def stream() -> None:
-            answer = self._client.get_object(bucket, name)
+            response = self._client.get_object(bucket, name)
             try:
                 to.parent.mkdir(parents=True, exist_ok=True)
-                to.touch(0o600)  # as in a pod: what was not packed has no mode of its own
+                to.touch(0o600)  # as in a pod: an object that is no archive carries no mode
                 with to.open("wb") as file:
-                    for piece in answer.stream(CHUNK):
-                        file.write(piece)
+                    for chunk in response.stream(READ_BYTES):
+                        file.write(chunk)
             finally:
-                answer.close()
-                answer.release_conn()
+                response.close()
+                response.release_conn()
 
         self._call(stream)
 
-    def _place(self, place: dict[str, Any]) -> tuple[str, str]:
-        endpoint = place.get("endpoint")
-        if endpoint and endpoint != self._store.endpoint:
+    def _bucket_and_key(self, location: dict[str, Any]) -> tuple[str, str]:
+        endpoint = location.get("endpoint")
+        if endpoint and endpoint != self._config.endpoint:
             raise PodError(f"s3.endpoint {endpoint!r} is not the store of this machine")
-        return str(place.get("bucket") or self._store.bucket), str(place["key"])
+        return str(location.get("bucket") or self._config.bucket), str(location["key"])
 
     def _call(self, action: Callable[[], T]) -> T:
         try:
@@ -104,4 +110,4 @@ class Artifacts:
                 raise NoSuchKeyError("The specified key does not exist.") from error
             raise PodError(f"{error.code}: {error.message}") from error
         except (MinioException, urllib3.exceptions.HTTPError, ValueError) as error:
-            raise PodError(f"the store at {self._store.endpoint} fails: {error}") from error
+            raise PodError(f"the store at {self._config.endpoint} fails: {error}") from error

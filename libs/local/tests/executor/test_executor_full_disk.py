@@ -11,18 +11,19 @@ import pytest
 PROGRAM = """
 import asyncio, json, sys
 from pathlib import Path
-from periplus_local.argo.pods.job import Job
-from periplus_local.argo.pods.pods import Pods
-from periplus_local.argo.pods.store import S3Store
+from periplus_local.argo.executor.job import Job
+from periplus_local.argo.executor.process_executor import ProcessExecutor
+from periplus_local.argo.executor.settings import ExecutorSettings
+from periplus_local.argo.executor.artifact_repository import S3Config
 
 async def main():
     home = Path(sys.argv[1])
     told = {}
-    async with Pods(home / "pods", S3Store("127.0.0.1:9", "a", "b", "bucket"), 1) as pods:
+    async with ProcessExecutor(home / "pods", S3Config("127.0.0.1:9", "a", "b", "bucket"), ExecutorSettings(slots=1)) as executor:
         async def run(name, line, **more):
             main = {"command": ["sh", "-c"], "args": [line]}
             job = Job(name, "wf", name, {"container": main, **more}, "wf/x")
-            done = await pods.run(job)
+            done = await executor.run(job)
             told[name] = [done.phase, done.message]
         fill = "head -c 9000000 /dev/zero > /tmp/x;"
         await run("fills", fill + " exit 1")

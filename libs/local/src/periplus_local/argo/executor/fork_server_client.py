@@ -1,4 +1,4 @@
-"""The server's end of the launcher: starts it, hands it steps, learns when they have ended."""
+"""The executor's side of the fork server: starts it, hands it steps, learns when they have ended."""
 
 import asyncio
 import json
@@ -9,27 +9,28 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from periplus_local.argo.pods.folder import Folder
-from periplus_local.argo.pods.job import PodError
-from periplus_local.argo.pods.namespace import Isolation
+from periplus_local.argo.executor.job import PodError
+from periplus_local.argo.executor.job_folder import JobFolder
+from periplus_local.argo.executor.mount_namespace import Isolation
 
 POLL_SECONDS = 0.05
-MODULE = "periplus_local.argo.pods.launcher"
+MODULE = "periplus_local.argo.executor.fork_server"
+LOG = "fork-server.log"
 
 
-class Launching:
-    """The launcher, from the first step to the last; started again when it dies."""
+class ForkServerClient:
+    """Keeps a fork server running while the context is entered; starts it again when it dies."""
 
     def __init__(self, home: Path, *, namespaces: bool) -> None:
         self._home = home
         self._namespaces = namespaces
         self.isolation: Isolation = "none"
-        self.reason = ""
+        self.isolation_reason = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
         self._ended: dict[str, asyncio.Future[str]] = {}
         self._polls: list[asyncio.Task[None]] = []
         self._starting = asyncio.Lock()
@@ -44,35 +45,36 @@ class Launching:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        tasks = [*self._polls, *filter(None, [self._reading])]
+        tasks = [*self._polls, *filter(None, [self._reader])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for ended in self._ended.values():
             ended.cancel()
         if self._channel is not None:
-            self._channel.close()  # by this the launcher knows
+            self._channel.close()  # the fork server ends when it reads end of file
         if self._process is not None:
             await asyncio.to_thread(self._process.wait)
 
-    async def run(self, folder: Folder, lock: int) -> str:
-        """Start the attempt of `folder` and wait for its end; `lock` is the folder's, and is closed.
+    async def run(self, folder: JobFolder, lock: int) -> str:
+        """Have the step of `folder` run and wait for its end; takes over the descriptor `lock` and closes it.
 
-        Gives a fault of the launcher, or the empty string; the folder's record tells the rest.
+        Gives the error of the fork server or the supervisor, else the empty string; how the step itself ended is
+        in the folder's record.
         """
         name = str(folder.path)
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._ended[name] = ended
         try:
             try:
-                await self._hand_over(os.fsencode(name) + b"\n", lock)
+                await self._send(os.fsencode(name) + b"\n", lock)
             finally:
                 os.close(lock)
             return await ended
         finally:
             self._ended.pop(name, None)
 
-    async def _hand_over(self, message: bytes, lock: int) -> None:
+    async def _send(self, message: bytes, lock: int) -> None:
         async with self._starting:
             if self._channel is None or self._channel.fileno() < 0:
                 self._channel = await self._start()
@@ -85,7 +87,7 @@ class Launching:
     async def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with tempfile.TemporaryDirectory(dir=self._home, prefix=".probe-") as probe:
-            with theirs, (self._home / "launcher.log").open("ab") as log:
+            with theirs, (self._home / LOG).open("ab") as log:
                 self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - once, and our own module
                     [sys.executable, "-I", "-m", MODULE, probe, *([] if self._namespaces else ["none"])],
                     stdin=theirs.fileno(),
@@ -97,23 +99,23 @@ class Launching:
             ours.setblocking(False)
             hello = await self._receive(ours)
         if not hello:
-            raise PodError(f"the launcher did not start; see {self._home / 'launcher.log'}")
-        told = json.loads(hello)
-        self.isolation, self.reason = told["isolation"], told["reason"]
-        self._reading = asyncio.create_task(self._read(ours, self._process))
+            raise PodError(f"the fork server did not start; see {self._home / LOG}")
+        answer = json.loads(hello)
+        self.isolation, self.isolation_reason = answer["isolation"], answer["reason"]
+        self._reader = asyncio.create_task(self._read(ours, self._process))
         return ours
 
     async def _read(self, channel: socket.socket, process: subprocess.Popen[bytes]) -> None:
-        """Pass on what the launcher tells, until it is gone."""
+        """Resolve the futures of ended steps until the fork server has ended."""
         unread = b""
         with channel:
-            while piece := await self._receive(channel):
-                *lines, unread = (unread + piece).split(b"\n")
+            while chunk := await self._receive(channel):
+                *lines, unread = (unread + chunk).split(b"\n")
                 for line in lines:
-                    told = json.loads(line)
-                    self._settle(told["ended"], _fault(told))
+                    message = json.loads(line)
+                    self._set_ended(message["ended"], _error_of(int(message["status"])))
         await asyncio.to_thread(process.wait)
-        # Its attempts go on without it; their locks tell when they end.
+        # The supervisors go on without the fork server; each holds the lock of its folder until it ends.
         self._polls = [asyncio.create_task(self._poll(name)) for name in self._ended]
 
     async def _receive(self, channel: socket.socket) -> bytes:
@@ -124,23 +126,23 @@ class Launching:
 
     async def _poll(self, name: str) -> None:
         path = Path(name)
-        await gone(Folder(path.parent, path.name))
-        self._settle(name, "")
+        await wait_until_ended(JobFolder(path.parent, path.name))
+        self._set_ended(name, "")
 
-    def _settle(self, name: str, fault: str) -> None:
+    def _set_ended(self, name: str, error: str) -> None:
         ended = self._ended.get(name)
         if ended is not None and not ended.done():
-            ended.set_result(fault)
+            ended.set_result(error)
 
 
-async def gone(folder: Folder) -> None:
-    """Wait until no attempt of this folder lives."""
-    while folder.alive():  # noqa: ASYNC110 - a lock tells nobody that it is free
+async def wait_until_ended(folder: JobFolder) -> None:
+    """Wait until no supervisor holds the lock of this folder."""
+    while folder.is_running():  # noqa: ASYNC110 - a file lock cannot be awaited
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _fault(told: dict[str, Any]) -> str:
-    status = int(told["status"])
+def _error_of(status: int) -> str:
+    """What went wrong in a supervisor with this exit status; empty for 0."""
     if status < 0:
-        return f"the launcher of this step was killed by signal {-status}"
-    return f"cannot start the step: {os.strerror(status)} (see launcher.log)" if status else ""
+        return f"the supervisor of this step was killed by signal {-status}"
+    return f"cannot start the step: {os.strerror(status)} (see {LOG})" if status else ""

@@ -1,4 +1,4 @@
-"""What a pod is asked to do, and what became of it."""
+"""A job (one run of one pod) and its result: what the controller hands to the executor and gets back."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -8,11 +8,11 @@ Phase = Literal["Succeeded", "Failed", "Error"]
 
 @dataclass(frozen=True)
 class Job:
-    """One attempt of one pod, with every reference already replaced by its value.
+    """One run of one pod, with every reference already replaced by its value.
 
-    `id` is the node's id and names the working folder. `template` is a container or script
-    template as Argo writes it. Output artifacts go to `<key_prefix>/<name>.tgz` unless the
-    template names an S3 key. `deadline_seconds` counts from the moment the pod gets its slot.
+    `id` names the working folder. `template` is a container or script template as Argo writes it. Output
+    artifacts go to `<key_prefix>/<name>.tgz` unless the template names an S3 key. `deadline_seconds` counts
+    from the moment the pod gets its slot.
     """
 
     id: str
@@ -25,8 +25,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Done:
-    """How a pod ended: phase and message in Argo's words, its outputs, times as Unix seconds.
+class JobResult:
+    """How a pod ended: phase and message as Argo writes them, its outputs, times in Unix seconds.
 
     `exit_code` is None where no process was started. `artifacts` are written as in a node's status.
     """
@@ -42,4 +42,4 @@ class Done:
 
 
 class PodError(Exception):
-    """The pod itself cannot go on (phase Error): its inputs, its folder or its outputs failed."""
+    """The pod ends in phase Error: its inputs, its folder or its outputs failed, not its own program."""

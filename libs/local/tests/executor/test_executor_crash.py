@@ -8,31 +8,35 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from minio import Minio
 
-from periplus_local.argo.pods.folder import Folder
-from periplus_local.argo.pods.job import Job
-from periplus_local.argo.pods.pods import Pods
-from periplus_local.argo.pods.store import S3Store
+from periplus_local.argo.executor.artifact_repository import S3Config
+from periplus_local.argo.executor.job import Job
+from periplus_local.argo.executor.job_folder import JobFolder
+from periplus_local.argo.executor.process_executor import ProcessExecutor
+from periplus_local.argo.executor.settings import ExecutorSettings
 
 Sh = Callable[..., Job]
 Wait = Callable[..., Any]
 
 SERVER = """
 import asyncio, json, sys
+from datetime import timedelta
 from pathlib import Path
-from periplus_local.argo.pods.job import Job
-from periplus_local.argo.pods.pods import Pods
-from periplus_local.argo.pods.store import S3Store
+from periplus_local.argo.executor.job import Job
+from periplus_local.argo.executor.process_executor import ProcessExecutor
+from periplus_local.argo.executor.settings import ExecutorSettings
+from periplus_local.argo.executor.artifact_repository import S3Config
 
 async def main():
     given = json.loads(sys.argv[1])
-    async with Pods(Path(given["home"]), S3Store(**given["store"]), 2, grace=0.5) as pods:
-        await pods.run(Job(**given["job"]))
+    async with ProcessExecutor(Path(given["home"]), S3Config(**given["store"]), ExecutorSettings(slots=2, grace=timedelta(seconds=0.5))) as executor:
+        await executor.run(Job(**given["job"]))
         print("done", flush=True)
         await asyncio.sleep(600)
 
@@ -41,7 +45,7 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def crash(tmp_path: Path, store: S3Store) -> Callable[..., None]:
+def crash(tmp_path: Path, store: S3Config) -> Callable[..., None]:
     """Run a job in a server of its own, and kill that server once `when` is true."""
 
     def run(job: Job, when: Callable[[], Any], wait: Wait) -> None:
@@ -56,13 +60,15 @@ def crash(tmp_path: Path, store: S3Store) -> Callable[..., None]:
     return run
 
 
-async def adopt(tmp_path: Path, store: S3Store, job: Job) -> Any:
-    async with Pods(tmp_path / "pods", store, 2, grace=0.5) as pods:
-        return await asyncio.wait_for(pods.adopt(job), 30)
+async def adopt(tmp_path: Path, store: S3Config, job: Job) -> Any:
+    async with ProcessExecutor(
+        tmp_path / "pods", store, ExecutorSettings(slots=2, grace=timedelta(seconds=0.5))
+    ) as executor:
+        return await asyncio.wait_for(executor.adopt(job), 30)
 
 
 async def test_a_step_that_still_runs_is_waited_for_and_runs_once(
-    tmp_path: Path, store: S3Store, s3: Minio, sh: Sh, crash: Any, wait_for: Wait
+    tmp_path: Path, store: S3Config, s3: Minio, sh: Sh, crash: Any, wait_for: Wait
 ) -> None:
     outputs = {
         "parameters": [{"name": "p", "valueFrom": {"path": "/tmp/p"}}],
@@ -70,9 +76,9 @@ async def test_a_step_that_still_runs_is_waited_for_and_runs_once(
     }
     line = "echo up; sleep 1; echo p > /tmp/p; mkdir /out-of-pod; echo a > /out-of-pod/a; echo end"
     job = sh(line, outputs=outputs, capture_result=True)
-    folder = Folder(tmp_path / "pods", job.id)
+    folder = JobFolder(tmp_path / "pods", job.id)
     crash(job, lambda: folder.log.exists() and folder.log.read_text(), wait_for)
-    assert folder.alive()
+    assert folder.is_running()
     assert folder.ending() is None
     done = await adopt(tmp_path, store, job)
     assert (done.phase, done.result, done.parameters) == ("Succeeded", "up\nend", {"p": "p"})
@@ -81,75 +87,75 @@ async def test_a_step_that_still_runs_is_waited_for_and_runs_once(
 
 
 async def test_a_step_that_ended_while_no_server_was_there_is_not_run_again(
-    tmp_path: Path, store: S3Store, sh: Sh, crash: Any, wait_for: Wait
+    tmp_path: Path, store: S3Config, sh: Sh, crash: Any, wait_for: Wait
 ) -> None:
     job = sh("echo up; sleep 0.3; exit 7")
-    folder = Folder(tmp_path / "pods", job.id)
+    folder = JobFolder(tmp_path / "pods", job.id)
     crash(job, lambda: folder.log.exists() and folder.log.read_text(), wait_for)
-    wait_for(lambda: not folder.alive())
+    wait_for(lambda: not folder.is_running())
     done = await adopt(tmp_path, store, job)
     assert (done.phase, done.message) == ("Failed", "main: Error (exit code 7)")
 
 
 async def test_a_step_whose_outputs_were_collected_is_told_again_as_it_was(
-    tmp_path: Path, store: S3Store, sh: Sh, crash: Any, wait_for: Wait
+    tmp_path: Path, store: S3Config, sh: Sh, crash: Any, wait_for: Wait
 ) -> None:
     job = sh("echo v > /tmp/p", outputs={"parameters": [{"name": "p", "valueFrom": {"path": "/tmp/p"}}]})
-    folder = Folder(tmp_path / "pods", job.id)
-    crash(job, (folder.path / "done").exists, wait_for)
+    folder = JobFolder(tmp_path / "pods", job.id)
+    crash(job, (folder.path / "result").exists, wait_for)
     first = await adopt(tmp_path, store, job)
     assert first.parameters == {"p": "v"}
     assert await adopt(tmp_path, store, job) == first
 
 
 async def test_a_deadline_holds_without_a_server(
-    tmp_path: Path, store: S3Store, sh: Sh, crash: Any, wait_for: Wait
+    tmp_path: Path, store: S3Config, sh: Sh, crash: Any, wait_for: Wait
 ) -> None:
     job = sh("echo up; sleep 60", deadline_seconds=1.5)
-    folder = Folder(tmp_path / "pods", job.id)
+    folder = JobFolder(tmp_path / "pods", job.id)
     crash(job, lambda: folder.log.exists() and folder.log.read_text(), wait_for)
-    wait_for(lambda: not folder.alive())
+    wait_for(lambda: not folder.is_running())
     done = await adopt(tmp_path, store, job)
     assert (done.phase, done.exit_code) == ("Failed", 143)
     assert "deadline" in done.message
 
 
 async def test_a_step_of_an_earlier_server_can_be_stopped(
-    tmp_path: Path, store: S3Store, sh: Sh, crash: Any, wait_for: Wait
+    tmp_path: Path, store: S3Config, sh: Sh, crash: Any, wait_for: Wait
 ) -> None:
     job = sh("trap '' TERM; echo up; while :; do sleep 0.05; done")
-    folder = Folder(tmp_path / "pods", job.id)
+    folder = JobFolder(tmp_path / "pods", job.id)
     crash(job, lambda: folder.log.exists() and folder.log.read_text(), wait_for)
-    async with Pods(tmp_path / "pods", store, 2) as pods:
-        adopted = asyncio.create_task(pods.adopt(job))
+    async with ProcessExecutor(tmp_path / "pods", store, ExecutorSettings(slots=2)) as executor:
+        adopted = asyncio.create_task(executor.adopt(job))
         await asyncio.sleep(0.1)
-        refused = await pods.run(job)
+        refused = await executor.run(job)
         assert "still running" in refused.message
-        await pods.stop(job.id, 0.2)
+        await executor.stop(job.id, timedelta(seconds=0.2))
         done = await adopted
     assert done is not None
     assert (done.phase, done.exit_code) == ("Failed", 137)
 
 
 async def test_what_never_started_or_left_no_record_is_run_again(
-    tmp_path: Path, store: S3Store, sh: Sh, crash: Any, wait_for: Wait
+    tmp_path: Path, store: S3Config, sh: Sh, crash: Any, wait_for: Wait
 ) -> None:
     job = sh("echo up; sleep 60")
     assert await adopt(tmp_path, store, job) is None
-    folder = Folder(tmp_path / "pods", job.id)
+    folder = JobFolder(tmp_path / "pods", job.id)
     crash(job, lambda: folder.log.exists() and folder.log.read_text(), wait_for)
-    pid = folder.attempt_pid()
+    pid = folder.supervisor_pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     assert await adopt(tmp_path, store, job) is None
-    async with Pods(tmp_path / "pods", store, 2) as pods:
+    async with ProcessExecutor(tmp_path / "pods", store, ExecutorSettings(slots=2)) as executor:
         again = sh("echo again", id=job.id)
-        assert (await pods.run(again)).phase == "Succeeded"
-        assert pods.logs(job.id).read_text() == "again\n"
+        assert (await executor.run(again)).phase == "Succeeded"
+        assert executor.log_path(job.id).read_text() == "again\n"
 
 
 async def test_a_record_that_was_cut_off_counts_for_nothing(tmp_path: Path, sh: Sh) -> None:
-    folder = Folder(tmp_path, "job")
+    folder = JobFolder(tmp_path, "job")
     folder.create()
     for cut in (b"", bytes(4096), b'{"code": 0, "sig', b"\xff\xfe{"):
         (folder.path / "exit").write_bytes(cut)

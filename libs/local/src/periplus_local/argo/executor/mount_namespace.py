@@ -20,34 +20,34 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter(isolation: Isolation, spec: dict[str, Any]) -> None:
-    """Move this process, and what it starts, to the view that `spec` describes (see View.spec).
+    """Move this process and its later children to the file system of `spec` (StepFilesystem.mount_spec).
 
-    Raises OSError naming the mount that failed; the process is then of no further use.
+    Raises OSError that names the mount that failed; the process must then end.
     """
     _unshare(isolation)
     _mount(None, "/", MS_REC | MS_PRIVATE)
     root = spec["root"]
     _mount(root, root, MS_BIND)
-    # The step's own part of "/" alone: the machine's folders, which are mounted below, do not show there.
+    # The working folder is the step's root without the host's folders, which are mounted into it below.
     os.makedirs(root + spec["work"], exist_ok=True)
     _mount(root, root + spec["work"], MS_BIND)
-    # A step may look whether its volume is a mount. Those in a folder of the machine come when that is there.
-    flat = [volume for volume in spec["volumes"] if os.path.isdir(root + volume)]
-    for volume in flat:
+    # A step may check that its volume is a mount. Volumes in a folder of the host are mounted after that folder.
+    in_root = [volume for volume in spec["volumes"] if os.path.isdir(root + volume)]
+    for volume in in_root:
         _mount(root + volume, root + volume, MS_BIND)
-    # Unbindable: else a copy of the folder that holds the new root would copy the new root, too.
+    # Unbindable: else a recursive bind of the folder that holds the new root would include the new root.
     _mount(None, root, MS_UNBINDABLE)
     for name in sorted(os.listdir("/")):
         if name not in spec["hidden"] and name not in {"tmp", "argo"}:
             _graft("/" + name, f"{root}/{name}")
-    for kept in spec["kept"]:
-        os.makedirs(os.path.dirname(root + kept), exist_ok=True)
-        _graft(kept, root + kept)
-        # A step may empty its /tmp, as it may in a container: what shows through there is not its to remove.
-        _protect(root + kept)
-    for folder, storage, hidden in spec["shadows"]:
-        _shadow(root, folder, storage, hidden)
-    for volume in set(spec["volumes"]) - set(flat):
+    for shared in spec["shared"]:
+        os.makedirs(os.path.dirname(root + shared), exist_ok=True)
+        _graft(shared, root + shared)
+        # A step may empty its /tmp, as it may in a container: the host's folders there must survive that.
+        _make_read_only(root + shared)
+    for folder, storage, hidden in spec["overlays"]:
+        _overlay(root, folder, storage, hidden)
+    for volume in set(spec["volumes"]) - set(in_root):
         _mount(root + volume, root + volume, MS_BIND)
     _pivot(root)
 
@@ -62,7 +62,7 @@ def _unshare(isolation: Isolation) -> None:
         _write("/proc/self/gid_map", f"{gid} {gid} 1")
 
 
-def _shadow(root: str, folder: str, storage: str, hidden: list[str]) -> None:
+def _overlay(root: str, folder: str, storage: str, hidden: list[str]) -> None:
     _mount(storage, root + folder, MS_BIND)
     # A folder that this user cannot list (/root, say) is simply empty for the step.
     names = os.listdir(folder) if os.access(folder, os.R_OK | os.X_OK) else []
@@ -72,7 +72,7 @@ def _shadow(root: str, folder: str, storage: str, hidden: list[str]) -> None:
 
 
 def _graft(source: str, target: str) -> None:
-    """Make `source` of this machine appear at `target`; a mount point may be there already."""
+    """Make `source` of the host appear at `target`; the mount point may exist already."""
     if os.path.islink(source):
         if not os.path.lexists(target):
             os.symlink(os.readlink(source), target)
@@ -80,7 +80,7 @@ def _graft(source: str, target: str) -> None:
     try:
         folder = stat.S_ISDIR(os.stat(source).st_mode)
     except (PermissionError, FileNotFoundError):
-        return  # another user's mount, of which not even the kind can be seen; or it has just gone
+        return  # another user's mount, which cannot even be examined; or it was just removed
     if not os.path.lexists(target):
         if folder:
             os.mkdir(target)
@@ -89,10 +89,10 @@ def _graft(source: str, target: str) -> None:
     _mount(source, target, MS_BIND | MS_REC)
 
 
-def _protect(target: str) -> None:
-    """Make a mount read-only. An ordinary user may add that, and must leave its other flags as they are."""
+def _make_read_only(target: str) -> None:
+    """Make a mount read-only. An unprivileged user may add that flag but must keep the others."""
     if os.path.islink(target) or not os.path.lexists(target):
-        return  # a link, which the step may have; or nothing that this user could see
+        return  # a link, or nothing that this user may examine
     flags = os.statvfs(target).f_flag
     kept = flags & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME)
     _mount(
@@ -125,7 +125,7 @@ def _write(path: str, text: str) -> None:
 
 
 def probe(folder: str, wanted: bool) -> tuple[Isolation, str]:
-    """What this user may have here, tried in processes of their own, and why not more.
+    """The best isolation that works for this user, each tried in a child process, and why `none` if so.
 
     `folder` must be an empty folder of the file system that steps will use.
     """
@@ -138,14 +138,15 @@ def probe(folder: str, wanted: bool) -> tuple[Isolation, str]:
     for number, isolation in enumerate(kinds):
         root = f"{folder}/{number}/root"
         os.makedirs(f"{root}/tmp")  # noqa: S108 - in a folder of our own
-        spec = {"root": root, "work": "/argo/work", "hidden": [], "kept": [], "shadows": [], "volumes": []}
-        reason = _fails(isolation, spec)
+        spec = {"root": root, "work": "/argo/work", "hidden": [], "shared": [], "overlays": [], "volumes": []}
+        reason = _failure(isolation, spec)
         if not reason:
             return isolation, ""
     return "none", reason
 
 
-def _fails(isolation: Isolation, spec: dict[str, Any]) -> str:
+def _failure(isolation: Isolation, spec: dict[str, Any]) -> str:
+    """Why a process cannot enter the namespace; empty when it can."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
