@@ -208,7 +208,10 @@ async def prepared(plan: Plan, stub: CacheServiceStub, link: bus.Link, store: bl
     for key in plan.objects:
         await store.put(blobs.Place(key), key.encode())
     await link.publish(
-        [bus.event(e, project=PROJECT, run=e.run, key=e.step, at=datetime.now(UTC)) for e in plan.events]
+        [
+            bus.cloud_event(e, project=PROJECT, run=e.run, key=e.step, at=datetime.now(UTC))
+            for e in plan.events
+        ]
     )
     async with asyncio.timeout(60):
         while True:

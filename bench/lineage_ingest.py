@@ -98,7 +98,7 @@ async def publish(url: str, runs: int) -> int:
             tale = told(run)
             await link.publish(
                 [
-                    bus.event(event, project="default", run=run, key=str(i), at=START)
+                    bus.cloud_event(event, project="default", run=run, key=str(i), at=START)
                     for i, event in enumerate(tale)
                 ]
             )

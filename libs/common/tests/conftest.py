@@ -22,6 +22,7 @@ class Gate:
         self._through: set[asyncio.StreamWriter] = set()
         self._clients: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self._refusal: bytes | None = None
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._pass, "127.0.0.1", self.port)
@@ -39,7 +40,19 @@ class Gate:
         for writer in self._clients:
             writer.write(content)
 
+    def refuse(self, content: bytes | None) -> None:
+        """Send `content` to those who connect from now on, and end their connections; now everybody's. None: let them."""
+        self._refusal = content
+        if content:
+            for writer in list(self._through):
+                writer.transport.abort()
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusal:
+            writer.write(b'INFO {"server_id": "gate", "max_payload": 1048576}\r\n' + self._refusal)
+            await reader.readline()  # the client's CONNECT
+            writer.close()
+            return
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
         both = {writer, far_writer}
         self._through |= both

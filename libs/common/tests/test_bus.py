@@ -17,15 +17,16 @@ from opentelemetry.trace import SpanKind
 
 from periplus.cache.v1.events_pb2 import EntryInvalidated, EntryRecorded
 from periplus_common import bus, pull, telemetry
+from periplus_common.bus import legacy
 from periplus_common.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated, Unavailable
 from periplus_local.stack.testing import Servers
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def event(run: str = "r", key: str = "k", kind=EntryRecorded, **fields: object) -> bus.Event:
+def event(run: str = "r", key: str = "k", kind=EntryRecorded, **fields: object) -> bus.CloudEvent:
     fields["run" if "run" in kind.DESCRIPTOR.fields_by_name else "producer_run"] = run
-    return bus.event(kind(project="p", **fields), project="p", run=run, key=key, at=AT)
+    return bus.cloud_event(kind(project="p", **fields), project="p", run=run, key=key, at=AT)
 
 
 def test_telling_an_event_again_is_telling_the_same():
@@ -39,7 +40,7 @@ def test_events_of_another_kind_project_run_or_key_are_others(named: tuple[str, 
     other = data.draw(st.tuples(st.sampled_from(["r", "s"]), st.text("ab/", max_size=3)))
     ids = [event(*name).headers["ce-id"] for name in (named, other)]
     assert (ids[0] == ids[1]) == (named == other)
-    kind = bus.event(EntryInvalidated(), project="p", run=named[0], key=named[1], at=AT)
+    kind = bus.cloud_event(EntryInvalidated(), project="p", run=named[0], key=named[1], at=AT)
     assert kind.headers["ce-id"] != ids[0]
 
 
@@ -77,15 +78,15 @@ async def test_what_is_published_twice_is_stored_once(embedded: Servers):
 
 
 async def test_those_events_are_named_that_were_not_taken(embedded: Servers, monkeypatch):
-    monkeypatch.setattr(bus, "PUBLISH_TIMEOUT", 1.0)
+    monkeypatch.setattr(legacy, "PUBLISH_TIMEOUT", 1.0)
     run = secrets.token_hex(6)
     events = [event(run, str(i)) for i in range(5)]
-    events[1] = bus.Event("periplus.nobody.v1.X.p.r", events[1].headers, b"")
-    events[3] = bus.Event(events[3].subject, events[3].headers, bytes((1 << 20) + 1))
+    events[1] = bus.CloudEvent("periplus.nobody.v1.X.p.r", events[1].headers, b"")
+    events[3] = bus.CloudEvent(events[3].subject, events[3].headers, bytes((1 << 20) + 1))
     async with bus.link(embedded.nats_url) as link:
-        with pytest.raises(bus.Untaken, match="2 of 5 events, the first") as caught:
+        with pytest.raises(bus.NotStored, match="2 of 5 events, the first") as caught:
             await link.publish(events)
-        assert sorted(caught.value.taken) == [0, 2, 4]
+        assert sorted(caught.value.stored) == [0, 2, 4]
         info = await (await link.client()).jetstream().stream_info("CACHE", subjects_filter=events[0].subject)
     assert info.state.subjects == {events[0].subject: 3}
 
@@ -93,7 +94,7 @@ async def test_those_events_are_named_that_were_not_taken(embedded: Servers, mon
 async def test_a_server_that_was_never_there_is_unavailable_and_used_when_it_comes(
     embedded: Servers, gates, monkeypatch
 ):
-    monkeypatch.setattr(bus, "PUBLISH_TIMEOUT", 0.2)
+    monkeypatch.setattr(legacy, "PUBLISH_TIMEOUT", 0.2)
     gate, url = await gates(embedded.nats_url)
     await gate.shut()
     told = event(secrets.token_hex(6))
@@ -102,7 +103,7 @@ async def test_a_server_that_was_never_there_is_unavailable_and_used_when_it_com
             await link.publish([told])
         await gate.open()
         await asyncio.wait_for(link.client(), 10)
-        monkeypatch.setattr(bus, "PUBLISH_TIMEOUT", 5)
+        monkeypatch.setattr(legacy, "PUBLISH_TIMEOUT", 5)
         await link.publish([told])
 
 
@@ -145,8 +146,8 @@ async def test_leaving_does_not_wait_for_a_server_that_is_away(embedded: Servers
 @asynccontextmanager
 async def tried(url: str, handle, monkeypatch) -> AsyncIterator[tuple[bus.Link, str]]:
     """One event that `handle` is called with, again and again at once."""
-    monkeypatch.setattr(bus, "RETRY_DELAY", 0.02)
-    monkeypatch.setattr(bus, "EARLY_DELAY", 0.01)
+    monkeypatch.setattr(legacy, "RETRY_DELAY", 0.02)
+    monkeypatch.setattr(legacy, "EARLY_DELAY", 0.01)
     told = event(secrets.token_hex(6))
     consumer = pull.Consumer("CACHE", f"test-{secrets.token_hex(6)}", (told.subject,))
     async with bus.link(url) as link:
@@ -167,10 +168,10 @@ async def letter(link: bus.Link, consumer: str) -> Msg:
     [
         (Invalid("no", field="a"), 1),
         (Conflict("no"), 1),
-        (NotFound("no"), bus.MAX_DELIVER),
-        (Refused("no"), bus.MAX_DELIVER),
-        (Unauthenticated("no"), bus.MAX_DELIVER),
-        (KeyError("no\nüber"), bus.MAX_DELIVER),
+        (NotFound("no"), legacy.MAX_DELIVER),
+        (Refused("no"), legacy.MAX_DELIVER),
+        (Unauthenticated("no"), legacy.MAX_DELIVER),
+        (KeyError("no\nüber"), legacy.MAX_DELIVER),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -196,7 +197,7 @@ async def test_what_fails_is_dead_with_its_reason_after_so_many_tries_as_its_kin
 
 async def test_a_message_is_never_given_up_without_a_dead_letter(embedded: Servers, monkeypatch):
     """However often it is redelivered because its consumers die with it in hand."""
-    monkeypatch.setattr(bus, "ACK_WAIT", 0.05)
+    monkeypatch.setattr(legacy, "ACK_WAIT", 0.05)
     handled: list[int] = []
     told = event(secrets.token_hex(6))
     consumer = pull.Consumer("CACHE", f"test-{secrets.token_hex(6)}", (told.subject,))
@@ -205,9 +206,9 @@ async def test_a_message_is_never_given_up_without_a_dead_letter(embedded: Serve
         client = await link.client()
         await consumer.declare(client)
         subscription = await client.jetstream().pull_subscribe_bind(consumer.name, "CACHE")
-        for _ in range(bus.MAX_DELIVER + 5):
+        for _ in range(legacy.MAX_DELIVER + 5):
             (message,) = await subscription.fetch(1, timeout=10)
-        assert message.metadata.num_delivered == bus.MAX_DELIVER + 5
+        assert message.metadata.num_delivered == legacy.MAX_DELIVER + 5
 
         async def handle(batch: list[Msg]) -> None:
             handled.append(len(batch))

@@ -11,15 +11,15 @@ import pytest
 
 from periplus.cache.v1.events_pb2 import EntryRecorded
 from periplus_common import bus, outbox, postgres
-from periplus_common.bus import Event, Stream
+from periplus_common.bus import CloudEvent, StreamState, legacy
 from periplus_common.errors import Unavailable
 from periplus_common.postgres import Database
 from periplus_local.stack.nats import declare_streams
 from periplus_local.stack.testing import Servers
 
 
-def event(key: str, run: str = "r") -> Event:
-    return bus.event(
+def event(key: str, run: str = "r") -> CloudEvent:
+    return bus.cloud_event(
         EntryRecorded(project="p", producer_run=run, producer_step=key),
         project="p",
         run=run,
@@ -52,7 +52,7 @@ async def empty(opened: Database) -> None:
 
 async def relayed_once(opened: Database, link: outbox.Publisher) -> int:
     async with opened.connection() as connection:
-        return await outbox.relay_batch(connection, link.publish)
+        return await outbox.relay_batch(connection, link.publish_events)
 
 
 class Heard:
@@ -64,16 +64,16 @@ class Heard:
         self.reconnected: Callable[[], None] = lambda: None
         self._before = before
 
-    async def publish(self, events: Sequence[Event]) -> list[int]:
+    async def publish_events(self, events: Sequence[CloudEvent]) -> list[int]:
         if self._before:
             await self._before(events)
         self.steps += [EntryRecorded.FromString(e.body).producer_step for e in events]
         self.last += len(events)
         return list(range(self.last - len(events) + 1, self.last + 1))
 
-    async def stream(self, name: str) -> Stream:
+    async def stream_state(self, name: str) -> StreamState:
         assert name == "CACHE"
-        return Stream(self.created, self.last, self.handled)
+        return StreamState(self.created, self.last, self.handled)
 
     def on_reconnect(self, call: Callable[[], None]) -> None:
         self.reconnected = call
@@ -107,7 +107,7 @@ async def test_a_failed_publish_keeps_the_events(dsn: str, opened: Database, mon
     monkeypatch.setattr(outbox, "PAUSE", 0.01)
     fails = 3
 
-    async def fail(events: Sequence[Event]) -> None:
+    async def fail(events: Sequence[CloudEvent]) -> None:
         nonlocal fails
         fails -= 1
         if fails >= 0:
@@ -125,11 +125,11 @@ async def test_events_that_are_never_taken_do_not_keep_the_others(dsn: str, open
     monkeypatch.setattr(outbox, "PAUSE", 0.01)
 
     class Choosy(Heard):
-        async def publish(self, events: Sequence[Event]) -> list[int]:
+        async def publish_events(self, events: Sequence[CloudEvent]) -> list[int]:
             good = [e for e in events if not EntryRecorded.FromString(e.body).producer_step.startswith("bad")]
-            taken = await super().publish(good)
+            taken = await super().publish_events(good)
             if len(good) < len(events):
-                raise bus.Untaken("too large", dict(zip(map(events.index, good), taken, strict=True)))
+                raise bus.NotStored("too large", dict(zip(map(events.index, good), taken, strict=True)))
             return taken
 
     heard = Choosy()
@@ -144,7 +144,7 @@ async def test_events_that_are_never_taken_do_not_keep_the_others(dsn: str, open
 async def test_no_transaction_and_no_connection_is_held_while_nats_is_waited_for(dsn: str, opened: Database):
     waits, go = asyncio.Event(), asyncio.Event()
 
-    async def hang(events: Sequence[Event]) -> None:
+    async def hang(events: Sequence[CloudEvent]) -> None:
         waits.set()
         await go.wait()
 
@@ -169,7 +169,7 @@ async def test_two_relays_do_not_double_and_one_takes_over_from_the_other(
     monkeypatch.setattr(outbox, "PAUSE", 0.02)
     monkeypatch.setattr(outbox, "BATCH", 7)
 
-    async def slowly(events: Sequence[Event]) -> None:
+    async def slowly(events: Sequence[CloudEvent]) -> None:
         await asyncio.sleep(0.01)
 
     first, second = Heard(slowly), Heard()
@@ -199,7 +199,7 @@ async def test_a_relay_that_can_not_publish_lets_another_do_it(dsn: str, opened:
     monkeypatch.setattr(outbox, "PAUSE", 0.02)
     heard, tried = Heard(), asyncio.Event()
 
-    async def fail(events: Sequence[Event]) -> None:
+    async def fail(events: Sequence[CloudEvent]) -> None:
         tried.set()
         raise Unavailable("cut off")
 
@@ -282,7 +282,7 @@ async def relayed(dsn: str, url: str) -> AsyncIterator[bus.Link]:
 async def test_what_is_queued_while_nats_is_away_leaves_when_it_is_back(
     embedded: Servers, dsn: str, opened: Database, gates, monkeypatch
 ):
-    monkeypatch.setattr(bus, "PUBLISH_TIMEOUT", 0.3)
+    monkeypatch.setattr(legacy, "PUBLISH_TIMEOUT", 0.3)
     monkeypatch.setattr(outbox, "PAUSE", 0.05)
     run = secrets.token_hex(6)
     gate, url = await gates(embedded.nats_url)
@@ -338,7 +338,7 @@ async def test_what_has_just_been_handled_stays_a_while(dsn: str, opened: Databa
     await add(opened, "a")
     assert await relayed_once(opened, heard) == 1
     async with opened.connection() as connection:
-        await outbox.reconcile(connection, Stream(heard.created, 1, 1))
+        await outbox.reconcile(connection, StreamState(heard.created, 1, 1))
     await kept(opened, 1)
 
 
@@ -354,18 +354,18 @@ async def test_a_stream_is_seen_as_its_slowest_consumer_has_handled_it(embedded:
         jetstream = (await link.client()).jetstream()
         await jetstream.delete_stream("SNAPSHOTTER")  # with what other tests have told
         await declare_streams(embedded.nats_url)
-        empty_ = await link.stream("SNAPSHOTTER")
-        assert (empty_.last, empty_.handled) == (0, 0)
-        told = [Event(f"periplus.snapshotter.v1.X.p.{i}", {}, b"") for i in range(3)]
-        assert await link.publish(told) == [1, 2, 3]
+        empty_ = await link.stream_state("SNAPSHOTTER")
+        assert (empty_.last_sequence, empty_.acknowledged_sequence) == (0, 0)
+        told = [CloudEvent(f"periplus.snapshotter.v1.X.p.{i}", {}, b"") for i in range(3)]
+        assert await link.publish_events(told) == [1, 2, 3]
         for name, handled in (("quick", 3), ("slow", 1)):
             subscription = await jetstream.pull_subscribe("periplus.snapshotter.>", durable=name)
             for message in await subscription.fetch(handled):
                 await message.ack_sync()
-        seen = await link.stream("SNAPSHOTTER")
-        assert seen == Stream(empty_.created, 3, 1)
+        seen = await link.stream_state("SNAPSHOTTER")
+        assert seen == StreamState(empty_.created_at, 3, 1)
         await jetstream.delete_stream("SNAPSHOTTER")
         with pytest.raises(Unavailable, match="SNAPSHOTTER does not answer"):
-            await link.stream("SNAPSHOTTER")
+            await link.stream_state("SNAPSHOTTER")
         await declare_streams(embedded.nats_url)
-        assert (await link.stream("SNAPSHOTTER")).created > empty_.created
+        assert (await link.stream_state("SNAPSHOTTER")).created_at > empty_.created_at

@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """
 import asyncio, sys
 from contextlib import asynccontextmanager
-from periplus_common.runtime import beside, run
+from periplus_common.runtime import background_task, run
 
 @asynccontextmanager
 async def part(name):
@@ -30,7 +30,7 @@ async def app():
         if "slow" in sys.argv:
             print("ready", flush=True)
             await asyncio.sleep(60)
-        async with part("broker"), beside(work()), part("rpc"):
+        async with part("broker"), background_task(work()), part("rpc"):
             print("ready", flush=True)
             yield
 
@@ -84,7 +84,7 @@ def test_what_the_start_made_is_left_out_of_later_collections():
     program = """
 import asyncio, gc
 from contextlib import asynccontextmanager
-from periplus_common.runtime import beside, run
+from periplus_common.runtime import background_task, run
 
 async def work():
     await asyncio.sleep(0.1)
@@ -93,7 +93,7 @@ async def work():
 
 @asynccontextmanager
 async def app():
-    async with beside(work()):
+    async with background_task(work()):
         yield
 
 run(app())

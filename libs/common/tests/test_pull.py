@@ -13,6 +13,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from periplus.cache.v1.events_pb2 import EntryRecorded
 from periplus_common import bus, pull
+from periplus_common.bus import legacy
 from periplus_common.errors import Invalid, NotFound, Unavailable
 from periplus_local.stack.testing import Servers, embedded
 
@@ -29,7 +30,7 @@ async def published(url: str) -> AsyncIterator[tuple[bus.Link, pull.Consumer]]:
     async with bus.link(url) as link:
         await link.publish(
             [
-                bus.event(
+                bus.cloud_event(
                     EntryRecorded(project="p", producer_run=run, producer_step=str(i)),
                     project="p",
                     run=run,
@@ -99,7 +100,7 @@ async def test_messages_wait_for_what_is_away_however_often_it_is_tried(
     async def handle(batch: list[Msg]) -> None:
         nonlocal tries
         tries += 1
-        if tries < 3 * bus.MAX_DELIVER:
+        if tries < 3 * legacy.MAX_DELIVER:
             raise Unavailable("away")
         assert all(message.metadata.num_delivered == 1 for message in batch)
         handled.extend(map(step, batch))
@@ -168,7 +169,7 @@ async def test_a_consumer_that_the_server_lost_is_made_anew(embedded: Servers) -
 async def test_what_a_consumer_held_when_it_ended_comes_again(
     embedded: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus, "ACK_WAIT", 0.3)
+    monkeypatch.setattr(legacy, "ACK_WAIT", 0.3)
     held = asyncio.Event()
 
     async def hold(batch: list[Msg]) -> None:
@@ -191,7 +192,7 @@ async def test_what_a_consumer_held_when_it_ended_comes_again(
 async def test_messages_that_wait_or_are_worked_on_are_not_sent_again(
     embedded: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus, "ACK_WAIT", 1.2)
+    monkeypatch.setattr(legacy, "ACK_WAIT", 1.2)
     started: list[int] = []
 
     async def handle(batch: list[Msg]) -> None:
@@ -207,8 +208,8 @@ async def test_messages_that_wait_or_are_worked_on_are_not_sent_again(
 async def test_one_that_comes_too_early_comes_again_soon(
     embedded: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus, "RETRY_DELAY", 600)
-    monkeypatch.setattr(bus, "EARLY_DELAY", 0.05)
+    monkeypatch.setattr(legacy, "RETRY_DELAY", 600)
+    monkeypatch.setattr(legacy, "EARLY_DELAY", 0.05)
     tries = 0
 
     async def handle(batch: list[Msg]) -> pull.Refusals:

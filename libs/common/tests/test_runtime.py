@@ -1,10 +1,10 @@
-"""Work beside a block: it ends with the block, and its failure ends the block."""
+"""A background task: it ends with the block, and its failure ends the block."""
 
 import asyncio
 
 import pytest
 
-from periplus_common.runtime import beside
+from periplus_common.runtime import background_task
 
 
 async def test_work_ends_with_the_block():
@@ -16,7 +16,7 @@ async def test_work_ends_with_the_block():
         finally:
             ended.set()
 
-    async with beside(work()):
+    async with background_task(work()):
         await asyncio.sleep(0)
     assert ended.is_set()
 
@@ -34,7 +34,7 @@ async def test_work_that_swallows_a_cancellation_ends_all_the_same():
                 if swallowed == 2:
                     raise
 
-    async with asyncio.timeout(10), beside(work()):
+    async with asyncio.timeout(10), background_task(work()):
         await asyncio.sleep(0)
     assert swallowed == 2
 
@@ -48,7 +48,7 @@ async def test_work_may_end_by_itself_within_its_patience():
         await asyncio.sleep(0.05)
         ended = True
 
-    async with beside(work(), patience=5):
+    async with background_task(work(), patience=5):
         stop.set()
     assert ended
 
@@ -58,11 +58,11 @@ async def test_work_that_fails_ends_the_block_with_its_error():
         raise ValueError("broken")
 
     with pytest.RaisesGroup(ValueError):
-        async with beside(work()):
+        async with background_task(work()):
             await asyncio.Event().wait()
 
 
 async def test_a_block_that_fails_ends_the_work_and_keeps_its_error():
     with pytest.RaisesGroup(KeyError):
-        async with beside(asyncio.Event().wait()):
+        async with background_task(asyncio.Event().wait()):
             raise KeyError("block")

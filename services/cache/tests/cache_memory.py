@@ -16,7 +16,7 @@ from periplus_cache.entry import Entry, Fate, Selector, fate, replaceable
 from periplus_cache.known import Candidate
 from periplus_cache.ports import Burial, Earlier, Recording, Seen, Shown, Tombstone
 from periplus_common import digest
-from periplus_common.bus import Event
+from periplus_common.bus import CloudEvent
 from periplus_common.errors import NotFound, Unavailable
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -45,7 +45,7 @@ class MemoryStore:
     hits: dict[tuple[str, str, str], tuple[str, timedelta]] = field(default_factory=dict)
     tombs: list[tuple[str, Tombstone]] = field(default_factory=list)
     contents: dict[Seen, str] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
+    events: list[CloudEvent] = field(default_factory=list)
     queries: int = 0
 
     async def candidates(

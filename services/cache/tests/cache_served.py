@@ -51,7 +51,7 @@ class Served:
     async def tell(self, *events: dispatcher.StepFinished) -> None:
         await self.link.publish(
             [
-                bus.event(e, project=e.project, run=e.run, key=e.step + secrets.token_hex(4), at=NOW)
+                bus.cloud_event(e, project=e.project, run=e.run, key=e.step + secrets.token_hex(4), at=NOW)
                 for e in events
             ]
         )

@@ -33,10 +33,10 @@ def artifact(name: str, key: str, contents: str = "") -> types.Artifact:
     return types.Artifact(name=name, object=types.ObjectRef(key=key), **known)
 
 
-def published(event: Message, copy: str) -> bus.Event:
+def published(event: Message, copy: str) -> bus.CloudEvent:
     """An event as its publisher makes it. Each copy has an id of its own: JetStream does not know it again."""
     key = f"{getattr(event, 'step', '')}/{getattr(event, 'node', '')}/{copy}"
-    return bus.event(event, project=event.project, run=getattr(event, "run", ""), key=key, at=START)
+    return bus.cloud_event(event, project=event.project, run=getattr(event, "run", ""), key=key, at=START)
 
 
 @dataclass

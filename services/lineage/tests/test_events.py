@@ -81,7 +81,7 @@ async def test_a_watch_at_one_replica_hears_what_another_one_stored(settings: Se
 async def test_an_unreadable_event_goes_to_the_dead_letters_and_holds_up_nobody(settings: Settings) -> None:
     url = settings.nats_url.get_secret_value()
     bad = [
-        bus.Event(f"{KIND}.default.bad", {"Nats-Msg-Id": f"bad-{i}"}, b"\xff\xff" + bytes([i]))
+        bus.CloudEvent(f"{KIND}.default.bad", {"Nats-Msg-Id": f"bad-{i}"}, b"\xff\xff" + bytes([i]))
         for i in range(20)
     ]
     good = [published(event, "good") for event in Story("good").chain("a", "b", "c").events]

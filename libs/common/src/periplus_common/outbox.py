@@ -10,10 +10,10 @@ from typing import Protocol
 
 import asyncpg
 
-from periplus_common.bus import Event, Stream, Untaken
+from periplus_common.bus import CloudEvent, NotStored, StreamState
 from periplus_common.errors import Unavailable
 from periplus_common.postgres import Connection, Row
-from periplus_common.runtime import beside
+from periplus_common.runtime import background_task
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_
 _CUT = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What the driver says of a connection that ended under its hands."""
 
-Publish = Callable[[Sequence[Event]], Awaitable[Sequence[int]]]
+Publish = Callable[[Sequence[CloudEvent]], Awaitable[Sequence[int]]]
 
 KEPT = timedelta(minutes=10)
 """How long an event stays at least: a consumer may be unknown to the server that has just lost its streams."""
@@ -38,17 +38,17 @@ LONGEST = timedelta(days=14)
 class Publisher(Protocol):
     """Who publishes, and knows of streams: a link."""
 
-    async def publish(self, events: Sequence[Event]) -> Sequence[int]:
-        """Their sequences in the stream. Raises `Untaken`, `Unavailable`."""
+    async def publish_events(self, events: Sequence[CloudEvent]) -> Sequence[int]:
+        """Their sequences in the stream. Raises `NotStored`, `Unavailable`."""
 
-    async def stream(self, name: str) -> Stream:
+    async def stream_state(self, name: str) -> StreamState:
         """A stream as it is now. Raises `Unavailable`."""
 
     def on_reconnect(self, call: Callable[[], None]) -> None:
         """Have `call` called whenever the connection is there again."""
 
 
-async def add(connection: Connection, events: Sequence[Event]) -> None:
+async def add(connection: Connection, events: Sequence[CloudEvent]) -> None:
     """Queue events on the caller's own transaction."""
     if events:
         await connection.execute(
@@ -69,7 +69,7 @@ async def relaying(dsn: str, link: Publisher, stream: str) -> AsyncIterator[None
     Of many relays of one schema, one publishes; another takes over when that one ends, loses its connection,
     or can not publish.
     """
-    async with beside(_Relay(link, stream).relay(dsn)):
+    async with background_task(_Relay(link, stream).relay(dsn)):
         yield
 
 
@@ -104,8 +104,10 @@ class _Relay:
             if self._due.is_set() or clock() - looked >= PATIENCE:
                 self._due.clear()
                 looked = clock()
-                await reconcile(connection, await self._link.stream(self._stream))
-            while not self._due.is_set() and await relay_batch(connection, self._link.publish) == BATCH:
+                await reconcile(connection, await self._link.stream_state(self._stream))
+            while (
+                not self._due.is_set() and await relay_batch(connection, self._link.publish_events) == BATCH
+            ):
                 pass
             if self._due.is_set():
                 continue
@@ -138,16 +140,16 @@ async def _lead(connection: asyncpg.Connection) -> None:
         await asyncio.sleep(PAUSE)
 
 
-async def reconcile(connection: asyncpg.Connection, stream: Stream) -> None:
+async def reconcile(connection: asyncpg.Connection, stream: StreamState) -> None:
     """Have all published again that the stream has lost, and delete what all its consumers have handled."""
     async with connection.transaction():
         known = await connection.fetchval("SELECT created FROM outbox_stream")
-        if known != stream.created:
+        if known != stream.created_at:
             await connection.execute("DELETE FROM outbox_stream")
-            await connection.execute("INSERT INTO outbox_stream (created) VALUES ($1)", stream.created)
+            await connection.execute("INSERT INTO outbox_stream (created) VALUES ($1)", stream.created_at)
         lost = await connection.execute(
             "UPDATE outbox SET sequence = NULL WHERE sequence > $1",
-            stream.last if known == stream.created else 0,
+            stream.last_sequence if known == stream.created_at else 0,
         )
         if lost != "UPDATE 0":
             log.warning("the stream has lost events, which are published again: %s", lost)
@@ -157,7 +159,7 @@ async def reconcile(connection: asyncpg.Connection, stream: Stream) -> None:
             WHERE sequence <= $1 AND queued_at < now() - $2::interval
                 OR sequence IS NOT NULL AND queued_at < now() - $3::interval
             """,
-            stream.handled, KEPT, LONGEST,
+            stream.acknowledged_sequence, KEPT, LONGEST,
         )  # fmt: skip
 
 
@@ -171,17 +173,19 @@ async def relay_batch(connection: asyncpg.Connection, publish: Publish) -> int:
         return 0
     try:
         taken: Mapping[int, int] = dict(enumerate(await publish([_event(row) for row in rows])))
-    except Untaken as error:
-        await _note(connection, {rows[place]["id"]: sequence for place, sequence in error.taken.items()})
+    except NotStored as error:
+        await _note(connection, {rows[place]["id"]: sequence for place, sequence in error.stored.items()})
         # What is never taken must not keep the others here: it stands behind them from now on.
-        await _put_back(connection, [row["id"] for place, row in enumerate(rows) if place not in error.taken])
+        await _put_back(
+            connection, [row["id"] for place, row in enumerate(rows) if place not in error.stored]
+        )
         raise
     await _note(connection, {rows[place]["id"]: sequence for place, sequence in taken.items()})
     return len(rows)
 
 
-def _event(row: Row) -> Event:
-    return Event(row["subject"], json.loads(row["headers"]), row["body"])
+def _event(row: Row) -> CloudEvent:
+    return CloudEvent(row["subject"], json.loads(row["headers"]), row["body"])
 
 
 async def _note(connection: asyncpg.Connection, sequences: Mapping[int, int]) -> None:

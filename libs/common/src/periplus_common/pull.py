@@ -16,9 +16,9 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from periplus_common import bus
+from periplus_common.bus import legacy as bus
 from periplus_common.errors import Unavailable
-from periplus_common.runtime import beside
+from periplus_common.runtime import background_task
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ async def consuming(link: bus.Link, consumer: Consumer, handle: Handle) -> Async
     When it raises, the batch is tried again one by one, so that one bad message does not hold up the others; while
     it raises `Unavailable`, the batch waits.
     """
-    async with beside(_consume(link, consumer, handle)):
+    async with background_task(_consume(link, consumer, handle)):
         yield
 
 

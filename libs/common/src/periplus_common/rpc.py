@@ -8,7 +8,6 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
 import grpc
-import protovalidate
 from google.protobuf.message import Message
 from grpc import StatusCode
 from grpc_health.v1 import health, health_pb2_grpc
@@ -18,8 +17,9 @@ from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind
 
 from periplus_common import auth, telemetry
-from periplus_common.errors import Invalid, PeriplusError
+from periplus_common.errors import PeriplusError
 from periplus_common.status import STATUS, from_status, to_status
+from periplus_common.validation import validate
 
 __all__ = ["STATUS", "Wrapper", "channel", "from_status", "serving", "to_status", "validate"]
 
@@ -93,19 +93,6 @@ def _timed(method: str) -> Iterator[None]:
         yield
     finally:
         _calls.record((time.perf_counter() - began) * 1000, {"rpc.method": method})
-
-
-def validate(message: Message) -> None:
-    """Raise `Invalid`, with the path of the first field that breaks a rule of the proto."""
-    violations = protovalidate.collect_violations(message, fail_fast=True)
-    if violations:
-        proto = violations[0].proto
-        path = ""
-        for element in proto.field.elements if proto.field else ():
-            path += f".{element.field_name}" if path else element.field_name
-            if element.subscript is not None:
-                path += f"[{element.subscript.value}]"
-        raise Invalid(proto.message, field=path, reason="FIELD_INVALID")
 
 
 def _texts(sent: Sequence[tuple[str, str | bytes]] | None) -> dict[str, str]:

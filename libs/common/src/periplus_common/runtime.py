@@ -44,7 +44,7 @@ async def _live(app: AbstractAsyncContextManager[object], opened: asyncio.Event,
 
 
 @asynccontextmanager
-async def beside(work: Coroutine[Any, Any, None], *, patience: float = 0) -> AsyncIterator[None]:
+async def background_task(work: Coroutine[Any, Any, None], *, patience: float = 0) -> AsyncIterator[None]:
     """Run `work` for as long as the block is open; where it fails, the block does.
 
     Leaving the block, it has `patience` seconds to end by itself, and is then cancelled until it heeds: the

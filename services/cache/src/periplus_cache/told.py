@@ -11,7 +11,7 @@ from periplus_common import bus
 _ARTIFACTS = 400  # in one event: names and keys are bounded, and so is a message of NATS
 
 
-def recorded(entry: Entry) -> bus.Event:
+def recorded(entry: Entry) -> bus.CloudEvent:
     """Tells that an entry will be served."""
     maker = entry.maker
     message = out.EntryRecorded(
@@ -21,10 +21,10 @@ def recorded(entry: Entry) -> bus.Event:
         producer_step=maker.step,
         recorded_at=wire.timestamp(maker.at),
     )
-    return bus.event(message, project=entry.project, run=maker.run, key=_name(entry), at=maker.at)
+    return bus.cloud_event(message, project=entry.project, run=maker.run, key=_name(entry), at=maker.at)
 
 
-def diverged(came: Entry, differing: tuple[str, ...]) -> bus.Event:
+def diverged(came: Entry, differing: tuple[str, ...]) -> bus.CloudEvent:
     """Tells that a step gave other outputs than the entry with its fingerprint."""
     maker = came.maker
     message = out.EntryDiverged(
@@ -35,10 +35,10 @@ def diverged(came: Entry, differing: tuple[str, ...]) -> bus.Event:
         outputs=differing,
         detected_at=wire.timestamp(maker.at),
     )
-    return bus.event(message, project=came.project, run=maker.run, key=_name(came), at=maker.at)
+    return bus.cloud_event(message, project=came.project, run=maker.run, key=_name(came), at=maker.at)
 
 
-def invalidated(entry: Entry, reason: str, at: datetime) -> bus.Event:
+def invalidated(entry: Entry, reason: str, at: datetime) -> bus.CloudEvent:
     """Tells that an entry is no longer served."""
     message = out.EntryInvalidated(
         project=entry.project,
@@ -46,10 +46,10 @@ def invalidated(entry: Entry, reason: str, at: datetime) -> bus.Event:
         reason=reason,
         invalidated_at=wire.timestamp(at),
     )
-    return bus.event(message, project=entry.project, run=entry.maker.run, key=_name(entry), at=at)
+    return bus.cloud_event(message, project=entry.project, run=entry.maker.run, key=_name(entry), at=at)
 
 
-def digested(recording: Recording) -> list[bus.Event]:
+def digested(recording: Recording) -> list[bus.CloudEvent]:
     """Tells the content digests of a step's artifacts, in as many events as NATS takes them."""
     attempt, all_ = recording.attempt, [*recording.inputs, *recording.outputs]
     made = []
@@ -65,7 +65,9 @@ def digested(recording: Recording) -> list[bus.Event]:
         )
         key = f"{attempt.step}/{attempt.finished_at.isoformat()}/{start}"
         made.append(
-            bus.event(message, project=attempt.project, run=attempt.run, key=key, at=attempt.finished_at)
+            bus.cloud_event(
+                message, project=attempt.project, run=attempt.run, key=key, at=attempt.finished_at
+            )
         )
     return made
 

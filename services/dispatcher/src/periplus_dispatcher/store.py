@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from periplus_common import outbox
-from periplus_common.bus import Event
+from periplus_common.bus import CloudEvent
 from periplus_common.errors import Conflict
 from periplus_common.postgres import Connection, Database, Row
 from periplus_dispatcher.domain import Outputs, Phase
@@ -128,7 +128,7 @@ class PostgresRuns:
             await outbox.add(connection, events)
 
 
-async def _new(connection: Connection, run: Run, steps: Sequence[Seen]) -> list[Event]:
+async def _new(connection: Connection, run: Run, steps: Sequence[Seen]) -> list[CloudEvent]:
     """The events of those steps that nobody has told in their phase."""
     by_key = {(step.path, step.phase.value): step for step in steps}
     rows = await connection.fetch(

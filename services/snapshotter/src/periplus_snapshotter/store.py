@@ -64,7 +64,7 @@ class PostgresStore:
             if await _add_snapshot(connection, snapshot, installed, locked):
                 await _add_untracked(connection, snapshot)
                 message = wire.taken_event(snapshot)
-                event = bus.event(
+                event = bus.cloud_event(
                     message, project=snapshot.project, run="", key=snapshot.id, at=snapshot.taken_at
                 )
                 await outbox.add(connection, [event])

@@ -15,7 +15,7 @@ from periplus_cache.store.candidates import candidates
 from periplus_cache.store.digests import to_bytes
 from periplus_cache.store.earlier import earlier
 from periplus_common import outbox, telemetry
-from periplus_common.bus import Event
+from periplus_common.bus import CloudEvent
 from periplus_common.postgres import Connection, Database
 
 
@@ -39,7 +39,7 @@ class PostgresStore:
                 fresh = await attempts.add(connection, [recording.attempt for _, recording in wave])
                 came = [(place, recording) for place, recording in wave if _key(recording) in fresh]
                 await _keep_templates(connection, [recording for _, recording in came])
-                events: list[Event] = []
+                events: list[CloudEvent] = []
                 for place, recording in sorted(came, key=_fingerprint):
                     with telemetry.continuing("record", recording.trace, SpanKind.CONSUMER):
                         fates[place], told_of = await _keep(connection, recording)
@@ -133,10 +133,10 @@ async def _keep_templates(connection: Connection, recordings: Sequence[Recording
     )
 
 
-async def _keep(connection: Connection, recording: Recording) -> tuple[Fate | None, list[Event]]:
+async def _keep(connection: Connection, recording: Recording) -> tuple[Fate | None, list[CloudEvent]]:
     """Store the entry that a step brings, if it does; what became of it, and what is to be told."""
     decided: Fate | None = None
-    events: list[Event] = []
+    events: list[CloudEvent] = []
     if recording.entry is not None:
         decided, kept = await entries.add(connection, recording.entry, recording.policy)
         events = _events(recording.entry, decided, kept.outputs.differing(recording.entry.outputs))
@@ -145,7 +145,7 @@ async def _keep(connection: Connection, recording: Recording) -> tuple[Fate | No
     return decided, events
 
 
-def _events(came: Entry, decided: Fate, differing: tuple[str, ...]) -> list[Event]:
+def _events(came: Entry, decided: Fate, differing: tuple[str, ...]) -> list[CloudEvent]:
     if decided in (Fate.ADDED, Fate.REPLACED):
         return [told.recorded(came)]
     return [told.diverged(came, differing)] if decided is Fate.DIVERGED else []

@@ -31,7 +31,7 @@ Json = dict[str, Any]
 LARGEST = 1_000_000  # bytes of an event; a message of NATS holds 1 MiB with its headers
 
 
-def run_submitted(run: Run, nodes: Sequence[Json]) -> bus.Event:
+def run_submitted(run: Run, nodes: Sequence[Json]) -> bus.CloudEvent:
     """The event that tells of a run's beginning."""
     message = events_pb2.RunSubmitted(
         project=run.project,
@@ -56,10 +56,10 @@ def run_submitted(run: Run, nodes: Sequence[Json]) -> bus.Event:
         for step in message.steps:
             step.ClearField("reason")
     _fit(message, "steps", "parameters")
-    return bus.event(message, project=run.project, run=run.id, key="submitted", at=run.submitted_at)
+    return bus.cloud_event(message, project=run.project, run=run.id, key="submitted", at=run.submitted_at)
 
 
-def run_finished(run: Run, cached: int, saved: float) -> bus.Event:
+def run_finished(run: Run, cached: int, saved: float) -> bus.CloudEvent:
     """The event that tells of a run's end."""
     assert run.finished_at is not None
     message = events_pb2.RunFinished(
@@ -75,10 +75,10 @@ def run_finished(run: Run, cached: int, saved: float) -> bus.Event:
         saved=duration(saved),
     )
     _fit(message, "outputs", "message")
-    return bus.event(message, project=run.project, run=run.id, key="finished", at=run.finished_at)
+    return bus.cloud_event(message, project=run.project, run=run.id, key="finished", at=run.finished_at)
 
 
-def step_event(run: Run, seen: Seen) -> bus.Event:
+def step_event(run: Run, seen: Seen) -> bus.CloudEvent:
     """The event that tells how far a step is."""
     at = seen.finished_at or seen.started_at or datetime.now(UTC)
     if seen.phase is Phase.RUNNING:
@@ -86,8 +86,8 @@ def step_event(run: Run, seen: Seen) -> bus.Event:
             project=run.project, run=run.id, step=seen.path, template=seen.template, node=seen.node,
             started_at=timestamp(seen.started_at),
         )  # fmt: skip
-        return bus.event(started, project=run.project, run=run.id, key=seen.path, at=at)
-    return bus.event(_finished(run, seen), project=run.project, run=run.id, key=seen.path, at=at)
+        return bus.cloud_event(started, project=run.project, run=run.id, key=seen.path, at=at)
+    return bus.cloud_event(_finished(run, seen), project=run.project, run=run.id, key=seen.path, at=at)
 
 
 def _finished(run: Run, seen: Seen) -> events_pb2.StepFinished:

@@ -1,24 +1,21 @@
-"""NATS JetStream: what an event is, one link to the servers, publishing, and the fate of a message that fails."""
+"""The connection and the delivery of before `Broker`; goes once no service uses it."""
 
 import asyncio
 import json
 import logging
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
 
 import nats
-from google.protobuf.message import Message
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
-from periplus_common import telemetry
+from periplus_common.bus.broker import NotStored, StreamState
+from periplus_common.bus.events import CloudEvent
 from periplus_common.errors import Conflict, Invalid, NotFound, Unavailable
-from periplus_common.runtime import beside
+from periplus_common.runtime import background_task
 
 log = logging.getLogger(__name__)
 
@@ -29,54 +26,6 @@ ACK_WAIT = 6.0  # seconds; after so long without a word, what a consumer held co
 PUBLISH_TIMEOUT = 5.0  # seconds; an answer that does not come says nothing, so the same id is sent again
 RETRY_DELAY = 5.0  # seconds; JetStream backs off after a timeout, not after a nak
 EARLY_DELAY = 0.5  # seconds; what is not there yet comes soon
-_IDS = uuid.UUID("6f1b1c5e-8a0e-4c5e-9d0a-2f6f7c9e5b11")
-
-
-@dataclass(frozen=True)
-class Event:
-    """A message as it lies in the outbox and on the wire: CloudEvents 1.0, binary mode, protobuf body."""
-
-    subject: str
-    headers: dict[str, str]
-    body: bytes
-
-
-def event(message: Message, *, project: str, run: str, key: str, at: datetime) -> Event:
-    """The event that `message` tells. Its id is made of type, run and `key`: telling it twice is telling it once."""
-    kind = message.DESCRIPTOR.full_name
-    identity = str(uuid.uuid5(_IDS, f"{kind}/{project}/{run}/{key}"))
-    headers = {
-        "ce-specversion": "1.0",
-        "ce-id": identity,
-        "ce-type": kind,
-        "ce-source": "/" + kind.rpartition(".v")[0].replace(".", "/"),
-        "ce-subject": f"{project}/{run}",
-        "ce-time": at.isoformat(),
-        "content-type": "application/protobuf",
-        "Nats-Msg-Id": identity,
-        **telemetry.carry(),
-    }
-    # A dot would split the subject's last token; runs are found by it, and named by `ce-subject`.
-    return Event(f"{kind}.{project}.{run.replace('.', '_') or '-'}", headers, message.SerializeToString())
-
-
-class Untaken(Unavailable):
-    """JetStream did not store some of the events. `taken` are the others: their place among all, and their sequence."""
-
-    def __init__(self, message: str, taken: Mapping[int, int]) -> None:
-        super().__init__(message)
-        self.taken = taken
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A stream as it is now. One that was lost and made anew has another time of birth."""
-
-    created: datetime
-    last: int
-    """The sequence of its newest message."""
-    handled: int
-    """The sequence up to which every durable consumer has acknowledged; 0 without any."""
 
 
 class Link:
@@ -121,10 +70,10 @@ class Link:
         if self._client.done() and not self._client.cancelled():
             await self._client.result().close()
 
-    async def publish(self, events: Sequence[Event]) -> list[int]:
+    async def publish_events(self, events: Sequence[CloudEvent]) -> list[int]:
         """Publish, and wait until JetStream has stored each: their sequences in the stream.
 
-        Raises `Untaken`, which tells those that were stored, or `Unavailable` where no server was there yet.
+        Raises `NotStored`, which tells those that were stored, or `Unavailable` where no server was there yet.
         Sending again is harmless.
         """
         stream = await self._jetstream()
@@ -140,12 +89,14 @@ class Link:
         if failed:
             place, reason = next(iter(failed.items()))
             told = f"{len(failed)} of {len(events)} events, the first {events[place].subject}"
-            raise Untaken(
+            raise NotStored(
                 f"JetStream did not take {told}: {self._refusal or repr(reason)}", taken
             ) from reason
         return list(taken.values())
 
-    async def stream(self, name: str) -> Stream:
+    publish = publish_events
+
+    async def stream_state(self, name: str) -> StreamState:
         """A stream as it is now. Raises `Unavailable`, also where there is no such stream."""
         jetstream = await self._jetstream()
         try:
@@ -155,7 +106,7 @@ class Link:
             raise Unavailable(f"the stream {name} does not answer: {error!r}") from error
         assert found.created is not None
         floors = [c.ack_floor.stream_seq for c in consumers if c.config.durable_name and c.ack_floor]
-        return Stream(found.created, found.state.last_seq, min(floors, default=0))
+        return StreamState(found.created, found.state.last_seq, min(floors, default=0))
 
     async def _jetstream(self) -> JetStreamContext:
         try:
@@ -184,7 +135,7 @@ async def link(url: str) -> AsyncIterator[Link]:
     """A link for as long as the block is open, whether or not a server is there. One that ends, ends the block."""
     opened = Link(url)
     try:
-        async with beside(opened.connect()):
+        async with background_task(opened.connect()):
             yield opened
     finally:
         await opened.close()
@@ -222,4 +173,4 @@ async def bury(link: Link, message: Msg, error: Exception, consumer: str) -> Non
         "periplus-reason": json.dumps(f"{type(error).__name__}: {error}"[:1000]),
         "Nats-Msg-Id": f"{consumer}/{sequence}",
     }
-    await link.publish([Event(f"{DEAD}.{consumer}", headers, message.data)])
+    await link.publish_events([CloudEvent(f"{DEAD}.{consumer}", headers, message.data)])

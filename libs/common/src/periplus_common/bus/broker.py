@@ -1,0 +1,300 @@
+"""A service's one connection to NATS: FastStream's broker, which never gives up reconnecting."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from faststream import AckPolicy
+from faststream.nats import JStream, NatsBroker, PullSub
+from google.protobuf.message import Message
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy as JetStreamAckPolicy
+from nats.js.api import ConsumerConfig
+
+from periplus_common.bus.delivery import DEAD_LETTER_STREAM, Delivery
+from periplus_common.bus.events import CloudEvent, Codec, event_types
+from periplus_common.bus.pull import JetStream
+from periplus_common.bus.settings import BusSettings
+from periplus_common.errors import Unavailable
+from periplus_common.runtime import background_task
+
+log = logging.getLogger(__name__)
+
+_RECONNECT_PAUSE_SECONDS = 0.5
+_PING_INTERVAL_SECONDS = 10
+_DRAIN_TIMEOUT_SECONDS = 5
+_CHECK_INTERVAL_SECONDS = 1
+
+
+class NotStored(Unavailable):
+    """JetStream did not store some of the events. `stored` are the others: their index, and their sequence."""
+
+    def __init__(self, message: str, stored: Mapping[int, int]) -> None:
+        super().__init__(message)
+        self.stored = stored
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """A stream as it is now."""
+
+    created_at: datetime
+    """Tells a stream from one of the same name that was lost."""
+    last_sequence: int
+    acknowledged_sequence: int
+    """Every durable consumer has acknowledged all up to here; 0 without any."""
+
+
+class Broker(NatsBroker):
+    """Takes batches as they come, publishes events, and tells when the connection is closed for good."""
+
+    def __init__(
+        self, url: str, *, settings: BusSettings | None = None, middlewares: Sequence[Any] = ()
+    ) -> None:
+        self._settings = settings or BusSettings()
+        self._url_without_password = url.rpartition("@")[2].removeprefix("nats://")
+        self._client: Client | None = None
+        self._jetstream: JetStream | None = None
+        self._connected, self._closed, self._stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._last_error = ""
+        self._reconnect_callbacks: list[Callable[[], None]] = []
+        self._further_subscribers: list[Callable[[], object]] = []
+        delivery = partial(
+            Delivery,
+            settings=self._settings,
+            publish_dead_letter=self._publish_dead_letter,
+            stopping=self._stopping,
+        )
+        # FastStream logs each error of the connection with a traceback; `_note_error` says the same in a line.
+        faststream_log = log.getChild("faststream")
+        faststream_log.setLevel(logging.ERROR)
+        super().__init__(
+            url,
+            apply_types=False,
+            ack_policy=AckPolicy.MANUAL,
+            codec=Codec(),
+            middlewares=[delivery, *middlewares],
+            graceful_timeout=self._settings.graceful_timeout.total_seconds(),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=_RECONNECT_PAUSE_SECONDS,  # type: ignore[arg-type] # nats-py takes a float
+            ping_interval=_PING_INTERVAL_SECONDS,
+            drain_timeout=_DRAIN_TIMEOUT_SECONDS,
+            error_cb=self._note_error,
+            reconnected_cb=self._reconnected,
+            closed_cb=self._note_closed,
+            logger=faststream_log,
+            log_level=logging.DEBUG,
+        )
+
+    def batches(
+        self, stream: str, durable: str, *, batch: int = 256, max_in_flight: int = 2
+    ) -> Callable[[Any], Any]:
+        """Decorate a handler of `Batch[A]` or `Batch[A | B]`: a durable consumer of these events of a stream.
+
+        It gets what is there, up to `batch` events, at most `max_in_flight` batches at the same time. It may get an
+        event more than once, and in any order.
+        """
+
+        def register(handler: Any) -> Any:
+            types = event_types(handler)
+
+            def subscribe(title: str | None = None, *, include_in_schema: bool = True) -> Any:
+                config = ConsumerConfig(
+                    durable_name=durable,
+                    filter_subjects=[f"{kind.DESCRIPTOR.full_name}.*.*" for kind in types],
+                    ack_policy=JetStreamAckPolicy.EXPLICIT,
+                    ack_wait=self._settings.ack_wait.total_seconds(),
+                    max_deliver=-1,  # `Delivery` counts: the server would stop without a dead letter
+                    max_ack_pending=batch * (max_in_flight + 2),
+                )
+                return self.subscriber(
+                    stream=JStream(stream, declare=False),
+                    durable=durable,
+                    pull_sub=PullSub(batch, timeout=None, batch=True),
+                    config=config,
+                    codec=Codec(*types),
+                    title=title,
+                    include_in_schema=include_in_schema,
+                )
+
+            wrapped = subscribe(title=durable)(handler)
+            # A batch subscriber of FastStream handles one batch at a time. The others are added when the broker
+            # starts: neither the AsyncAPI document nor a test in memory should have the handler more than once.
+            self._further_subscribers += [lambda: subscribe(include_in_schema=False)(wrapped)] * (
+                max_in_flight - 1
+            )
+            return wrapped
+
+        return register
+
+    def publishes(self, *types: type[Message]) -> None:
+        """Declare the events that this service publishes, for its AsyncAPI document."""
+        for kind in types:
+            name = kind.DESCRIPTOR.full_name
+            self.publisher(f"{name}.{{project}}.{{run}}", title=kind.DESCRIPTOR.name, schema=dict)
+
+    async def connect(self) -> Client:
+        """Connect, however long that takes; a refused password is tried again, too."""
+        while True:
+            try:
+                self._client = await super().connect()
+            except NatsError as error:
+                log.warning("NATS at %s refuses the connection: %s", self._url_without_password, error)
+                await asyncio.sleep(_RECONNECT_PAUSE_SECONDS)
+            else:
+                self._connected.set()
+                return self._client
+
+    async def start(self) -> None:
+        """Connect, and start every consumer. Their streams may be created later."""
+        client = await self.connect()
+        self._jetstream = JetStream(client, self._settings)
+        self.config.broker_config.connection_state.connect(client, self._jetstream)
+        while self._further_subscribers:
+            self._further_subscribers.pop()()
+        await super().start()
+
+    async def stop(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        """Let running handlers end, return other messages to the server, flush, and disconnect."""
+        self._stopping.set()
+        try:
+            if (
+                self._jetstream
+            ):  # first, or what handlers return to the server would come back to this process
+                await self._jetstream.close()
+            with suppress(NatsError, TimeoutError):  # nats-py drains no connection that is lost
+                await super().stop(exc_type, exc_val, exc_tb)
+        finally:
+            if self._client:
+                await self._client.close()
+
+    async def wait_closed(self) -> None:
+        """Raise `Unavailable` once the client has given up for good; only a new process would connect again.
+
+        It tells by its callback, or not at all: when a password is refused during a reconnect, FastStream raises in
+        the callback that nats-py calls, and that ends nats-py's reconnecting silently.
+        """
+        client = self.connection
+        while not self._closed.is_set() and (client.is_connected or client.is_reconnecting):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), _CHECK_INTERVAL_SECONDS)
+        reason = self._last_error or "no reason given"
+        raise Unavailable(
+            f"the connection to NATS at {self._url_without_password} is closed for good: {reason}"
+        )
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called whenever a lost connection was made again."""
+        self._reconnect_callbacks.append(callback)
+
+    async def publish_events(self, events: Sequence[CloudEvent]) -> list[int]:
+        """Publish, and wait until JetStream has stored each: their sequences in the stream.
+
+        Publishing again is harmless. Raises `NotStored`, which names those that were stored, and `Unavailable`
+        without a connection.
+        """
+        await self._wait_connected()
+        timeout = self._settings.publish_timeout.total_seconds()
+        results = await asyncio.gather(
+            *(
+                self.publish(
+                    event.body,
+                    event.subject,
+                    dict(event.headers),
+                    correlation_id=event.headers.get("ce-id"),  # FastStream's telemetry links batches by it
+                    stream=event.stream,
+                    timeout=timeout,
+                )
+                for event in events
+            ),
+            return_exceptions=True,
+        )
+        failed = {index: result for index, result in enumerate(results) if isinstance(result, BaseException)}
+        for error in failed.values():
+            if not isinstance(error, NatsError | TimeoutError):
+                raise error
+        stored = {index: ack.seq for index, ack in enumerate(results) if not isinstance(ack, BaseException)}
+        if failed:
+            index, error = next(iter(failed.items()))
+            what = f"{len(failed)} of {len(events)} events, the first {events[index].subject}"
+            # nats-py reports a denied publish as a time-out, and the reason to `_note_error`.
+            raise NotStored(
+                f"JetStream did not store {what}: {self._last_error or repr(error)}", stored
+            ) from error
+        return list(stored.values())
+
+    async def stream_state(self, name: str) -> StreamState:
+        """A stream as it is now. Raises `Unavailable`, also where there is no such stream."""
+        client = await self._wait_connected()
+        jetstream = client.jetstream(timeout=self._settings.publish_timeout.total_seconds())
+        try:
+            info = await jetstream.stream_info(name)
+            consumers = await jetstream.consumers_info(name)
+        except (NatsError, TimeoutError) as error:
+            raise Unavailable(f"the stream {name} does not answer: {error!r}") from error
+        assert info.created is not None
+        floors = [c.ack_floor.stream_seq for c in consumers if c.config.durable_name and c.ack_floor]
+        return StreamState(info.created, info.state.last_seq, min(floors, default=0))
+
+    async def _wait_connected(self) -> Client:
+        try:
+            await asyncio.wait_for(self._connected.wait(), self._settings.publish_timeout.total_seconds())
+        except TimeoutError as error:
+            reason = self._last_error or "no answer yet"
+            raise Unavailable(f"NATS at {self._url_without_password} is unavailable: {reason}") from error
+        return self.connection
+
+    async def _publish_dead_letter(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
+        await self.publish(
+            body,
+            subject,
+            headers,
+            correlation_id=headers.get("ce-id"),
+            stream=DEAD_LETTER_STREAM,
+            timeout=self._settings.publish_timeout.total_seconds(),
+        )
+
+    async def _note_error(self, error: Exception) -> None:
+        self._last_error = str(error)
+        log.warning("NATS: %s", error)
+
+    async def _note_closed(self) -> None:
+        self._closed.set()
+
+    async def _reconnected(self) -> None:
+        self._last_error = ""
+        log.info("reconnected to NATS")
+        if self._jetstream:
+            self._jetstream.reconnected()
+        for callback in self._reconnect_callbacks:
+            callback()
+
+
+@asynccontextmanager
+async def consuming(broker: Broker) -> AsyncIterator[None]:
+    """Connect and consume in the background for as long as the block is open: NATS may start after the service.
+
+    The block ends with `Unavailable` when the connection is closed for good. Leaving it waits for running handlers.
+    """
+
+    async def run() -> None:
+        await broker.start()
+        await broker.wait_closed()
+
+    try:
+        async with background_task(run()):
+            yield
+    finally:
+        await broker.stop()
