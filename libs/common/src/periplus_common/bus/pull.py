@@ -122,7 +122,7 @@ class Inbox:
         for task in self._tasks:
             task.cancel()
         with suppress(NatsError, TimeoutError):
-            await self._subscription.drain()  # to unsubscribe would drop what is on its way
+            await self._subscription.drain()  # type: ignore[no-untyped-call] # unsubscribing drops what is on its way
             while self.received:
                 await self.received.pop().nak()
 
