@@ -4,7 +4,7 @@ BIN := .venv/bin
 MEMBERS := proto $(wildcard libs/*) $(wildcard services/*)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup lock proto format lint types imports check test e2e conformance record demo up down bench clean
+.PHONY: help setup lock proto asyncapi format lint types imports check test e2e conformance record demo up down bench clean
 help:  ## print what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -24,6 +24,9 @@ lock:  ## resolve the dependencies anew: one lock, with hashes, without addresse
 
 proto: setup  ## write proto/gen from the protos
 	$(BIN)/python proto/generate.py
+
+asyncapi: setup  ## write docs/asyncapi from the services' handlers
+	$(BIN)/python -m periplus_common.bus.asyncapi docs/asyncapi $(foreach s,cache dispatcher lineage snapshotter,$(if $(wildcard services/$(s)/src/periplus_$(s)/asyncapi.py),$(s)))
 
 format: setup  ## let ruff lay out the code
 	$(BIN)/ruff format --quiet .
