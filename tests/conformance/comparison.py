@@ -55,7 +55,6 @@ MEANINGS = (
     (re.compile(r"^timeout$"), DEADLINE),
     (re.compile(r"(Maximum recursion depth exceeded).*"), r"\1"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000 UTC"), "then"),
-    (re.compile(r'("\w*") is not a length of time.*'), r"\1 is no duration"),
 )
 
 

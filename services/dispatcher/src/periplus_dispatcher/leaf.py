@@ -8,6 +8,8 @@ from typing import Any
 from periplus_common.errors import Invalid
 from periplus_dispatcher.domain import Mode, Policy, Template
 from periplus_manifest import tags
+from periplus_manifest.duration import parse_duration
+from periplus_manifest.errors import ManifestError
 
 PREFIX = "periplus.dev/"
 KINDS = ("container", "script")
@@ -17,9 +19,7 @@ MAX_IGNORED = 100  # inputs that a policy may name
 
 _DOES = ("image", "command", "args", "source", "env", "workingDir")
 _STABLE = ("inputs.", "outputs.", "item")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _CHANCE = re.compile(r"\{\{=(?:(?!\}\}).)*?\b(now|uuidv4|rand\w*|shuffle)\(")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 Json = dict[str, Any]
 
@@ -136,10 +136,12 @@ def policy_of(annotations: Json, path: str) -> Policy:
 
 def _seconds(text: str, field: str) -> float:
     """A duration like 1h30m, 7d or 90s, in seconds."""
-    found = _DURATION.findall(text)
-    if "".join(number + unit for number, unit in found) != text:
-        raise Invalid(f"{text!r} is no duration; write it like 90s, 1h30m or 7d", field=field)
-    seconds = sum(float(number) * _SECONDS[unit] for number, unit in found)
+    try:
+        seconds = parse_duration(text, days=True).total_seconds()
+    except ManifestError as error:
+        raise Invalid(error.message, field=field) from None
+    if seconds < 0:
+        raise Invalid(f"{text[:40]!r} is negative", field=field)
     if seconds > CENTURY:
         raise Invalid(f"{text[:40]!r} is more than a century; leave it out for ever", field=field)
     return seconds

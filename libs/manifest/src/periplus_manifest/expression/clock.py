@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from periplus_manifest.errors import ExpressionError
+from periplus_manifest.duration import parse_duration
+from periplus_manifest.errors import ExpressionError, ManifestError
 from periplus_manifest.gotext import duration_text
 
 from .budget import Budget
 from .function import ANY, TEXT, Table, declare
-from .layout import RFC3339, duration, parsed, written, zone
+from .layout import RFC3339, parsed, written, zone
 from .value import kind, moved
 
 TABLE: Table = {}
@@ -27,7 +28,14 @@ def _now(_: Budget) -> datetime:
 
 @declare(TABLE, "duration", TEXT)
 def _duration(_: Budget, text: str) -> timedelta:
-    return duration(text)
+    return _span(text)
+
+
+def _span(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ManifestError as error:
+        raise ExpressionError("", error.message) from None
 
 
 @declare(TABLE, "date", TEXT, TEXT, TEXT, least=1)
@@ -115,8 +123,8 @@ def _duration_round(_: Budget, given: Any) -> str:
     span = datetime.now(UTC) - given if isinstance(given, datetime) else timedelta()
     if isinstance(given, str):
         try:
-            span = duration(given)
-        except ExpressionError:
+            span = parse_duration(given)
+        except ManifestError:
             span = timedelta()
     for unit, size in _ROUND.items():
         if abs(span) > size:
@@ -139,7 +147,7 @@ _ROUND = {
 @declare(SPRIG, "must_date_modify", TEXT, ANY)
 @declare(SPRIG, "mustDateModify", TEXT, ANY)
 def _date_modify(_: Budget, by: str, given: Any) -> Any:
-    return moved(_time(given), duration(by))
+    return moved(_time(given), _span(by))
 
 
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)

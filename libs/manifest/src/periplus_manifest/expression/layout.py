@@ -1,4 +1,4 @@
-"""Go's layouts, which say how a time is written by writing one moment, and its durations."""
+"""Go's layouts, which say how a time is written by writing one moment."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ _MONTHS = [
     "December",
 ]
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-_UNITS = {"h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000, "us": 1, "µs": 1, "ns": 0.001}
 _LONGEST_LAYOUT = 200
 
 
@@ -123,20 +122,6 @@ def _moment(parts: Mapping[str, str | None], place: tzinfo) -> datetime:
         int(parts.get("S") or 0),
         tzinfo=place,
     )
-
-
-def duration(text: str) -> timedelta:
-    """Read a duration such as 1h30m or 250ms. Raises ExpressionError."""
-    match = re.fullmatch(r"([-+]?)((?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+|0)", text[:200])
-    if match is None:
-        raise ExpressionError("", f"{text[:60]!r} is not a duration such as 1h30m")
-    total = sum(
-        float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ns|us|µs|ms|s|m|h)", match[2])
-    )
-    try:
-        return timedelta(microseconds=-total if match[1] == "-" else total)
-    except OverflowError:
-        raise ExpressionError("", f"the duration {text[:60]!r} is too long") from None
 
 
 def zone(name: str) -> tzinfo:
