@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from periplus_common import postgres
-from periplus_common.errors import Invalid, Unavailable
+from periplus_common.errors import Invalid, Refused, Unavailable
 from periplus_local.stack.testing import Servers, database
 
 
@@ -65,6 +65,20 @@ async def test_a_script_that_fails_leaves_nothing_and_is_tried_again(embedded: S
             await postgres.migrate(dsn, package)
         script("0001_a.sql", "CREATE TABLE a (n int)")
         assert await postgres.migrate(dsn, package) == ["package_of_a_test/0001_a.sql"]
+
+
+async def test_a_script_that_was_changed_after_it_was_applied_is_refused_by_name(embedded: Servers, script):
+    script("0001_a.sql", "CREATE TABLE a (n int)")
+    package = script("0002_b.sql", "INSERT INTO a VALUES (1)")
+    async with database(embedded) as dsn:
+        await postgres.migrate(dsn, package)
+        script("0001_a.sql", "CREATE TABLE a (n bigint)")
+        script("0003_c.sql", "INSERT INTO a VALUES (2)")
+        with pytest.raises(Refused, match=r"package_of_a_test/0001_a\.sql was changed") as caught:
+            await postgres.migrate(dsn, package)
+        assert "a new one" in caught.value.fix
+        script("0001_a.sql", "CREATE TABLE a (n int)")
+        assert await postgres.migrate(dsn, package) == ["package_of_a_test/0003_c.sql"]
 
 
 async def test_a_transaction_is_all_or_nothing(dsn: str):

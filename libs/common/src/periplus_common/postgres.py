@@ -1,12 +1,13 @@
 """Postgres: one pool, and numbered SQL files applied in order under a lock."""
 
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 
 import asyncpg
 
-from periplus_common.errors import Invalid, Unavailable
+from periplus_common.errors import Invalid, Refused, Unavailable
 
 Row = asyncpg.Record
 Connection = asyncpg.pool.PoolConnectionProxy
@@ -88,9 +89,10 @@ async def _keep(connection: object) -> None:
 
 
 async def migrate(dsn: str, *packages: str) -> list[str]:
-    """Apply each package's `migrations/*.sql` that this schema has not seen, and return their names.
+    """Apply each package's `migrations/*.sql` that was not applied to this schema, and return their names.
 
-    Many may call at once: one applies, the others wait and find nothing to do. Raises `Unavailable`.
+    Many may call at once: one applies, the others wait and find nothing to do. Raises `Unavailable`, and `Refused`
+    where a file was changed after it was applied.
     """
     with _translated():
         return await _migrate(dsn, packages)
@@ -103,19 +105,34 @@ async def _migrate(dsn: str, packages: tuple[str, ...]) -> list[str]:
         await connection.execute("SELECT pg_advisory_lock(hashtext($1))", f"migrate {schema}")
         await connection.execute(
             """
-            CREATE TABLE IF NOT EXISTS migration
-                (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())
+            CREATE TABLE IF NOT EXISTS migration (
+                name text PRIMARY KEY, checksum text, applied_at timestamptz NOT NULL DEFAULT now()
+            );
+            ALTER TABLE migration ADD COLUMN IF NOT EXISTS checksum text; -- of before there were any
             """
         )
-        seen = {row["name"] for row in await connection.fetch("SELECT name FROM migration")}
+        checksums = {
+            row["name"]: row["checksum"]
+            for row in await connection.fetch("SELECT name, checksum FROM migration")
+        }
         applied = []
         for name, sql in _scripts(packages):
-            if name not in seen:
+            checksum = hashlib.sha256(sql.encode()).hexdigest()
+            if name not in checksums:
                 async with connection.transaction():
                     await connection.execute("SET LOCAL lock_timeout = '5s'")
                     await connection.execute(sql)
-                    await connection.execute("INSERT INTO migration (name) VALUES ($1)", name)
+                    await connection.execute(
+                        "INSERT INTO migration (name, checksum) VALUES ($1, $2)", name, checksum
+                    )
                 applied.append(name)
+            elif checksums[name] != checksum:
+                raise Refused(
+                    f"the migration {name} was changed after it was applied to the schema {schema}: its tables are "
+                    "not what the file says",
+                    reason="MIGRATION_CHANGED",
+                    fix="restore the file and put the change into a new one with the next number, or begin with an empty database",
+                )
         return applied
     finally:
         await connection.close()
