@@ -1,8 +1,8 @@
-"""How long a run takes whose every step is known: by gRPC, and as a whole `periplus run` process.
+"""The time of a run in which every step is a hit: by gRPC, and as a whole `periplus run` process.
 
     python bench/cached_run.py [rounds]
 
-A stack of its own. A chain of 20 and 1 -> 100 -> 1, small integers as parameters, as YAML and as functions.
+Starts its own stack. A chain of 20 and 1 -> 100 -> 1, small integers as parameters, as YAML and as functions.
 By gRPC: SubmitRun until its answer says that the run has succeeded, with its record and its events committed. The
 floors: an empty call of the same server by the same client, one INSERT with its commit in the same Postgres, and
 `python -c pass` for the whole processes.
@@ -23,7 +23,7 @@ import asyncpg
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from running import PERIPLUS, Stack, Table, finished, in_turn, order, up, warmed
+from harness import PERIPLUS, Stack, Table, fill_cache, measure, run_spec, run_to_end, up
 
 from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.sdk.client import Client
@@ -31,8 +31,8 @@ from periplus.types.v1 import step_pb2
 from periplus_local.stack.embedded import embedded
 from periplus_local.stack.home import Home
 
-CHAIN, FAN = 20, 100
-PAUSE = 0.2  # seconds
+CHAIN, FAN_OUT = 20, 100
+PAUSE_SECONDS = 0.2
 
 PIPELINE = '''"""Twenty steps in a chain."""
 
@@ -52,16 +52,16 @@ def chain(x: int = 0) -> int:
 '''
 
 
-def leaf(name: str, source: str, given: str = "") -> dict[str, object]:
-    """A template that prints its output `y`; its input is named `given`."""
-    script = {"image": "alpine", "command": ["sh"], "source": f"{source} > /tmp/y"}
-    inputs = {"inputs": {"parameters": [{"name": given}]}} if given else {}
+def script(name: str, source: str, parameter: str = "") -> dict[str, object]:
+    """A template that prints its output `y`; its input parameter is `parameter`."""
+    body = {"image": "alpine", "command": ["sh"], "source": f"{source} > /tmp/y"}
+    inputs = {"inputs": {"parameters": [{"name": parameter}]}} if parameter else {}
     outputs = {"parameters": [{"name": "y", "valueFrom": {"path": "/tmp/y"}}]}
-    return {"name": name, **inputs, "outputs": outputs, "script": script}
+    return {"name": name, **inputs, "outputs": outputs, "script": body}
 
 
-def workflow(name: str, tasks: list[dict[str, object]], *leaves: dict[str, object]) -> dict[str, object]:
-    templates = [{"name": "main", "dag": {"tasks": tasks}}, *leaves]
+def workflow(name: str, tasks: list[dict[str, object]], *scripts: dict[str, object]) -> dict[str, object]:
+    templates = [{"name": "main", "dag": {"tasks": tasks}}, *scripts]
     return {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Workflow",
@@ -70,11 +70,11 @@ def workflow(name: str, tasks: list[dict[str, object]], *leaves: dict[str, objec
     }
 
 
-def call(name: str, template: str, x: str = "", *after: str, **more: object) -> dict[str, object]:
+def call(name: str, template: str, x: str = "", *depends_on: str, **more: object) -> dict[str, object]:
     arguments = {"arguments": {"parameters": [{"name": "x", "value": x}]}} if x else {}
     return {
         "name": name, "template": template, **arguments, **more,
-        **({"depends": " && ".join(after)} if after else {}),
+        **({"depends": " && ".join(depends_on)} if depends_on else {}),
     }  # fmt: skip
 
 
@@ -84,11 +84,11 @@ def chain() -> dict[str, object]:
         call(f"s{i}", "more", f"{{{{tasks.s{i - 1}.outputs.parameters.y}}}}", f"s{i - 1}")
         for i in range(1, CHAIN)
     ]
-    return workflow("chain", tasks, leaf("more", "echo $(({{inputs.parameters.x}} + 1))", "x"))
+    return workflow("chain", tasks, script("more", "echo $(({{inputs.parameters.x}} + 1))", "x"))
 
 
-def fan() -> dict[str, object]:
-    items = json.dumps(list(range(FAN)), separators=(",", ":"))
+def fan_out() -> dict[str, object]:
+    items = json.dumps(list(range(FAN_OUT)), separators=(",", ":"))
     tasks = [
         call("list", "numbers"),
         call("work", "more", "{{item}}", "list", withParam="{{tasks.list.outputs.parameters.y}}"),
@@ -97,9 +97,9 @@ def fan() -> dict[str, object]:
     return workflow(
         "fan",
         tasks,
-        leaf("numbers", f"echo '{items}'"),
-        leaf("more", "echo $(({{inputs.parameters.x}} + 1))", "x"),
-        leaf("count", "echo '{{inputs.parameters.x}}' | wc -c", "x"),
+        script("numbers", f"echo '{items}'"),
+        script("more", "echo $(({{inputs.parameters.x}} + 1))", "x"),
+        script("count", "echo '{{inputs.parameters.x}}' | wc -c", "x"),
     )
 
 
@@ -124,8 +124,8 @@ def one_insert(stack: Stack) -> Iterator[object]:
         loop.close()
 
 
-def submitted(client: Client, spec: dispatcher_pb2.RunSpec, steps: int) -> None:
-    """Run an order; every step must be a hit, and the run over."""
+def submit_cached(client: Client, spec: dispatcher_pb2.RunSpec, steps: int) -> None:
+    """Submit a run; every step must be a hit and the run finished."""
     answer = client.submit(spec, str(uuid.uuid4()))
     hits = sum(step.verdict == step_pb2.VERDICT_HIT for step in answer.plan.steps)
     assert answer.phase == step_pb2.RUN_PHASE_SUCCEEDED, answer
@@ -133,46 +133,46 @@ def submitted(client: Client, spec: dispatcher_pb2.RunSpec, steps: int) -> None:
 
 
 def by_grpc(stack: Stack, rounds: int) -> None:
-    told = stack.connection
-    channel = grpc.insecure_channel(told.dispatcher)
+    connection = stack.connection
+    channel = grpc.insecure_channel(connection.dispatcher)
     health = HealthStub(channel)
-    shown = (("authorization", f"Bearer {told.token}"),)
-    plans = {"chain of 20": (order(chain()), CHAIN), "1 -> 100 -> 1": (order(fan()), FAN + 2)}
+    token = (("authorization", f"Bearer {connection.token}"),)
+    plans = {"chain of 20": (run_spec(chain()), CHAIN), "1 -> 100 -> 1": (run_spec(fan_out()), FAN_OUT + 2)}
     with stack.client() as client, one_insert(stack) as insert:
         for spec, steps in plans.values():
-            warmed(client, spec, steps)
+            fill_cache(client, spec, steps)
         calls = {
-            "empty call": lambda: health.Check(HealthCheckRequest(), metadata=shown),
+            "empty call": lambda: health.Check(HealthCheckRequest(), metadata=token),
             "INSERT": insert,
-            **{name: lambda p=plan: submitted(client, *p) for name, plan in plans.items()},
+            **{name: lambda p=plan: submit_cached(client, *p) for name, plan in plans.items()},
         }
-        in_turn(3, calls)
-        taken = in_turn(rounds, calls, PAUSE)
-        used = {name: cpu(stack, lambda p=plan: submitted(client, *p)) for name, plan in plans.items()}
-        told_too = in_turn(
+        measure(3, calls)
+        durations = measure(rounds, calls, PAUSE_SECONDS)
+        used = {name: cpu(stack, lambda p=plan: submit_cached(client, *p)) for name, plan in plans.items()}
+        until_lineage = measure(
             max(5, rounds // 5),
-            {name: lambda s=spec: finished(client, s) for name, (spec, _) in plans.items()},
-            PAUSE,
+            {name: lambda s=spec: run_to_end(client, s) for name, (spec, _) in plans.items()},
+            PAUSE_SECONDS,
         )
     channel.close()
-    table = Table(f"all cached, by gRPC; every one of {rounds} x ({CHAIN} + {FAN + 2}) steps was a hit")
-    empty = table.add("floor: an empty call", taken["empty call"])
-    row = table.add("floor: one INSERT and its commit", taken["INSERT"])
-    for name, goal in zip(plans, (0.025, 0.080), strict=True):
-        table.add(name, taken[name], {"(call + INSERT)": empty + row}, goal)
+    table = Table(f"all cached, by gRPC; every one of {rounds} x ({CHAIN} + {FAN_OUT + 2}) steps was a hit")
+    empty = table.add("floor: an empty call", durations["empty call"])
+    row = table.add("floor: one INSERT and its commit", durations["INSERT"])
+    for name, limit in zip(plans, (0.025, 0.080), strict=True):
+        table.add(name, durations[name], {"(call + INSERT)": empty + row}, limit)
     for name, parts in used.items():
         table.lines.append(f"{name}, CPU ms a run, events included: {parts}")
-    for name, seconds in told_too.items():
-        table.add(f"{name}, until lineage tells its end", seconds, {"(call + INSERT)": empty + row})
+    for name, seconds in until_lineage.items():
+        table.add(f"{name}, until lineage reports its end", seconds, {"(call + INSERT)": empty + row})
     table.show()
 
 
 def cpu(stack: Stack, call: Callable[[], object], times: int = 20) -> str:
-    """CPU milliseconds per call by part of the stack, what the call leaves them to do afterwards included."""
+    """CPU milliseconds per call by process of the stack, including the processing of its events."""
 
     def spent() -> dict[str, float]:
         found: dict[str, float] = {}
-        for part, process in stack.parts():
+        for part, process in stack.processes():
             found[part] = found.get(part, 0) + sum(process.cpu_times()[:2])
         return found
 
@@ -187,7 +187,7 @@ def cpu(stack: Stack, call: Callable[[], object], times: int = 20) -> str:
 
 
 def run(stack: Stack, file: Path) -> str:
-    """`periplus run FILE`, and what it says."""
+    """`periplus run FILE`; returns its output."""
     return subprocess.run(
         [PERIPLUS, "run", file.name],
         env=stack.environment, cwd=file.parent, capture_output=True, text=True, check=True,
@@ -215,12 +215,12 @@ def by_process(stack: Stack, directory: Path, rounds: int) -> None:
             said := run(stack, file)
         ):  # the cache records a moment after a run's end
             assert time.monotonic() < deadline, said
-    in_turn(1, calls)
-    taken = in_turn(rounds, calls)
+    measure(1, calls)
+    durations = measure(rounds, calls)
     table = Table(f"all cached, a whole process; every one of {rounds} x {CHAIN} x 2 steps was a hit")
-    floor = table.add("floor: python -c pass", taken["python"])
-    table.add("periplus run chain.yaml", taken["yaml"], {"python": floor}, 0.9)
-    table.add("periplus run pipeline.py", taken["functions"], {"python": floor}, 0.9)
+    floor = table.add("floor: python -c pass", durations["python"])
+    table.add("periplus run chain.yaml", durations["yaml"], {"python": floor}, 0.9)
+    table.add("periplus run pipeline.py", durations["functions"], {"python": floor}, 0.9)
     table.show()
 
 

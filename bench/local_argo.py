@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from running import machine
+from harness import machine
 
 from periplus_local.argo.testing import Client, Server
 

@@ -1,11 +1,11 @@
-"""How long `periplus up` takes until all is ready, and how much memory the stack then holds.
+"""The time of `periplus up` until everything is ready, and the memory of the running stack.
 
     python bench/stack.py [starts]
 
-Each start on a home of its own, then a second start on the same home; the floor is what the four services and the
-local Argo import, by five bare interpreters at once. Memory: the resident sets of all processes of the stack summed, as the goal
-counts it, and their proportional sets (shared pages divided among those that share them), 20 s after a start and
-30 s after a run. Both sums leave `periplus up` itself in.
+Each start has a new home, followed by a second start on the same home. The floor: five interpreters that import at
+the same time what the four services and the local Argo import. Memory: the sum of the resident sets of all processes of
+the stack, which the limit bounds, and of their proportional sets (shared pages divided among the processes that share
+them), 20 s after a start and 30 s after a run. Both sums include `periplus up` itself.
 """
 
 import subprocess
@@ -16,37 +16,37 @@ from pathlib import Path
 
 import psutil
 from first_run import chain
-from running import Stack, Table, finished, order, up
+from harness import Stack, Table, run_spec, run_to_end, up
 
 MIB = 1 << 20
-GOAL = 800  # MiB
+LIMIT_MIB = 800
 PROGRAMS = (
     "periplus_cache", "periplus_dispatcher", "periplus_lineage", "periplus_snapshotter", "periplus_local.argo",
 )  # fmt: skip
 
 
 def memory(stack: Stack) -> tuple[dict[str, float], dict[str, float]]:
-    """MiB by part: resident, and proportional."""
+    """MiB by program: resident set and proportional set."""
     resident: dict[str, float] = {}
     proportional: dict[str, float] = {}
-    for name, process in stack.parts():
+    for name, process in stack.processes():
         try:
             rss = process.memory_info().rss / MIB
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
         except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
-            continue  # ended while we looked
+            continue  # ended meanwhile
         pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
         resident[name] = resident.get(name, 0) + rss
         proportional[name] = proportional.get(name, 0) + pss
     return resident, proportional
 
 
-def weigh(stack: Stack, when: str) -> None:
+def print_memory(stack: Stack, when: str) -> None:
     resident, proportional = memory(stack)
     total = sum(resident.values())
     print(
         f"\n{when}: RSS {total:.0f} MiB, PSS {sum(proportional.values()):.0f} MiB"
-        f"  goal {GOAL} MiB RSS: {'met' if total < GOAL else 'MISSED'}"
+        f"  limit {LIMIT_MIB} MiB RSS: {'met' if total < LIMIT_MIB else 'MISSED'}"
     )
     for name, size in sorted(resident.items(), key=lambda each: -each[1]):
         print(f"  {name:24} RSS {size:6.1f}  PSS {proportional[name]:6.1f} MiB")
@@ -54,39 +54,39 @@ def weigh(stack: Stack, when: str) -> None:
 
 
 def main(starts: int) -> None:
-    taken: dict[str, list[float]] = {"floor": [], "fresh": [], "second": []}
+    durations: dict[str, list[float]] = {"floor": [], "fresh": [], "second": []}
     with tempfile.TemporaryDirectory(prefix="periplus-bench-") as directory:
         for start in range(starts):
             home = Path(directory, f"home{start}")
-            taken["floor"].append(imports())
+            durations["floor"].append(imports())
             for which in ("fresh", "second"):
                 with up(home) as stack:
-                    taken[which].append(stack.seconds)
+                    durations[which].append(stack.startup_seconds)
                     if start == starts - 1 and which == "second":
-                        rest(stack)
+                        measure_memory(stack)
     table = Table("periplus up, to all ready")
-    floor = table.add("floor: the imports", taken["floor"])
-    table.add("a fresh home", taken["fresh"], {"floor": floor}, 8)
-    table.add("a second start on it", taken["second"], {"floor": floor}, 8)
+    floor = table.add("floor: the imports", durations["floor"])
+    table.add("a fresh home", durations["fresh"], {"floor": floor}, 8)
+    table.add("a second start on it", durations["second"], {"floor": floor}, 8)
     table.show()
 
 
 def imports() -> float:
-    """Seconds that five interpreters take to import what the parts import, at once."""
+    """Seconds that five interpreters take to import the programs' modules at the same time."""
     began = time.perf_counter()
     running = [subprocess.Popen([sys.executable, "-c", f"import {module}.app"]) for module in PROGRAMS]
     assert [process.wait() for process in running] == [0] * len(PROGRAMS)
     return time.perf_counter() - began
 
 
-def rest(stack: Stack) -> None:
-    """Weigh the stack at rest, then after it has worked."""
+def measure_memory(stack: Stack) -> None:
+    """Print the memory of the idle stack, then after a run."""
     time.sleep(20)
-    weigh(stack, "20 s after the start")
+    print_memory(stack, "20 s after the start")
     with stack.client() as client:
-        finished(client, order(chain("memory")))
+        run_to_end(client, run_spec(chain("memory")))
     time.sleep(30)
-    weigh(stack, "30 s after a run of 20 steps")
+    print_memory(stack, "30 s after a run of 20 steps")
 
 
 if __name__ == "__main__":

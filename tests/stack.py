@@ -1,4 +1,4 @@
-"""A stack of its own for a test: `periplus up` on a home in a temporary folder, and the command line on it."""
+"""A stack for tests: `periplus up` with a home in a temporary folder, gRPC clients and the command line on it."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from periplus.types.v1 import step_pb2
 from periplus_local.stack.child import bound
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 90.0  # seconds; for a machine that does other things beside
+WAIT_SECONDS = 90.0  # ample, for a busy machine
 PROGRAMS = {
     **{name: f"periplus_{name}" for name in ("dispatcher", "cache", "snapshotter", "lineage")},
     "argo": "periplus_local.argo",
@@ -33,7 +33,7 @@ PROGRAMS = {
     "postgres": "bin/postgres",
     "s3": "weed",
 }
-ENDED = (
+FINAL_PHASES = (
     step_pb2.RUN_PHASE_SUCCEEDED,
     step_pb2.RUN_PHASE_FAILED,
     step_pb2.RUN_PHASE_ERROR,
@@ -43,7 +43,7 @@ ENDED = (
 
 @dataclass
 class Stack:
-    """A running stack, its secrets, and callers of its services that show the token."""
+    """A running stack and authenticated clients of its services."""
 
     home: Path
     process: subprocess.Popen[str]
@@ -51,9 +51,9 @@ class Stack:
     def __post_init__(self) -> None:
         settings = json.loads((self.home / "client.json").read_text())
         self.settings = settings
-        shown = _Shown((("authorization", f"Bearer {settings['token']}"),))
+        authentication = _Authentication((("authorization", f"Bearer {settings['token']}"),))
         self.channels = {
-            name: grpc.intercept_channel(grpc.insecure_channel(settings[name]), shown)
+            name: grpc.intercept_channel(grpc.insecure_channel(settings[name]), authentication)
             for name in ("dispatcher", "cache", "lineage", "snapshotter")
         }
         self.dispatcher = DispatcherServiceStub(self.channels["dispatcher"])
@@ -69,48 +69,51 @@ class Stack:
         return self.dispatcher.SubmitRun(request, timeout=60)
 
     def run(self, run: str) -> lineage_pb2.Run:
-        """What lineage knows of a run now."""
+        """The run as lineage reports it now."""
         return self.lineage.GetRun(lineage_pb2.GetRunRequest(project="default", run=run), timeout=30).run
 
-    def ended(self, run: str) -> lineage_pb2.Run:
-        """Wait until a run has ended, and all its events have come."""
-        deadline = time.monotonic() + PATIENCE
+    def wait_for_run(self, run: str) -> lineage_pb2.Run:
+        """Wait until a run has finished and lineage has received all of its events."""
+        deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
             try:
                 request = lineage_pb2.WatchRunRequest(project="default", run=run)
-                for message in self.lineage.WatchRun(request, timeout=PATIENCE):
-                    if message.run.phase in ENDED:
+                for message in self.lineage.WatchRun(request, timeout=WAIT_SECONDS):
+                    if message.run.phase in FINAL_PHASES:
                         break
                 found = self.run(run)
-                # What lineage held when it was killed comes again after a while.
-                if not {step.phase for step in found.steps} & _late(found) or time.monotonic() > deadline - 5:
+                # Events that lineage held when it was killed are redelivered after the ack wait.
+                if (
+                    not {step.phase for step in found.steps} & _unfinished(found)
+                    or time.monotonic() > deadline - 5
+                ):
                     return found
                 time.sleep(0.2)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
                 time.sleep(0.2)
-        raise TimeoutError(f"{run} did not end within {PATIENCE} s")
+        raise TimeoutError(f"{run} did not finish within {WAIT_SECONDS} s")
 
     def finish(self, manifest: str, **parameters: str) -> lineage_pb2.Run:
-        """Submit a manifest, and wait until the run has ended and the cache has recorded it."""
-        run = self.ended(self.submit(manifest, **parameters).run)
-        self.recorded(run)
+        """Submit a manifest, and wait until the run has finished and the cache has recorded its steps."""
+        run = self.wait_for_run(self.submit(manifest, **parameters).run)
+        self.wait_for_cache(run)
         return run
 
-    def recorded(self, run: lineage_pb2.Run) -> None:
-        """Wait until the cache has taken note of every step that ran."""
-        deadline = time.monotonic() + PATIENCE
+    def wait_for_cache(self, run: lineage_pb2.Run) -> None:
+        """Wait until the cache has recorded every step that succeeded."""
+        deadline = time.monotonic() + WAIT_SECONDS
         for step in run.steps:
-            asked = cache_pb2.ExplainMissRequest(project="default", run=run.id, step=step.path)
-            while step.phase == step_pb2.STEP_PHASE_SUCCEEDED and not self._known(asked):
+            request = cache_pb2.ExplainMissRequest(project="default", run=run.id, step=step.path)
+            while step.phase == step_pb2.STEP_PHASE_SUCCEEDED and not self._is_recorded(request):
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"{run.id}/{step.path} was not recorded within {PATIENCE} s")
+                    raise TimeoutError(f"{run.id}/{step.path} was not recorded within {WAIT_SECONDS} s")
                 time.sleep(0.05)
 
-    def _known(self, asked: cache_pb2.ExplainMissRequest) -> bool:
+    def _is_recorded(self, request: cache_pb2.ExplainMissRequest) -> bool:
         try:
-            self.cache.ExplainMiss(asked, timeout=30)
+            self.cache.ExplainMiss(request, timeout=30)
         except grpc.RpcError as error:
             if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE):
                 return False
@@ -118,37 +121,39 @@ class Stack:
         return True
 
     def delete(self, key: str) -> None:
-        """Delete an object of the artifact store behind everybody's back."""
+        """Delete an object of the artifact repository, unknown to the services."""
         from minio import Minio
 
         from periplus_local.stack.embedded import embedded
         from periplus_local.stack.home import Home
 
-        at = embedded(Home(self.home)).s3.bucket
-        client = Minio(at.endpoint, at.access_key, at.secret_key, secure=at.secure, region="us-east-1")
-        client.remove_object(at.name, key)
+        bucket = embedded(Home(self.home)).s3.bucket
+        client = Minio(
+            bucket.endpoint, bucket.access_key, bucket.secret_key, secure=bucket.secure, region="us-east-1"
+        )
+        client.remove_object(bucket.name, key)
 
-    def pid(self, part: str) -> int:
-        """The process id of a part: the child of the supervisor that runs its program."""
+    def pid(self, process: str) -> int:
+        """The pid of a process of the stack, by a key of `PROGRAMS`: a child of the supervisor."""
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):  # one that has just ended
-                if PROGRAMS[part] in " ".join(child.cmdline()):
+                if PROGRAMS[process] in " ".join(child.cmdline()):
                     return child.pid
-        raise LookupError(f"{part} is not running")
+        raise LookupError(f"{process} is not running")
 
-    def kill(self, part: str) -> None:
-        """`kill -9` a part. The supervisor starts it again."""
-        os.kill(self.pid(part), signal.SIGKILL)
+    def kill(self, process: str) -> None:
+        """`kill -9` a process of the stack. The supervisor restarts it."""
+        os.kill(self.pid(process), signal.SIGKILL)
 
     def periplus(
         self, *arguments: str, check: bool = True, cwd: Path = ROOT
     ) -> subprocess.CompletedProcess[str]:
-        """Call the command line."""
+        """Run `periplus` with arguments."""
         done = subprocess.run(
             [Path(sys.executable).parent / "periplus", *arguments],
             env=os.environ | {"PERIPLUS_HOME": str(self.home), "COLUMNS": "200"},
             capture_output=True,
-            check=False, text=True, timeout=PATIENCE, cwd=cwd,
+            check=False, text=True, timeout=WAIT_SECONDS, cwd=cwd,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(
@@ -157,15 +162,15 @@ class Stack:
         return done
 
 
-def _late(run: lineage_pb2.Run) -> set[int]:
-    """The phases of steps that an ended run tells of too early: after a failure some steps are never reached."""
+def _unfinished(run: lineage_pb2.Run) -> set[int]:
+    """Phases that no step of a finished run has once all events were received. After a failure, steps stay PENDING."""
     if run.phase == step_pb2.RUN_PHASE_SUCCEEDED:
         return {step_pb2.STEP_PHASE_PENDING, step_pb2.STEP_PHASE_RUNNING}
     return {step_pb2.STEP_PHASE_RUNNING}
 
 
-class _Shown(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Shows the token with every call."""
+class _Authentication(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """Sends the token with every call."""
 
     def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:
         self._metadata = metadata
@@ -182,7 +187,7 @@ class _Shown(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor
 
 @contextmanager
 def up(home: Path, *arguments: str) -> Iterator[Stack]:
-    """`periplus up` on a home, until the block is left; its log is shown where it does not come up."""
+    """Run `periplus up` until the block is left. If it does not start, the error shows its log."""
     log = home.with_suffix(".log")
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -190,12 +195,12 @@ def up(home: Path, *arguments: str) -> Iterator[Stack]:
             env=os.environ | {"PERIPLUS_HOME": str(home)}, stdout=output, stderr=output, text=True,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WAIT_SECONDS
         while "Ctrl-C stops everything" not in log.read_text():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"the stack did not come up:\n{log.read_text()}")
+                raise AssertionError(f"the stack did not start:\n{log.read_text()}")
             time.sleep(0.05)
         yield Stack(home, process)
     finally:
-        process.terminate()  # not SIGINT, which those ignore who are started in the background
+        process.terminate()  # not SIGINT, which processes started in the background ignore
         process.wait(60)

@@ -1,4 +1,4 @@
-"""`kill -9` of anything in the middle of a run: the run finishes, and no step that had finished runs again."""
+"""`kill -9` of any process during a run: the run finishes, and no finished step runs again."""
 
 import json
 import tempfile
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stack import PATIENCE, ROOT, Stack, up
+from stack import ROOT, WAIT_SECONDS, Stack, up
 
 from periplus.types.v1 import step_pb2
 
-PARTS = ["dispatcher", "cache", "snapshotter", "lineage", "argo", "nats", "postgres", "s3"]
+PROCESSES = ["dispatcher", "cache", "snapshotter", "lineage", "argo", "nats", "postgres", "s3"]
 
-# Ten steps in a chain and a fan-out of four; each notes on the outside that it ran to its end.
+# Ten steps in a chain and a fan-out of four; each appends a line to a file outside of the stack when it finishes.
 LINKS = "\n".join(
     f"      - {{name: s{i}, depends: s{i - 1}, template: link, arguments: "
     f'{{parameters: [{{name: x, value: "{{{{tasks.s{i - 1}.outputs.parameters.y}}}}"}}]}}}}'
@@ -58,62 +58,62 @@ LINKS
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory):
-    """A stack that only these tests use, as they kill it."""
+    """A stack of its own, because these tests kill its processes."""
     with up(tmp_path_factory.mktemp("chaos") / "home") as running:
         yield running
 
 
 @pytest.fixture
 def notes() -> Iterator[Path]:
-    """A file that steps can write to: each has a /tmp of its own, so it lies elsewhere."""
+    """A file that steps can write to. Not in /tmp, which is private to each step."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         yield Path(folder) / "notes"
 
 
 def wait_for(notes: Path, lines: int) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WAIT_SECONDS
     while not notes.exists() or len(notes.read_text().splitlines()) < lines:
-        assert time.monotonic() < deadline, "no step came to its end"
+        assert time.monotonic() < deadline, "no step finished"
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_run_survives_the_kill_of(own: Stack, part: str, notes: Path) -> None:
-    run = own.submit(CHAIN, seed=part, notes=str(notes)).run
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_run_survives_kill_9_of(own: Stack, process: str, notes: Path) -> None:
+    run = own.submit(CHAIN, seed=process, notes=str(notes)).run
     wait_for(notes, 3)
-    own.kill(part)
-    ended = own.ended(run)
-    assert ended.phase == step_pb2.RUN_PHASE_SUCCEEDED, ended.message
-    assert {s.phase for s in ended.steps} == {step_pb2.STEP_PHASE_SUCCEEDED}
-    assert len(ended.steps) == 14
+    own.kill(process)
+    finished = own.wait_for_run(run)
+    assert finished.phase == step_pb2.RUN_PHASE_SUCCEEDED, finished.message
+    assert {s.phase for s in finished.steps} == {step_pb2.STEP_PHASE_SUCCEEDED}
+    assert len(finished.steps) == 14
     counts = Counter(notes.read_text().splitlines())
-    # A step under way when the local Argo or its store dies may run again, and only that.
-    assert sum(counts.values()) - len(counts) <= (1 if part in ("argo", "s3") else 0), counts
+    # Only a step that is running when the local Argo or S3 is killed may run again.
+    assert sum(counts.values()) - len(counts) <= (1 if process in ("argo", "s3") else 0), counts
     assert len(counts) == 14
 
 
-def test_after_all_of_it_the_same_order_is_cached(own: Stack, notes: Path) -> None:
+def test_after_all_kills_the_same_run_is_cached(own: Stack, notes: Path) -> None:
     own.finish(CHAIN, seed="again", notes=str(notes))
     again = own.submit(CHAIN, seed="again", notes=str(notes))
     assert again.phase == step_pb2.RUN_PHASE_SUCCEEDED
     assert len(notes.read_text().splitlines()) == 14
 
 
-def test_the_digits_run_survives_the_kill_of_each_service_in_turn(
+def test_the_digits_run_survives_kill_9_of_each_service_in_turn(
     own: Stack, notes: Path, tmp_path: Path
 ) -> None:
     for file in (ROOT / "examples" / "digits").glob("*.py"):
         (tmp_path / file.name).write_text(file.read_text())
     scoring = tmp_path / "scoring.py"
-    # The six trainings and the evaluation each call it once, at their end.
+    # The six train steps and the evaluate step call it once each, at their end.
     noting = f'    with open("{notes}", "a") as file:\n        file.write("scored\\n")\n    return round('
     scoring.write_text(scoring.read_text().replace("    return round(", noting, 1))
     submitted = own.periplus("run", str(tmp_path / "pipeline.py"), "--no-watch", "-o", "json")
     run = json.loads(submitted.stdout)["run"]
-    for number, part in enumerate(("dispatcher", "cache", "snapshotter", "lineage", "argo"), start=1):
+    for number, process in enumerate(("dispatcher", "cache", "snapshotter", "lineage", "argo"), start=1):
         wait_for(notes, number)
-        own.kill(part)
-    ended = own.ended(run if isinstance(run, str) else run["id"])
-    assert ended.phase == step_pb2.RUN_PHASE_SUCCEEDED, ended.message
-    assert len(ended.steps) == 11
+        own.kill(process)
+    finished = own.wait_for_run(run if isinstance(run, str) else run["id"])
+    assert finished.phase == step_pb2.RUN_PHASE_SUCCEEDED, finished.message
+    assert len(finished.steps) == 11
     assert notes.read_text().splitlines() == ["scored"] * 7

@@ -1,7 +1,7 @@
-"""The same dispatcher on a real Argo, with nothing but its address and credentials changed.
+"""The stack on a real Argo: only addresses and credentials differ.
 
 Needs ARGO_SERVER, ARGO_NAMESPACE, S3_ENDPOINT, S3_BUCKET, S3_ACCESS_KEY and S3_SECRET_KEY, and PERIPLUS_TEST_IMAGE:
-an image with Python 3 that the cluster can pull. Without them there is nothing to test, and every test is skipped.
+an image with Python 3 that the cluster can pull. Without them every test is skipped.
 """
 
 import os
@@ -27,27 +27,27 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
-        any(name not in os.environ for name in NEEDED), reason="no real Argo is named: " + ", ".join(NEEDED)
+        any(name not in os.environ for name in NEEDED), reason="needs a real Argo: " + ", ".join(NEEDED)
     ),
 ]
-RINGS = (ROOT / "examples" / "yaml" / "train.yaml").read_text()
+TRAIN = (ROOT / "examples" / "yaml" / "train.yaml").read_text()
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The services here, the steps there."""
+    """Services on this machine, steps on the cluster."""
     with up(tmp_path_factory.mktemp("cluster") / "home", "--cluster") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def manifest() -> str:
-    """The example with a word in each source that no run before had."""
-    return RINGS.replace("import ", f"# {uuid.uuid4()}\n        import ", 20)
+    """The example with a unique comment in each source, so that no entry exists."""
+    return TRAIN.replace("import ", f"# {uuid.uuid4()}\n        import ", 20)
 
 
 def nodes(run: str) -> dict[str, tuple[str, str]]:
-    """Type and phase of the nodes of a Workflow, by name; empty where Argo has none of that name."""
+    """Type and phase of the nodes of a Workflow, by name; empty if the Workflow does not exist."""
     address = f"{os.environ['ARGO_SERVER']}/api/v1/workflows/{os.environ['ARGO_NAMESPACE']}/{run}"
     token = os.environ.get("ARGO_TOKEN", "")
     found = httpx.get(address, headers={"Authorization": token} if token else {}, timeout=30)
@@ -56,7 +56,7 @@ def nodes(run: str) -> dict[str, tuple[str, str]]:
     return {n["name"]: (n["type"], n["phase"]) for n in found.json()["status"]["nodes"].values()}
 
 
-def test_the_first_run_makes_pods_and_the_second_makes_no_workflow(cluster: Stack, manifest: str) -> None:
+def test_the_first_run_creates_pods_and_the_second_no_workflow(cluster: Stack, manifest: str) -> None:
     image = os.environ["PERIPLUS_TEST_IMAGE"]
     first = cluster.finish(manifest, image=image)
     assert first.phase == step_pb2.RUN_PHASE_SUCCEEDED, first.message
@@ -66,7 +66,7 @@ def test_the_first_run_makes_pods_and_the_second_makes_no_workflow(cluster: Stac
     assert nodes(second.run) == {}
 
 
-def test_behind_a_miss_gates_open_are_answered_and_skip_their_steps(cluster: Stack, manifest: str) -> None:
+def test_gates_behind_a_miss_are_answered_and_skip_their_steps(cluster: Stack, manifest: str) -> None:
     image = os.environ["PERIPLUS_TEST_IMAGE"]
     changed = cluster.finish(manifest.replace('print("wrote"', 'print("has written"'), image=image)
     assert changed.phase == step_pb2.RUN_PHASE_SUCCEEDED, changed.message
@@ -78,7 +78,7 @@ def test_behind_a_miss_gates_open_are_answered_and_skip_their_steps(cluster: Sta
     assert len(gates) >= 1
 
 
-def test_a_fan_out_runs_only_the_items_that_are_not_known(cluster: Stack, manifest: str) -> None:
+def test_a_fan_out_runs_only_the_items_that_are_not_cached(cluster: Stack, manifest: str) -> None:
     image = os.environ["PERIPLUS_TEST_IMAGE"]
     more = cluster.finish(manifest, image=image, neighbours="[1, 3, 5, 9, 11]")
     assert more.phase == step_pb2.RUN_PHASE_SUCCEEDED, more.message

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from serving import BIN, SCRIPT, USES, Served, environment, served
+from argo_server import BIN, SCRIPT, USES, ArgoServer, environment, served
 
 __all__ = ["served"]
 
@@ -21,7 +21,7 @@ def told(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=90, check=False)
 
 
-def test_the_readmes_script_does_what_it_says(served: Served) -> None:
+def test_the_readmes_script_does_what_it_says(served: ArgoServer) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=served.env(), capture_output=True, text=True, check=False
     )
@@ -29,7 +29,7 @@ def test_the_readmes_script_does_what_it_says(served: Served) -> None:
 
 
 @pytest.mark.parametrize("command", USES)
-def test_the_readmes_command_does_what_it_says(served: Served, command: str) -> None:
+def test_the_readmes_command_does_what_it_says(served: ArgoServer, command: str) -> None:
     if not shutil.which(command.split(maxsplit=1)[0]):
         pytest.skip(f"{command.split(maxsplit=1)[0]} is not on the PATH")
     done = subprocess.run(
@@ -44,7 +44,7 @@ def test_the_readmes_command_does_what_it_says(served: Served, command: str) -> 
     assert "hello" in done.stdout
 
 
-def test_the_token_is_its_owners_alone_and_neither_printed_nor_an_argument(served: Served) -> None:
+def test_the_token_is_its_owners_alone_and_neither_printed_nor_an_argument(served: ArgoServer) -> None:
     file = served.home / "secrets/argo-token"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     processes = [psutil.Process(served.process.pid)]
@@ -54,7 +54,7 @@ def test_the_token_is_its_owners_alone_and_neither_printed_nor_an_argument(serve
     assert not any(file.read_text() in text for text in shown)
 
 
-def test_a_second_one_on_the_same_home_says_who_holds_it(served: Served) -> None:
+def test_a_second_one_on_the_same_home_says_who_holds_it(served: ArgoServer) -> None:
     said = told("--home", str(served.home))
     assert said.returncode == 6
     assert f"is held by process {served.process.pid}" in said.stderr

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from serving import Served, served
+from argo_server import ArgoServer, served
 
 __all__ = ["served"]
 GATE = """
@@ -75,14 +75,14 @@ pytestmark = pytest.mark.skipif(not shutil.which("argo"), reason="argo is not on
 
 
 @pytest.fixture(scope="module", autouse=True)
-def manifests(served: Served) -> None:
+def manifests(served: ArgoServer) -> None:
     """The files that the commands name."""
     (served.folder / "gate.yaml").write_text(GATE)
     (served.folder / "kept.yaml").write_text(KEPT)
 
 
 @pytest.mark.parametrize(("command", "code", "said"), CLIENT, ids=[command for command, _, _ in CLIENT])
-def test_argos_own_client_is_answered(served: Served, command: str, code: int, said: str) -> None:
+def test_argos_own_client_is_answered(served: ArgoServer, command: str, code: int, said: str) -> None:
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=served.folder,

@@ -1,4 +1,4 @@
-"""A team's subscriber hears of runs, with rights to nothing else."""
+"""A team's subscriber receives events of runs and may do nothing else."""
 
 import asyncio
 import os
@@ -26,8 +26,8 @@ spec:
 
 
 @pytest.fixture
-def told(stack: Stack) -> Iterator["subprocess.Popen[str]"]:
-    """The example, once it listens."""
+def subscriber(stack: Stack) -> Iterator["subprocess.Popen[str]"]:
+    """The example subscriber, once it has started."""
     environment = os.environ | {"PERIPLUS_HOME": str(stack.home)}
     command = [sys.executable, "examples/events.py"]
     with subprocess.Popen(
@@ -41,24 +41,24 @@ def told(stack: Stack) -> Iterator["subprocess.Popen[str]"]:
         process.terminate()
 
 
-def test_a_subscriber_hears_that_a_run_has_ended(stack: Stack, told: "subprocess.Popen[str]") -> None:
+def test_a_subscriber_receives_the_end_of_a_run(stack: Stack, subscriber: "subprocess.Popen[str]") -> None:
     run = stack.finish(HELLO.replace("WORD", str(uuid.uuid4())))
-    assert told.stdout
-    for line in told.stdout:
+    assert subscriber.stdout
+    for line in subscriber.stdout:
         if run.id in line:
             assert line == f"default {run.id} succeeded: 0 steps were cached\n"
             return
-    pytest.fail("it ended without a word of the run")
+    pytest.fail("the subscriber ended without a line about the run")
 
 
-async def test_a_subscriber_may_say_nothing(stack: Stack) -> None:
+async def test_a_subscriber_may_not_publish(stack: Stack) -> None:
     refusals: asyncio.Queue[str] = asyncio.Queue()
 
-    async def note(error: Exception) -> None:
+    async def record(error: Exception) -> None:
         refusals.put_nowait(str(error).lower())
 
     url = connection({"PERIPLUS_HOME": str(stack.home)}).events
-    client = await nats.connect(url, error_cb=note)
+    client = await nats.connect(url, error_cb=record)
     try:
         with pytest.raises(NatsTimeoutError):
             await client.jetstream(timeout=1).account_info()

@@ -1,4 +1,4 @@
-"""Every command in the READMEs of the whole and of the stack is run, in its order."""
+"""Every command in the READMEs is run, in order."""
 
 import os
 import re
@@ -23,7 +23,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of one who has nothing running yet."""
+    """The environment of a user without a running stack."""
     environment = os.environ | {
         "PERIPLUS_HOME": str(tmp_path_factory.mktemp("readme") / "home"),
         "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -39,11 +39,11 @@ def test_the_readme_names_both_commands_and_how_to_use_it() -> None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_does_what_it_says(command: str, home: dict[str, str]) -> None:
+def test_the_command_succeeds(command: str, home: dict[str, str]) -> None:
     if command == "make test":
         assert re.search(r"^test:.*\n\t.*pytest", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        return  # is running
-    # `make demo` without its set-up, which has happened: this venv is not to be made anew under a running test.
+        return  # this is it
+    # `make demo` without `make setup`, which must not change the venv under a running test.
     program = [sys.executable, "examples/demo.py"] if command == "make demo" else shlex.split(command)
     done = subprocess.run(
         program, cwd=ROOT, env=home, capture_output=True, text=True, timeout=380, check=False

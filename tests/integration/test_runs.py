@@ -1,4 +1,4 @@
-"""A run as its user sees it: what is run, what is not, and why; on the real stack."""
+"""Runs on the real stack: which steps run, which are cached, and why."""
 
 import json
 import uuid
@@ -13,11 +13,11 @@ from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.lineage.v1 import lineage_pb2
 from periplus.types.v1 import step_pb2
 
-RINGS = (ROOT / "examples" / "yaml" / "train.yaml").read_text()
+TRAIN = (ROOT / "examples" / "yaml" / "train.yaml").read_text()
 
 
-def fresh(manifest: str = RINGS) -> str:
-    """The example with a word in each source that no run before had, so that nothing of it is known."""
+def fresh(manifest: str = TRAIN) -> str:
+    """The example with a unique comment in each source, so that no entry exists."""
     return manifest.replace("import ", f"# {uuid.uuid4()}\n        import ", 20)
 
 
@@ -35,16 +35,16 @@ def ran(run: lineage_pb2.Run) -> set[str]:
 ALL = {"ingest", "features", "train(0)", "train(1)", "train(2)", "train(3)", "evaluate", "register"}
 
 
-def test_the_second_run_of_the_same_is_cached_and_makes_no_workflow(stack: Stack) -> None:
+def test_the_second_run_is_cached_and_creates_no_workflow(stack: Stack) -> None:
     manifest = fresh()
     first = stack.finish(manifest)
     assert ran(first) == ALL
     second = stack.submit(manifest)
     assert second.phase == step_pb2.RUN_PHASE_SUCCEEDED
     assert {step.verdict for step in second.plan.steps} == {step_pb2.VERDICT_HIT}
-    shown = stack.ended(second.run)
-    assert set(phases(shown).values()) == {"cached"}
-    assert {step.producer_run for step in shown.steps} == {first.id}
+    run = stack.wait_for_run(second.run)
+    assert set(phases(run).values()) == {"cached"}
+    assert {step.producer_run for step in run.steps} == {first.id}
     assert [(p.name, p.value) for p in second.outputs.parameters] == [("accuracy", "1.0000")]
     with pytest.raises(grpc.RpcError) as refused:
         list(stack.dispatcher.ReadLogs(dispatcher_pb2.ReadLogsRequest(project="default", run=second.run)))
@@ -59,7 +59,7 @@ def test_a_changed_parameter_runs_what_depends_on_it_and_nothing_else(stack: Sta
     assert phases(changed)["ingest"] == phases(changed)["features"] == phases(changed)["train(0)"] == "cached"
 
 
-def test_the_same_bytes_from_other_code_end_the_change_behind_a_gate(stack: Stack) -> None:
+def test_changed_code_that_writes_the_same_bytes_reruns_nothing_behind_the_gates(stack: Stack) -> None:
     manifest = fresh()
     stack.finish(manifest)
     changed = stack.finish(manifest.replace('print("wrote"', 'print("has written"'))
@@ -71,12 +71,12 @@ def test_a_miss_names_the_field_that_differs(stack: Stack) -> None:
     manifest = fresh()
     stack.finish(manifest)
     changed = stack.finish(manifest, noise="0.2")
-    asked = cache_pb2.ExplainMissRequest(project="default", run=changed.id, step="ingest")
-    why = stack.cache.ExplainMiss(asked)
+    request = cache_pb2.ExplainMissRequest(project="default", run=changed.id, step="ingest")
+    why = stack.cache.ExplainMiss(request)
     assert [(c.field, c.old, c.new) for c in why.changes] == [("inputs.parameters.noise", "0.15", "0.2")]
 
 
-def test_an_order_sent_twice_is_one_run(stack: Stack) -> None:
+def test_a_request_that_is_sent_twice_is_one_run(stack: Stack) -> None:
     request = str(uuid.uuid4())
     manifest = fresh()
     first = stack.submit(manifest, request)
@@ -85,10 +85,10 @@ def test_an_order_sent_twice_is_one_run(stack: Stack) -> None:
         stack.submit(manifest, request, noise="0.3")
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "another request" in refused.value.details()
-    stack.ended(first.run)
+    stack.wait_for_run(first.run)
 
 
-def test_a_hit_whose_bytes_are_gone_runs_again_and_takes_their_place(stack: Stack) -> None:
+def test_a_step_whose_cached_output_was_deleted_runs_again_and_is_recorded_again(stack: Stack) -> None:
     manifest = fresh()
     first = stack.finish(manifest)
     key = next(s for s in first.steps if s.path == "features").outputs.artifacts[0].object.key
@@ -100,12 +100,12 @@ def test_a_hit_whose_bytes_are_gone_runs_again_and_takes_their_place(stack: Stac
     assert third.phase == step_pb2.RUN_PHASE_SUCCEEDED
 
 
-def test_a_false_condition_skips_a_step_also_when_all_is_cached(stack: Stack) -> None:
-    manifest = fresh(RINGS.replace("> 0.90", "> 1.5"))
+def test_a_false_condition_skips_a_step_of_a_cached_run_too(stack: Stack) -> None:
+    manifest = fresh(TRAIN.replace("> 0.90", "> 1.5"))
     assert phases(stack.finish(manifest))["register"] == "skipped"
     again = stack.submit(manifest)
     assert again.phase == step_pb2.RUN_PHASE_SUCCEEDED
-    assert phases(stack.ended(again.run))["register"] == "skipped"
+    assert phases(stack.wait_for_run(again.run))["register"] == "skipped"
 
 
 def test_a_failed_step_fails_the_run_and_is_not_cached(stack: Stack) -> None:
@@ -116,16 +116,16 @@ def test_a_failed_step_fails_the_run_and_is_not_cached(stack: Stack) -> None:
     assert phases(stack.finish(manifest))["ingest"] == "failed"
 
 
-def test_a_run_can_be_stopped(stack: Stack) -> None:
+def test_a_run_can_be_cancelled(stack: Stack) -> None:
     manifest = fresh().replace(
         "import csv, math, os", "import time; time.sleep(60)\n        import csv, math, os"
     )
     run = stack.submit(manifest).run
     stack.dispatcher.CancelRun(dispatcher_pb2.CancelRunRequest(project="default", run=run, terminate=True))
-    assert stack.ended(run).phase == step_pb2.RUN_PHASE_CANCELLED
+    assert stack.wait_for_run(run).phase == step_pb2.RUN_PHASE_CANCELLED
 
 
-def test_logs_are_told_by_step(stack: Stack) -> None:
+def test_log_lines_have_the_path_of_their_step(stack: Stack) -> None:
     run = stack.finish(fresh()).id
     lines = [
         (r.step, r.line)
@@ -135,14 +135,14 @@ def test_logs_are_told_by_step(stack: Stack) -> None:
     assert {step for step, _ in lines} >= {"ingest", "train(0)", "train(3)", "register"}
 
 
-def test_what_made_a_model_is_told_back_to_the_run_that_made_its_data(stack: Stack) -> None:
+def test_upstream_of_a_cached_step_is_the_run_that_produced_its_data(stack: Stack) -> None:
     manifest = fresh()
     first = stack.finish(manifest)
     second = stack.finish(manifest, neighbours="[1, 3]")
-    walk = lineage_pb2.TraverseRequest(
+    request = lineage_pb2.TraverseRequest(
         project="default", start=[f"run:{second.id}"], direction=lineage_pb2.DIRECTION_UPSTREAM
     )
-    found = stack.lineage.Traverse(walk)
+    found = stack.lineage.Traverse(request)
     assert f"step:{first.id}/ingest" in {node.id for node in found.nodes}
 
 
@@ -156,25 +156,25 @@ def test_a_call_without_the_token_is_refused(stack: Stack) -> None:
 
 BAD = {
     "alias": ("a: &x 1\nb: *x\n", "spec.manifest"),
-    "duplicate key": (RINGS + "kind: Workflow\n", "spec.manifest"),
-    "too large": ("#" * (1 << 20) + "\n" + RINGS, "spec.manifest"),
-    "cycle": (RINGS.replace("depends: ingest", "depends: evaluate"), "spec.manifest.spec.templates[0]"),
+    "duplicate key": (TRAIN + "kind: Workflow\n", "spec.manifest"),
+    "too large": ("#" * (1 << 20) + "\n" + TRAIN, "spec.manifest"),
+    "cycle": (TRAIN.replace("depends: ingest", "depends: evaluate"), "spec.manifest.spec.templates[0]"),
     "unknown template": (
-        RINGS.replace("template: features", "template: nowhere"),
+        TRAIN.replace("template: features", "template: nowhere"),
         "spec.manifest.spec.templates[0]",
     ),
     "missing parameter": (
-        RINGS.replace('          - {name: noise, value: "{{workflow.parameters.noise}}"}\n', ""),
+        TRAIN.replace('          - {name: noise, value: "{{workflow.parameters.noise}}"}\n', ""),
         "spec.manifest.spec.templates[0]",
     ),
     "unknown step": (
-        RINGS.replace("tasks.ingest.outputs", "tasks.nobody.outputs"),
+        TRAIN.replace("tasks.ingest.outputs", "tasks.missing.outputs"),
         "spec.manifest.spec.templates[0]",
     ),
-    "NaN": (RINGS.replace('value: "400"', "value: .nan"), "spec.manifest"),
-    "bad expression": (RINGS.replace("{{item}}", "{{=item +}}"), "spec.manifest.spec.templates[0]"),
+    "NaN": (TRAIN.replace('value: "400"', "value: .nan"), "spec.manifest"),
+    "bad expression": (TRAIN.replace("{{item}}", "{{=item +}}"), "spec.manifest.spec.templates[0]"),
     "unknown field": (
-        RINGS.replace("  entrypoint: main", "  entrypoint: main\n  entrypont: x"),
+        TRAIN.replace("  entrypoint: main", "  entrypoint: main\n  entrypont: x"),
         "spec.manifest",
     ),
 }
@@ -199,7 +199,7 @@ def test_bad_input_is_refused_with_its_field_and_leaves_no_run(
     assert "Traceback" not in done.stderr
 
 
-def test_the_command_line_tells_a_run_as_json(stack: Stack, tmp_path: Path) -> None:
+def test_the_command_line_prints_a_run_as_json(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "workflow.yaml"
     file.write_text(fresh())
     done = stack.periplus("run", str(file), "-o", "json")

@@ -1,4 +1,4 @@
-"""A stack of a bench's own (`periplus up` on a home in a temporary folder), and how times are taken and shown."""
+"""A stack for a benchmark (`periplus up` with a home in a temporary folder), and how times are measured and printed."""
 
 import json
 import os
@@ -23,21 +23,21 @@ from periplus_local.stack.child import bound
 
 PERIPLUS = str(Path(sys.executable).parent / "periplus")
 READY = "Ctrl-C stops everything"
-PATIENCE = 180.0  # seconds
+WAIT_SECONDS = 180.0
 
 
 @dataclass
 class Stack:
-    """A stack that is up."""
+    """A running stack."""
 
     home: Path
     process: subprocess.Popen[str]
-    seconds: float
-    """From the start of `periplus up` to the line that says that all is ready."""
+    startup_seconds: float
+    """From the start of `periplus up` until it prints that everything is ready."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a `periplus` of this stack is started with."""
+        """Environment variables for `periplus` commands on this stack."""
         return os.environ | {"PERIPLUS_HOME": str(self.home), "COLUMNS": "120"}
 
     @property
@@ -47,14 +47,14 @@ class Stack:
     def client(self) -> Client:
         return Client(self.connection)
 
-    def parts(self) -> list[tuple[str, psutil.Process]]:
-        """Every process of the stack, `periplus up` included, with the name of its program."""
+    def processes(self) -> list[tuple[str, psutil.Process]]:
+        """Every process of the stack, including `periplus up`, with the name of its program."""
         top = psutil.Process(self.process.pid)
         return [(program(each), each) for each in (top, *top.children(recursive=True))]
 
 
 def program(process: psutil.Process) -> str:
-    """What people call a process of the stack."""
+    """A readable name of a process."""
     line = process.cmdline()
     if "-m" in line:
         return line[line.index("-m") + 1]
@@ -64,7 +64,7 @@ def program(process: psutil.Process) -> str:
 
 @contextmanager
 def up(home: Path) -> Iterator[Stack]:
-    """`periplus up` until the block is left; its log is shown where it does not come up."""
+    """Run `periplus up` until the block is left. If it does not start, the error shows its log."""
     log = home.with_suffix(".log")
     environment = os.environ | {"PERIPLUS_HOME": str(home)}
     began = time.perf_counter()
@@ -79,8 +79,8 @@ def up(home: Path) -> Iterator[Stack]:
         )
     try:
         while READY not in log.read_text():
-            if process.poll() is not None or time.perf_counter() - began > PATIENCE:
-                raise SystemExit(f"the stack did not come up:\n{log.read_text()}")
+            if process.poll() is not None or time.perf_counter() - began > WAIT_SECONDS:
+                raise SystemExit(f"the stack did not start:\n{log.read_text()}")
             time.sleep(0.01)
         yield Stack(home, process, time.perf_counter() - began)
     finally:
@@ -88,7 +88,7 @@ def up(home: Path) -> Iterator[Stack]:
         process.wait(60)
 
 
-def order(
+def run_spec(
     manifest: Mapping[str, object], parameters: Mapping[str, str] | None = None
 ) -> dispatcher_pb2.RunSpec:
     return dispatcher_pb2.RunSpec(
@@ -96,8 +96,8 @@ def order(
     )
 
 
-def finished(client: Client, spec: dispatcher_pb2.RunSpec) -> dispatcher_pb2.SubmitRunResponse:
-    """Run an order, wait for its end as lineage tells it, and see that it succeeded."""
+def run_to_end(client: Client, spec: dispatcher_pb2.RunSpec) -> dispatcher_pb2.SubmitRunResponse:
+    """Submit a run, watch it until it finishes, and check that it succeeded."""
     accepted = client.submit(spec, str(uuid.uuid4()))
     phase = accepted.phase
     for change in client.watch(accepted.run):
@@ -106,54 +106,54 @@ def finished(client: Client, spec: dispatcher_pb2.RunSpec) -> dispatcher_pb2.Sub
     return accepted
 
 
-def warmed(client: Client, spec: dispatcher_pb2.RunSpec, steps: int) -> None:
-    """Run an order until the cache knows every step of it: it records a moment after the run's end."""
-    finished(client, spec)
-    deadline = time.monotonic() + PATIENCE
+def fill_cache(client: Client, spec: dispatcher_pb2.RunSpec, steps: int) -> None:
+    """Run until every step is a hit: the cache records entries a moment after the run finishes."""
+    run_to_end(client, spec)
+    deadline = time.monotonic() + WAIT_SECONDS
     while sum(s.verdict == step_pb2.VERDICT_HIT for s in client.plan(spec).steps) < steps:
-        assert time.monotonic() < deadline, "the cache did not record what was run"
+        assert time.monotonic() < deadline, "the cache did not record the steps"
         time.sleep(0.1)
 
 
-def in_turn(
+def measure(
     rounds: int, calls: Mapping[str, Callable[[], object]], pause: float = 0
 ) -> dict[str, list[float]]:
-    """Seconds of each call in each round, A B A B, so that what else the machine does meets all alike.
+    """Seconds of each call in each round, alternating (A B A B), so that other load affects all calls alike.
 
-    A pause (seconds) before each call lets the servers end what the last one left them: events on their way.
+    `pause` (seconds) before each call lets the servers process the events of the call before.
     """
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    durations: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             time.sleep(pause)
             began = time.perf_counter()
             call()
-            taken[name].append(time.perf_counter() - began)
-    return taken
+            durations[name].append(time.perf_counter() - began)
+    return durations
 
 
 @dataclass
 class Table:
-    """Figures as lines: median, least and most in milliseconds, count, and ratios to floors."""
+    """Lines with median, minimum and maximum in milliseconds, number of samples, and ratios to floors."""
 
     title: str
     lines: list[str] = field(default_factory=list)
 
     def add(
-        self, what: str, seconds: Sequence[float], floors: Mapping[str, float] | None = None, goal: float = 0
+        self, what: str, seconds: Sequence[float], floors: Mapping[str, float] | None = None, limit: float = 0
     ) -> float:
-        """Show times, with the median's ratio to each floor (seconds) and the goal (seconds); give the median."""
-        middle = statistics.median(seconds)
+        """Add a line with the median's ratio to each floor (seconds) and to the limit (seconds). Returns the median."""
+        median = statistics.median(seconds)
         line = (
-            f"{what:34} {middle * 1e3:9.2f} ms  ({min(seconds) * 1e3:.2f} to {max(seconds) * 1e3:.2f},"
+            f"{what:34} {median * 1e3:9.2f} ms  ({min(seconds) * 1e3:.2f} to {max(seconds) * 1e3:.2f},"
             f" n={len(seconds)})"
         )
         for name, floor in (floors or {}).items():
-            line += f"  {middle / floor:.1f} x {name}"
-        if goal:
-            line += f"  goal {goal * 1e3:g} ms: {'met' if middle < goal else 'MISSED'}"
+            line += f"  {median / floor:.1f} x {name}"
+        if limit:
+            line += f"  limit {limit * 1e3:g} ms: {'met' if median < limit else 'MISSED'}"
         self.lines.append(line)
-        return middle
+        return median
 
     def show(self) -> None:
         print(f"\n{self.title}; {machine()}")
@@ -162,7 +162,7 @@ class Table:
 
 
 def machine() -> str:
-    """How busy the machine is: its load, and a fixed piece of work of one core, the same on a quiet machine."""
+    """Load averages, and the time of a fixed amount of work on one core, to compare machines and moments."""
     spins = []
     for _ in range(5):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The local Argo as a person has it after the first command of its README, for tests."""
+"""The local Argo after the first command of its README, for tests."""
 
 import os
 import re
@@ -32,14 +32,14 @@ spec:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a person's shell has, but nothing that leads to another Argo or store."""
+    """A shell's environment without variables that name another Argo or S3."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ARGO_", "S3_"))}
     return kept | {"PATH": f"{BIN}:{os.environ['PATH']}"} | more
 
 
 @dataclass
-class Served:
-    """A local Argo that runs: its process, the folder that it was started in, and what it printed."""
+class ArgoServer:
+    """A running local Argo: its process, its working directory and the lines that it printed."""
 
     process: subprocess.Popen[str]
     folder: Path
@@ -47,20 +47,20 @@ class Served:
 
     @property
     def home(self) -> Path:
-        """Where everything of it is."""
+        """Its home."""
         return self.folder / ".periplus/argo"
 
     def env(self) -> dict[str, str]:
-        """A shell after the lines that it printed for clients."""
+        """The environment after the `export` lines that it printed for clients."""
         exports = "\n".join(line for line in self.printed if line.strip().startswith("export "))
-        shown = ["bash", "-c", f"{exports}\nenv -0"]
-        found = subprocess.run(shown, env=environment(), capture_output=True, text=True, check=True).stdout
+        command = ["bash", "-c", f"{exports}\nenv -0"]
+        found = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
         return dict(line.split("=", 1) for line in found.split("\0") if "=" in line)
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The README's first command, in a folder of its own."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArgoServer]:
+    """The README's first command, in a new folder."""
     folder = tmp_path_factory.mktemp("alone")
     (folder / "hello.yaml").write_text(HELLO)
     with subprocess.Popen(
@@ -77,11 +77,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             printed.append(line.rstrip())
             if line.startswith("Ctrl-C"):
                 break
-        yield Served(process, folder, printed)
+        yield ArgoServer(process, folder, printed)
         children = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
+        output = process.stdout.read()
         assert process.wait(60) == 0
-        stopped = [line.split()[0] for line in rest.splitlines() if " stopped in " in line]
-        assert stopped == ["argo", "s3"], rest
+        stopped = [line.split()[0] for line in output.splitlines() if " stopped in " in line]
+        assert stopped == ["argo", "s3"], output
         assert not any(child.is_running() for child in children)

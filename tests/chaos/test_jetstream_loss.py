@@ -1,4 +1,4 @@
-"""NATS loses its whole store: streams and consumers are made anew, and who had not heard what was told hears it."""
+"""NATS loses its whole store: streams and consumers are created again, and every event reaches every consumer."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import nats
 import psutil
 import pytest
-from stack import PATIENCE, Stack, up
+from stack import WAIT_SECONDS, Stack, up
 
 from periplus.types.v1 import step_pb2
 from periplus_local.stack.embedded import embedded
@@ -51,8 +51,8 @@ def own(tmp_path: Path) -> Iterator[Stack]:
 
 
 @contextmanager
-def stopped(*pids: int) -> Iterator[None]:
-    """Processes that hang, as long as the block is open."""
+def sigstopped(*pids: int) -> Iterator[None]:
+    """Stop processes with SIGSTOP until the block is left."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
         wait_for(lambda pid=pid: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
@@ -64,46 +64,46 @@ def stopped(*pids: int) -> Iterator[None]:
 
 
 def lose_store(own: Stack) -> None:
-    """`kill -9` NATS, and remove all that it keeps before it is started again."""
+    """`kill -9` NATS and delete its store before the supervisor restarts it."""
     pid = own.pid("nats")
-    with stopped(own.process.pid):
+    with sigstopped(own.process.pid):
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
         shutil.rmtree(own.home / "data" / "nats" / "jetstream")
 
 
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def published(own: Stack) -> int:
-    """How many events of the dispatcher JetStream holds."""
+    """The number of events in the dispatcher's stream."""
 
-    async def asked() -> int:
+    async def count() -> int:
         client = await nats.connect(embedded(Home(own.home)).nats.url)
         try:
             return (await client.jetstream().stream_info("DISPATCHER")).state.messages
         finally:
             await client.close()
 
-    return asyncio.run(asked())
+    return asyncio.run(count())
 
 
-def test_what_was_told_is_heard_though_the_streams_were_lost_before(own: Stack) -> None:
+def test_events_that_were_not_consumed_before_the_loss_are_published_again(own: Stack) -> None:
     before = own.finish(PAIR, seed="before")
-    told = published(own)
-    with stopped(own.pid("cache"), own.pid("lineage")):
-        run = own.submit(PAIR, seed="meanwhile").run  # the cache does not answer: its steps run
-        wait_for(lambda: published(own) == 2 * told)
+    per_run = published(own)
+    with sigstopped(own.pid("cache"), own.pid("lineage")):
+        run = own.submit(PAIR, seed="meanwhile").run  # the cache does not answer, so the steps run
+        wait_for(lambda: published(own) == 2 * per_run)
         lose_store(own)
-    ended = own.ended(run)
-    assert ended.phase == step_pb2.RUN_PHASE_SUCCEEDED
-    assert [step.phase for step in ended.steps] == [step_pb2.STEP_PHASE_SUCCEEDED] * 2
-    own.recorded(ended)
+    finished = own.wait_for_run(run)
+    assert finished.phase == step_pb2.RUN_PHASE_SUCCEEDED
+    assert [step.phase for step in finished.steps] == [step_pb2.STEP_PHASE_SUCCEEDED] * 2
+    own.wait_for_cache(finished)
     for seed in ("before", "meanwhile"):
         assert own.submit(PAIR, seed=seed).phase == step_pb2.RUN_PHASE_SUCCEEDED
-    assert own.run(before.id) == before  # though it was told again
+    assert own.run(before.id) == before  # unchanged, although its events were published again
     assert own.finish(PAIR, seed="after").phase == step_pb2.RUN_PHASE_SUCCEEDED
