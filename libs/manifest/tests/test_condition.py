@@ -52,8 +52,8 @@ def test_a_long_text_in_quotes_is_compared():
 @pytest.mark.parametrize(
     "text",
     [
-        f"'{'a' * 100_000}' =~ '(a*)*(a*)*b'",
-        " || ".join(f"'{'a' * 9_000}{n}' =~ '(a|aa)+$b'" for n in range(90)),
+        f"'{'a' * 200_000}' =~ '(a|bb|ccc){{400}}x'",
+        " || ".join(f"'{'a' * 9_000}{n}' =~ '(a|bb|ccc){{200}}x'" for n in range(90)),
         "(" * 100_000 + "true" + ")" * 100_000,
         "!" + "(!" * 50_000 + "true" + ")" * 50_000,
         "x" * (1 << 20) + "x",
@@ -62,6 +62,18 @@ def test_a_long_text_in_quotes_is_compared():
 def test_what_would_take_too_long_is_stopped(text):
     with pytest.raises(ConditionError):
         condition.evaluate(text)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"'{'a' * 100_000}' =~ '(a*)*(a*)*b'",
+        " || ".join(f"'{'a' * 9_000}{n}' =~ '(a|aa)+$b'" for n in range(90)),
+    ],
+)
+def test_what_would_take_long_with_backtracking_is_decided(text):
+    assert condition.evaluate(text) is False
 
 
 def test_more_tokens_than_anyone_writes_are_refused():

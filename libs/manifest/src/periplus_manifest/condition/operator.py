@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from periplus_manifest import regex
 from periplus_manifest.errors import ConditionError, ManifestError
 from periplus_manifest.gotext import display
 
@@ -46,9 +47,6 @@ def matches(operator: str, left: Any, right: Any, spend: Callable[[int], None]) 
     """Apply =~ or !~; `spend` is told of the steps that the regular expression takes."""
     for side in (left, right):
         wants(isinstance(side, str), side, operator, "a text")
-    # Few conditions have a regular expression, and all processes that check manifests load this module.
-    from periplus_manifest import regex
-
     try:
         return regex.compile(right).search(left, spend) is (operator == "=~")
     except ConditionError:
