@@ -19,7 +19,7 @@ from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.sdk.client import Client
 from periplus.sdk.connection import Connection, connection
 from periplus.types.v1 import step_pb2
-from periplus_local.stack.child import bound
+from periplus_local.stack.running_process import tied_to_this_process
 
 PERIPLUS = str(Path(sys.executable).parent / "periplus")
 READY = "Ctrl-C stops everything"
@@ -70,7 +70,7 @@ def up(home: Path) -> Iterator[Stack]:
     began = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
-            bound([PERIPLUS, "up"], signal.SIGTERM),
+            tied_to_this_process([PERIPLUS, "up"], signal.SIGTERM),
             env=environment,
             stdout=output,
             stderr=output,

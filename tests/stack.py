@@ -22,7 +22,7 @@ from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceStub
 from periplus.lineage.v1 import lineage_pb2
 from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from periplus.types.v1 import step_pb2
-from periplus_local.stack.child import bound
+from periplus_local.stack.running_process import tied_to_this_process
 
 ROOT = Path(__file__).parent.parent
 WAIT_SECONDS = 90.0  # ample, for a busy machine
@@ -191,7 +191,7 @@ def up(home: Path, *arguments: str) -> Iterator[Stack]:
     log = home.with_suffix(".log")
     with log.open("w") as output:
         process = subprocess.Popen(
-            bound([str(Path(sys.executable).parent / "periplus"), "up", *arguments], signal.SIGTERM),
+            tied_to_this_process([str(Path(sys.executable).parent / "periplus"), "up", *arguments], signal.SIGTERM),
             env=os.environ | {"PERIPLUS_HOME": str(home)}, stdout=output, stderr=output, text=True,
         )  # fmt: skip
     try:

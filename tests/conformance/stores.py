@@ -20,7 +20,7 @@ from urllib3 import PoolManager, Retry
 from urllib3.exceptions import HTTPError
 
 from periplus_local.argo.settings import ArgoSettings
-from periplus_local.stack.child import bound
+from periplus_local.stack.running_process import tied_to_this_process
 
 KEY, SECRET, BUCKET = "conformance", "conformance-secret", "artifacts"
 PARTS = ("master", "volume", "filer", "s3", "admin")
@@ -70,7 +70,9 @@ def store(folder: Path) -> Iterator[Store]:
     start = [weed, "-logtostderr=true", "-v=0", "mini", f"-dir={folder}", *fixed.split(), *flags]
     start += [f"-s3.config={folder}/s3.json", f"-filer.localSocket={folder}/f.sock"]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(bound(start, signal.SIGTERM), stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen(
+            tied_to_this_process(start, signal.SIGTERM), stdout=log, stderr=log, cwd=folder
+        )
     try:
         endpoint = f"127.0.0.1:{ports[6]}"
         yield Store(endpoint, with_bucket(endpoint, process))

@@ -1,4 +1,4 @@
-"""The embedded servers keep what they said they had, however they end."""
+"""The embedded servers lose no acknowledged data, however they end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minio import Minio
 
 from periplus_local.stack import embedded as servers
 from periplus_local.stack.home import Home
-from periplus_local.stack.part import Change, State
+from periplus_local.stack.process import ProcessState, StateChange
 from periplus_local.stack.supervisor import Supervisor
 
 SUBJECT = "periplus.cache.v1.EntryRecorded.p.r"
@@ -50,56 +50,56 @@ def store(chosen: servers.Embedded) -> Minio:
     return Minio(chosen.s3.endpoint, chosen.s3.access_key, chosen.s3.secret_key, secure=False)
 
 
-async def test_each_server_that_is_killed_comes_back_with_its_data(tmp_path: Path) -> None:
+async def test_a_killed_server_is_restarted_with_its_data(tmp_path: Path) -> None:
     home = Home(tmp_path / f'a home, "long" & ünusual {"x" * 90}')
     home.create()
     chosen = servers.embedded(home)
-    changes: list[Change] = []
-    async with Supervisor(home, servers.parts(home, chosen), changes.append) as supervisor:
+    changes: list[StateChange] = []
+    async with Supervisor(home, servers.specs(home, chosen), changes.append) as supervisor:
         await write(chosen)
-        for child in supervisor.children.values():
+        for child in supervisor.running.values():
             os.kill(child.pid, signal.SIGKILL)
         end = time.monotonic() + 40
-        while sum(change.state is State.READY for change in changes) < 6:
+        while sum(change.state is ProcessState.READY for change in changes) < 6:
             assert time.monotonic() < end, [change.line() for change in changes]
             await asyncio.sleep(0.05)
         await check(chosen)
-    async with Supervisor(home, servers.parts(home, servers.embedded(home)), changes.append):
+    async with Supervisor(home, servers.specs(home, servers.embedded(home)), changes.append):
         await check(chosen)
 
 
-async def test_a_pid_file_that_names_a_stranger_does_not_stop_postgres(tmp_path: Path) -> None:
+async def test_postgres_starts_although_its_pid_file_names_another_process(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.create()
     chosen = servers.embedded(home)
-    part = next(p for p in servers.parts(home, chosen, durable=False) if p.name == "postgres")
-    async with Supervisor(home, [part], lambda _: None):
+    spec = next(p for p in servers.specs(home, chosen, durable=False) if p.name == "postgres")
+    async with Supervisor(home, [spec], lambda _: None):
         pass
-    # A stranger of the same user, as after a reboot: only such a one misleads the server.
-    stranger = subprocess.Popen(["/bin/sleep", "600"], user=part.user.uid if part.user else None, cwd="/")  # noqa: ASYNC220
+    # A process of the same user, as after a reboot: only then PostgreSQL takes it for a running server.
+    other = subprocess.Popen(["/bin/sleep", "600"], user=spec.user.uid if spec.user else None, cwd="/")  # noqa: ASYNC220
     try:
-        note = home.data / "postgres" / "postmaster.pid"
-        note.write_text(f"{stranger.pid}\n{note.parent}\n0\n5432\n\n127.0.0.1\n0 0\nready\n")
-        async with Supervisor(home, [part], lambda _: None):
-            assert stranger.poll() is None
+        pid_file = home.data / "postgres" / "postmaster.pid"
+        pid_file.write_text(f"{other.pid}\n{pid_file.parent}\n0\n5432\n\n127.0.0.1\n0 0\nready\n")
+        async with Supervisor(home, [spec], lambda _: None):
+            assert other.poll() is None
     finally:
-        stranger.kill()
-        stranger.wait()
+        other.kill()
+        other.wait()
 
 
-STARTS = """
+START = """
 import signal, subprocess, time
-from periplus_local.stack.child import bound
-print(subprocess.Popen(bound(["/bin/sleep", "600"], signal.SIGTERM)).pid, flush=True)
+from periplus_local.stack.running_process import tied_to_this_process
+print(subprocess.Popen(tied_to_this_process(["/bin/sleep", "600"], signal.SIGTERM)).pid, flush=True)
 time.sleep(600)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next start ends what a killed one left")
-def test_a_program_ends_with_whoever_started_it_even_by_a_kill(tmp_path: Path) -> None:
-    starter = subprocess.Popen(
-        [sys.executable, "-c", STARTS], stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    )
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere the next start ends the processes of a killed supervisor"
+)
+def test_a_program_ends_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:
+    starter = subprocess.Popen([sys.executable, "-c", START], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     assert starter.stdout is not None
     with starter.stdout:
         program = psutil.Process(int(starter.stdout.readline()))

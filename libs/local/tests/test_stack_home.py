@@ -1,4 +1,4 @@
-"""A home: who may look, what is kept, and who may hold it."""
+"""A home: its permissions, secrets, ports and lock."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from periplus_local.stack.home import Home, HomeError, locate
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    made = Home(tmp_path / "home")
-    made.create()
-    return made
+    created = Home(tmp_path / "home")
+    created.create()
+    return created
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_home_is_what_is_given_or_named_by_the_environment_or_here(
+def test_the_home_is_the_argument_or_the_environment_variable_or_periplus_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -46,26 +46,26 @@ def test_everything_in_a_home_is_private_and_out_of_git(home: Home) -> None:
     assert (home.path / ".gitignore").read_text() == "*\n"
 
 
-def test_a_home_that_was_opened_up_is_closed_again(home: Home) -> None:
+def test_a_home_that_others_may_read_is_made_private_again(home: Home) -> None:
     home.secrets.chmod(0o755)
     home.create()
     assert mode(home.secrets) == 0o700
 
 
-def test_a_home_that_cannot_be_made_says_which(tmp_path: Path) -> None:
+def test_a_home_that_can_not_be_made_says_how_to_choose_another(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HomeError, match="PERIPLUS_HOME"):
         Home(tmp_path / "file" / "home").create()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory away")
-def test_a_home_of_somebody_else_is_refused(home: Home) -> None:
+def test_a_home_of_another_user_is_refused(home: Home) -> None:
     os.chown(home.path, 65534, 65534)
     with pytest.raises(HomeError, match="belongs to user 65534"):
         home.create()
 
 
-def test_ports_are_taken_again_unless_somebody_has_them_now(home: Home) -> None:
+def test_ports_are_assigned_again_unless_another_process_has_bound_them(home: Home) -> None:
     path = home.run / "ports.json"
     first = ports.assign(path, ("a", "b"))
     assert ports.assign(path, ("a", "b")) == first
@@ -76,7 +76,7 @@ def test_ports_are_taken_again_unless_somebody_has_them_now(home: Home) -> None:
     assert ports.recorded(path) == again
 
 
-def test_a_port_that_must_lie_above_another_does(home: Home) -> None:
+def test_a_port_lies_above_another_by_the_requested_distance(home: Home) -> None:
     path = home.run / "ports.json"
     first = ports.assign(path, ("low", "high"), above={"high": ("low", 10_000)})
     assert first["high"] == first["low"] + 10_000
@@ -86,7 +86,7 @@ def test_a_port_that_must_lie_above_another_does(home: Home) -> None:
     assert again["high"] == again["low"] + 10_000
 
 
-def test_a_damaged_list_of_ports_is_made_anew(home: Home) -> None:
+def test_a_damaged_file_of_ports_is_replaced(home: Home) -> None:
     path = home.run / "ports.json"
     for damage in ("", "[]", '{"a": "x"}', "{"):
         path.write_text(damage)
@@ -98,14 +98,14 @@ import sys
 from pathlib import Path
 from periplus_local.stack import lock
 from periplus_local.stack.home import Home
-with lock.held(Home(Path(sys.argv[1]))) as note:
-    note({"cache": "127.0.0.1:4711"})
+with lock.held(Home(Path(sys.argv[1]))) as publish:
+    publish({"cache": "127.0.0.1:4711"})
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def test_a_second_holder_is_told_who_holds_and_a_killed_one_holds_nothing(home: Home) -> None:
+def test_a_second_supervisor_is_refused_and_a_killed_one_holds_nothing(home: Home) -> None:
     first = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(home.path)],
         stdin=subprocess.PIPE,
@@ -133,7 +133,7 @@ def test_a_second_holder_is_told_who_holds_and_a_killed_one_holds_nothing(home: 
     assert not lock.is_held(home)
 
 
-def test_ports_lie_below_those_of_outgoing_connections_and_never_on_one_that_is_remembered(
+def test_ports_lie_below_those_of_outgoing_connections_and_none_is_assigned_twice(
     tmp_path: Path,
 ) -> None:
     first = ports.assign(tmp_path / "ports.json", ["a", "b", "b-grpc"], above={"b-grpc": ("b", 10_000)})

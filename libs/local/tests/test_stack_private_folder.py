@@ -15,8 +15,8 @@ import pytest
 from periplus_local.stack import embedded as servers
 from periplus_local.stack import postgres_programs, programs
 from periplus_local.stack.home import Home
-from periplus_local.stack.leftovers import clean
-from periplus_local.stack.part import Part
+from periplus_local.stack.orphans import end_orphans
+from periplus_local.stack.process import ProcessSpec
 from periplus_local.stack.supervisor import Supervisor
 
 pytestmark = pytest.mark.skipif(
@@ -37,8 +37,8 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def postgres(home: Home, chosen: servers.Embedded) -> Part:
-    return next(part for part in servers.parts(home, chosen, durable=False) if part.name == "postgres")
+def postgres(home: Home, chosen: servers.Embedded) -> ProcessSpec:
+    return next(part for part in servers.specs(home, chosen, durable=False) if part.name == "postgres")
 
 
 def capabilities(process: psutil.Process) -> int:
@@ -59,7 +59,7 @@ async def test_postgres_starts_below_a_private_folder_and_finds_its_data_again(p
             await connection.execute("INSERT INTO start VALUES ($1)", start)
             assert await connection.fetchval("SELECT array_agg(n ORDER BY n) FROM start") == [1, 2][:start]
             await connection.close()
-            process = psutil.Process(supervisor.children["postgres"].pid)
+            process = psutil.Process(supervisor.running["postgres"].pid)
             assert part.user is not None
             assert process.uids().effective == part.user.uid
             assert capabilities(process) == 0
@@ -80,7 +80,7 @@ from periplus_local.stack.supervisor import Supervisor
 
 async def main():
     home = Home(Path(sys.argv[2]))
-    parts = [p for p in servers.parts(home, servers.embedded(home), durable=False) if p.name == "postgres"]
+    parts = [p for p in servers.specs(home, servers.embedded(home), durable=False) if p.name == "postgres"]
     async with Supervisor(home, parts, lambda _: None):
         print(*parts[0].temporary, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -97,7 +97,7 @@ def test_the_copied_programs_of_a_killed_supervisor_are_removed(private: Path) -
     )
     copy = Path(killed.stdout.strip())
     assert copy.is_dir()
-    clean(home.run / "children.json")
+    end_orphans(home.run / "processes.json")
     assert not copy.exists()
 
 

@@ -17,7 +17,7 @@ def test_a_service_gets_every_setting_that_it_requires_and_none_that_it_does_not
 ) -> None:
     home = Home(tmp_path / "home")
     home.create()
-    given = services.environment(embedded.embedded(home), services.services(home), name)
+    given = services.environment(embedded.embedded(home), services.assign(home), name)
     fields = import_module(f"periplus_{name}.settings").Settings.model_fields
     prefix = f"{name.upper()}_"
     assert set(given) <= {f"{prefix}{field.upper()}" for field in fields}
@@ -33,5 +33,5 @@ def test_only_services_that_read_or_write_objects_get_the_keys_of_the_store(
     home = Home(tmp_path / "home")
     home.create()
     servers = embedded.embedded(home)
-    given = services.environment(servers, services.services(home), name)
+    given = services.environment(servers, services.assign(home), name)
     assert (servers.s3.secret_key in given.values()) == has_keys

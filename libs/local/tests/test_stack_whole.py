@@ -1,4 +1,4 @@
-"""The whole stack, as a person has it: up, looked at, hurt, and down."""
+"""The whole stack as a user has it: `up`, `doctor`, killed processes, and `down`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from unauthenticated import answers
 
-from periplus_local.stack import HeldError, detach, doctor, down, leftovers, lock, up
-from periplus_local.stack.exposure import answers, family, listeners
+from periplus_local.stack import HeldError, detach, doctor, down, lock, orphans, up
 from periplus_local.stack.home import Home
+from periplus_local.stack.process_info import listeners, process_tree
 
-PARTS = {"nats", "postgres", "s3", "argo", "cache", "snapshotter", "lineage", "dispatcher"}
+PROCESSES = {"nats", "postgres", "s3", "argo", "cache", "snapshotter", "lineage", "dispatcher"}
 ASK = """
 import pathlib, sys
 from periplus_local.stack.embedded import embedded
@@ -31,29 +32,29 @@ COMMAND = [sys.executable, "-m", "periplus_local.stack"]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    place = Home(tmp_path_factory.mktemp("stack") / "home")
-    detach(place.path)
-    yield place
-    down(place.path)
+    stack_home = Home(tmp_path_factory.mktemp("stack") / "home")
+    detach(stack_home.path)
+    yield stack_home
+    down(stack_home.path)
 
 
-def children(home: Home) -> dict[str, leftovers.Recorded]:
-    return {child.part: child for child in leftovers.recorded(home.run / "children.json")}
+def records(home: Home) -> dict[str, orphans.ProcessRecord]:
+    return {record.name: record for record in orphans.read_records(home.run / "processes.json")}
 
 
-def test_every_part_is_up_and_well(home: Home) -> None:
-    assert set(children(home)) == PARTS
+def test_every_process_runs_and_doctor_finds_no_problem(home: Home) -> None:
+    assert set(records(home)) == PROCESSES
     assert [finding.line() for finding in doctor(home.path) if not finding.ok] == []
 
 
-def test_the_command_line_finds_its_settings_and_nobody_else_does(home: Home) -> None:
+def test_the_settings_of_the_command_line_are_readable_by_their_owner_only(home: Home) -> None:
     settings = json.loads(home.client_settings.read_text())
     assert set(settings) == {"dispatcher", "cache", "snapshotter", "lineage", "token", "project", "events"}
     assert settings["project"] == "default"
     assert stat.S_IMODE(home.client_settings.stat().st_mode) == 0o600
 
 
-def test_a_second_up_says_who_holds_the_home(home: Home) -> None:
+def test_a_second_up_names_the_process_that_holds_the_home(home: Home) -> None:
     holder = lock.holder(home)
     assert holder
     with pytest.raises(HeldError, match=f"process {holder.pid} since .*dispatcher 127.0.0.1"):
@@ -65,14 +66,14 @@ def test_a_second_up_says_who_holds_the_home(home: Home) -> None:
     )
     assert told.returncode == 1
     assert f"process {holder.pid}" in told.stderr
-    assert set(children(home)) == PARTS
+    assert set(records(home)) == PROCESSES
 
 
-def test_no_port_of_the_stack_answers_a_stranger(home: Home) -> None:
+def test_no_port_of_the_stack_answers_a_client_without_a_secret(home: Home) -> None:
     holder = lock.holder(home)
     assert holder
     found = listeners([holder.pid])
-    assert [listener for listener in found if not listener.local] == []
+    assert [listener for listener in found if not listener.is_loopback] == []
     assert len(found) >= 12 + 5
     told = [answer for listener in found for answer in answers(listener)]
     # The names of our calls are no secret: the contracts are public.
@@ -83,21 +84,21 @@ def test_no_secret_is_on_a_command_line_or_in_a_log(home: Home) -> None:
     holder = lock.holder(home)
     assert holder
     secrets = [file.read_text() for file in home.secrets.iterdir()]
-    shown = [" ".join(process.cmdline()) for process in family(holder.pid)]
+    shown = [" ".join(process.cmdline()) for process in process_tree(holder.pid)]
     shown += [log.read_text(errors="replace") for log in home.log.iterdir()]
     assert [secret for secret in secrets if any(secret in text for text in shown)] == []
 
 
-@pytest.mark.parametrize("part", ["cache", "snapshotter", "lineage", "dispatcher", "argo"])
-def test_a_service_that_is_killed_comes_back(home: Home, part: str) -> None:
+@pytest.mark.parametrize("name", ["cache", "snapshotter", "lineage", "dispatcher", "argo"])
+def test_a_killed_service_is_restarted(home: Home, name: str) -> None:
     log = home.log / "stack.log"
-    readied = log.read_text().count(f"{part:<20} ready in ")
-    os.kill(children(home)[part].pid, signal.SIGKILL)
+    readied = log.read_text().count(f"{name:<20} ready in ")
+    os.kill(records(home)[name].pid, signal.SIGKILL)
     limit = time.monotonic() + 30
-    while log.read_text().count(f"{part:<20} ready in ") == readied:
-        assert time.monotonic() < limit, (home.log / f"{part}.log").read_text()[-2000:]
+    while log.read_text().count(f"{name:<20} ready in ") == readied:
+        assert time.monotonic() < limit, (home.log / f"{name}.log").read_text()[-2000:]
         time.sleep(0.05)
-    assert f"{part:<20} restarting: was ended by SIGKILL" in log.read_text()
+    assert f"{name:<20} restarting: was ended by SIGKILL" in log.read_text()
 
 
 def test_down_stops_everything_and_ctrl_c_does_so_in_order(tmp_path: Path) -> None:
@@ -110,10 +111,10 @@ def test_down_stops_everything_and_ctrl_c_does_so_in_order(tmp_path: Path) -> No
         lines: list[str] = []
         for line in running.stdout:
             lines.append(line)
-            if sum(" ready in " in said for said in lines) == len(PARTS) + 4:
+            if sum(" ready in " in said for said in lines) == len(PROCESSES) + 4:
                 break
-        pids = [child.pid for child in children(home).values()]
-        assert len(pids) == len(PARTS), lines
+        pids = [child.pid for child in records(home).values()]
+        assert len(pids) == len(PROCESSES), lines
         running.send_signal(signal.SIGINT)
         rest = running.stdout.read()
         assert running.wait() == 0
@@ -125,7 +126,7 @@ def test_down_stops_everything_and_ctrl_c_does_so_in_order(tmp_path: Path) -> No
     assert not lock.is_held(home)
 
 
-def test_who_asks_for_the_servers_of_a_running_stack_gets_those_that_run(home: Home) -> None:
+def test_embedded_gives_the_servers_of_a_stack_that_another_process_runs(home: Home) -> None:
     noted = (home.run / "ports.json").read_text()
     asked = subprocess.run(
         [sys.executable, "-c", ASK, str(home.path)], capture_output=True, text=True, check=True

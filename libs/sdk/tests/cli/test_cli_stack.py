@@ -11,7 +11,7 @@ def test_a_doctor_without_a_stack_names_the_fix_and_exits_with_1(periplus, clean
     assert "periplus up" in stack
     document = periplus("doctor", "--home", str(tmp_path / "home"), "-o", "json").document
     assert document["ok"] is False
-    assert {"subject": "stack", "ok": False, "told": "not running", "fix": "periplus up"} in document[
+    assert {"subject": "stack", "ok": False, "detail": "not running", "fix": "periplus up"} in document[
         "findings"
     ]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from periplus_local.argo.app import app
 from periplus_local.argo.settings import ArgoSettings
-from periplus_local.stack.child import bound
+from periplus_local.stack.running_process import tied_to_this_process
 
 POLL_SECONDS = 0.02
 START_SECONDS = 30.0
@@ -185,7 +185,7 @@ class Server:
         """Start the server, and wait for nothing."""
         (self.home / "address").unlink(missing_ok=True)
         env = {**os.environ, **self._env, "ARGO_HOME": str(self.home)}
-        command = bound([sys.executable, "-m", "periplus_local.argo"], signal.SIGTERM)
+        command = tied_to_this_process([sys.executable, "-m", "periplus_local.argo"], signal.SIGTERM)
         self._process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)  # noqa: S603
 
     def start(self) -> Client:

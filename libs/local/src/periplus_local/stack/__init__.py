@@ -1,22 +1,21 @@
 """Everything of Periplus on one machine, started, watched and stopped together."""
 
 from periplus_local.argo.credential import TokenError
+from periplus_local.stack.argo_alone import ArgoOptions, ServedArgo, serve
 from periplus_local.stack.bucket import Bucket
 from periplus_local.stack.cluster import Cluster, NoClusterError
 from periplus_local.stack.detached import detach, down
 from periplus_local.stack.doctor import Finding, doctor
+from periplus_local.stack.foreground import RunningStack, print_change, stack, up
 from periplus_local.stack.home import Home, HomeError, locate
 from periplus_local.stack.lock import HeldError, Holder
-from periplus_local.stack.part import Change, Part, PartFailedError, State
 from periplus_local.stack.ports import PortTakenError
+from periplus_local.stack.process import ProcessFailedError, ProcessSpec, ProcessState, StateChange
 from periplus_local.stack.programs import ProgramMissingError
-from periplus_local.stack.running import Running, print_change, stack, up
-from periplus_local.stack.serving import Alone, Serving, serve
 
 __all__ = [
-    "Alone",
+    "ArgoOptions",
     "Bucket",
-    "Change",
     "Cluster",
     "Finding",
     "HeldError",
@@ -24,13 +23,14 @@ __all__ = [
     "Home",
     "HomeError",
     "NoClusterError",
-    "Part",
-    "PartFailedError",
     "PortTakenError",
+    "ProcessFailedError",
+    "ProcessSpec",
+    "ProcessState",
     "ProgramMissingError",
-    "Running",
-    "Serving",
-    "State",
+    "RunningStack",
+    "ServedArgo",
+    "StateChange",
     "TokenError",
     "detach",
     "doctor",

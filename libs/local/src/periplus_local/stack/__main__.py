@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from periplus_local.stack import (
-    Change,
     HeldError,
     HomeError,
-    PartFailedError,
+    ProcessFailedError,
     ProgramMissingError,
-    Running,
+    RunningStack,
+    StateChange,
     detach,
     doctor,
     down,
@@ -23,60 +23,60 @@ from periplus_local.stack import (
     up,
 )
 
-_FAILURES = (HeldError, HomeError, PartFailedError, ProgramMissingError, TimeoutError)
+_FAILURES = (HeldError, HomeError, ProcessFailedError, ProgramMissingError, TimeoutError)
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command. Returns the exit code: 0 done, 1 something is wrong."""
+    """Run one command. Returns the exit code: 0 for success, 1 for a failure or a finding of `doctor`."""
     parser = argparse.ArgumentParser(prog="python -m periplus_local.stack")
     parser.add_argument("command", choices=("up", "down", "doctor"))
-    parser.add_argument("--home", help="where everything is; default $PERIPLUS_HOME or .periplus")
+    parser.add_argument("--home", help="the folder of the stack's data; default $PERIPLUS_HOME or .periplus")
     parser.add_argument("--detach", action="store_true", help="return once all is ready")
     parser.add_argument("--json", action="store_true", help="doctor: findings as JSON")
     parser.add_argument("--report", type=int, default=-1, help=argparse.SUPPRESS)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        return _run(asked)
+        return _run(options)
     except _FAILURES as error:
-        _report(asked.report, {"failed": str(error)})
-        # The end of the log was told with the part's change.
+        _report(options.report, {"failed": str(error)})
+        # The end of the log was printed with the state change.
         sys.stderr.write(f"{str(error).splitlines()[0]}\n")
         return 1
 
 
-def _run(asked: argparse.Namespace) -> int:
-    if asked.command == "doctor":
-        return _doctor(asked.home, as_json=asked.json)
-    if asked.command == "down":
-        stopped = down(asked.home)
-        _say(f"stopped {stopped.told()}" if stopped else "nothing was running")
-    elif asked.detach:
-        _say(f"running: {detach(asked.home, print_change).told()}")
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "doctor":
+        return _doctor(options.home, as_json=options.json)
+    if options.command == "down":
+        stopped = down(options.home)
+        _say(f"stopped {stopped.describe()}" if stopped else "nothing was running")
+    elif options.detach:
+        _say(f"running: {detach(options.home, print_change).describe()}")
     else:
-        _up(asked)
+        _up(options)
     return 0
 
 
-def _up(asked: argparse.Namespace) -> None:
-    def on_change(change: Change) -> None:
+def _up(options: argparse.Namespace) -> None:
+    def on_change(change: StateChange) -> None:
         print_change(change)
-        _report(asked.report, asdict(change))
+        _report(options.report, asdict(change))
 
-    def on_ready(running: Running) -> None:
-        _say(running.told())
-        _report(asked.report, {"ready": True})
-        if asked.report != -1:
-            os.close(asked.report)
-            asked.report = -1
+    def on_ready(running: RunningStack) -> None:
+        _say(running.describe())
+        _report(options.report, {"ready": True})
+        if options.report != -1:
+            os.close(options.report)
+            options.report = -1
 
-    up(asked.home, on_change, on_ready)
+    up(options.home, on_change, on_ready)
 
 
-def _report(descriptor: int, told: object) -> None:
-    """Tell the process that started us, for as long as it listens."""
+def _report(descriptor: int, message: object) -> None:
+    """Send a line of JSON to the process that started this one; without effect once that has closed its end."""
     if descriptor != -1:
         try:
-            os.write(descriptor, json.dumps(told).encode() + b"\n")
+            os.write(descriptor, json.dumps(message).encode() + b"\n")
         except BrokenPipeError:
             return
 

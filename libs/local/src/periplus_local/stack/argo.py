@@ -1,4 +1,4 @@
-"""The local Argo as a part: of the whole stack, or alone."""
+"""The process of the local Argo, in the whole stack or alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from periplus_local.stack.health import answering
-from periplus_local.stack.part import Part
 from periplus_local.stack.ports import LOOPBACK
+from periplus_local.stack.process import ProcessSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Argo:
-    """Where it listens, and the file that the token lies in, which callers must send."""
+    """Its port, and the file with the token that callers must send."""
 
     port: int
     token_file: Path
@@ -33,22 +33,22 @@ class Argo:
 
     @property
     def url(self) -> str:
-        """Where its REST API is."""
+        """The URL of its REST API."""
         return f"http://{self.address}"
 
     @property
     def token(self) -> str:
-        """The token; the file must be there."""
+        """The token. Raises FileNotFoundError where the file does not exist yet."""
         return self.token_file.read_text(encoding="ascii").strip()
 
 
-def part(home: Home, argo: Argo, bucket: Bucket, uses: tuple[str, ...] = ()) -> Part:
+def spec(home: Home, argo: Argo, bucket: Bucket, stops_before: tuple[str, ...] = ()) -> ProcessSpec:
     """The local Argo with its state in the home and artifacts in the bucket."""
-    return Part(
+    return ProcessSpec(
         name="argo",
         command=(sys.executable, "-m", "periplus_local.argo"),
         directory=home.data / "argo",
-        uses=uses,
+        stops_before=stops_before,
         env={
             "ARGO_HOME": str(home.data / "argo"),
             "ARGO_PORT": str(argo.port),
@@ -58,5 +58,5 @@ def part(home: Home, argo: Argo, bucket: Bucket, uses: tuple[str, ...] = ()) -> 
         },
         ready=partial(answering, argo.address, "/api/v1/version", argo.token),
         address=argo.address,
-        grace=15.0,
+        stop_timeout_seconds=15.0,
     )

@@ -1,4 +1,4 @@
-"""The bucket that artifacts go to, wherever its store runs, and how a process is told of it."""
+"""The bucket of the artifact repository, and the settings that name it to a process."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Bucket:
 
     @classmethod
     def at(cls, endpoint: str, access_key: str, secret_key: str, name: str) -> Bucket:
-        """A bucket at an endpoint as people write it: host:port, or with http:// or https:// before it."""
-        scheme, _, rest = endpoint.rpartition("://")
-        return cls(rest.rstrip("/"), access_key, secret_key, name, secure=scheme.lower() == "https")
+        """A bucket at an endpoint that may begin with http:// or https://."""
+        scheme, _, address = endpoint.rpartition("://")
+        return cls(address.rstrip("/"), access_key, secret_key, name, secure=scheme.lower() == "https")
 
     def location(self, prefix: str) -> dict[str, str]:
         """The environment variables that name it to a process whose settings have that prefix."""

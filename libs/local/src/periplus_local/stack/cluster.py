@@ -1,4 +1,4 @@
-"""An Argo and a store that run elsewhere, for a stack whose steps are to run there."""
+"""An Argo and an artifact repository that run elsewhere, for `periplus up --cluster`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from periplus_local.stack.bucket import Bucket
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_STORE = ("S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET")
-_NEEDED = ("ARGO_SERVER", "ARGO_NAMESPACE", *_STORE)
+_REPOSITORY = ("S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET")
+_REQUIRED = ("ARGO_SERVER", "ARGO_NAMESPACE", *_REPOSITORY)
 
 
 class NoClusterError(Exception):
-    """Not every variable that names the cluster is set; the message names those that are missing."""
+    """Environment variables that name the cluster are not set; the message names them."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where Argo is and where it keeps artifacts. `token` is empty for an Argo that asks for none."""
+    """An Argo server and its artifact repository. `token` is empty for an Argo that requires none."""
 
     server: str
     token: str
@@ -29,14 +29,16 @@ class Cluster:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Cluster:
-        """The cluster that ARGO_SERVER, ARGO_TOKEN, ARGO_NAMESPACE and S3_* name, as Argo's own client has it.
+        """The cluster that ARGO_SERVER, ARGO_TOKEN, ARGO_NAMESPACE and S3_* name; those of Argo are the ones that its own client reads.
 
         Raises NoClusterError.
         """
-        missing = [name for name in _NEEDED if not environment.get(name)]
+        missing = [name for name in _REQUIRED if not environment.get(name)]
         if missing:
-            raise NoClusterError(f"set {', '.join(missing)}: they name the Argo and the store to use")
-        bucket = Bucket.at(*(environment[name] for name in _STORE))
+            raise NoClusterError(
+                f"set {', '.join(missing)}: they name the Argo and the artifact repository to use"
+            )
+        bucket = Bucket.at(*(environment[name] for name in _REPOSITORY))
         token = environment.get("ARGO_TOKEN", "")
         return cls(environment["ARGO_SERVER"], token, environment["ARGO_NAMESPACE"], bucket)
 

@@ -13,40 +13,41 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from periplus_local.stack import leftovers, lock
-from periplus_local.stack.child import tail
+from periplus_local.stack import lock, orphans
 from periplus_local.stack.home import locate
-from periplus_local.stack.part import Change, OnChange, PartFailedError, State
+from periplus_local.stack.process import OnChange, ProcessFailedError, ProcessState, StateChange
+from periplus_local.stack.running_process import tail
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from periplus_local.stack.home import Home
 
-_STOP_LIMIT = 60.0
-_KILL_LIMIT = 5.0
+_STOP_TIMEOUT_SECONDS = 60.0
+_KILL_TIMEOUT_SECONDS = 5.0
+_POLL_SECONDS = 0.05
 
 
 def detach(home: Path | str | None = None, on_change: OnChange | None = None) -> lock.Holder:
-    """Start the stack in a process of its own and return once every part is ready.
+    """Start the stack in the background and return once every process is ready.
 
-    Its changes go to `on_change` until then, and to stack.log in the home's log directory always.
-    Raises HeldError if it runs already, and PartFailedError with the reason if it cannot start.
+    Until then `on_change` is called with each change; all changes are logged in stack.log in the home's log directory.
+    Raises HeldError if the stack runs already, and ProcessFailedError with the reason if it can not start.
     """
-    place = locate(home)
-    place.create()
-    if lock.is_held(place):
-        raise lock.HeldError(place, lock.holder(place))
-    failure = _start(place, on_change)
-    started = lock.holder(place)
+    located = locate(home)
+    located.create()
+    if lock.is_held(located):
+        raise lock.HeldError(located, lock.holder(located))
+    failure = _start(located, on_change)
+    started = lock.holder(located)
     if failure is not None or started is None:
-        log = place.log / "stack.log"
-        raise PartFailedError(failure or f"the supervisor ended; log: {log}\n{tail(log)}")
+        log = located.log / "stack.log"
+        raise ProcessFailedError(failure or f"the supervisor ended; log: {log}\n{tail(log)}")
     return started
 
 
 def _start(home: Home, on_change: OnChange | None) -> str | None:
-    """Start the supervisor, follow its report, and return why it failed, if it did."""
+    """Start the supervisor, read its report until it is ready, and return the reason if it failed."""
     reading, writing = os.pipe()
     log = os.open(home.log / "stack.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     command = [sys.executable, "-m", "periplus_local.stack", "up", "--home", str(home.path)]
@@ -63,41 +64,41 @@ def _start(home: Home, on_change: OnChange | None) -> str | None:
     os.close(log)
     with os.fdopen(reading, encoding="utf-8") as report:
         for line in report:
-            told = json.loads(line)
-            if "ready" in told:
+            message = json.loads(line)
+            if "ready" in message:
                 return None
-            if "failed" in told:
+            if "failed" in message:
                 supervisor.wait()
-                return str(told["failed"])
+                return str(message["failed"])
             if on_change:
-                on_change(Change(**(told | {"state": State(told["state"])})))
+                on_change(StateChange(**(message | {"state": ProcessState(message["state"])})))
     code = supervisor.wait()
     return f"the supervisor ended with exit code {code}\n{tail(home.log / 'stack.log')}"
 
 
 def down(home: Path | str | None = None) -> lock.Holder | None:
-    """Stop the home's stack and return who ran it, or None if nobody did.
+    """Stop the home's stack; returns the process that ran it, or None if none did.
 
-    Whatever a killed supervisor left behind is ended too. Raises TimeoutError if its processes
-    cannot be ended.
+    Processes that outlived a killed supervisor are ended too. Raises TimeoutError if the supervisor can not be
+    ended.
     """
-    place = locate(home)
-    running = lock.holder(place)
+    located = locate(home)
+    running = lock.holder(located)
     if running is not None:
-        _end(place, running)
-    if not lock.is_held(place):
-        leftovers.clean(place.run / "children.json")
+        _end(located, running)
+    if not lock.is_held(located):
+        orphans.end_orphans(located.run / "processes.json")
     return running
 
 
 def _end(home: Home, running: lock.Holder) -> None:
     with suppress(ProcessLookupError):
         os.kill(running.pid, signal.SIGTERM)
-    if _released(home, _STOP_LIMIT):
+    if _released(home, _STOP_TIMEOUT_SECONDS):
         return
     with suppress(psutil.NoSuchProcess):
         psutil.Process(running.pid).kill()
-    if not _released(home, _KILL_LIMIT):
+    if not _released(home, _KILL_TIMEOUT_SECONDS):
         raise TimeoutError(f"process {running.pid} still holds {home.path} after SIGKILL")
 
 
@@ -106,5 +107,5 @@ def _released(home: Home, seconds: float) -> bool:
     while time.monotonic() < limit:
         if not lock.is_held(home):
             return True
-        time.sleep(0.05)
+        time.sleep(_POLL_SECONDS)
     return False

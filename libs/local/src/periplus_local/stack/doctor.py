@@ -1,4 +1,4 @@
-"""What is up and what is wrong with a home and its stack, each problem with what fixes it."""
+"""Checks of a home and its stack; each problem comes with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -19,126 +19,131 @@ import asyncpg
 import nats
 from nats.errors import Error as NatsError
 
-from periplus_local.stack import embedded, leftovers, lock, programs
-from periplus_local.stack.exposure import listeners, memory
+from periplus_local.stack import embedded, lock, orphans, programs
 from periplus_local.stack.home import Home, locate
+from periplus_local.stack.process_info import listeners, memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_PYTHON = (3, 11)
-_DISK_WANTED = 2 * 1024**3
-_CLOCK_WANTED = 1.0
+_MIN_PYTHON = (3, 11)
+_MIN_FREE_BYTES = 2 * 1024**3
+_MAX_CLOCK_DIFFERENCE_SECONDS = 1.0
 _UP = "periplus up"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what was seen, whether it is well, and if not the command to run."""
+    """The outcome of one check, and the command that fixes it where it is not ok."""
 
     subject: str
     ok: bool
-    told: str
+    detail: str
     fix: str = ""
 
     def line(self) -> str:
         """The finding on one line."""
         fix = f"  →  {self.fix}" if self.fix else ""
-        return f"{'ok  ' if self.ok else 'BAD '} {self.subject:<22} {self.told}{fix}"
+        return f"{'ok  ' if self.ok else 'BAD '} {self.subject:<22} {self.detail}{fix}"
 
 
 def doctor(home: Path | str | None = None) -> list[Finding]:
-    """Look at everything; changes nothing and starts nothing. `home` as `up` takes it."""
-    place = locate(home)
-    holder = lock.holder(place)
-    findings = [_python(), *_programs(), *_home(place), _disk(place), _supervisor(place, holder)]
+    """Run every check; changes nothing and starts nothing. `home` as in `up`."""
+    located = locate(home)
+    holder = lock.holder(located)
+    findings = [_python(), *_programs(), *_home(located), _disk(located), _supervisor(located, holder)]
     if holder:
-        findings += [*_parts(place, holder), _memory(holder), _ports(holder)]
-        findings += asyncio.run(_clocks(place))
+        findings += [*_processes(located, holder), _memory(holder), _ports(holder)]
+        findings += asyncio.run(_clocks(located))
     return findings
 
 
 def _python() -> Finding:
-    ok = sys.version_info[:2] >= _PYTHON
+    ok = sys.version_info[:2] >= _MIN_PYTHON
     fix = "" if ok else "install Python 3.11 or later and run `make setup`"
     return Finding("python", ok, f"{platform.python_version()} at {sys.executable}", fix)
 
 
 def _programs() -> Iterator[Finding]:
-    wanted: dict[str, tuple[Callable[[], Path], str]] = {
+    servers: dict[str, tuple[Callable[[], Path], str]] = {
         "nats-server": (programs.nats_server, "--version"),
         "postgres": (lambda: programs.postgres("postgres"), "--version"),
         "seaweedfs": (programs.weed, "version"),
     }
-    for name, (find, asking) in wanted.items():
+    for name, (find, version_argument) in servers.items():
         try:
             path = find()
-            told = subprocess.run(  # noqa: S603 - our own servers
-                [str(path), asking], capture_output=True, text=True, timeout=20, check=True
+            version = subprocess.run(  # noqa: S603 - our own servers
+                [str(path), version_argument], capture_output=True, text=True, timeout=20, check=True
             )
         except programs.ProgramMissingError as error:
-            yield Finding(name, ok=False, told=str(error), fix="make setup")
+            yield Finding(name, ok=False, detail=str(error), fix="make setup")
         except (OSError, subprocess.SubprocessError) as error:
-            yield Finding(name, ok=False, told=f"does not run: {error}", fix="make setup")
+            yield Finding(name, ok=False, detail=f"does not run: {error}", fix="make setup")
         else:
-            yield Finding(name, ok=True, told=told.stdout.strip().splitlines()[0])
+            yield Finding(name, ok=True, detail=version.stdout.strip().splitlines()[0])
 
 
 def _home(home: Home) -> Iterator[Finding]:
     if not home.path.exists():
-        yield Finding("home", ok=True, told=f"{home.path} is not there yet; `{_UP}` makes it")
+        yield Finding("home", ok=True, detail=f"{home.path} does not exist yet; `{_UP}` makes it")
         return
-    yield Finding("home", ok=True, told=str(home.path))
+    yield Finding("home", ok=True, detail=str(home.path))
     private = [home.path, home.data, home.run, home.log, home.secrets, home.client_settings]
     private += sorted(home.secrets.glob("*"))
-    opened = [p for p in private if p.exists() and stat.S_IMODE(p.stat().st_mode) & 0o077]
-    if opened:
-        names = " ".join(str(path) for path in opened)
-        yield Finding("secrets", ok=False, told=f"others may read {names}", fix=f"chmod go= {names}")
+    readable = [p for p in private if p.exists() and stat.S_IMODE(p.stat().st_mode) & 0o077]
+    if readable:
+        names = " ".join(str(path) for path in readable)
+        yield Finding("secrets", ok=False, detail=f"other users may read {names}", fix=f"chmod go= {names}")
     else:
-        yield Finding("secrets", ok=True, told="readable by their owner alone")
+        yield Finding("secrets", ok=True, detail="readable by their owner only")
 
 
 def _disk(home: Home) -> Finding:
     existing = next(p for p in (home.path, *home.path.parents) if p.exists())
     free = shutil.disk_usage(existing).free
-    ok = free >= _DISK_WANTED
+    ok = free >= _MIN_FREE_BYTES
     fix = "" if ok else "free some space, or set PERIPLUS_HOME to a larger disk"
     return Finding("disk", ok, f"{free / 1024**3:.1f} GiB free at {existing}", fix)
 
 
 def _supervisor(home: Home, holder: lock.Holder | None) -> Finding:
     if holder:
-        return Finding("stack", ok=True, told=f"held by {holder.told()}")
-    left = leftovers.recorded(home.run / "children.json")
-    alive = [child for child in left if leftovers.running(child)]
+        return Finding("stack", ok=True, detail=f"held by {holder.describe()}")
+    records = orphans.read_records(home.run / "processes.json")
+    alive = [record for record in records if orphans.find_process(record)]
     if alive:
-        names = ", ".join(f"{child.part} (process {child.pid})" for child in alive)
-        return Finding("stack", ok=False, told=f"left behind: {names}", fix="periplus down")
-    return Finding("stack", ok=False, told="not running", fix=_UP)
+        names = ", ".join(f"{record.name} (process {record.pid})" for record in alive)
+        return Finding(
+            "stack",
+            ok=False,
+            detail=f"still running after their supervisor ended: {names}",
+            fix="periplus down",
+        )
+    return Finding("stack", ok=False, detail="not running", fix=_UP)
 
 
-def _parts(home: Home, holder: lock.Holder) -> Iterator[Finding]:
-    children = {c.part: c for c in leftovers.recorded(home.run / "children.json")}
+def _processes(home: Home, holder: lock.Holder) -> Iterator[Finding]:
+    records = {record.name: record for record in orphans.read_records(home.run / "processes.json")}
     for name, address in holder.addresses.items():
-        child = children.get(name)
-        process = leftovers.running(child) if child else None
+        record = records.get(name)
+        process = orphans.find_process(record) if record else None
         log = f"less {home.log / name}.log"
         if process is None:
-            yield Finding(name, ok=False, told="no process", fix=log)
+            yield Finding(name, ok=False, detail="no process", fix=log)
             continue
-        told = f"process {process.pid}, {address}, {_mib(memory(process.pid).resident)}"
+        detail = f"process {process.pid}, {address}, {_mib(memory(process.pid).resident)}"
         if _open(address):
-            yield Finding(name, ok=True, told=told)
+            yield Finding(name, ok=True, detail=detail)
         else:
-            yield Finding(name, ok=False, told=f"{told}: the port is closed", fix=log)
+            yield Finding(name, ok=False, detail=f"{detail}: the port is closed", fix=log)
 
 
 def _memory(holder: lock.Holder) -> Finding:
     found = memory(holder.pid)
     once = f", {_mib(found.proportional)} counting shared pages once" if found.proportional else ""
-    return Finding("memory", ok=True, told=f"{_mib(found.resident)} resident in all{once}")
+    return Finding("memory", ok=True, detail=f"{_mib(found.resident)} resident in all{once}")
 
 
 def _mib(size: int) -> str:
@@ -147,13 +152,15 @@ def _mib(size: int) -> str:
 
 def _ports(holder: lock.Holder) -> Finding:
     found = listeners([holder.pid])
-    astray = [
-        f"{listener.program} on {listener.host}:{listener.port}" for listener in found if not listener.local
+    reachable = [
+        f"{listener.program} on {listener.host}:{listener.port}"
+        for listener in found
+        if not listener.is_loopback
     ]
-    if astray:
+    if reachable:
         fix = "periplus down"
-        return Finding("ports", ok=False, told=f"reachable from outside: {', '.join(astray)}", fix=fix)
-    return Finding("ports", ok=True, told=f"{len(found)} listen, all on loopback")
+        return Finding("ports", ok=False, detail=f"reachable from outside: {', '.join(reachable)}", fix=fix)
+    return Finding("ports", ok=True, detail=f"{len(found)} ports, all on loopback")
 
 
 def _open(address: str) -> bool:
@@ -170,26 +177,30 @@ async def _clocks(home: Home) -> list[Finding]:
     if servers is None:
         return []
     findings = []
-    for name, ask in (("postgres", _postgres_clock), ("nats", _nats_clock)):
+    for name, read in (("postgres", _postgres_clock), ("nats", _nats_clock)):
         try:
-            apart = await ask(servers)
+            difference = await read(servers)
         except (OSError, TimeoutError, asyncpg.PostgresError, NatsError) as error:
-            told = f"{name} does not tell: {error or type(error).__name__}"
-            findings.append(Finding(f"clock of {name}", ok=False, told=told, fix=_UP))
+            detail = f"{name} does not answer: {error or type(error).__name__}"
+            findings.append(Finding(f"clock of {name}", ok=False, detail=detail, fix=_UP))
             continue
-        ok = abs(apart) < _CLOCK_WANTED
+        ok = abs(difference) < _MAX_CLOCK_DIFFERENCE_SECONDS
         fix = "" if ok else "set the system's clock (timedatectl set-ntp true), then restart"
-        findings.append(Finding(f"clock of {name}", ok, f"{apart * 1000:+.0f} ms from ours", fix))
+        findings.append(
+            Finding(
+                f"clock of {name}", ok, f"{difference * 1000:+.0f} ms from the clock of this process", fix
+            )
+        )
     return findings
 
 
 async def _postgres_clock(servers: embedded.Embedded) -> float:
     connection = await asyncpg.connect(servers.postgres.dsn(), timeout=3)
     try:
-        told = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())")
+        now = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())")
     finally:
         await connection.close()
-    return float(told) - time.time()
+    return float(now) - time.time()
 
 
 async def _nats_clock(servers: embedded.Embedded) -> float:
@@ -198,8 +209,7 @@ async def _nats_clock(servers: embedded.Embedded) -> float:
         answer = await connection.request("$JS.API.STREAM.INFO.DISPATCHER", b"", timeout=2)
     finally:
         await connection.close()
-    told = str(json.loads(answer.data)["ts"])
-    return _epoch(told) - time.time()
+    return _epoch(str(json.loads(answer.data)["ts"])) - time.time()
 
 
 def _epoch(timestamp: str) -> float:

@@ -1,4 +1,4 @@
-"""The three embedded servers of a home: their ports and secrets, and them as parts."""
+"""The three embedded servers of a home: their ports, secrets and processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from periplus_local.stack.home import Home
-    from periplus_local.stack.part import Part
+    from periplus_local.stack.process import ProcessSpec
 
 SERVICES = ("cache", "snapshotter", "lineage", "dispatcher")
 """The services; each has a role and a schema of its name."""
@@ -25,7 +25,7 @@ _PORTS = ("nats", "postgres", *s3.PORTS)
 
 @dataclass(frozen=True)
 class Embedded:
-    """Where the servers are and what they ask for."""
+    """The addresses and the secrets of the servers."""
 
     nats: Nats
     postgres: Postgres
@@ -33,7 +33,7 @@ class Embedded:
 
 
 def embedded(home: Home) -> Embedded:
-    """Choose ports and make secrets, or find those of the last time. The home must exist.
+    """The home's servers, with the ports and secrets of the last start or new ones. The home must exist.
 
     Where another process runs this home's stack, these are the servers that it runs.
     """
@@ -43,7 +43,7 @@ def embedded(home: Home) -> Embedded:
 
 
 def recorded(home: Home) -> Embedded | None:
-    """The servers as they were last started, whether they run or not; None if they never were."""
+    """The servers as they were last started, whether they run or not; None if they never were started."""
     chosen = ports.recorded(home.run / "ports.json")
     return _at(home, chosen) if set(_PORTS) <= set(chosen) else None
 
@@ -65,10 +65,13 @@ def _at(home: Home, chosen: Mapping[str, int]) -> Embedded:
     )
 
 
-def parts(home: Home, servers: Embedded, *, durable: bool = True) -> list[Part]:
-    """The servers as parts; they need nothing and start together."""
+def specs(home: Home, servers: Embedded, *, durable: bool = True) -> list[ProcessSpec]:
+    """The processes of the servers; they start at the same time.
+
+    Tests that need no data after a power failure may ask for less than `durable`.
+    """
     return [
-        s3.part(home, servers.s3),
-        postgres.part(home, servers.postgres, durable=durable),
-        nats.part(home, servers.nats, durable=durable),
+        s3.spec(home, servers.s3),
+        postgres.spec(home, servers.postgres, durable=durable),
+        nats.spec(home, servers.nats, durable=durable),
     ]

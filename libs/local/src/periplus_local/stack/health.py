@@ -1,4 +1,4 @@
-"""How the stack asks a service or the local Argo whether it is ready."""
+"""Whether a service or the local Argo is ready."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import json
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from periplus_local.stack.part import NotReadyError
+from periplus_local.stack.process import NotReadyError
 
-_PATIENCE = 2.0
-# The one that the environment names for the web would be asked for 127.0.0.1 too.
+_TIMEOUT_SECONDS = 2.0
+# gRPC would use the proxy of $http_proxy for 127.0.0.1 too.
 _NO_PROXY = (("grpc.enable_http_proxy", 0),)
-_ANSWER_LIMIT = 65_536
+_MAX_ANSWER_BYTES = 65_536
 
 
 async def serving(address: str) -> None:
-    """Return when the service at host:port says that it serves. Raises NotReadyError."""
+    """Return if the health service at host:port answers SERVING. Raises NotReadyError."""
     host, _, port = address.rpartition(":")
     try:
-        # A channel that was refused once waits a second before it tries again.
+        # Checked first, because a channel whose connection is refused waits a second before it connects again.
         _, writer = await asyncio.open_connection(host, int(port))
     except OSError as error:
         raise NotReadyError(f"{address}: {error.strerror}") from error
@@ -28,7 +28,7 @@ async def serving(address: str) -> None:
     async with grpc.aio.insecure_channel(address, _NO_PROXY) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_PATIENCE)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise NotReadyError(f"{address}: {error.code().name}: {error.details()}") from error
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
@@ -37,9 +37,9 @@ async def serving(address: str) -> None:
 
 
 async def answering(address: str, path: str, token: str) -> None:
-    """Return when the HTTP server at host:port answers 200 with JSON. Raises NotReadyError."""
+    """Return if the HTTP server at host:port answers 200 with JSON. Raises NotReadyError."""
     try:
-        status, body = await asyncio.wait_for(_get(address, path, token), _PATIENCE)
+        status, body = await asyncio.wait_for(_get(address, path, token), _TIMEOUT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
         raise NotReadyError(f"{address}: {error or type(error).__name__}") from error
     if status != 200:
@@ -58,7 +58,7 @@ async def _get(address: str, path: str, token: str) -> tuple[int, bytes]:
             f"GET {path} HTTP/1.0\r\nHost: {address}\r\n"
             f"Authorization: Bearer {token}\r\nAccept: application/json\r\n\r\n".encode()
         )
-        answer = await reader.read(_ANSWER_LIMIT)
+        answer = await reader.read(_MAX_ANSWER_BYTES)
     finally:
         writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")

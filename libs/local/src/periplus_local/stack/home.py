@@ -1,4 +1,4 @@
-"""The one directory that holds everything of a stack: its data, run files, logs and secrets."""
+"""The home of a stack: the directory of its data, run files, logs and secrets."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PRIVATE = 0o700
-_OTHERWISE = "(--home or PERIPLUS_HOME)"
+_HOW_TO_CHOOSE = "(--home or PERIPLUS_HOME)"
 
 
 class HomeError(Exception):
-    """The home cannot be used; the message says which path and what to do about it."""
+    """The home can not be used; the message says which path and what to do about it."""
 
 
 def locate(home: Path | str | None = None) -> Home:
-    """The home that is meant: the argument, else $PERIPLUS_HOME, else .periplus here."""
+    """The home: the argument, else $PERIPLUS_HOME, else .periplus in the working directory."""
     chosen = home or os.environ.get("PERIPLUS_HOME") or ".periplus"
     return Home(Path(chosen).expanduser().absolute())
 
@@ -33,17 +33,17 @@ class Home:
 
     @property
     def data(self) -> Path:
-        """What must survive a restart: the servers' own files."""
+        """The servers' own files, which must survive a restart."""
         return self.path / "data"
 
     @property
     def run(self) -> Path:
-        """What describes the running stack: lock, ports, recorded children, rendered settings."""
+        """Files about the running stack: lock, ports, records of processes, rendered settings."""
         return self.path / "run"
 
     @property
     def log(self) -> Path:
-        """One log file per part."""
+        """One log file per process."""
         return self.path / "log"
 
     @property
@@ -53,31 +53,31 @@ class Home:
 
     @property
     def client_settings(self) -> Path:
-        """What the command line needs to speak to this stack: addresses and a token."""
+        """The file with the addresses and the token that the `periplus` command reads."""
         return self.path / "client.json"
 
     def create(self) -> None:
         """Make the directories, private to their owner, and keep them out of git.
 
-        Raises HomeError when a path cannot be made or belongs to somebody else.
+        Raises HomeError when a path can not be made or belongs to another user.
         """
         for directory in (self.path, self.data, self.run, self.log, self.secrets):
-            with _usable(directory):
+            with _home_errors(directory):
                 directory.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
                 owner = directory.stat().st_uid
                 if owner != os.geteuid():
                     raise HomeError(
                         f"{directory} belongs to user {owner}, not to {os.geteuid()}: "
-                        f"choose a directory of your own {_OTHERWISE}"
+                        f"choose a directory of your own {_HOW_TO_CHOOSE}"
                     )
                 directory.chmod(_PRIVATE)
         ignore = self.path / ".gitignore"
-        with _usable(ignore):
+        with _home_errors(ignore):
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
 
     def secret(self, name: str) -> str:
-        """The secret of that name, made at random (192 bits, URL-safe) when first asked for."""
+        """The secret of that name (192 random bits, URL-safe); made at the first call."""
         path = self.secrets / name
         if not path.exists():
             write_private(path, secrets.token_urlsafe(24))
@@ -85,15 +85,15 @@ class Home:
 
 
 @contextmanager
-def _usable(path: Path) -> Iterator[None]:
+def _home_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise HomeError(f"{path}: {error.strerror}; choose another home {_OTHERWISE}") from error
+        raise HomeError(f"{path}: {error.strerror}; choose another home {_HOW_TO_CHOOSE}") from error
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file as a whole, readable by its owner alone; no reader sees half of it."""
+    """Replace a file atomically; it is readable by its owner alone."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
@@ -101,5 +101,5 @@ def write_private(path: Path, text: str) -> None:
 
 
 def write_private_json(path: Path, value: object) -> None:
-    """Replace a JSON file as a whole, readable by its owner alone."""
+    """Replace a JSON file atomically; it is readable by its owner alone."""
     write_private(path, json.dumps(value, indent=2) + "\n")

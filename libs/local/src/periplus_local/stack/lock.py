@@ -1,4 +1,4 @@
-"""One supervisor per home: a lock that dies with its holder, and a note of who holds it."""
+"""One supervisor per home: a file lock, which ends with its holder, and a file that names the holder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
-from periplus_local.stack.birth import birth
+from periplus_local.boot import start_time
 from periplus_local.stack.home import write_private_json
 
 if TYPE_CHECKING:
@@ -19,28 +19,30 @@ if TYPE_CHECKING:
 
     from periplus_local.stack.home import Home
 
+_ATTEMPTS, _ATTEMPT_DELAY_SECONDS = 10, 0.02
+
 
 @dataclass(frozen=True)
 class Holder:
     """The process that runs a home's stack; `since` is in seconds since the epoch."""
 
     pid: int
-    born: str
+    start_time: str
     since: float
     addresses: Mapping[str, str] = field(default_factory=dict)
 
-    def told(self) -> str:
-        """Who it is, since when, and where its parts are."""
+    def describe(self) -> str:
+        """The process, since when it runs the stack, and the addresses of the processes of the stack."""
         since = datetime.fromtimestamp(self.since).astimezone().isoformat(timespec="seconds")
         where = ", ".join(f"{name} {address}" for name, address in self.addresses.items())
         return f"process {self.pid} since {since}" + (f" ({where})" if where else "")
 
 
 class HeldError(Exception):
-    """Another supervisor runs what is in this home; the message says which and how to stop it."""
+    """Another supervisor runs the stack of this home; the message names it and how to stop it."""
 
     def __init__(self, home: Home, holder: Holder | None) -> None:
-        who = holder.told() if holder else "a process that is just starting"
+        who = holder.describe() if holder else "a process that is just starting"
         super().__init__(
             f"{home.path} is held by {who}; stop it with `periplus down --home {home.path}`, "
             "or choose another home (--home or PERIPLUS_HOME)"
@@ -50,33 +52,33 @@ class HeldError(Exception):
 
 @contextmanager
 def held(home: Home) -> Iterator[Callable[[Mapping[str, str]], None]]:
-    """Hold the home for as long as the block lasts. Raises HeldError if somebody else does.
+    """Hold the home until the block ends. Raises HeldError if another process holds it.
 
-    Gives a function that notes the addresses of the parts for whoever asks who holds it.
+    Yields a function that publishes the addresses of the stack's processes in the holder file.
     """
     since = time.time()
 
-    def note(addresses: Mapping[str, str]) -> None:
-        who = Holder(os.getpid(), birth(os.getpid()), since, addresses)
+    def publish(addresses: Mapping[str, str]) -> None:
+        who = Holder(os.getpid(), start_time(os.getpid()), since, addresses)
         write_private_json(home.run / "holder.json", asdict(who))
 
     with (home.run / "lock").open("a", encoding="utf-8") as lock:
-        if not _taken(lock):
-            raise HeldError(home, _noted(home))
-        note({})
+        if not _take(lock):
+            raise HeldError(home, _read_holder(home))
+        publish({})
         try:
-            yield note
+            yield publish
         finally:
             (home.run / "holder.json").unlink(missing_ok=True)
 
 
-def _taken(lock: TextIO) -> bool:
-    """Take the lock; it may be a moment in the hands of one who only asks whether it is held."""
-    for _ in range(10):
+def _take(lock: TextIO) -> bool:
+    """Take the lock; tried several times, as `is_held` of another process holds it for a moment."""
+    for _ in range(_ATTEMPTS):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(0.02)
+            time.sleep(_ATTEMPT_DELAY_SECONDS)
         else:
             return True
     return False
@@ -95,13 +97,13 @@ def is_held(home: Home) -> bool:
 
 
 def holder(home: Home) -> Holder | None:
-    """Who runs this home's stack now, if anybody does."""
-    return _noted(home) if is_held(home) else None
+    """The process that runs this home's stack now, or None."""
+    return _read_holder(home) if is_held(home) else None
 
 
-def _noted(home: Home) -> Holder | None:
+def _read_holder(home: Home) -> Holder | None:
     try:
-        note = Holder(**json.loads((home.run / "holder.json").read_text(encoding="utf-8")))
+        found = Holder(**json.loads((home.run / "holder.json").read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return note if birth(note.pid) == note.born else None
+    return found if start_time(found.pid) == found.start_time else None

@@ -1,4 +1,4 @@
-"""The embedded NATS server: its settings, its streams, and when it is ready."""
+"""The embedded NATS server: its users, streams and process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nats.js.errors import NotFoundError
 
 from periplus_local.stack import programs
 from periplus_local.stack.home import Home, write_private
-from periplus_local.stack.part import NotReadyError, Part
 from periplus_local.stack.ports import LOOPBACK
+from periplus_local.stack.process import NotReadyError, ProcessSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,47 +25,47 @@ if TYPE_CHECKING:
 
 ADMINISTRATOR = "periplus"
 SUBSCRIBER = "subscriber"
-_DAY = 86_400.0
+_DAY_SECONDS = 86_400.0
 _MIB = 1024 * 1024
 
 PUBLISHERS = ("dispatcher", "cache", "snapshotter", "lineage")
-"""The services that own a stream; the stream's name is theirs in capitals."""
+"""The services that own a stream, which has the service's name in capitals."""
 
 
 @dataclass(frozen=True)
 class Nats:
-    """The server's port, and the passwords of the administrator, of who only listens, and of each publisher."""
+    """The server's port, and the passwords of the administrator, the subscriber and each publisher."""
 
     port: int
     password: str
     subscriber: str
     publishers: Mapping[str, str] = field(default_factory=dict)
-    """Password by service. A service may publish its own events and nobody else's."""
+    """Password by service. A service may publish its own events only."""
 
     @property
     def url(self) -> str:
-        """Where to connect as the one who may do everything, credentials included."""
+        """The URL with the credentials of the administrator, who may do everything."""
         return f"nats://{ADMINISTRATOR}:{self.password}@{LOOPBACK}:{self.port}"
 
     @property
     def subscriber_url(self) -> str:
-        """Where to connect as one who hears every event and may say nothing, credentials included."""
+        """The URL with the credentials of the subscriber, who may receive every event and publish none."""
         return f"nats://{SUBSCRIBER}:{self.subscriber}@{LOOPBACK}:{self.port}"
 
     def url_of(self, service: str) -> str:
-        """Where to connect as a service, credentials included."""
+        """The URL with the credentials of a service."""
         return f"nats://{service}:{self.publishers[service]}@{LOOPBACK}:{self.port}"
 
 
-def part(home: Home, server: Nats, *, durable: bool = True) -> Part:
-    """NATS as a part of the stack. Tests that need no disk may ask for less than `durable`."""
+def spec(home: Home, server: Nats, *, durable: bool = True) -> ProcessSpec:
+    """The process of NATS. `durable`: an acknowledged message survives a power failure."""
     settings = home.run / "nats.json"
-    return Part(
+    return ProcessSpec(
         name="nats",
         command=(str(programs.nats_server()), "--config", str(settings)),
         directory=home.data / "nats",
         prepare=partial(_write_settings, home, server, durable),
-        ready=partial(_answers, server),
+        ready=partial(_ready, server),
         provision=partial(declare_streams, server.url),
         env={"GOMEMLIMIT": "256MiB"},
         address=f"{LOOPBACK}:{server.port}",
@@ -73,7 +73,7 @@ def part(home: Home, server: Nats, *, durable: bool = True) -> Part:
 
 
 async def declare_streams(url: str) -> None:
-    """Make every stream, or bring an existing one to these settings. Raises nats errors."""
+    """Create every stream, or update it to these settings. Raises errors of nats-py."""
     connection = await nats.connect(url, connect_timeout=2, allow_reconnect=False)
     try:
         jetstream = connection.jetstream(timeout=10)
@@ -84,25 +84,25 @@ async def declare_streams(url: str) -> None:
         await connection.close()
 
 
-async def _declare(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
+async def _declare(jetstream: JetStreamContext, config: StreamConfig) -> None:
     try:
-        await jetstream.stream_info(str(wanted.name))
+        await jetstream.stream_info(str(config.name))
     except NotFoundError:
-        await jetstream.add_stream(wanted)
+        await jetstream.add_stream(config)
     else:
-        await jetstream.update_stream(wanted)
+        await jetstream.update_stream(config)
 
 
 def _stream(name: str, subjects: str) -> StreamConfig:
-    # Limits retention, because the others forget the ids of removed messages at a restart and
-    # would then store a repeated publish twice.
+    # Limits retention: with the others the server forgets the ids of removed messages at a restart, and
+    # would then store a message that is published twice again.
     return StreamConfig(
         name=name,
         subjects=[subjects],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
         discard=DiscardPolicy.OLD,
-        max_age=14 * _DAY,
+        max_age=14 * _DAY_SECONDS,
         max_bytes=2048 * _MIB,
         max_msg_size=_MIB,
         duplicate_window=120.0,
@@ -122,7 +122,7 @@ async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
             "store_dir": ".",
             "max_memory_store": 16 * _MIB,
             "max_file_store": 16 * 1024 * _MIB,
-            # An acknowledged message is on the disk, and not in a cache for two minutes.
+            # With the default an acknowledged message may be in the system's cache alone for two minutes.
             "sync_interval": "always" if durable else "2m",
         },
     }
@@ -131,8 +131,8 @@ async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
 
 def _users(server: Nats) -> list[dict[str, object]]:
     users: list[dict[str, object]] = [{"user": ADMINISTRATOR, "password": server.password}]
-    heard = {"publish": {"deny": [">"]}, "subscribe": {"allow": ["periplus.>"]}}
-    users.append({"user": SUBSCRIBER, "password": server.subscriber, "permissions": heard})
+    receive_only = {"publish": {"deny": [">"]}, "subscribe": {"allow": ["periplus.>"]}}
+    users.append({"user": SUBSCRIBER, "password": server.subscriber, "permissions": receive_only})
     for service, password in server.publishers.items():
         foreign = [f"periplus.{other}.>" for other in PUBLISHERS if other != service]
         streams = [f"$JS.API.STREAM.{act}.>" for act in ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE")]
@@ -141,9 +141,9 @@ def _users(server: Nats) -> list[dict[str, object]]:
     return users
 
 
-async def _answers(server: Nats) -> None:
+async def _ready(server: Nats) -> None:
     try:
-        # The client would first wait two seconds where nobody listens yet.
+        # Checked first, because the client waits two seconds after a refused connection.
         _, writer = await asyncio.open_connection(LOOPBACK, server.port)
         writer.close()
         connection = await nats.connect(
@@ -151,7 +151,7 @@ async def _answers(server: Nats) -> None:
             connect_timeout=1,
             allow_reconnect=False,
             max_reconnect_attempts=1,
-            error_cb=_unreported,
+            error_cb=_ignore,
         )
     except (NatsError, OSError) as error:
         raise NotReadyError(str(error) or type(error).__name__) from error
@@ -163,5 +163,5 @@ async def _answers(server: Nats) -> None:
         await connection.close()
 
 
-async def _unreported(_: Exception) -> None:
-    """The failure is raised as well; said once is enough."""
+async def _ignore(_: Exception) -> None:
+    """The same error is raised by `connect`."""

@@ -1,4 +1,4 @@
-"""The loopback ports of a stack: chosen free, remembered, and taken again after a restart."""
+"""The loopback ports of a stack: chosen among the free ones, recorded, and used again after a restart."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 _ATTEMPTS = 100
-_LOWEST = 10_240
-_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST_PORT = 10_240
+_OUTGOING_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+_DEFAULT_FIRST_OUTGOING = 32_768  # Linux'; other systems' are higher
 
 
 class NoPortError(OSError):
-    """No free port was found that suits."""
+    """No suitable free port was found."""
 
 
 class PortTakenError(Exception):
-    """The port that was asked for cannot be had; the message says why."""
+    """The requested port can not be used; the message says why."""
 
 
 def assign(
     path: Path, names: Iterable[str], above: Mapping[str, tuple[str, int]] | None = None
 ) -> dict[str, int]:
-    """Give each name a port of its own and write them to `path`.
+    """Assign each name a port of its own and record the ports in `path`.
 
-    A port that `path` remembers is taken again if it is free. `above` names ports that must lie a
-    fixed distance above another's. All are held open until the last one is chosen, so that no two
+    A port that is recorded in `path` is used again if it is free. `above` maps a name to another name and a distance:
+    its port is the other's plus the distance. All are bound until the last one is chosen, so that no two
     names get the same. Raises NoPortError.
     """
-    remembered = recorded(path)
+    previous = recorded(path)
     partners = {of: (name, distance) for name, (of, distance) in (above or {}).items()}
     ports: dict[str, int] = {}
     with ExitStack() as held:
@@ -45,17 +47,17 @@ def assign(
             if name in ports:
                 continue
             partner, distance = partners.get(name, ("", 0))
-            taken = {other for known, other in remembered.items() if known != name} | set(ports.values())
-            port = _choose(held, remembered.get(name, 0), distance, taken)
+            taken = {other for owner, other in previous.items() if owner != name} | set(ports.values())
+            port = _choose(held, previous.get(name, 0), distance, taken)
             ports[name] = port
             if partner:
                 ports[partner] = port + distance
-    write_private_json(path, remembered | ports)
+    write_private_json(path, previous | ports)
     return ports
 
 
 def claim(path: Path, name: str, port: int) -> None:
-    """Give a name the very port that was asked for, and write it to `path`. Raises PortTakenError."""
+    """Assign a name this port and record it in `path`. Raises PortTakenError."""
     with ExitStack() as held:
         try:
             _listen(held, port)
@@ -67,7 +69,7 @@ def claim(path: Path, name: str, port: int) -> None:
 
 
 def recorded(path: Path) -> dict[str, int]:
-    """The ports that were last assigned; none if the file is missing or damaged."""
+    """The ports that were last recorded; none if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -78,12 +80,12 @@ def recorded(path: Path) -> dict[str, int]:
 
 
 def _choose(held: ExitStack, wanted: int, distance: int, taken: set[int]) -> int:
-    """Hold the wanted port, or any free one, and its partner at a distance, if it has one."""
-    # Of the ports below those that outgoing connections are given: between now and the start of a
-    # server, any connection on this machine could be given one of the others.
-    room = _first_outgoing() - distance - _LOWEST
+    """Bind the wanted port, or any free one, and the port at the distance, if that is not 0. Returns the first."""
+    # Below the range that the system takes ports for outgoing connections from: one of that range
+    # could be taken by any connection between now and the start of the server.
+    choices = _first_outgoing() - distance - _LOWEST_PORT
     for attempt in range(_ATTEMPTS):
-        chosen = wanted if wanted and attempt == 0 else _LOWEST + secrets.randbelow(room)
+        chosen = wanted if wanted and attempt == 0 else _LOWEST_PORT + secrets.randbelow(choices)
         if {chosen, chosen + distance} & taken:
             continue
         with ExitStack() as tried:
@@ -99,17 +101,17 @@ def _choose(held: ExitStack, wanted: int, distance: int, taken: set[int]) -> int
 
 
 def _first_outgoing() -> int:
-    """The lowest port that the system gives to outgoing connections; where it gives nearly all, the usual one."""
+    """The lowest port that the system uses for outgoing connections; the default where it uses nearly all."""
     try:
-        first = int(_OUTGOING.read_text(encoding="ascii").split()[0])
+        first = int(_OUTGOING_RANGE.read_text(encoding="ascii").split()[0])
     except (OSError, ValueError, IndexError):
-        return 32_768  # no system's is lower by default
-    return first if first >= 3 * _LOWEST else 32_768
+        return _DEFAULT_FIRST_OUTGOING
+    return first if first >= 3 * _LOWEST_PORT else _DEFAULT_FIRST_OUTGOING
 
 
 def _listen(held: ExitStack, port: int) -> int:
     listener = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-    # As servers do: connections of the last run that linger do not make a port taken.
+    # As servers do: closed connections of the last run in TIME_WAIT do not keep the port from being bound.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((LOOPBACK, port))
     listener.listen(1)

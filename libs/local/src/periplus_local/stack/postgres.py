@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: its data directory, its settings, and a role and schema per service."""
+"""The embedded PostgreSQL: its data directory, settings and process, and a role and schema per service."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import asyncpg
 import psutil
 
-from periplus_local.stack import child, postgres_programs
+from periplus_local.stack import postgres_programs, running_process
 from periplus_local.stack.home import write_private
-from periplus_local.stack.part import NotReadyError, Part
 from periplus_local.stack.ports import LOOPBACK
+from periplus_local.stack.process import NotReadyError, ProcessSpec
+from periplus_local.stack.process_info import as_user_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ DATABASE = "periplus"
 
 
 class InitialiseError(Exception):
-    """The data directory could not be made; why is in the log."""
+    """initdb failed; the reason is in the log."""
 
 
 @dataclass(frozen=True)
@@ -40,35 +41,35 @@ class Postgres:
     port: int
     password: str
     roles: Mapping[str, str] = field(default_factory=dict)
-    """Password by role. Each role owns the schema of its own name and sees no other."""
+    """Password by role. Each role owns the schema of its own name and has no rights on others."""
 
     def dsn(self, role: str = SUPERUSER, database: str = DATABASE) -> str:
-        """Where to connect as a role, credentials included."""
+        """The connection string of a role, with its password."""
         password = self.password if role == SUPERUSER else self.roles[role]
         return f"postgresql://{role}:{password}@{LOOPBACK}:{self.port}/{database}"
 
 
-def part(home: Home, server: Postgres, *, durable: bool = True) -> Part:
-    """PostgreSQL as a part of the stack. Tests that need no disk may ask for less."""
+def spec(home: Home, server: Postgres, *, durable: bool = True) -> ProcessSpec:
+    """The process of PostgreSQL. `durable`: a committed transaction survives a power failure."""
     programs = postgres_programs.find()
     data = home.data / "postgres"
-    return Part(
+    return ProcessSpec(
         name="postgres",
         command=(str(programs.postgres), "-D", programs.data_argument(data)),
         directory=data,
         prepare=partial(_prepare, home, server, programs, durable),
-        ready=partial(_answers, server),
+        ready=partial(_ready, server),
         provision=partial(provision, server),
         address=f"{LOOPBACK}:{server.port}",
         user=programs.user,
-        stop_signal=SIGINT,  # ends sessions and writes a checkpoint; SIGTERM would wait for them
-        grace=15.0,
+        stop_signal=SIGINT,  # ends sessions and writes a checkpoint; SIGTERM would wait for sessions to end
+        stop_timeout_seconds=15.0,
         temporary=programs.temporary,
     )
 
 
 async def provision(server: Postgres) -> None:
-    """Make the database, and per service a role with a schema. Repeatable. Raises asyncpg's."""
+    """Create the database, and a role with a schema per service; idempotent. Raises errors of asyncpg."""
     connection = await asyncpg.connect(server.dsn(database=SUPERUSER), timeout=5)
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
@@ -86,8 +87,7 @@ async def provision(server: Postgres) -> None:
 
 
 async def _provision_role(connection: asyncpg.Connection[asyncpg.Record], role: str, password: str) -> None:
-    # A role's name and a URL-safe random password need no quoting beyond this; neither is a
-    # value that a statement of this kind could take as an argument.
+    # DDL takes no parameters. The names of roles are ours, and passwords are URL-safe: no quote can be in them.
     if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
         await connection.execute(f'CREATE ROLE "{role}" LOGIN')
     await connection.execute(
@@ -105,13 +105,13 @@ async def _prepare(home: Home, server: Postgres, programs: Programs, durable: bo
     data = home.data / "postgres"
     if not (data / "PG_VERSION").exists():
         await _initialise(home, server, programs)
-    _forget_dead(data)
+    _remove_stale_pid_file(data)
     _write(data / "postgresql.auto.conf", _settings(server.port, durable=durable), programs)
     _write(data / "pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n", programs)
 
 
 def _settings(port: int, *, durable: bool) -> str:
-    """Small, because everything of a laptop's stack shares its memory and its cores."""
+    """Settings for little memory: all processes of the stack share one laptop."""
     lines = {
         "listen_addresses": LOOPBACK,
         "port": port,
@@ -130,7 +130,7 @@ def _settings(port: int, *, durable: bool) -> str:
         "max_wal_senders": 0,
         "autovacuum_max_workers": 1,
         "password_encryption": "scram-sha-256",
-        # Iterations slow down guessing a person's password; ours are 192 random bits.
+        # Iterations slow down guessing; passwords of 192 random bits can not be guessed.
         "scram_iterations": 64,
         "log_line_prefix": "%m [%p] %u ",
         "fsync": "on" if durable else "off",
@@ -140,27 +140,29 @@ def _settings(port: int, *, durable: bool) -> str:
     return "".join(f"{name} = '{value}'\n" for name, value in lines.items())
 
 
-def _forget_dead(data: Path) -> None:
-    """Remove the pid file of a server that is gone.
+def _remove_stale_pid_file(data: Path) -> None:
+    """Remove the pid file of a server that does not run any more.
 
-    PostgreSQL takes any process that has its old pid by now for itself and would not start, which
-    happens after a reboot or in a new container. Ours alone may run here: the home is locked.
+    PostgreSQL takes any process that has this pid by now for a running server and does not start; that happens after a
+    reboot or in a new container. No other server can use the data: this process holds the home.
     """
-    note = data / "postmaster.pid"
+    pid_file = data / "postmaster.pid"
     try:
-        pid = int(note.read_text(encoding="utf-8").split("\n", 1)[0])
+        pid = int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
     except (FileNotFoundError, ValueError):
         return
     try:
-        alive = psutil.Process(pid).cwd() == str(data)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):  # denied: somebody else's process
+        process = psutil.Process(pid)
+        with as_user_of(process):
+            alive = process.cwd() == str(data)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # denied: a process of another user
         alive = False
     if not alive:
-        note.unlink()
+        pid_file.unlink()
 
 
 async def _initialise(home: Home, server: Postgres, programs: Programs) -> None:
-    """Make the data directory, as a whole or not at all. Raises InitialiseError."""
+    """Create the data directory; renamed into its final name when it is complete. Raises InitialiseError."""
     work = home.data / "postgres.new"
     shutil.rmtree(work, ignore_errors=True)
     fresh = work / "data"
@@ -169,7 +171,7 @@ async def _initialise(home: Home, server: Postgres, programs: Programs) -> None:
         programs.own(folder)
     _write(work / "password", server.password, programs)
     argument = programs.data_argument(fresh)
-    initdb = Part(
+    initdb = ProcessSpec(
         name="initdb",
         command=(
             str(programs.initdb), f"--pgdata={argument}", f"--username={SUPERUSER}",
@@ -180,10 +182,10 @@ async def _initialise(home: Home, server: Postgres, programs: Programs) -> None:
         user=programs.user,
     )  # fmt: skip
     log = home.log / "postgres.log"
-    code = await (await child.start(initdb, log)).process.wait()
+    code = await (await running_process.start(initdb, log)).process.wait()
     (work / "password").unlink()
     if code != 0:
-        raise InitialiseError(f"initdb {child.ending(code)}")
+        raise InitialiseError(f"initdb {running_process.describe_exit(code)}")
     await asyncio.to_thread(os.sync)
     fresh.replace(home.data / "postgres")
     work.rmdir()
@@ -194,7 +196,7 @@ def _write(path: Path, text: str, programs: Programs) -> None:
     programs.own(path)
 
 
-async def _answers(server: Postgres) -> None:
+async def _ready(server: Postgres) -> None:
     try:
         connection = await asyncpg.connect(server.dsn(database=SUPERUSER), timeout=2)
     except (OSError, asyncpg.CannotConnectNowError, TimeoutError) as error:

@@ -22,14 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from periplus_local.stack import programs
-from periplus_local.stack.part import User
+from periplus_local.stack.process import User
 
 _COPIED = ("bin/postgres", "bin/initdb", "lib/postgresql", "share")
 _EVERYBODY = 0o755
 
 
 class NoFolderError(Exception):
-    """No folder is there for the copy of the programs; the message says what it needs."""
+    """No folder suits the copy of the programs; the message says what it must be like."""
 
 
 @dataclass(frozen=True)

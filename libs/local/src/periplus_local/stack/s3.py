@@ -1,13 +1,16 @@
-"""The embedded S3 store, SeaweedFS: its settings, its bucket, and every inner port closed.
+"""The embedded S3 store, SeaweedFS: its settings, bucket and process.
 
-SeaweedFS is several servers in one process: beside the S3 port, which asks for signed requests,
-it opens a port for HTTP and one for gRPC each for master, volume, filer and admin. All of them
-demand a client certificate that only this home has.
+SeaweedFS is several servers in one process. In addition to the S3 port, which requires signed requests, it opens a port for
+HTTP and one for gRPC for each of master, volume, filer and admin. These require a client
+certificate that only this home has.
 """
 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import hashlib
+import hmac
 import http.client
 import json
 import os
@@ -18,11 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from periplus_local.stack import programs, signed
+from periplus_local.stack import programs
 from periplus_local.stack.bucket import Bucket
 from periplus_local.stack.home import write_private, write_private_json
-from periplus_local.stack.part import NotReadyError, Part
 from periplus_local.stack.ports import LOOPBACK
+from periplus_local.stack.process import NotReadyError, ProcessSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,16 +33,18 @@ if TYPE_CHECKING:
     from periplus_local.stack.home import Home
 
 BUCKET = "artifacts"
+_REQUEST_TIMEOUT_SECONDS = 5
+_EMPTY_BODY = hashlib.sha256(b"").hexdigest()
 _SERVERS = ("master", "volume", "filer", "admin")
 _GRPC = (*_SERVERS, "s3", "worker", "client", "mq", "msg_broker", "msg_agent")
-# It sets 120 MB aside of which it touches a quarter. A limit near that makes it collect garbage without
-# end (a tenth of a core when idle, puts four times slower); without one it keeps 470 MB after large puts.
-_MEMORY = "200MiB"
+# It allocates 120 MB at the start. A limit near that makes it collect garbage all the time (a tenth of a core
+# when idle, puts four times slower); without a limit it has 470 MB after large puts.
+_GO_MEMORY_LIMIT = "200MiB"
 PORTS = ("s3", "s3-grpc", *(f"{s}{kind}" for s in _SERVERS for kind in ("", "-grpc")))
-"""The names of the ports it opens."""
+"""The names of the ports that it opens."""
 
 ABOVE = {"admin-grpc": ("admin", 10_000)}
-"""Its maintenance worker finds the admin server's gRPC port nowhere else."""
+"""Its maintenance worker expects the admin server's gRPC port at this distance from its HTTP port."""
 
 
 @dataclass(frozen=True)
@@ -62,29 +67,29 @@ class S3:
 
 
 def store(home: Home, chosen: Mapping[str, int]) -> S3:
-    """The store of a home on these ports, with the secrets that the home keeps."""
+    """The store of a home on these ports, with the home's secrets."""
     ports = {name: chosen[name] for name in PORTS}
     return S3(ports, access_key=home.secret("s3-access-key"), secret_key=home.secret("s3-secret-key"))
 
 
-def part(home: Home, store: S3) -> Part:
-    """SeaweedFS as a part of the stack."""
-    return Part(
+def spec(home: Home, store: S3) -> ProcessSpec:
+    """The process of SeaweedFS."""
+    return ProcessSpec(
         name="s3",
         command=(str(programs.weed()), *_arguments(home, store)),
-        directory=home.run / "s3",  # where it looks for security.toml
+        directory=home.run / "s3",  # where it reads security.toml
         prepare=partial(_prepare, home, store),
-        ready=partial(_answers, store),
-        # It would also read settings below the user's home.
-        env={"GOMEMLIMIT": _MEMORY, "HOME": str(home.run / "s3")},
+        ready=partial(_ready, store),
+        # It reads settings from $HOME too.
+        env={"GOMEMLIMIT": _GO_MEMORY_LIMIT, "HOME": str(home.run / "s3")},
         address=store.endpoint,
-        grace=10.0,
+        stop_timeout_seconds=10.0,
         temporary=_sockets(store.ports),
     )
 
 
 def _arguments(home: Home, store: S3) -> list[str]:
-    # Relative to where it runs: it splits a path at commas, and a socket's path must be short.
+    # Paths are relative to its working directory: it splits paths at commas, and a socket's path must be short.
     options: dict[str, object] = {
         "dir": os.path.relpath(home.data / "s3", home.run / "s3"),
         "ip": LOOPBACK,
@@ -118,15 +123,15 @@ async def _prepare(home: Home, store: S3) -> None:
     everything = ["Admin", "Read", "Write", "List", "Tagging"]
     identity = {"name": "periplus", "credentials": [keys], "actions": everything}
     write_private_json(run / "s3.json", {"identities": [identity]})
-    held, key = home.secrets / "s3-tls.crt", home.secrets / "s3-tls.key"
-    if not (held.exists() and key.exists()):
-        await _certify(held, key)
+    certificate, key = home.secrets / "s3-tls.crt", home.secrets / "s3-tls.key"
+    if not (certificate.exists() and key.exists()):
+        await _write_certificate(certificate, key)
     write_private(run / "filer.toml", _filer(home))
-    write_private(run / "security.toml", _security(home, held, key))
+    write_private(run / "security.toml", _security(home, certificate, key))
 
 
-async def _certify(certificate: Path, key: Path) -> None:
-    """Write a pair that only the processes of this home know."""
+async def _write_certificate(certificate: Path, key: Path) -> None:
+    """Write a new certificate and its key, which only the processes of this home can read."""
     program = [sys.executable, "-m", "periplus_local.certificate"]
     pair = await asyncio.to_thread(subprocess.check_output, program, text=True)
     private, begin, public = pair.partition("-----BEGIN CERTIFICATE-----")
@@ -135,15 +140,15 @@ async def _certify(certificate: Path, key: Path) -> None:
 
 
 def _filer(home: Home) -> str:
-    """One index instead of eight, each of which would set aside 16 MB twice."""
+    """One index instead of eight, each of which allocates 16 MB twice."""
     index = os.path.relpath(home.data / "s3" / "index", home.run / "s3")
     return f"[leveldb]\nenabled = true\ndir = {json.dumps(index)}\n"
 
 
-def _security(home: Home, held: Path, key: Path) -> str:
-    """Mutual TLS on every inner port, and signed tokens on top where SeaweedFS knows them."""
+def _security(home: Home, certificate: Path, key: Path) -> str:
+    """Mutual TLS on every inner port, and signed tokens where SeaweedFS supports them."""
     run = home.run / "s3"
-    crt, private = (json.dumps(os.path.relpath(path, run)) for path in (held, key))
+    crt, private = (json.dumps(os.path.relpath(path, run)) for path in (certificate, key))
     pair = f"cert = {crt}\nkey = {private}\n"
     authority = f"ca = {crt}\n"
     sections = [f"[grpc]\n{authority}"]
@@ -159,13 +164,13 @@ def _security(home: Home, held: Path, key: Path) -> str:
 
 
 def _sockets(ports: Mapping[str, int]) -> tuple[Path, ...]:
-    """Its inner sockets, which it insists on having in /tmp; private by our umask."""
+    """Its inner sockets, whose folder, /tmp, can not be configured; our umask makes them private."""
     servers = (*_SERVERS, "s3")
     return tuple(Path(f"/tmp/seaweedfs-{s}-grpc-{ports[f'{s}-grpc']}.sock") for s in servers)  # noqa: S108
 
 
-async def _answers(store: S3) -> None:
-    """The bucket is there, which it can be only later than the open port."""
+async def _ready(store: S3) -> None:
+    """Return if the bucket exists; it can be created only some time after the port is open. Raises NotReadyError."""
     try:
         status = await asyncio.to_thread(_ensure_bucket, store)
     except (OSError, http.client.HTTPException) as error:
@@ -175,10 +180,37 @@ async def _answers(store: S3) -> None:
 
 
 def _ensure_bucket(store: S3) -> int:
-    """Make the bucket unless it is there; returns the status of asking for it."""
-    place = (store.endpoint, f"/{BUCKET}", store.access_key, store.secret_key)
-    status = signed.request("HEAD", *place)
+    """Create the bucket unless it exists; returns the HTTP status of a HEAD request for it."""
+    status = _request("HEAD", f"/{BUCKET}", store)
     if status == http.HTTPStatus.NOT_FOUND:
-        signed.request("PUT", *place)
-        status = signed.request("HEAD", *place)
+        _request("PUT", f"/{BUCKET}", store)
+        status = _request("HEAD", f"/{BUCKET}", store)
     return status
+
+
+def _request(method: str, path: str, store: S3) -> int:
+    """Send a request without a body, signed by AWS Signature Version 4, and return its status.
+
+    Not by the client library, which takes 20 MB. `path` has no query and no characters to escape. Raises OSError
+    and http.client.HTTPException.
+    """
+    now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
+    headers = {"host": store.endpoint, "x-amz-content-sha256": _EMPTY_BODY, "x-amz-date": now}
+    names = ";".join(headers)
+    lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
+    canonical = f"{method}\n{path}\n\n{lines}\n{names}\n{_EMPTY_BODY}"
+    scope = f"{now[:8]}/us-east-1/s3/aws4_request"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    key = f"AWS4{store.secret_key}".encode()
+    for word in scope.split("/"):
+        key = hmac.digest(key, word.encode(), "sha256")
+    signature = hmac.digest(key, f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{digest}".encode(), "sha256").hex()
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={store.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+    )
+    connection = http.client.HTTPConnection(store.endpoint, timeout=_REQUEST_TIMEOUT_SECONDS)
+    try:
+        connection.request(method, path, headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()

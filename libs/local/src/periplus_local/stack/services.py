@@ -1,4 +1,4 @@
-"""The services and the local Argo of a home, as parts: what each is told and needs."""
+"""The services and the local Argo of a home: their addresses, settings and processes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from periplus_local.stack import argo, ports
 from periplus_local.stack.argo import Argo
 from periplus_local.stack.embedded import SERVICES, Embedded
 from periplus_local.stack.health import serving
-from periplus_local.stack.part import Part
 from periplus_local.stack.ports import LOOPBACK
+from periplus_local.stack.process import ProcessSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,12 +38,12 @@ class Services:
     """The Argo and the store to use instead of the local ones."""
 
     def client_settings(self, events: str) -> dict[str, str]:
-        """What the command line needs to speak to this stack, and a subscriber to hear its events."""
+        """What the `periplus` command reads: addresses and token, and the URL of NATS for subscribers."""
         return {**self.addresses, "token": self.token, "project": "default", "events": events}
 
 
-def services(home: Home, cluster: Cluster | None = None) -> Services:
-    """Choose addresses and make tokens, or find those of the last time. The home must exist."""
+def assign(home: Home, cluster: Cluster | None = None) -> Services:
+    """The home's services, with the addresses and tokens of the last start or new ones. The home must exist."""
     chosen = ports.assign(home.run / "ports.json", (*SERVICES, "argo"))
     token_file = home.secrets / "argo-token"
     credential.kept(token_file)
@@ -55,23 +55,25 @@ def services(home: Home, cluster: Cluster | None = None) -> Services:
     )
 
 
-def parts(home: Home, servers: Embedded, told: Services) -> list[Part]:
-    """A migration and a service each, and the local Argo."""
-    listed = [] if told.cluster else [argo.part(home, told.argo, servers.s3.bucket, uses=("s3",))]
+def specs(home: Home, servers: Embedded, services: Services) -> list[ProcessSpec]:
+    """A migration and a process for each service, and the local Argo unless there is a cluster."""
+    listed = (
+        [] if services.cluster else [argo.spec(home, services.argo, servers.s3.bucket, stops_before=("s3",))]
+    )
     for name in SERVICES:
-        env = environment(servers, told, name)
-        listed += [_migration(home, servers, name), _service(home, told, name, env)]
+        env = environment(servers, services, name)
+        listed += [_migration(home, servers, name), _service(home, services, name, env)]
     return listed
 
 
-def _migration(home: Home, servers: Embedded, name: str) -> Part:
-    """What `python -m periplus_<service> migrate` does, without the seconds of four interpreters."""
-    return Part(
+def _migration(home: Home, servers: Embedded, name: str) -> ProcessSpec:
+    """Does what `python -m periplus_<service> migrate` does, in this process: four interpreters take seconds."""
+    return ProcessSpec(
         name=f"{name}-migrate",
         command=(),
         directory=home.run,
-        after=("postgres",),
-        once=True,
+        depends_on=("postgres",),
+        is_job=True,
         provision=partial(_migrate, servers.postgres.dsn(name), name),
     )
 
@@ -80,46 +82,46 @@ async def _migrate(dsn: str, service: str) -> None:
     await migrate(dsn, "periplus_common", f"periplus_{service}")
 
 
-def _service(home: Home, told: Services, name: str, env: Mapping[str, str]) -> Part:
-    return Part(
+def _service(home: Home, services: Services, name: str, env: Mapping[str, str]) -> ProcessSpec:
+    return ProcessSpec(
         name=name,
         command=(sys.executable, "-m", f"periplus_{name}"),
         directory=home.run,
-        after=("nats", f"{name}-migrate"),
-        uses=_uses(told, name),
+        depends_on=("nats", f"{name}-migrate"),
+        stops_before=_stopped_after(services, name),
         env=env,
-        ready=partial(serving, told.addresses[name]),
-        address=told.addresses[name],
-        grace=20.0,
+        ready=partial(serving, services.addresses[name]),
+        address=services.addresses[name],
+        stop_timeout_seconds=20.0,
     )
 
 
-def _uses(told: Services, name: str) -> tuple[str, ...]:
+def _stopped_after(services: Services, name: str) -> tuple[str, ...]:
     if name != "dispatcher":
         return ("s3",)
-    return ("s3", "cache", "snapshotter", *(() if told.cluster else ("argo",)))
+    return ("s3", "cache", "snapshotter", *(() if services.cluster else ("argo",)))
 
 
-def environment(servers: Embedded, told: Services, name: str) -> dict[str, str]:
+def environment(servers: Embedded, services: Services, name: str) -> dict[str, str]:
     """The settings of a service, as the environment variables it reads."""
     prefix = f"{name.upper()}_"
-    bucket = told.cluster.bucket if told.cluster else servers.s3.bucket
+    bucket = services.cluster.bucket if services.cluster else servers.s3.bucket
     settings = {
         f"{prefix}POSTGRES_DSN": servers.postgres.dsn(name),
         f"{prefix}NATS_URL": servers.nats.url_of(name),
-        f"{prefix}TOKEN": told.token,
-        f"{prefix}GRPC_ADDRESS": told.addresses[name],
+        f"{prefix}TOKEN": services.token,
+        f"{prefix}GRPC_ADDRESS": services.addresses[name],
         **(bucket.settings(prefix) if name in _READ_OBJECTS else bucket.location(prefix)),
     }
     if name == "dispatcher":
         local = {
-            f"{prefix}ARGO_URL": told.argo.url,
-            f"{prefix}ARGO_TOKEN": told.argo.token,
+            f"{prefix}ARGO_URL": services.argo.url,
+            f"{prefix}ARGO_TOKEN": services.argo.token,
             f"{prefix}ARGO_NAMESPACE": ARGO_NAMESPACE,
         }
-        settings |= told.cluster.argo(prefix) if told.cluster else local
+        settings |= services.cluster.argo(prefix) if services.cluster else local
         settings |= {
-            f"{prefix}CACHE_ADDRESS": told.addresses["cache"],
-            f"{prefix}SNAPSHOTTER_ADDRESS": told.addresses["snapshotter"],
+            f"{prefix}CACHE_ADDRESS": services.addresses["cache"],
+            f"{prefix}SNAPSHOTTER_ADDRESS": services.addresses["snapshotter"],
         }
     return settings

@@ -1,4 +1,4 @@
-"""Parts started in order, watched, restarted when they die, and stopped in reverse order."""
+"""Starts processes in the order of their dependencies, restarts those that end, and stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -7,59 +7,64 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from periplus_local.stack import child as process
-from periplus_local.stack import leftovers
-from periplus_local.stack.part import Change, NotReadyError, OnChange, Part, PartFailedError, State
+from periplus_local.stack import orphans, running_process
+from periplus_local.stack.process import (
+    NotReadyError,
+    OnChange,
+    ProcessFailedError,
+    ProcessSpec,
+    ProcessState,
+    StateChange,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
 
-    from periplus_local.stack.child import Child
     from periplus_local.stack.home import Home
+    from periplus_local.stack.running_process import RunningProcess
 
-_POLL = 0.02
-_POLL_LIMIT = 0.25
-_BACK_OFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-_STEADY = 30.0
-"""Seconds after which a part that dies is restarted as if for the first time."""
+_FIRST_POLL_SECONDS, _MAX_POLL_SECONDS, _POLL_FACTOR = 0.02, 0.25, 1.3
+_RESTART_DELAYS_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_RESET_DELAYS_AFTER_SECONDS = 30.0
+"""A process that ran for so long is restarted with the first delay."""
 
 
 @dataclass
 class Supervisor:
-    """The life of a set of parts, as an async context manager.
+    """Runs a set of processes, as an async context manager.
 
-    Entering returns when every part is ready, or stops what was started and raises
-    PartFailedError. `after` of each part names the parts that must be ready before it starts; all
-    that may start together do.
+    Entering returns when every process is ready, or stops what was started and raises
+    ProcessFailedError. Processes that do not depend on each other start at the same time.
     """
 
     home: Home
-    parts: Sequence[Part]
+    specs: Sequence[ProcessSpec]
     on_change: OnChange
-    _children: dict[str, Child] = field(default_factory=dict)
+    _running: dict[str, RunningProcess] = field(default_factory=dict)
     _watchers: list[asyncio.Task[None]] = field(default_factory=list)
-    _lacks: dict[str, str] = field(default_factory=dict)
+    _not_ready_reasons: dict[str, str] = field(default_factory=dict)
     _stopping: bool = False
 
     async def __aenter__(self) -> Self:
-        """Start every part."""
-        _levels(self.parts)
-        ready = {part.name: asyncio.Event() for part in self.parts}
+        """Start every process."""
+        _stop_levels(self.specs)
+        ready = {spec.name: asyncio.Event() for spec in self.specs}
         try:
             async with asyncio.TaskGroup() as group:
-                for part in self.parts:
-                    group.create_task(self._first_start(part, ready))
+                for spec in self.specs:
+                    group.create_task(self._first_start(spec, ready))
         except BaseExceptionGroup as failures:
-            await self._stop()
-            failed = failures.subgroup(PartFailedError)
+            await self._stop_all()
+            failed = failures.subgroup(ProcessFailedError)
             raise (failed.exceptions[0] if failed else failures) from None
         except asyncio.CancelledError:
-            await self._stop()
+            await self._stop_all()
             raise
-        for part in self.parts:
-            if not part.once:
-                self._watchers.append(asyncio.create_task(self._keep(part), name=part.name))
+        for spec in self.specs:
+            if not spec.is_job:
+                self._watchers.append(asyncio.create_task(self._keep_running(spec), name=spec.name))
         return self
 
     async def __aexit__(
@@ -68,148 +73,159 @@ class Supervisor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop every part, the last started first."""
-        await self._stop()
+        """Stop every process, the last started first."""
+        await self._stop_all()
 
     @property
-    def children(self) -> dict[str, Child]:
-        """The processes that run now, by the part's name."""
-        return dict(self._children)
+    def running(self) -> dict[str, RunningProcess]:
+        """The processes that run now, by name."""
+        return dict(self._running)
 
-    async def _first_start(self, part: Part, ready: dict[str, asyncio.Event]) -> None:
-        for name in part.after:
+    async def _first_start(self, spec: ProcessSpec, ready: dict[str, asyncio.Event]) -> None:
+        for name in spec.depends_on:
             await ready[name].wait()
-        await self._start(part)
-        ready[part.name].set()
+        await self._start(spec)
+        ready[spec.name].set()
 
-    async def _start(self, part: Part) -> None:
-        """Start one part and wait until it is ready. Raises PartFailedError."""
+    async def _start(self, spec: ProcessSpec) -> None:
+        """Start a process and wait until it is ready. Raises ProcessFailedError."""
         begun = time.monotonic()
-        self.on_change(Change(part.name, State.STARTING))
+        self.on_change(StateChange(spec.name, ProcessState.STARTING))
         try:
-            async with asyncio.timeout(part.timeout):
-                await self._run(part)
-        except PartFailedError:
+            async with asyncio.timeout(spec.start_timeout_seconds):
+                await self._prepare_and_run(spec)
+        except ProcessFailedError:
             raise
         except TimeoutError as error:
-            reason = f"not ready after {part.timeout:.0f} s{self._lacks.get(part.name, '')}"
-            raise self._failed(part, reason, begun) from error
+            reason = f"not ready after {spec.start_timeout_seconds:.0f} s{self._not_ready_reasons.get(spec.name, '')}"
+            raise self._failed(spec, reason, begun) from error
         except Exception as error:
-            raise self._failed(part, f"{type(error).__name__}: {error}", begun) from error
-        self.on_change(Change(part.name, State.READY, time.monotonic() - begun, address=part.address))
+            raise self._failed(spec, f"{type(error).__name__}: {error}", begun) from error
+        self.on_change(
+            StateChange(spec.name, ProcessState.READY, time.monotonic() - begun, address=spec.address)
+        )
 
-    async def _run(self, part: Part) -> None:
-        if part.prepare:
-            await part.prepare()
-        if part.command:
-            child = await process.start(part, self.home.log / f"{part.name}.log")
-            self._remember(child)
-            await self._until_ready(child)
-        if part.provision:
-            await part.provision()
+    async def _prepare_and_run(self, spec: ProcessSpec) -> None:
+        if spec.prepare:
+            await spec.prepare()
+        if spec.command:
+            running = await running_process.start(spec, self._log(spec))
+            self._add(running)
+            await self._until_ready(running)
+        if spec.provision:
+            await spec.provision()
 
-    async def _until_ready(self, child: Child) -> None:
-        """Ask until the part answers. Raises PartFailedError when its process ends instead."""
-        ended = asyncio.ensure_future(child.process.wait())
-        pause = _POLL
+    async def _until_ready(self, running: RunningProcess) -> None:
+        """Check until the process is ready. Raises ProcessFailedError when it ends before."""
+        spec = running.spec
+        ended = asyncio.ensure_future(running.process.wait())
+        delay = _FIRST_POLL_SECONDS
         try:
             while not ended.done():
-                if child.part.ready and not child.part.once:
+                if spec.ready and not spec.is_job:
                     try:
-                        return await child.part.ready()
+                        return await spec.ready()
                     except NotReadyError as error:
-                        self._lacks[child.part.name] = f": {error}"
-                await asyncio.wait([ended], timeout=pause)
-                pause = min(pause * 1.3, _POLL_LIMIT)
+                        self._not_ready_reasons[spec.name] = f": {error}"
+                await asyncio.wait([ended], timeout=delay)
+                delay = min(delay * _POLL_FACTOR, _MAX_POLL_SECONDS)
         finally:
             ended.cancel()
-        code = child.process.returncode or 0
-        self._forget(child)
-        if child.part.once and code == 0:
+        code = running.process.returncode or 0
+        self._remove(running)
+        if spec.is_job and code == 0:
             return None
-        raise self._failed(child.part, process.ending(code), child.started)
+        raise self._failed(spec, running_process.describe_exit(code), running.started)
 
-    def _failed(self, part: Part, reason: str, begun: float) -> PartFailedError:
-        log = self.home.log / f"{part.name}.log"
-        told = f"{reason}; log: {log}\n{process.tail(log)}".rstrip() if part.command else reason
-        self.on_change(Change(part.name, State.FAILED, time.monotonic() - begun, told))
-        return PartFailedError(f"{part.name} {told}")
+    def _failed(self, spec: ProcessSpec, reason: str, begun: float) -> ProcessFailedError:
+        if spec.command:
+            log = self._log(spec)
+            reason = f"{reason}; log: {log}\n{running_process.tail(log)}".rstrip()
+        self.on_change(StateChange(spec.name, ProcessState.FAILED, time.monotonic() - begun, reason))
+        return ProcessFailedError(f"{spec.name} {reason}")
 
-    async def _keep(self, part: Part) -> None:
-        """Wait for a part to die and start it again, with longer pauses while it keeps dying."""
-        deaths = 0
+    async def _keep_running(self, spec: ProcessSpec) -> None:
+        """Restart a process whenever it ends, with longer delays while it keeps ending."""
+        restarts = 0
         while not self._stopping:
-            child = self._children.get(part.name)
-            if child is not None:
-                code = await child.process.wait()
+            running = self._running.get(spec.name)
+            if running is not None:
+                code = await running.process.wait()
                 if self._stopping:
                     return
-                process.kill_group(child.pid)
-                self._forget(child)
-                deaths = 0 if time.monotonic() - child.started > _STEADY else deaths
-                reason = process.ending(code)
+                running_process.kill_group(running.pid)
+                self._remove(running)
+                if time.monotonic() - running.started > _RESET_DELAYS_AFTER_SECONDS:
+                    restarts = 0
+                reason = running_process.describe_exit(code)
             else:
                 reason = "did not become ready"
-            pause = _BACK_OFF[min(deaths, len(_BACK_OFF) - 1)]
-            deaths += 1
-            told = f"{reason}; starting it again in {pause} s; log: {self.home.log / part.name}.log"
-            self.on_change(Change(part.name, State.RESTARTING, reason=told))
-            await asyncio.sleep(pause)
+            delay = _RESTART_DELAYS_SECONDS[min(restarts, len(_RESTART_DELAYS_SECONDS) - 1)]
+            restarts += 1
+            reason = f"{reason}; starting it again in {delay} s; log: {self._log(spec)}"
+            self.on_change(StateChange(spec.name, ProcessState.RESTARTING, reason=reason))
+            await asyncio.sleep(delay)
             try:
-                await self._start(part)
-            except PartFailedError:
-                await self._end(part.name)
+                await self._start(spec)
+            except ProcessFailedError:
+                await self._stop(spec.name)
 
-    async def _stop(self) -> None:
+    async def _stop_all(self) -> None:
         self._stopping = True
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        for names in _levels(self.parts):
-            await asyncio.gather(*(self._end(name) for name in names))
-        leftovers.remove(path for part in self.parts for path in part.temporary)
+        for names in _stop_levels(self.specs):
+            await asyncio.gather(*(self._stop(name) for name in names))
+        orphans.remove(path for spec in self.specs for path in spec.temporary)
 
-    async def _end(self, name: str) -> None:
-        child = self._children.get(name)
-        if child is None:
+    async def _stop(self, name: str) -> None:
+        running = self._running.get(name)
+        if running is None:
             return
-        seconds = await process.stop(child)
-        self._forget(child)
-        self.on_change(Change(name, State.STOPPED, seconds))
+        seconds = await running_process.stop(running)
+        self._remove(running)
+        self.on_change(StateChange(name, ProcessState.STOPPED, seconds))
 
-    def _remember(self, child: Child) -> None:
-        self._children[child.part.name] = child
+    def _log(self, spec: ProcessSpec) -> Path:
+        return self.home.log / f"{spec.name}.log"
+
+    def _add(self, running: RunningProcess) -> None:
+        self._running[running.spec.name] = running
         self._record()
 
-    def _forget(self, child: Child) -> None:
-        self._children.pop(child.part.name, None)
+    def _remove(self, running: RunningProcess) -> None:
+        self._running.pop(running.spec.name, None)
         self._record()
 
     def _record(self) -> None:
-        leftovers.record(
-            self.home.run / "children.json",
+        orphans.write_records(
+            self.home.run / "processes.json",
             [
-                leftovers.Recorded(
+                orphans.ProcessRecord(
                     name,
-                    child.pid,
-                    child.born,
-                    int(child.part.stop_signal),
-                    tuple(map(str, child.part.temporary)),
+                    running.pid,
+                    running.start_time,
+                    int(running.spec.stop_signal),
+                    tuple(map(str, running.spec.temporary)),
                 )
-                for name, child in self._children.items()
+                for name, running in self._running.items()
             ],
         )
 
 
-def _levels(parts: Sequence[Part]) -> list[list[str]]:
-    """The parts' names for stopping: whoever is needed by nobody that still runs, together."""
-    left = {part.name: part for part in parts}
+def _stop_levels(specs: Sequence[ProcessSpec]) -> list[list[str]]:
+    """The names in the order of stopping: those of one level are stopped at the same time.
+
+    Raises ValueError where processes depend on each other in a circle.
+    """
+    left = {spec.name: spec for spec in specs}
     levels: list[list[str]] = []
     while left:
-        needed = {name for part in left.values() for name in (*part.after, *part.uses)}
+        needed = {name for spec in left.values() for name in (*spec.depends_on, *spec.stops_before)}
         level = [name for name in left if name not in needed]
         if not level:
-            raise ValueError(f"parts wait for each other: {sorted(left)}")
+            raise ValueError(f"processes depend on each other in a circle: {sorted(left)}")
         levels.append(level)
         for name in level:
             del left[name]

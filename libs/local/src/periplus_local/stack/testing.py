@@ -1,11 +1,10 @@
-"""The embedded servers for tests: one set for all workers of a test session, on fresh data.
+"""The embedded servers for tests, on fresh data.
 
-The servers are held by a process of their own. Whoever uses them keeps a shared lock on a file
-below the session's directory, and the holder stops once nobody does, however its users ended.
+A process of its own, the host, runs the servers of a directory. Each user has a shared lock on a file in that directory, and
+the host stops once there is none, even if users were killed.
 
-    @pytest.fixture(scope="session")
-    def embedded(tmp_path_factory): ...            # is given below; import it in a conftest.py
-    async with servers(tmp_path) as embedded: ...  # or without the fixture
+    from periplus_local.stack.testing import embedded  # in a conftest.py: the fixture below
+    async with servers(tmp_path) as embedded: ...      # or without the fixture
 """
 
 from __future__ import annotations
@@ -25,16 +24,18 @@ from typing import TYPE_CHECKING, TextIO
 import asyncpg
 import pytest
 
-from periplus_local.stack import embedded as parts
+from periplus_local.stack import embedded as embedded_servers
 from periplus_local.stack import postgres, s3
+from periplus_local.stack.foreground import print_change
 from periplus_local.stack.home import Home, write_private_json
-from periplus_local.stack.running import print_change
 from periplus_local.stack.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-_START_LIMIT = 90.0
+_START_TIMEOUT_SECONDS = 90.0
+_POLL_SECONDS = 0.02
+_USERS_POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class S3Settings:
 
 @dataclass(frozen=True)
 class Servers:
-    """Three running servers. `dsn` is the superuser's on an empty database, `nats_url` likewise."""
+    """Three running servers. `dsn` is the superuser's for the database postgres, `nats_url` the administrator's."""
 
     dsn: str
     nats_url: str
@@ -62,15 +63,15 @@ class Servers:
 
 @asynccontextmanager
 async def servers(directory: Path) -> AsyncIterator[Servers]:
-    """The servers whose data are below `directory`, started if nobody has them running."""
-    with _joined(directory) as found:
+    """The servers with their data in `directory`; started if they do not run."""
+    with _use(directory) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """The session's servers; each worker of pytest-xdist has its own, as a service's consumer has one name."""
-    with _joined(tmp_path_factory.getbasetemp() / "servers") as found:
+    with _use(tmp_path_factory.getbasetemp() / "servers") as found:
         yield found
 
 
@@ -90,64 +91,64 @@ async def database(running: Servers) -> AsyncIterator[str]:
 
 
 @contextmanager
-def _joined(directory: Path) -> Iterator[Servers]:
+def _use(directory: Path) -> Iterator[Servers]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (directory / "users").open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         with (directory / "start").open("a") as start:
             fcntl.flock(start, fcntl.LOCK_EX)
-            if not _held(directory):
-                _hold(directory)
+            if not _has_host(directory):
+                _start_host(directory)
         found = json.loads((directory / "servers.json").read_text(encoding="utf-8"))
         yield Servers(**(found | {"s3": S3Settings(**found["s3"])}))
 
 
-def _held(directory: Path) -> bool:
-    """Whether a holder is alive: it keeps an exclusive lock for as long as it lives."""
-    with (directory / "holder").open("a") as holder:
+def _has_host(directory: Path) -> bool:
+    """Whether there is a host: it has an exclusive lock on a file until it ends."""
+    with (directory / "host").open("a") as host:
         try:
-            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(host, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         return False
 
 
-def _hold(directory: Path) -> None:
-    """Start a holder and wait until its servers are ready."""
+def _start_host(directory: Path) -> None:
+    """Start a host and wait until its servers are ready."""
     settings = directory / "servers.json"
     settings.unlink(missing_ok=True)
-    log = directory / "holder.log"
+    log = directory / "host.log"
     with log.open("ab") as output:
-        holder = subprocess.Popen(  # noqa: S603 - this very module
+        host = subprocess.Popen(  # noqa: S603 - this very module
             [sys.executable, "-m", __name__, str(directory)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-    limit = time.monotonic() + _START_LIMIT
+    limit = time.monotonic() + _START_TIMEOUT_SECONDS
     while not settings.exists():
-        if holder.poll() is not None or time.monotonic() > limit:
-            holder.kill()
+        if host.poll() is not None or time.monotonic() > limit:
+            host.kill()
             raise RuntimeError(f"the test servers did not start:\n{log.read_text()}")
-        time.sleep(0.02)
+        time.sleep(_POLL_SECONDS)
 
 
 async def _serve(directory: Path) -> None:
-    """Run the servers until nobody holds the shared lock any more."""
+    """Run the servers until no user has the shared lock."""
     home = Home(directory / "home")
     home.create()
-    chosen = parts.embedded(home)
-    with (directory / "users").open("a") as users, (directory / "holder").open("a") as holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)
-        started = parts.parts(home, chosen, durable=False)
-        async with Supervisor(home, started, print_change):
+    chosen = embedded_servers.embedded(home)
+    with (directory / "users").open("a") as users, (directory / "host").open("a") as host:
+        fcntl.flock(host, fcntl.LOCK_EX)
+        specs = embedded_servers.specs(home, chosen, durable=False)
+        async with Supervisor(home, specs, print_change):
             write_private_json(directory / "servers.json", asdict(_settings(chosen)))
-            while not _free(users):  # noqa: ASYNC110 - a file lock has no event
-                await asyncio.sleep(0.25)
+            while not _unused(users):  # noqa: ASYNC110 - a file lock has no event
+                await asyncio.sleep(_USERS_POLL_SECONDS)
 
 
-def _free(users: TextIO) -> bool:
+def _unused(users: TextIO) -> bool:
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -155,7 +156,7 @@ def _free(users: TextIO) -> bool:
     return True
 
 
-def _settings(chosen: parts.Embedded) -> Servers:
+def _settings(chosen: embedded_servers.Embedded) -> Servers:
     store = chosen.s3
     return Servers(
         dsn=chosen.postgres.dsn(database=postgres.SUPERUSER),

@@ -69,7 +69,7 @@ def serve(
 
     with stack_module(home) as stack:
         bucket = _bucket(stack, s3_endpoint, s3_bucket) if s3_endpoint else None
-        stack.serve(stack.Alone(home, port, token_file, bucket), teller(output), ready)
+        stack.serve(stack.ArgoOptions(home, port, token_file, bucket), teller(output), ready)
 
 
 def _bucket(stack: Any, endpoint: str, name: str) -> Any:

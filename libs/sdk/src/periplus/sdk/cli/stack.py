@@ -41,18 +41,18 @@ def stack_module(home: str = "") -> Iterator[Any]:
         raise Failure(str(error)) from error
     except (stack.HomeError, stack.ProgramMissingError) as error:
         raise Failure(str(error), fix=f"periplus doctor{place}") from error
-    except (stack.PartFailedError, TimeoutError) as error:
+    except (stack.ProcessFailedError, TimeoutError) as error:
         raise Failure(str(error), fix=f"periplus doctor{place}", code=Exit.NOT_REACHABLE) from error
 
 
 def teller(output: Format) -> Callable[[Any], None]:
-    """What tells each change of a part on a line, beside the one document where JSON was asked for."""
+    """A function that prints each state change of a process; on standard error where the output is JSON."""
 
-    def told(change: Any) -> None:
+    def print_change(change: Any) -> None:
         if change.state.name != "STARTING":
             print(line(change.line()), file=sys.stderr if output is Format.JSON else sys.stdout, flush=True)
 
-    return told
+    return print_change
 
 
 def up(
@@ -68,7 +68,7 @@ def up(
     home: Home = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Start NATS, Postgres, S3, the services and the local Argo, one line per part; Ctrl-C stops them in order.
+    """Start NATS, Postgres, S3, the services and the local Argo, one line per process; Ctrl-C stops them in order.
 
     \b
     Examples:
@@ -126,7 +126,7 @@ def down(home: Home = "", output: Output = Format.TEXT) -> None:
     if output is Format.JSON:
         show({"stopped": holder.pid if holder else None})
     else:
-        print(f"stopped {line(holder.told())}" if holder else "nothing was running")
+        print(f"stopped {line(holder.describe())}" if holder else "nothing was running")
 
 
 def doctor(home: Home = "", output: Output = Format.TEXT) -> None:

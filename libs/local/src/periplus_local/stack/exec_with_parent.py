@@ -1,8 +1,8 @@
-"""Become a program that dies with its supervisor and, where asked, is not root.
+"""Replace this process by a program that ends with its parent and, where a user is named, runs as that user.
 
-Run as a script by its path and in isolation, so that it costs a few milliseconds:
-`python -I -S launch.py <parent pid> <death signal> <uid> <gid> <program> [argument ...]`.
-A uid of -1 keeps the user; with another the program has no right of root's.
+Run as a script by its path and in isolated mode, so that it costs a few milliseconds:
+`python -I -S exec_with_parent.py <parent pid> <signal> <uid> <gid> <program> [argument ...]`.
+A uid of -1 keeps the user. Another user has none of root's capabilities.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
         # After the change of user, which clears it.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
     if os.getppid() != parent:
-        sys.exit("the supervisor is gone")
+        sys.exit("the parent process has ended")
     os.execv(command[0], command)  # noqa: S606 - a fixed program, no shell
 
 
