@@ -56,7 +56,7 @@ def told(run: str) -> list[Message]:
     """A run of a chain of steps: what the dispatcher tells, and the cache of each step's artifacts."""
     project, parameters = "default", [types.Parameter(name=f"p{i}", value=str(i)) for i in range(3)]
     nodes = [
-        StepNode(path=f"main.step-{i}", template="train", after=[f"main.step-{i - 1}"] if i else [])
+        StepNode(path=f"main.step-{i}", template="train", depends_on=[f"main.step-{i - 1}"] if i else [])
         for i in range(STEPS)
     ]
     tale: list[Message] = [
