@@ -37,7 +37,6 @@ async def test_scripts_are_applied_once_in_order_and_new_ones_later(embedded: Se
         first = await postgres.migrate(dsn, "periplus_common", package)
         assert first == [
             "periplus_common/0001_outbox.sql",
-            "periplus_common/0002_kept.sql",
             "package_of_a_test/0001_a.sql",
             "package_of_a_test/0002_b.sql",
         ]

@@ -1,12 +1,21 @@
--- Events that wait to be published. A row leaves with the transaction that made it, or not at all.
+-- Events that a transaction published, from its commit until every durable consumer of their stream acknowledged them: a
+-- stream that is lost is filled again from here.
 CREATE TABLE outbox (
-    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    subject text  NOT NULL,
-    headers jsonb NOT NULL,
-    body    bytea NOT NULL
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    subject   text  NOT NULL,
+    headers   jsonb NOT NULL,
+    body      bytea NOT NULL,
+    sequence  bigint,  -- in the stream; NULL while the stream does not have it
+    tries     int NOT NULL DEFAULT 0,  -- how often the stream did not store it
+    queued_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX outbox_unpublished ON outbox (tries, id) WHERE sequence IS NULL;
+CREATE INDEX outbox_published ON outbox (sequence) WHERE sequence IS NOT NULL;
 
--- Wake the relay when the transaction commits. One notice a transaction, however many rows.
+-- The stream that the sequences belong to; a stream that replaces a lost one has a later time. One row.
+CREATE TABLE outbox_stream (stream_created_at timestamptz NOT NULL);
+
+-- Notify the relay when the transaction commits: once a transaction, however many rows.
 CREATE FUNCTION outbox_notify() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('outbox_' || TG_TABLE_SCHEMA, '');
