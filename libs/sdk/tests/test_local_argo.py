@@ -1,6 +1,7 @@
 """The same manifests on the local Argo, with its real pods and a real S3 store."""
 
 import io
+import json
 
 import pytest
 from minio import Minio
@@ -121,6 +122,36 @@ def test_a_fan_out_over_nothing_gives_an_empty_list(argo, compiled):
     ]
     (total,) = [one for one in nodes_of(ended).values() if one["displayName"] == "total"]
     assert total["outputs"]["parameters"][0]["value"] == "0"
+
+
+def test_a_dict_keeps_its_order_however_it_is_passed(argo, compiled):
+    text = """
+    @step
+    def weights() -> dict[str, float]: return {"width": 10.0, "age": 1.0, "Z": -0.0}
+    @step
+    def tables() -> list[dict[str, int]]: return [{"b": 1, "a": 2}, {"z": 1, "a": {}.get("x", 3)}]
+    @step
+    def turned(table: dict[str, int]) -> dict[str, int]: return dict(reversed(table.items()))
+    @step
+    def told(one: dict[str, float], many: list[dict[str, int]], all: list[dict[str, int]]) -> str:
+        return repr((one, many, all))
+    @pipeline
+    def flow() -> str:
+        found = tables()
+        return told(weights(), turned.map(each(found)), found)
+    """
+    ended = run(argo, compiled(text))
+    assert ended["status"]["phase"] == "Succeeded", [
+        one["message"] for one in nodes_of(ended).values() if one.get("message")
+    ]
+    (node,) = [one for one in nodes_of(ended).values() if one["displayName"] == "told"]
+    assert json.loads(node["outputs"]["parameters"][0]["value"]) == repr(
+        (
+            {"width": 10.0, "age": 1.0, "Z": -0.0},
+            [{"a": 2, "b": 1}, {"a": 3, "z": 1}],
+            [{"b": 1, "a": 2}, {"z": 1, "a": 3}],
+        )
+    )
 
 
 def test_a_failing_step_shows_the_users_traceback_in_its_log(argo, compiled):

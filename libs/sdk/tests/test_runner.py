@@ -15,7 +15,7 @@ STEPS = """
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from helper import deeper
 from periplus.sdk import Artifact, step
 
@@ -73,6 +73,40 @@ def huge(n: int) -> str:
 def nothing(n: int) -> None:
     return n or None
 
+@dataclass
+class Tree:
+    width: int = 1
+
+@dataclass
+class Linear:
+    width: int = 1
+
+@dataclass
+class Colored(Point):
+    color: str = "red"
+
+class Picked(NamedTuple):
+    model: Linear | Tree
+    score: float
+
+@step
+def pick(n: int) -> Picked:
+    return Picked(Tree(n), 1.0)
+
+@step
+def colored(n: int) -> list[Point]:
+    return [Colored(1.0)]
+
+@step
+def endless_list(n: int) -> list[Any]:
+    itself = []
+    itself.append(itself)
+    return itself
+
+@step
+def half_word(n: int) -> Artifact[str]:
+    return chr(0xD800)
+
 @step
 def leave(n: int) -> None:
     sys.exit(n)
@@ -81,12 +115,28 @@ def bare(n: int) -> int:
     return n
 """
 
+ARRAYS = """
+import numpy as np
+from periplus.sdk import step
+
+@step
+def masked(n: int) -> np.ndarray:
+    return np.ma.masked_greater(np.array([1.0, 2.0, 9999.0]), 1000.0)
+"""
+
 
 @pytest.fixture
 def run(write, tmp_path):
     """Run a step of STEPS by `python -m periplus.sdk.runner`."""
     helper = "def deeper(n):\n    return 1 // n\n"
-    write({"code/steps.py": STEPS, "code/helper.py": helper, "code/broken.py": "1 / 0\n"})
+    write(
+        {
+            "code/steps.py": STEPS,
+            "code/arrays.py": ARRAYS,
+            "code/helper.py": helper,
+            "code/broken.py": "1 / 0\n",
+        }
+    )
 
     def ran(entry: str, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {**SAME, "PERIPLUS_CODE": str(tmp_path / "code")}
@@ -231,6 +281,17 @@ def test_a_steps_own_exit_code_is_kept(run):
         ("steps:endless", {"PARAMETER_n": "1"}, "endless(), argument return: is nan, which JSON cannot say"),
         ("steps:huge", {"PARAMETER_n": "200000"}, "huge(), argument return: is 200002 bytes as JSON"),
         ("steps:huge", {"PARAMETER_n": "200000"}, "fix: annotate it Artifact[str]"),
+        (
+            "steps:pick",
+            {"PARAMETER_n": "3", "OUTPUT_model": "m", "OUTPUT_score": "s"},
+            "pick(), argument return, field model: is Tree(width=3) (Tree), and what takes steps.Linear | steps.Tree would get Linear(width=3)",
+        ),
+        ("steps:pick", {"PARAMETER_n": "3", "OUTPUT_model": "m", "OUTPUT_score": "s"}, "fix: annotate one type, or give each type of the union a field"),
+        ("steps:colored", {"PARAMETER_n": "1"}, "colored(), argument return: [0]: expected Point, got Colored("),
+        ("arrays:masked", {"PARAMETER_n": "1"}, "masked(), argument return: expected numpy.ndarray, got numpy."),
+        ("arrays:masked", {"PARAMETER_n": "1"}, "MaskedArray: the mask would be lost\n  fix: return value.filled(…)"),
+        ("steps:endless_list", {"PARAMETER_n": "1"}, "endless_list(), argument return: cannot be written as JSON: it is nested too deeply, or holds itself"),
+        ("steps:half_word", {"PARAMETER_n": "1"}, "half_word(), argument return: cannot be written as JSON: 'utf-8' codec"),
         ("steps:nothing", {"PARAMETER_n": "1"}, "nothing(): returned int, its annotation says None"),
         ("steps:bare", {"PARAMETER_n": "1"}, "steps has no step bare\n  fix: decorate the function with @step"),
         ("steps:missing", {}, "steps has no step missing"),

@@ -178,7 +178,10 @@ def test_bare_text_is_taken_where_a_text_may_stand():
 
 
 def test_items_are_written_only_where_argo_would_lose_the_form():
-    assert [loses_form(one) for one in (str, int | None, Any, Literal["a"], None)] == [True] * 5
-    assert [loses_form(one) for one in (int, float, bool, Pair, Row, list[str], dict, tuple[int, ...])] == [
+    lost = (str, int | None, Any, Literal["a"], None)
+    # Argo writes an object anew with its keys sorted: a dict's order is part of its value, a record's is not.
+    sorted_by_argo = (Row, dict, dict[str, float])
+    assert [loses_form(one) for one in (*lost, *sorted_by_argo)] == [True] * 8
+    assert [loses_form(one) for one in (int, float, bool, Pair, Node, list[str], tuple[int, ...])] == [
         False
-    ] * 8
+    ] * 7

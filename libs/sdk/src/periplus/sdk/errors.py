@@ -25,4 +25,16 @@ class PipelineError(Exception):
 
 
 class MismatchError(PipelineError):
-    """A value is not of the type that its annotation names, or cannot be written as JSON."""
+    """A value is not of the type that its annotation names, or cannot be written as JSON.
+
+    `path` leads to the part of the value that is wrong, as `[2].name`; it is empty for the whole.
+    """
+
+    def __init__(self, reason: str, *, fix: str = "", path: str = "") -> None:
+        self.reason = reason
+        self.path = path
+        super().__init__(f"{path.lstrip('.')}: {reason}" if path else reason, fix=fix)
+
+    def inside(self, key: str) -> MismatchError:
+        """The same error, told of what holds the value under `key`: `[2]` or `.name`."""
+        return MismatchError(self.reason, fix=self.fix, path=key + self.path)

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_args, get_origin
 
 from periplus.sdk.annotations import mro_names, shown
-from periplus.sdk.conversion import from_json, to_json
+from periplus.sdk.conversion import from_json, mismatch
 from periplus.sdk.errors import MismatchError, PipelineError
-from periplus.sdk.shapes import is_json
+from periplus.sdk.shapes import is_json, plain
+from periplus.sdk.values import dumps_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+COMPARED_BYTES = 4 << 20
+"""How much of a written array is read back and compared at a time."""
 
 
 class Format(Protocol):
@@ -52,9 +56,9 @@ def format_of(annotation: Any) -> Format | None:
         return format_of(inner)
     if is_json(annotation):
         return None
-    bases = mro_names(get_origin(annotation) or annotation)
+    bases = mro_names(plain(get_origin(annotation) or annotation))
     for accepts, chosen in _FORMATS:
-        if accepts(bases):
+        if bases and accepts(bases):
             return chosen
     raise PipelineError(
         f"values of type {shown(annotation)} cannot pass from step to step",
@@ -70,8 +74,8 @@ class Bytes:
     suffix = ".bin"
 
     def write(self, value: Any, path: Path) -> None:
-        if not isinstance(value, bytes):
-            raise MismatchError(f"expected bytes, got {type(value).__qualname__}")
+        if type(value) is not bytes:
+            raise mismatch(value, bytes)
         path.write_bytes(value)
 
     def read(self, path: Path) -> Any:
@@ -79,20 +83,22 @@ class Bytes:
 
 
 class Files:
-    """A file or a folder. It is copied: what a step returns may be a file that the user keeps."""
+    """A file or a folder, with the permissions of each file. It is copied: what a step returns may be a file that the
+    user keeps. Its name is no part of the value: the step that takes it finds it under its argument's name.
+    """
 
     name = "path"
     suffix = ""
 
     def write(self, value: Any, path: Path) -> None:
-        if not isinstance(value, Path):
-            raise MismatchError(f"expected a Path, got {type(value).__qualname__}")
+        if type(value) is not type(Path()):
+            raise mismatch(value, Path)
         import shutil
 
         if value.is_dir():
             shutil.copytree(value, path)
         elif value.is_file():
-            shutil.copyfile(value, path)
+            shutil.copy(value, path)
         else:
             raise MismatchError(f"the step returned the path {value}, and nothing is there")
 
@@ -101,7 +107,10 @@ class Files:
 
 
 class Npy:
-    """A numpy array as .npy, without pickle: equal arrays give equal bytes."""
+    """A numpy array as .npy, without pickle: equal arrays give equal bytes.
+
+    Type, dtype (with its byte order), shape and every byte are kept; the order in memory is C's.
+    """
 
     name = "npy"
     suffix = ".npy"
@@ -109,17 +118,80 @@ class Npy:
     def write(self, value: Any, path: Path) -> None:
         import numpy as np
 
-        if not isinstance(value, np.ndarray):
-            raise MismatchError(f"expected a numpy array, got {type(value).__qualname__}")
+        if type(value) is not np.ndarray:
+            raise _no_array(value)
         if value.dtype.hasobject:
-            raise MismatchError(f"the array's dtype is {value.dtype}: Python objects are not written as .npy")
-        with path.open("wb") as file:
-            np.save(file, np.asarray(value, order="C"), allow_pickle=False)
+            raise MismatchError(
+                f"the array's dtype is {value.dtype}: Python objects are not written as .npy",
+                fix="return an array of numbers or fixed-width text, or a list",
+            )
+        if _has_metadata(value.dtype):
+            raise MismatchError(
+                f"the array's dtype has metadata, which .npy does not hold: {value.dtype!r}",
+                fix="return array.astype(…) without metadata, and the metadata as an output of its own",
+            )
+        # One copy where the array does not lie in memory in C's order, none where it does.
+        contiguous = np.asarray(value, order="C")
+        try:
+            with path.open("wb") as file:
+                np.save(file, contiguous, allow_pickle=False)
+            same = _is_written(contiguous, path)
+        except (ValueError, TypeError) as refused:
+            raise MismatchError(
+                f"the array's dtype {value.dtype} cannot be written as .npy: {refused}"
+            ) from refused
+        if not same:
+            raise MismatchError(
+                f"an array of dtype {value.dtype!r} would be read back as another one",
+                fix="return an array of a plain dtype, each field as an output of its own",
+            )
 
     def read(self, path: Path) -> Any:
         import numpy as np
 
         return np.load(path, allow_pickle=False)
+
+
+def _no_array(value: Any) -> MismatchError:
+    kind = type(value)
+    what = f"expected numpy.ndarray, got {kind.__module__.split('.')[0]}.{kind.__qualname__}"
+    names = [name for module, name in mro_names(kind) if module.split(".")[0] == "numpy"]
+    if "ndarray" not in names:
+        return MismatchError(what, fix="return numpy.asarray(…) of it")
+    if "MaskedArray" in names:
+        return MismatchError(
+            f"{what}: the mask would be lost",
+            fix="return value.filled(…), or value.data and numpy.ma.getmaskarray(value) as two outputs",
+        )
+    return MismatchError(
+        f"{what}: a subclass would arrive as numpy.ndarray", fix="return value.view(numpy.ndarray)"
+    )
+
+
+def _has_metadata(dtype: Any) -> bool:
+    if dtype.metadata:
+        return True
+    if dtype.subdtype:
+        return _has_metadata(dtype.subdtype[0])
+    return any(_has_metadata(field[0]) for field in (dtype.fields or {}).values())
+
+
+def _is_written(array: Any, path: Path) -> bool:
+    """Whether a file holds the dtype, the shape and each byte of an array, read in pieces of a few MiB."""
+    import numpy as np
+
+    back = np.load(path, mmap_mode="r" if array.nbytes else None, allow_pickle=False)
+    if (back.dtype, back.dtype.isalignedstruct, back.shape) != (
+        array.dtype, array.dtype.isalignedstruct, array.shape,
+    ):  # fmt: skip
+        return False
+    if not array.nbytes:
+        return True
+    written, held = (one.reshape(-1).view(np.uint8) for one in (back, array))
+    return all(
+        np.array_equal(written[start : start + COMPARED_BYTES], held[start : start + COMPARED_BYTES])
+        for start in range(0, array.nbytes, COMPARED_BYTES)
+    )
 
 
 class Estimator:
@@ -133,12 +205,29 @@ class Estimator:
 
         if ("sklearn.base", "BaseEstimator") not in mro_names(type(value)):
             raise MismatchError(f"expected a scikit-learn estimator, got {type(value).__qualname__}")
-        joblib.dump(value, path)  # type: ignore[no-untyped-call]
+        try:
+            joblib.dump(value, path)  # type: ignore[no-untyped-call]
+            # Arrays stay in the file: what is looked at is whether a step can load it, and as what.
+            back = joblib.load(path, mmap_mode="c")  # type: ignore[no-untyped-call]
+        except Exception as refused:  # whatever the pickling of the user's classes raises
+            raise MismatchError(
+                f"this {type(value).__qualname__} cannot be pickled: {type(refused).__name__}: {refused}",
+                fix="build it of classes and functions that have a name in a module; no lambdas",
+            ) from refused
+        if type(back) is not type(value):
+            raise MismatchError(
+                f"is {type(value).__qualname__}, and would be read back as {type(back).__qualname__}"
+            )
 
     def read(self, path: Path) -> Any:
         import joblib
 
-        return joblib.load(path)  # type: ignore[no-untyped-call]
+        try:
+            return joblib.load(path)  # type: ignore[no-untyped-call]
+        except OSError:
+            raise
+        except Exception as broken:
+            raise MismatchError(f"cannot be loaded: {type(broken).__name__}: {broken}") from broken
 
 
 @dataclass(frozen=True)
@@ -150,30 +239,31 @@ class JsonFile:
     suffix = ".json"
 
     def write(self, value: Any, path: Path) -> None:
-        data = to_json(value, self.annotation)
-        path.write_text(json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False), "utf-8")
+        path.write_text(dumps_file(value, self.annotation), "utf-8")
 
     def read(self, path: Path) -> Any:
         return from_json(json.loads(path.read_text("utf-8")), self.annotation)
 
 
 Bases = list[tuple[str, str]]
+"""Module and name of a class, then those of its bases."""
 
 
 def _is_path(bases: Bases) -> bool:
-    return any(module.startswith("pathlib") and name == "Path" for module, name in bases)
+    return bases[0][0].startswith("pathlib") and bases[0][1] in ("Path", type(Path()).__name__)
 
 
 def _is_array(bases: Bases) -> bool:
-    return any(module.split(".")[0] == "numpy" and name in ("ndarray", "NDArray") for module, name in bases)
+    # Not its subclasses: .npy holds none of what they add.
+    return bases[0][0].split(".")[0] == "numpy" and bases[0][1] in ("ndarray", "NDArray")
 
 
 def _is_estimator(bases: Bases) -> bool:
-    return bool(bases) and any(module.split(".")[0] == "sklearn" for module, _ in bases)
+    return any(module.split(".")[0] == "sklearn" for module, _ in bases)
 
 
 _FORMATS: list[tuple[Callable[[Bases], bool], Format]] = [
-    (lambda bases: ("builtins", "bytes") in bases, Bytes()),
+    (lambda bases: bases[0] == ("builtins", "bytes"), Bytes()),
     (_is_path, Files()),
     (_is_array, Npy()),
     (_is_estimator, Estimator()),

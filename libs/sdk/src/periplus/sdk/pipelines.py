@@ -85,7 +85,9 @@ class Pipeline(Generic[P, R]):
             try:
                 texts[port.name] = None if value is REQUIRED else dumps(value, port.annotation)
             except MismatchError as wrong:
-                raise PipelineError(wrong.what, function=self.name, argument=port.name) from wrong
+                raise PipelineError(
+                    wrong.what, function=self.name, argument=port.name, fix=wrong.fix
+                ) from wrong
         return texts
 
     def record(self) -> Recorded:

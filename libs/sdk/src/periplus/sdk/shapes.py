@@ -13,6 +13,8 @@ from periplus.sdk.annotations import hints
 
 SCALARS = (type(None), bool, int, float, str)
 
+_BUILTIN = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
+
 
 def plain(annotation: Any) -> Any:
     """The annotation without `Annotated`, `NewType`, `Required` and `NotRequired` around it."""
@@ -60,10 +62,15 @@ def is_named_tuple(annotation: Any) -> bool:
 
 
 def is_record(annotation: Any) -> bool:
-    """Whether the annotation is a dataclass, a NamedTuple or a TypedDict."""
-    return isinstance(annotation, type) and (
-        dataclasses.is_dataclass(annotation) or is_named_tuple(annotation) or typing.is_typeddict(annotation)
-    )
+    """Whether the annotation is a dataclass, a NamedTuple or a TypedDict.
+
+    A dataclass that is also a list, a dict or a number is none: JSON has no form for both.
+    """
+    if not isinstance(annotation, type):
+        return False
+    if dataclasses.is_dataclass(annotation):
+        return not issubclass(annotation, _BUILTIN)
+    return is_named_tuple(annotation) or typing.is_typeddict(annotation)
 
 
 @cache
@@ -90,11 +97,15 @@ def is_list(annotation: Any) -> bool:
 
 
 def loses_form(annotation: Any) -> bool:
-    """Whether Argo's `{{item}}` of such a value is not its JSON: strings are printed without quotes."""
+    """Whether Argo's `{{item}}` of such a value is not its JSON: it prints strings without quotes, and writes an
+    object anew with its keys sorted, which for a record means the same and for a dict does not.
+    """
     annotation = plain(annotation)
-    if annotation in (bool, int, float, list, dict) or is_record(annotation):
+    if annotation in (bool, int, float, list) or (
+        is_record(annotation) and not typing.is_typeddict(annotation)
+    ):
         return False
-    return typing.get_origin(annotation) not in (list, dict, tuple)
+    return typing.get_origin(annotation) not in (list, tuple)
 
 
 def clash(source: Any, target: Any) -> bool:

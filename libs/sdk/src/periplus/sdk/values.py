@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 from periplus.sdk.annotations import shown
 from periplus.sdk.conversion import from_json, to_json
 from periplus.sdk.errors import MismatchError
+from periplus.sdk.exactness import check_same
 from periplus.sdk.shapes import element, plain
 
 # The kernel refuses an environment variable of 128 KiB, and a parameter reaches its step as one.
@@ -21,16 +22,38 @@ def dumps(value: Any, annotation: Any) -> str:
 
     Raises MismatchError when the value does not have the annotated type.
     """
-    data = to_json(value, annotation)
-    text = _decimal(data) if isinstance(data, float) else _compact(data)
-    if isinstance(data, str):
-        # Argo's `when` ends a text at a quote of either kind.
-        text = text.replace("'", "\\u0027")
+    text = _escaped(_json(value, annotation, for_parameter=True))
     if len(text.encode()) > LARGEST_PARAMETER:
         raise MismatchError(
             f"is {len(text.encode())} bytes as JSON; a parameter holds at most {LARGEST_PARAMETER}",
             fix=f"annotate it Artifact[{shown(annotation)}], so that it travels as a file",
         )
+    return text
+
+
+def dumps_file(value: Any, annotation: Any) -> str:
+    """The JSON text of a value for a file, of any length. Raises MismatchError as `dumps` does."""
+    return _json(value, annotation, for_parameter=False)
+
+
+def _json(value: Any, annotation: Any, *, for_parameter: bool) -> str:
+    """The JSON text of a value, proven to be read back as the same value."""
+    try:
+        data = to_json(value, annotation)
+        if for_parameter and isinstance(data, float):
+            text = _decimal(data)
+        else:
+            # Keys stay in their order, which is part of a dict's value.
+            separators = (",", ":") if for_parameter else None
+            text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=separators)
+        text.encode()
+        check_same(value, loads(text, annotation), annotation)
+    except ValueError as refused:
+        raise MismatchError(f"cannot be written as JSON: {refused}") from refused
+    except RecursionError as deep:
+        raise MismatchError(
+            "cannot be written as JSON: it is nested too deeply, or holds itself", fix="return it flat"
+        ) from deep
     return text
 
 
@@ -90,14 +113,14 @@ def _takes_text(annotation: Any) -> bool:
     return annotation is str or str in get_args(annotation) or get_origin(annotation) is Literal
 
 
-def _compact(data: Any) -> str:
-    try:
-        text = json.dumps(data, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        text.encode()
-    except (ValueError, RecursionError) as refused:
-        raise MismatchError(f"cannot be written as JSON: {refused}") from refused
-    # Argo replaces `{{…}}` and Kubernetes `$(…)` and `$$` in what it passes on. Both can stand only inside the
-    # strings of a JSON text, where an escape means the same.
+def _escaped(text: str) -> str:
+    """The same JSON in a form that nothing on its way replaces or cuts.
+
+    Argo replaces `{{…}}` and Kubernetes `$(…)` and `$$` in what they pass on. Both can stand only inside the strings
+    of a JSON text, where an escape means the same. Argo's `when` ends a text at a quote of either kind.
+    """
+    if text.startswith('"'):
+        text = text.replace("'", "\\u0027")
     return text.replace("$", "\\u0024").replace("{{", "\\u007b\\u007b")
 
 
