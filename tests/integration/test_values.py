@@ -76,7 +76,7 @@ def test_a_value_from_the_cache_is_the_one_that_was_returned(stack: Stack, tmp_p
     for number in (1, 2):
         file.write_text(text.replace("RUN", str(number)))
         document = json.loads(stack.periplus("run", str(file), "-o", "json", cwd=tmp_path).stdout)
-        stack.recorded(stack.run(document["run"]))
+        stack.wait_for_cache(stack.run(document["run"]))
         phases = {step["path"]: step["phase"] for step in document["steps"]}
         found.append((document["outputs"]["parameters"][0]["value"], phases))
     (first, _), (second, phases) = found
