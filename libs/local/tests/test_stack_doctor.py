@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from periplus_local.boot import start_time
 from periplus_local.stack import embedded, lock, orphans, ports
@@ -88,26 +83,7 @@ def test_a_process_that_does_not_run_and_a_closed_port_are_found(tmp_path: Path)
 ASK = "import sys; from periplus_local.stack.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
-def drop_ptrace() -> None:
-    """Before the start of a program: without the capability that root lacks in a container."""
-    ctypes.CDLL(None).prctl(24, 19)  # PR_CAPBSET_DROP, CAP_SYS_PTRACE
-
-
-@pytest.mark.parametrize(
-    "before_start",
-    [
-        None,
-        pytest.param(
-            drop_ptrace,
-            marks=pytest.mark.skipif(
-                sys.platform != "linux" or os.geteuid() != 0, reason="only root has capabilities to drop"
-            ),
-        ),
-    ],
-)
-async def test_doctor_finds_no_problem_with_running_servers(
-    tmp_path: Path, before_start: Callable[[], None] | None
-) -> None:
+async def test_doctor_finds_no_problem_with_running_servers(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.create()
     with lock.held(home) as publish:
@@ -121,7 +97,6 @@ async def test_doctor_finds_no_problem_with_running_servers(
                 capture_output=True,
                 text=True,
                 check=False,
-                preexec_fn=before_start,
             )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()

@@ -1,7 +1,8 @@
-"""A stack of root's below a folder of mode 0700, which the user that runs PostgreSQL can not enter."""
+"""A stack of root's, whose PostgreSQL another user runs: below a folder of mode 0700, and in a container."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
 import subprocess
@@ -107,3 +108,37 @@ def test_programs_are_copied_only_if_others_can_not_reach_them() -> None:
     found = postgres_programs.find()
     assert (found.postgres == installed) == reachable
     assert (found.temporary == ()) == reachable
+
+
+LISTENERS = """
+import asyncio, ctypes, os, sys
+from pathlib import Path
+from periplus_local.stack import embedded as servers
+from periplus_local.stack.home import Home
+from periplus_local.stack.process_info import listeners, memory
+from periplus_local.stack.supervisor import Supervisor
+
+async def main():
+    home = Home(Path(sys.argv[1]))
+    home.create()
+    chosen = servers.embedded(home)
+    specs = [p for p in servers.specs(home, chosen, durable=False) if p.name == "postgres"]
+    async with Supervisor(home, specs, lambda _: None) as supervisor:
+        assert [found.port for found in listeners([os.getpid()])] == [chosen.postgres.port]
+        assert memory(supervisor.running["postgres"].pid).proportional > 0
+    assert os.getresuid() == (0, 0, 0)
+
+asyncio.run(main())
+"""
+
+
+def drop_ptrace() -> None:
+    """Before the start of a program: without the capability that root lacks in a container."""
+    ctypes.CDLL(None).prctl(24, 19)  # PR_CAPBSET_DROP, CAP_SYS_PTRACE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux'")
+def test_ports_and_memory_of_another_users_process_are_found_without_the_right_to_trace_it(
+    tmp_path: Path,
+) -> None:
+    subprocess.run([sys.executable, "-c", LISTENERS, tmp_path / "home"], preexec_fn=drop_ptrace, check=True)
