@@ -11,10 +11,9 @@ from typing import Any
 
 from periplus_manifest import gotext
 from periplus_manifest.errors import ExpressionError
-
-from . import jsonpath, value
-from .budget import Budget
-from .function import ANY, NUMBER, TEXT, WHOLE, Table, declare
+from periplus_manifest.expression import jsonpath, value
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.function import ANY, NUMBER, TEXT, WHOLE, Table, declare
 
 TABLE: Table = {}
 

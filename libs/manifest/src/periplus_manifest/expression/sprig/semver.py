@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
-
-from .budget import Budget
-from .function import TEXT, Table, declare
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.function import TEXT, Table, declare
 
 TABLE: Table = {}
 

@@ -1,14 +1,13 @@
-"""sprig's questions about what kind of value it was given."""
+"""sprig's tests of a value: its kind and type, whether it is empty, and defaults for an empty one."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from periplus_manifest.expression import value
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.function import ANY, BOOL, TEXT, Table, declare
 from periplus_manifest.gotext import AnyKeyed
-
-from . import value
-from .budget import Budget
-from .function import ANY, TEXT, Table, declare
 
 TABLE: Table = {}
 
@@ -66,3 +65,43 @@ def _deep_equal(budget: Budget, left: Any, right: Any) -> bool:
     budget.weigh(left)
     budget.weigh(right)
     return value.same(left, right)
+
+
+def empty(given: Any) -> bool:
+    """Say whether a value counts as not given: nil, 0, false, or without content."""
+    return (
+        given is None
+        or given is False
+        or (value.is_number(given) and given == 0)
+        or given in ("", [], {}, ())
+    )
+
+
+@declare(TABLE, "empty", ANY)
+def _empty(_: Budget, given: Any) -> bool:
+    return empty(given)
+
+
+@declare(TABLE, "default", ANY, ANY, least=1)
+def _default(_: Budget, fallback: Any, given: Any = None) -> Any:
+    return fallback if empty(given) else given
+
+
+@declare(TABLE, "coalesce", more=ANY)
+def _coalesce(_: Budget, *given: Any) -> Any:
+    return next((item for item in given if not empty(item)), None)
+
+
+@declare(TABLE, "all", more=ANY)
+def _all(_: Budget, *given: Any) -> bool:
+    return not any(empty(item) for item in given)
+
+
+@declare(TABLE, "any", more=ANY)
+def _any(_: Budget, *given: Any) -> bool:
+    return any(not empty(item) for item in given)
+
+
+@declare(TABLE, "ternary", ANY, ANY, BOOL)
+def _ternary(_: Budget, yes: Any, no: Any, condition: bool) -> Any:
+    return yes if condition else no

@@ -1,19 +1,56 @@
-"""sprig's urlParse and urlJoin: an address as its parts, and back."""
+"""sprig's functions on file paths, and urlParse and urlJoin."""
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
 from periplus_manifest.errors import ExpressionError
-
-from . import value
-from .budget import Budget
-from .function import MAP, TEXT, Table, declare
+from periplus_manifest.expression import value
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.function import MAP, TEXT, Table, declare
 
 TABLE: Table = {}
+
+
+@declare(TABLE, "base", TEXT)
+@declare(TABLE, "osBase", TEXT)
+def _base(_: Budget, path: str) -> str:
+    return posixpath.basename(path.rstrip("/")) or ("/" if path else ".")
+
+
+@declare(TABLE, "dir", TEXT)
+@declare(TABLE, "osDir", TEXT)
+def _dir(_: Budget, path: str) -> str:
+    return _cleaned(posixpath.dirname(path))
+
+
+@declare(TABLE, "clean", TEXT)
+@declare(TABLE, "osClean", TEXT)
+def _clean(_: Budget, path: str) -> str:
+    return _cleaned(path)
+
+
+def _cleaned(path: str) -> str:
+    cleaned = posixpath.normpath(path) if path else "."
+    return cleaned[1:] if cleaned.startswith("//") else cleaned
+
+
+@declare(TABLE, "ext", TEXT)
+@declare(TABLE, "osExt", TEXT)
+def _ext(_: Budget, path: str) -> str:
+    name = path[path.rfind("/") + 1 :]
+    return name[name.rfind(".") :] if "." in name else ""
+
+
+@declare(TABLE, "isAbs", TEXT)
+@declare(TABLE, "osIsAbs", TEXT)
+def _is_abs(_: Budget, path: str) -> bool:
+    return path.startswith("/")
+
 
 _ADDRESS = re.compile(
     r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):)?(?P<rest>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",

@@ -6,12 +6,12 @@ from typing import Any
 
 from periplus_manifest import gotext
 from periplus_manifest.errors import ExpressionError
+from periplus_manifest.expression import value
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.function import ANY, LIST, TEXT, WHOLE, Table, declare, declare_both
 
-from . import value
-from .budget import Budget
-from .function import ANY, LIST, TEXT, WHOLE, Table, declare, declare_both
-from .sprigdefault import empty
-from .sprignumber import integer
+from .kinds import empty
+from .numbers import integer
 
 TABLE: Table = {}
 

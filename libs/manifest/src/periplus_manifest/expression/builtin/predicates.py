@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
+from periplus_manifest.expression import value
+from periplus_manifest.expression.budget import Budget
 from periplus_manifest.gotext import AnyKeyed
 
-from . import builtinlist, value
-from .budget import Budget
+from .lists import ordered
 
 # For each function: how many arguments it must have and may have. The second is the predicate.
 PREDICATES = {
@@ -75,7 +76,7 @@ def _gathered(budget: Budget, name: str, items: Any, answers: list[Any], more: A
         order = more if more is not None else "asc"
         if not isinstance(order, str):
             raise ExpressionError("", f"the order of sortBy is asc or desc, not {value.kind(order)}")
-        return builtinlist.ordered(budget, list(items), answers, order)
+        return ordered(budget, list(items), answers, order)
     if name == "sum":
         total: Any = 0
         for answer in answers:

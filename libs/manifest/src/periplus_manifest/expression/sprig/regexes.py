@@ -6,10 +6,9 @@ import re
 
 from periplus_manifest import regex
 from periplus_manifest.errors import ExpressionError, ManifestError
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.function import TEXT, WHOLE, Table, declare, declare_both
 from periplus_manifest.gotext import NilList
-
-from .budget import Budget
-from .function import TEXT, WHOLE, Table, declare, declare_both
 
 TABLE: Table = {}
 

@@ -10,11 +10,10 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.function import ANY, NUMBER, TEXT, WHOLE, Table, declare
+from periplus_manifest.expression.value import whole, wrapped
 from periplus_manifest.gotext import display
-
-from .budget import Budget
-from .function import ANY, NUMBER, TEXT, WHOLE, Table, declare
-from .value import whole, wrapped
 
 TABLE: Table = {}
 

@@ -7,11 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
+from periplus_manifest.expression import value
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.function import ANY, LIST, MAP, TEXT, WHOLE, Table, declare
 from periplus_manifest.gotext import AnyKeyed, NilList
-
-from . import value
-from .budget import Budget
-from .function import ANY, LIST, MAP, TEXT, WHOLE, Table, declare
 
 TABLE: Table = {}
 

@@ -7,24 +7,24 @@ from typing import Any
 
 from periplus_manifest import gotext
 from periplus_manifest.errors import ExpressionError
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.builtin.values import from_json
+from periplus_manifest.expression.function import ANY, MAP, TEXT, Table, declare, declare_both
 
-from . import builtin
-from .budget import Budget
-from .function import ANY, MAP, TEXT, Table, declare, declare_both
-from .sprigdefault import empty
+from .kinds import empty
 
 TABLE: Table = {}
 
 
 @declare(TABLE, "mustFromJson", TEXT)
 def _must_from_json(budget: Budget, text: str) -> Any:
-    return builtin.from_json(budget, text)
+    return from_json(budget, text)
 
 
 @declare(TABLE, "fromJson", TEXT)
 def _from_json(budget: Budget, text: str) -> Any:
     try:
-        return builtin.from_json(budget, text)
+        return from_json(budget, text)
     except ExpressionError:
         return None
 

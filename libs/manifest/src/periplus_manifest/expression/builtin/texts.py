@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.function import LIST, NUMBER, TEXT, WHOLE, Table, declare
+from periplus_manifest.expression.value import kind, whole
 from periplus_manifest.gotext import NilList
-
-from .budget import Budget
-from .function import LIST, NUMBER, TEXT, WHOLE, Table, declare
-from .value import kind, whole
 
 TABLE: Table = {}
 

@@ -1,10 +1,9 @@
-"""sprig's encodings, sums, random texts and paths."""
+"""sprig's encodings, checksums and random texts, and fail."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import posixpath
 import re
 import secrets
 import string
@@ -14,9 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from periplus_manifest.errors import ExpressionError
-
-from .budget import Budget
-from .function import TEXT, WHOLE, Table, declare
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.function import TEXT, WHOLE, Table, declare
 
 TABLE: Table = {}
 
@@ -108,42 +106,6 @@ def _rand_bytes(budget: Budget, count: int) -> str:
 def _shuffle(budget: Budget, text: str) -> str:
     budget.step(len(text))
     return "".join(secrets.SystemRandom().sample(text, len(text)))
-
-
-@declare(TABLE, "base", TEXT)
-@declare(TABLE, "osBase", TEXT)
-def _base(_: Budget, path: str) -> str:
-    return posixpath.basename(path.rstrip("/")) or ("/" if path else ".")
-
-
-@declare(TABLE, "dir", TEXT)
-@declare(TABLE, "osDir", TEXT)
-def _dir(_: Budget, path: str) -> str:
-    return _cleaned(posixpath.dirname(path))
-
-
-@declare(TABLE, "clean", TEXT)
-@declare(TABLE, "osClean", TEXT)
-def _clean(_: Budget, path: str) -> str:
-    return _cleaned(path)
-
-
-def _cleaned(path: str) -> str:
-    cleaned = posixpath.normpath(path) if path else "."
-    return cleaned[1:] if cleaned.startswith("//") else cleaned
-
-
-@declare(TABLE, "ext", TEXT)
-@declare(TABLE, "osExt", TEXT)
-def _ext(_: Budget, path: str) -> str:
-    name = path[path.rfind("/") + 1 :]
-    return name[name.rfind(".") :] if "." in name else ""
-
-
-@declare(TABLE, "isAbs", TEXT)
-@declare(TABLE, "osIsAbs", TEXT)
-def _is_abs(_: Budget, path: str) -> bool:
-    return path.startswith("/")
 
 
 @declare(TABLE, "fail", TEXT)
