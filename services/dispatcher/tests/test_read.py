@@ -5,8 +5,8 @@ import json
 import pytest
 
 from periplus_common.errors import Invalid
-from periplus_dispatcher import reading
-from periplus_dispatcher.domain import known
+from periplus_dispatcher.manifest import read as manifests
+from periplus_model.queries import literal_text
 
 
 def manifest(value: str) -> str:
@@ -46,20 +46,20 @@ def manifest(value: str) -> str:
 
 def given(text: str, **parameters: str) -> str | None:
     """What the step is given."""
-    query = reading.read(text, parameters).walk("").calls[0].query
+    query = manifests.read(text, parameters).expand("").calls[0].query
     assert query is not None
-    return known(query.parameters["x"])
+    return literal_text(query.parameters["x"])
 
 
 def test_what_a_caller_does_to_a_manifest_is_not_seen_by_the_next() -> None:
     text = manifest("0")
-    first = reading.read(text, {})
+    first = manifests.read(text, {})
     first.manifest["spec"]["templates"].clear()
     first.parameters["p"] = "changed"
-    again = reading.read(text, {})
+    again = manifests.read(text, {})
     assert len(again.manifest["spec"]["templates"]) == 2
     assert again.parameters == {"p": "1"}
-    assert again.walk("") == first.walk("")
+    assert again.expand("") == first.expand("")
 
 
 def test_the_same_text_with_other_parameters_is_another() -> None:
@@ -68,8 +68,10 @@ def test_the_same_text_with_other_parameters_is_another() -> None:
 
 
 def test_another_environment_is_another_key() -> None:
-    read = reading.read(manifest("0"), {})
-    documents = [read.walk(environment).templates["leaf"].document for environment in ("", "e1", "e2", "")]
+    read = manifests.read(manifest("0"), {})
+    documents = [
+        read.expand(environment).templates["leaf"].step.document for environment in ("", "e1", "e2", "")
+    ]
     assert documents[0] == documents[3]
     assert len(set(documents)) == 3
 
@@ -85,7 +87,7 @@ def test_a_refused_manifest_is_refused_again() -> None:
     text = manifest("{{tasks.nobody.outputs.result}}")
     for _ in range(2):
         with pytest.raises(Invalid) as refused:
-            reading.read(text, {})
+            manifests.read(text, {})
         assert refused.value.field == (
             "spec.manifest.spec.templates[0].dag.tasks[0].arguments.parameters[0].value"
         )

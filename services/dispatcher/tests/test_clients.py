@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import pytest
 
 from periplus.cache.v1 import cache_pb2
 from periplus.cache.v1.cache_pb2_grpc import CacheServiceServicer, add_CacheServiceServicer_to_server
-from periplus.snapshotter.v1 import snapshotter_pb2
 from periplus.snapshotter.v1.snapshotter_pb2_grpc import (
     SnapshotterServiceServicer,
     add_SnapshotterServiceServicer_to_server,
@@ -16,8 +16,9 @@ from periplus.snapshotter.v1.snapshotter_pb2_grpc import (
 from periplus.types.v1 import step_pb2
 from periplus_common import rpc
 from periplus_common.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated, Unavailable
-from periplus_dispatcher.domain import Literal, Query, Template, Verdict
-from periplus_dispatcher.peers import GrpcCache, GrpcSnapshotter
+from periplus_dispatcher.clients import CacheClient, SnapshotterClient
+from periplus_model.queries import Literal, StepQuery
+from periplus_model.steps import StepTemplate, Verdict
 
 HIT, MISS = step_pb2.VERDICT_HIT, step_pb2.VERDICT_MISS
 GAVE = step_pb2.Outputs(parameters=[step_pb2.Parameter(name="y", value="1")])
@@ -38,20 +39,20 @@ class Peer(CacheServiceServicer, SnapshotterServiceServicer):
 
 
 @asynccontextmanager
-async def peers(answer: Callable[[], object]) -> AsyncIterator[tuple[GrpcCache, GrpcSnapshotter]]:
+async def peers(answer: Callable[[], object]) -> AsyncIterator[tuple[CacheClient, SnapshotterClient]]:
     peer = Peer(answer)
     add = (add_CacheServiceServicer_to_server, add_SnapshotterServiceServicer_to_server)
     async with (
         rpc.serving("127.0.0.1:0", "t", *(partial(each, peer) for each in add), names=[]) as port,
         rpc.channel(f"127.0.0.1:{port}", "t") as channel,
     ):
-        yield GrpcCache(channel, 5), GrpcSnapshotter(channel)
+        yield CacheClient(channel, timedelta(seconds=5)), SnapshotterClient(channel)
 
 
 async def resolved(*verdicts: cache_pb2.StepVerdict):
-    queries = [Query("one", "t", {}, {}), Query("fan", "t", {}, {}, (Literal('["a","b"]'),))]
+    queries = [StepQuery("one", "t", {}, {}), StepQuery("fan", "t", {}, {}, (Literal('["a","b"]'),))]
     async with peers(lambda: cache_pb2.ResolveStepsResponse(verdicts=verdicts)) as (cache, _):
-        return await cache.resolve("p", "r", {"t": Template("t", "{}")}, queries)
+        return await cache.resolve("p", "r", None, {"t": StepTemplate("t", "{}")}, queries)
 
 
 async def test_an_answer_in_order_is_taken():
@@ -85,7 +86,7 @@ ITEM = said(verdict=HIT, outputs=GAVE)
     ids=str,
 )
 async def test_an_answer_that_makes_no_sense_is_none(verdict: cache_pb2.StepVerdict):
-    with pytest.raises(Unavailable, match="makes no sense"):
+    with pytest.raises(Unavailable, match="is invalid"):
         await resolved(verdict)
 
 
@@ -96,9 +97,9 @@ async def test_whatever_a_peer_fails_with_it_is_away(kind: type[Exception]):
 
     async with peers(fail) as (cache, snapshotter):
         with pytest.raises(Unavailable):
-            await cache.resolve("p", "r", {}, [])
+            await cache.resolve("p", "r", None, {}, [])
         with pytest.raises(Unavailable):
-            await snapshotter.take("p", snapshotter_pb2.Claim())
+            await snapshotter.take("p", b"")
 
 
 async def test_a_claim_that_is_refused_is_the_callers_to_mend():
@@ -109,7 +110,7 @@ async def test_a_claim_that_is_refused_is_the_callers_to_mend():
 
     async with peers(refuse) as (_, snapshotter):
         with pytest.raises(Invalid, match=r"uv\.lock") as caught:
-            await snapshotter.take("p", snapshotter_pb2.Claim())
+            await snapshotter.take("p", b"")
     error = caught.value
     assert (error.field, error.reason, error.fix) == (
         "spec.claim.lockfile.content",
@@ -124,4 +125,4 @@ async def test_a_peer_with_another_token_is_away():
         rpc.channel(f"127.0.0.1:{port}", "t") as channel,
     ):
         with pytest.raises(Unavailable):
-            await GrpcCache(channel, 5).resolve("p", "r", {}, [])
+            await CacheClient(channel, timedelta(seconds=5)).resolve("p", "r", None, {}, [])

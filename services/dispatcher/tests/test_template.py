@@ -1,14 +1,15 @@
 """What a leaf template does: its document, its policy, and what keeps it from being cached."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from manifests import gives, sh
 
 from periplus_common.errors import Invalid
-from periplus_dispatcher.domain import Mode, Policy, Template
-from periplus_dispatcher.leaf import leaf
+from periplus_dispatcher.manifest.template import describe_template
+from periplus_model.steps import CacheMode, CachePolicy, StepTemplate
 
 Json = dict[str, Any]
 CODE = "periplus.dev/code"
@@ -16,9 +17,9 @@ CODE = "periplus.dev/code"
 
 def described(
     template: Json, annotations: Json | None = None, environment: str = "", **constants: str
-) -> Template:
+) -> StepTemplate:
     named = {f"workflow.parameters.{name}": value for name, value in constants.items()}
-    return leaf(template, "spec.templates[0]", named, annotations or {}, environment)
+    return describe_template(template, "spec.templates[0]", named, annotations or {}, environment).step
 
 
 def train(**more: Any) -> Json:
@@ -80,14 +81,14 @@ def test_a_workflow_parameter_in_a_template_is_part_of_its_document() -> None:
     one, two = described(template, image="a:1"), described(template, image="a:2")
     assert json.loads(one.document)["container"]["image"] == "a:1"
     assert one.document != two.document
-    assert not one.uncacheable
+    assert not one.uncacheable_reason
 
 
 def test_an_environment_and_what_a_workflow_adds_to_all_templates_are_part_of_the_document() -> None:
     documents = {
         described(train()).document,
         described(train(), environment="sha256:1").document,
-        leaf(train(), "", {}, {}, "", {"defaults": {"container": {"env": []}}}).document,
+        describe_template(train(), "", {}, {}, "", {"defaults": {"container": {"env": []}}}).step.document,
     }
     assert len(documents) == 3
 
@@ -120,7 +121,7 @@ OBSTACLES = {
     ),
     "an output with a place": (
         train() | {"outputs": {"artifacts": [{"name": "m", "path": "/tmp/m", "s3": {"key": "models/m"}}]}},
-        "output m has a place",
+        "output m names the object",
     ),
     "the workflow's name": (changed(args=["echo {{workflow.name}}"]), "workflow.name"),
     "the pod's name": (changed(args=["echo {{pod.name}}"]), "pod.name"),
@@ -133,8 +134,8 @@ OBSTACLES = {
 @pytest.mark.parametrize("case", OBSTACLES)
 def test_what_keeps_a_step_from_being_cached_is_said(case: str) -> None:
     template, word = OBSTACLES[case]
-    assert word in described(template).uncacheable
-    assert not described(train()).uncacheable
+    assert word in described(template).uncacheable_reason
+    assert not described(train()).uncacheable_reason
 
 
 def test_a_template_overrides_the_policy_of_its_workflow() -> None:
@@ -144,9 +145,11 @@ def test_a_template_overrides_the_policy_of_its_workflow() -> None:
         "periplus.dev/ttl": "1h30m",
         "periplus.dev/ignore-inputs": "a, b,",
     }
-    assert described(own, common).policy == Policy(Mode.OFF, 5400.0, ("a", "b"))
-    assert described(train(), common).policy.mode is Mode.READ
-    assert described(train(metadata={"annotations": None}), common).policy.mode is Mode.READ
+    assert described(own, common).policy == CachePolicy(
+        CacheMode.OFF, timedelta(hours=1.5), frozenset({"a", "b"})
+    )
+    assert described(train(), common).policy.mode is CacheMode.READ
+    assert described(train(metadata={"annotations": None}), common).policy.mode is CacheMode.READ
 
 
 @pytest.mark.parametrize(
@@ -181,7 +184,7 @@ def script(source: str) -> Json:
 @pytest.mark.parametrize("case", FOREIGN)
 def test_braces_that_argo_leaves_as_they_are_are_text_of_the_document(case: str) -> None:
     found = described(script(FOREIGN[case]))
-    assert found.uncacheable == ""
+    assert found.uncacheable_reason == ""
     assert json.loads(found.document)["script"]["source"] == FOREIGN[case]
 
 
@@ -194,4 +197,6 @@ def test_what_differs_from_run_to_run_is_found_among_braces_that_are_text(
 ) -> None:
     tag = "{{" + reference + "}}"
     source = around.replace("REF", tag) if "REF" in around else around + tag
-    assert described(script(source)).uncacheable == f"it uses {reference}, which differs from run to run"
+    assert (
+        described(script(source)).uncacheable_reason == f"it uses {reference}, which differs from run to run"
+    )
