@@ -1,10 +1,10 @@
-"""Events per second from JetStream to lineage's committed rows, beside what the parts can do at best.
+"""Events per second from JetStream to lineage's committed rows, and what a minimal handler reaches.
 
     python bench/lineage_ingest.py [events] [rounds]
 
-The ceiling is the same consumer with the same bodies, whose handler is one COPY of them into a table without an
-index. Both drain the same full streams in turn on the durable servers of `periplus up`. A machine that does other
-things beside makes single rounds differ by half: the median round counts, and the ratio within a round.
+The ceiling is the same consumers with the same events, whose handler is one COPY of their bodies into a table without
+an index. Both consume the same stored events in turn, on the servers of `periplus up`. On a machine that does other work,
+single rounds differ by half: the median counts, and the ratio within a round.
 """
 
 import asyncio
@@ -13,27 +13,30 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import nats
 from google.protobuf.message import Message
-from nats.aio.msg import Msg
 
 from periplus.cache.v1.events_pb2 import ArtifactsDigested
 from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepNode, StepStarted
 from periplus.types.v1 import step_pb2 as types
-from periplus_common import bus, postgres, pull
+from periplus_common import bus, postgres
+from periplus_common.bus import Batch, Broker
 from periplus_lineage import events
-from periplus_lineage.store.facts import FactStore
-from periplus_lineage.wire.event import Reader
-from periplus_local.stack import embedded as parts
+from periplus_lineage.projection import ProjectionDelta
+from periplus_lineage.store.projection import ProjectionStore
+from periplus_lineage.wire.events import EventProjector
+from periplus_local.stack import embedded
 from periplus_local.stack.home import Home
 from periplus_local.stack.supervisor import Supervisor
 
-STEPS = 20
-BATCH, FLIGHTS = 512, 2
+STEPS = 20  # of a run
+BATCH_SIZE, MAX_IN_FLIGHT = 512, 2
+TIMEOUT_SECONDS = 600
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DOCUMENT = json.dumps(
     {
@@ -52,103 +55,112 @@ def artifact(run: str, step: int, digested: bool) -> types.Artifact:
     return types.Artifact(name="out", object=ref, digest=digest, size_bytes=1000 if digested else 0)
 
 
-def told(run: str) -> list[Message]:
-    """A run of a chain of steps: what the dispatcher tells, and the cache of each step's artifacts."""
+def run_events(run: str) -> list[Message]:
+    """The events of a run of a chain of steps, ArtifactsDigested of each step included."""
     project, parameters = "default", [types.Parameter(name=f"p{i}", value=str(i)) for i in range(3)]
     nodes = [
         StepNode(path=f"main.step-{i}", template="train", depends_on=[f"main.step-{i - 1}"] if i else [])
         for i in range(STEPS)
     ]
-    tale: list[Message] = [
+    published: list[Message] = [
         RunSubmitted(
             project=project, run=run, pipeline="bench", parameters=parameters, steps=nodes, submitted_at=START
         )
     ]
     for i, node in enumerate(nodes):
-        who = {"project": project, "run": run, "step": node.path}
-        begun, ended = START + timedelta(seconds=i), START + timedelta(seconds=i + 1)
-        given = [artifact(run, i - 1, False)] if i else []
-        tale.append(StepStarted(**who, template="train", node=f"{run}-{i}", started_at=begun))
-        tale.append(
+        key = {"project": project, "run": run, "step": node.path}
+        started_at, finished_at = START + timedelta(seconds=i), START + timedelta(seconds=i + 1)
+        inputs = [artifact(run, i - 1, False)] if i else []
+        published.append(StepStarted(**key, template="train", node=f"{run}-{i}", started_at=started_at))
+        published.append(
             StepFinished(
-                **who,
+                **key,
                 template=types.StepTemplate(name="train", document=DOCUMENT),
                 node=f"{run}-{i}",
                 phase=types.STEP_PHASE_SUCCEEDED,
-                inputs=types.Inputs(parameters=parameters, artifacts=given),
+                inputs=types.Inputs(parameters=parameters, artifacts=inputs),
                 outputs=types.Outputs(artifacts=[artifact(run, i, False)], exit_code=0),
-                started_at=begun,
-                finished_at=ended,
+                started_at=started_at,
+                finished_at=finished_at,
                 attempts=1,
             )
         )
-        inputs = [artifact(run, i - 1, True)] if i else []
-        tale.append(ArtifactsDigested(**who, inputs=inputs, outputs=[artifact(run, i, True)]))
+        digested = [artifact(run, i - 1, True)] if i else []
+        published.append(ArtifactsDigested(**key, inputs=digested, outputs=[artifact(run, i, True)]))
     end = RunFinished(
-        project=project, run=run, phase=types.RUN_PHASE_SUCCEEDED, pipeline="bench", finished_at=ended
+        project=project, run=run, phase=types.RUN_PHASE_SUCCEEDED, pipeline="bench", finished_at=finished_at
     )
-    return [*tale, end]
+    return [*published, end]
 
 
 async def publish(url: str, runs: int) -> int:
     count = 0
-    async with bus.link(url) as link:
+    async with Broker(url) as broker:
         for n in range(runs):
             run = f"bench-{n:05}"
-            tale = told(run)
-            await link.publish(
+            published = run_events(run)
+            await broker.publish_events(
                 [
                     bus.cloud_event(event, project="default", run=run, key=str(i), at=START)
-                    for i, event in enumerate(tale)
+                    for i, event in enumerate(published)
                 ]
             )
-            count += len(tale)
+            count += len(published)
     return count
 
 
-Handle = Callable[[list[Msg]], Awaitable[pull.Refusals | None]]
+class Consumed:
+    """Counts the events that were handled, and says when all were."""
+
+    def __init__(self, count: int) -> None:
+        self._remaining = count
+        self.all = asyncio.Event()
+
+    def add(self, count: int) -> None:
+        self._remaining -= count
+        if self._remaining <= 0:
+            self.all.set()
 
 
-async def drained(url: str, handle: Handle, count: int) -> float:
-    """Seconds from the first batch asked for to the last one committed."""
-    done = asyncio.Event()
-    seen = 0
-
-    async def counting(batch: list[Msg]) -> pull.Refusals | None:
-        nonlocal seen
-        refused = await handle(batch)
-        assert not refused
-        seen += len(batch)
-        if seen >= count:
-            done.set()
-        return refused
-
-    async with bus.link(url) as link:
-        client = await link.client()
-        for consumer in events.consumers(BATCH, FLIGHTS):
-            for known in await client.jetstream().consumers_info(consumer.stream):
-                await client.jetstream().delete_consumer(consumer.stream, known.name)
-        began = time.perf_counter()
-        async with AsyncExitStack() as stack:
-            for consumer in events.consumers(BATCH, FLIGHTS):
-                await stack.enter_async_context(pull.consuming(link, consumer, counting))
-            async with asyncio.timeout(600):
-                await done.wait()
-            took = time.perf_counter() - began
-            await asyncio.sleep(0.5)  # the last acknowledgements
-    return took
+async def consume_all(url: str, subscribe: Callable[[Broker], None], consumed: Consumed) -> float:
+    """Seconds from the start of the broker to the last committed batch."""
+    client = await nats.connect(url)
+    for stream in ("DISPATCHER", "CACHE", "SNAPSHOTTER"):
+        for consumer in await client.jetstream().consumers_info(stream):
+            await client.jetstream().delete_consumer(stream, consumer.name)
+    await client.close()
+    broker = Broker(url)
+    subscribe(broker)
+    began = time.perf_counter()
+    async with bus.consuming(broker), asyncio.timeout(TIMEOUT_SECONDS):
+        await consumed.all.wait()
+        return time.perf_counter() - began
 
 
 async def ceiling(url: str, database: postgres.Database, count: int) -> float:
     async with database.connection() as connection:
         await connection.execute("DROP TABLE IF EXISTS raw; CREATE TABLE raw (body bytea NOT NULL)")
+    consumed = Consumed(count)
 
-    async def copy(batch: list[Msg]) -> None:
+    async def copy(batch: Batch[Any]) -> None:
         async with database.transaction() as connection:
-            rows = [(message.data,) for message in batch]
+            rows = [(event.message.data,) for event in batch]
             await connection.copy_records_to_table("raw", records=rows, columns=["body"])
+        consumed.add(len(batch))
 
-    took = await drained(url, copy, count)
+    def subscribe(broker: Broker) -> None:
+        async def on_steps(
+            batch: Batch[RunSubmitted | RunFinished | StepStarted | StepFinished],
+        ) -> None:
+            await copy(batch)
+
+        async def on_artifacts(batch: Batch[ArtifactsDigested]) -> None:
+            await copy(batch)
+
+        for stream, handler in (("DISPATCHER", on_steps), ("CACHE", on_artifacts)):
+            broker.batches(stream, f"bench-{stream}", batch=BATCH_SIZE, max_in_flight=MAX_IN_FLIGHT)(handler)
+
+    took = await consume_all(url, subscribe, consumed)
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM raw") == count
     return took
@@ -156,53 +168,76 @@ async def ceiling(url: str, database: postgres.Database, count: int) -> float:
 
 async def lineage(url: str, database: postgres.Database, count: int, runs: int) -> float:
     async with database.connection() as connection:
-        await connection.execute("TRUNCATE run, step, flow, link, template")
-    handle = events.handler(Reader("s3:9000", "artifacts"), FactStore(database).add)
-    took = await drained(url, handle, count)
+        await connection.execute("TRUNCATE run, step, artifact_usage, step_dependency, template")
+    consumed, projector, store = (
+        Consumed(count),
+        CountingProjector("s3:9000", "artifacts"),
+        ProjectionStore(database),
+    )
+
+    async def apply(delta: ProjectionDelta) -> None:
+        added = projector.take_added()
+        await store.apply(delta)
+        consumed.add(added)
+
+    def subscribe(broker: Broker) -> None:
+        events.subscribe(broker, projector, apply, batch_size=BATCH_SIZE, max_in_flight=MAX_IN_FLIGHT)
+
+    took = await consume_all(url, subscribe, consumed)
     async with database.connection() as connection:
         found = await connection.fetchrow(
             """
-            SELECT (SELECT count(*) FROM step WHERE phase = 3), (SELECT count(*) FROM flow WHERE digest IS NOT NULL),
-                (SELECT count(*) FROM run WHERE phase = 3), (SELECT count(*) FROM link)
+            SELECT (SELECT count(*) FROM step WHERE final_phase = 3),
+                (SELECT count(*) FROM artifact_usage WHERE digest IS NOT NULL),
+                (SELECT count(*) FROM run WHERE phase = 3), (SELECT count(*) FROM step_dependency)
             """
         )
     assert tuple(found) == (runs * STEPS, runs * (2 * STEPS - 1), runs, runs * (STEPS - 1)), found
     return took
 
 
-def made(directory: Path) -> Home:
-    """A home below a directory that PostgreSQL's own user may enter."""
-    directory.chmod(0o755)
-    home = Home(directory / "home")
-    home.create()
-    return home
+class CountingProjector(EventProjector):
+    """Counts the events of the current batch: nothing awaits between its first event and `apply`."""
+
+    _added = 0
+
+    def add(self, event: Message, delta: ProjectionDelta) -> None:
+        super().add(event, delta)
+        self._added += 1
+
+    def take_added(self) -> int:
+        added, self._added = self._added, 0
+        return added
 
 
-async def main(wanted: int, rounds: int) -> None:
-    runs = max(1, wanted // (3 * STEPS + 2))
+async def main(event_count: int, rounds: int) -> None:
+    runs = max(1, event_count // (3 * STEPS + 2))
     with tempfile.TemporaryDirectory(prefix="periplus-bench-") as directory:
-        home = made(Path(directory))
-        chosen = parts.embedded(home)
-        async with Supervisor(home, parts.parts(home, chosen), lambda _: None):
-            dsn = chosen.postgres.dsn("lineage")
+        home = Home(Path(directory) / "home")
+        home.create()
+        servers = embedded.embedded(home)
+        async with Supervisor(home, embedded.specs(home, servers), lambda _: None):
+            dsn, nats_url = servers.postgres.dsn("lineage"), servers.nats.url
             await postgres.migrate(dsn, "periplus_lineage")
-            count = await publish(chosen.nats.url, runs)
+            count = await publish(nats_url, runs)
             print(
-                f"{count:,} events of {runs:,} runs of {STEPS} steps; batches of {BATCH}, {FLIGHTS} at once, two streams"
+                f"{count:,} events of {runs:,} runs of {STEPS} steps; batches of {BATCH_SIZE},"
+                f" {MAX_IN_FLIGHT} at once, two streams"
             )
-            best, ours = [], []
+            ceilings, rates = [], []
             async with postgres.database(dsn) as database:
                 for _ in range(rounds):
-                    best.append(count / await ceiling(chosen.nats.url, database, count))
-                    ours.append(count / await lineage(chosen.nats.url, database, count, runs))
+                    ceilings.append(count / await ceiling(nats_url, database, count))
+                    rates.append(count / await lineage(nats_url, database, count, runs))
                     print(
-                        f"ceiling {best[-1]:>8,.0f} events/s   lineage {ours[-1]:>8,.0f} events/s   {ours[-1] / best[-1]:.0%}"
+                        f"ceiling {ceilings[-1]:>8,.0f} events/s   lineage {rates[-1]:>8,.0f} events/s"
+                        f"   {rates[-1] / ceilings[-1]:.0%}"
                     )
-            share = statistics.median(own / top for own, top in zip(ours, best, strict=True))
-            top, own = statistics.median(best), statistics.median(ours)
-            print(f"median: ceiling {top:,.0f}, lineage {own:,.0f} events/s; {share:.0%} of the ceiling")
+            share = statistics.median(rate / top for rate, top in zip(rates, ceilings, strict=True))
+            top, rate = statistics.median(ceilings), statistics.median(rates)
+            print(f"median: ceiling {top:,.0f}, lineage {rate:,.0f} events/s; {share:.0%} of the ceiling")
 
 
 if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
-    asyncio.run(main(*(given + [40_000, 3][len(given) :])))
+    arguments = [int(argument) for argument in sys.argv[1:]]
+    asyncio.run(main(*(arguments + [40_000, 3][len(arguments) :])))

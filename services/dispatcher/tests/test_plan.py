@@ -1,32 +1,16 @@
 """From verdicts to a plan: what is left out, what waits, and whether anything runs at all."""
 
 import random
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifests import (
-    MISS,
-    UNKNOWN,
-    dag,
-    expand_checked,
-    gives,
-    hit,
-    planned,
-    say,
-    sh,
-    shows,
-    steps,
-    task,
-    workflow,
-)
+from manifests import MISS, UNKNOWN, dag, gives, hit, planned, say, sh, shows, steps, task, walked, workflow
 
-from periplus_dispatcher.rewrite.plan import MAX_INLINE_CHARACTERS, Plan, StepAction, decide
+from periplus_dispatcher.domain import Artifact, Object, Outputs, Resolved, Verdict, known
+from periplus_dispatcher.plan import MAX_INLINE, Plan, Treatment, decide
 from periplus_manifest.read import read
-from periplus_model.queries import StepVerdict, literal_text
-from periplus_model.steps import Artifact, ObjectRef, Outputs, Verdict
 
 Json = dict[str, Any]
 T = say("t", "$x", "x")
@@ -34,12 +18,12 @@ A = task("a", "t", given={"x": "1"})
 FROM_A = {"x": "{{tasks.a.outputs.parameters.o}}"}
 
 
-def actions(plan: Plan) -> dict[str, str]:
-    return {step.call.path: step.action.value for step in plan.steps}
+def treatments(plan: Plan) -> dict[str, str]:
+    return {step.call.path: step.treatment.value for step in plan.steps}
 
 
 def verdicts(plan: Plan) -> dict[str, str]:
-    return {step.call.path: step.verdict.verdict.label for step in plan.steps}
+    return {step.call.path: step.resolved.verdict.value for step in plan.steps}
 
 
 def test_a_plan_of_hits_is_complete_and_knows_its_outputs_and_savings() -> None:
@@ -50,25 +34,25 @@ def test_a_plan_of_hits_is_complete_and_knows_its_outputs_and_savings() -> None:
         T,
     )
     plan = planned(manifest, {"a": hit(o="1", saved=2), "b": hit(o="2", saved=3)})
-    assert plan.is_complete
+    assert plan.complete
     assert plan.outputs.parameters == {"out": "2"}
-    assert plan.saved == timedelta(seconds=5)
+    assert plan.saved == 5
     assert [path for path, _ in plan.hits] == ["a", "b"]
 
 
-@pytest.mark.parametrize("verdict", [MISS, UNKNOWN, StepVerdict("", Verdict.UNCACHEABLE)])
-def test_one_step_that_may_run_makes_a_plan_incomplete(verdict: StepVerdict) -> None:
+@pytest.mark.parametrize("verdict", [MISS, UNKNOWN, Resolved(Verdict.UNCACHEABLE)])
+def test_one_step_that_may_run_makes_a_plan_incomplete(verdict: Resolved) -> None:
     manifest = workflow(dag(A, task("b", "t", depends="a", given=FROM_A)), T)
     plan = planned(manifest, {"a": hit(o="1"), "b": verdict})
-    assert not plan.is_complete
+    assert not plan.complete
     assert plan.outputs == Outputs()
-    assert actions(plan)["a"] == "serve"
-    assert actions(plan)["b"] == ("gate" if verdict is UNKNOWN else "keep")
+    assert treatments(plan)["a"] == "hit"
+    assert treatments(plan)["b"] == ("gate" if verdict is UNKNOWN else "run")
 
 
 def test_a_step_that_the_cache_said_nothing_of_runs() -> None:
     plan = planned(workflow(dag(A), T), {})
-    assert (verdicts(plan), actions(plan)) == ({"a": "miss"}, {"a": "keep"})
+    assert (verdicts(plan), treatments(plan)) == ({"a": "miss"}, {"a": "run"})
 
 
 def test_a_false_condition_skips_a_step_and_all_that_it_holds() -> None:
@@ -86,7 +70,7 @@ def test_a_false_condition_skips_a_step_and_all_that_it_holds() -> None:
     assert verdicts(plan) == {
         "a": "hit", "no": "skipped", "in": "skipped", "in.deep": "skipped", "then": "hit", "never": "skipped",
     }  # fmt: skip
-    assert plan.is_complete
+    assert plan.complete
 
 
 def test_a_condition_that_nobody_can_tell_yet_leaves_the_plan_open() -> None:
@@ -94,7 +78,7 @@ def test_a_condition_that_nobody_can_tell_yet_leaves_the_plan_open() -> None:
         dag(A, task("b", "t", depends="a", when="{{tasks.a.outputs.parameters.o}} > 5", given={"x": "1"})), T
     )
     plan = planned(manifest, {"a": MISS, "b": hit(o="1")})
-    assert not plan.is_complete
+    assert not plan.complete
     assert verdicts(plan)["b"] == "hit"
 
 
@@ -102,8 +86,8 @@ def test_who_waits_for_a_failure_is_left_out_where_there_was_none() -> None:
     manifest = workflow(dag(A, task("alarm", "t", depends="a.Failed || a.Errored", given={"x": "1"})), T)
     plan = planned(manifest, {"a": hit(o="1"), "alarm": MISS})
     assert verdicts(plan)["alarm"] == "skipped"
-    assert plan.is_complete
-    assert not planned(manifest, {"a": MISS, "alarm": MISS}).is_complete
+    assert plan.complete
+    assert not planned(manifest, {"a": MISS, "alarm": MISS}).complete
 
 
 def test_outputs_that_come_through_nested_templates_are_known() -> None:
@@ -113,34 +97,34 @@ def test_outputs_that_come_through_nested_templates_are_known() -> None:
         dag(task("in", "inner", given={"p": "1"}), outputs=shows("tasks.in.outputs.parameters.o")), inner, T
     )
     plan = planned(manifest, {"in.deep": hit(o="7")})
-    assert plan.is_complete
+    assert plan.complete
     assert plan.outputs.parameters == {"o": "7"}
     assert verdicts(plan)["in"] == "unknown", "a call that only holds others has no verdict of its own"
 
 
 def test_an_exit_handler_has_a_workflow_run_though_all_is_known() -> None:
     manifest = workflow(dag(A), T, say("bye", "1"), onExit="bye")
-    assert not planned(manifest, {"a": hit(o="1")}).is_complete
+    assert not planned(manifest, {"a": hit(o="1")}).complete
 
 
-def fan(*items: StepVerdict) -> StepVerdict:
+def fan(*items: Resolved) -> Resolved:
     verdict = Verdict.UNKNOWN if UNKNOWN in items else Verdict.MISS
     if all(item.verdict is Verdict.HIT for item in items):
         return hit(o="[]", items=items, items_json=str(list(range(len(items)))))
-    return StepVerdict("", verdict, items=items, items_json=str(list(range(len(items)))))
+    return Resolved(verdict, items=items, items_json=str(list(range(len(items)))))
 
 
 @pytest.mark.parametrize(
-    ("items", "action"),
-    [((hit(o="1"), hit(o="2")), "serve"), ((hit(o="1"), MISS), "serve-part"), ((MISS, MISS), "keep"),
-     ((hit(o="1"), UNKNOWN), "gate-fan-out"), ((UNKNOWN, MISS), "gate-fan-out")],
+    ("items", "treatment"),
+    [((hit(o="1"), hit(o="2")), "hit"), ((hit(o="1"), MISS), "part"), ((MISS, MISS), "run"),
+     ((hit(o="1"), UNKNOWN), "fan-gate"), ((UNKNOWN, MISS), "fan-gate")],
 )  # fmt: skip
-def test_a_fan_out_is_treated_by_its_items(items: tuple[StepVerdict, ...], action: str) -> None:
+def test_a_fan_out_is_treated_by_its_items(items: tuple[Resolved, ...], treatment: str) -> None:
     manifest = workflow(dag(task("a", "t", withItems=list(range(len(items))), given={"x": "{{item}}"})), T)
     plan = planned(manifest, {"a": fan(*items)})
-    assert actions(plan) == {"a": action}
-    assert [path for path, _ in plan.steps[0].verdicts] == [f"a({n})" for n in range(len(items))]
-    assert plan.is_complete == (action == "serve")
+    assert treatments(plan) == {"a": treatment}
+    assert [path for path, _ in plan.steps[0].each] == [f"a({n})" for n in range(len(items))]
+    assert plan.complete == (treatment == "hit")
 
 
 def test_a_fan_out_without_items_is_known_and_gives_empty_lists() -> None:
@@ -152,7 +136,7 @@ def test_a_fan_out_without_items_is_known_and_gives_empty_lists() -> None:
         T,
     )
     plan = planned(manifest, {"a": hit(items_json="[]")})
-    assert plan.is_complete
+    assert plan.complete
     assert plan.outputs.parameters == {"o": "[]"}
 
 
@@ -171,26 +155,24 @@ def test_a_hit_that_lacks_what_others_read_is_no_hit() -> None:
 
 def test_values_that_a_manifest_can_not_hold_have_their_step_run_unless_nothing_runs() -> None:
     manifest = workflow(dag(A, task("b", "t", depends="a", given=FROM_A)), T)
-    for value in ("{{inputs.parameters.x}}", "x" * (MAX_INLINE_CHARACTERS + 1)):
+    for value in ("{{inputs.parameters.x}}", "x" * (MAX_INLINE + 1)):
         known = {"a": hit(o=value), "b": MISS}
-        assert actions(planned(manifest, known))["a"] == "keep"
-        assert planned(manifest, known | {"b": hit(o="1")}).is_complete
+        assert treatments(planned(manifest, known))["a"] == "run"
+        assert planned(manifest, known | {"b": hit(o="1")}).complete
 
 
 def test_an_artifact_of_another_store_is_not_written_in() -> None:
     leaf = sh("t", "true", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]})
-    there = StepVerdict(
-        "", Verdict.HIT, outputs=Outputs({}, (Artifact("m", ObjectRef("k", "theirs", "else:9000")),))
-    )
+    there = Resolved(Verdict.HIT, outputs=Outputs({}, (Artifact("m", Object("k", "theirs", "else:9000")),)))
     plan = planned(workflow(dag(task("a", "t"), task("b", "t")), leaf), {"a": there, "b": MISS})
-    assert actions(plan)["a"] == "keep"
+    assert treatments(plan)["a"] == "run"
 
 
 names = ("a", "b", "c", "d", "e")
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> tuple[Json, dict[str, StepVerdict]]:
+def graphs(draw: st.DrawFn) -> tuple[Json, dict[str, Resolved]]:
     """A DAG with conditions, nested parts and failures to wait for, and verdicts for its steps."""
     seed = random.Random(draw(st.integers(0, 2**32)))
     inner = dag(task("p", "t", given={"x": "1"}), task("q", "t", depends="p", given={"x": "1"}), name="inner")
@@ -206,22 +188,22 @@ def graphs(draw: st.DrawFn) -> tuple[Json, dict[str, StepVerdict]]:
         else:
             found.append(task(name, "t", given={"x": "1"}, **more))
     manifest = workflow(dag(*found), inner, T)
-    choice = [hit(o="1"), hit(o="1"), MISS, UNKNOWN, StepVerdict("", Verdict.UNCACHEABLE)]
-    return manifest, {call.path: seed.choice(choice) for call in expand_checked(manifest).calls if call.query}
+    choice = [hit(o="1"), hit(o="1"), MISS, UNKNOWN, Resolved(Verdict.UNCACHEABLE)]
+    return manifest, {call.path: seed.choice(choice) for call in walked(manifest).calls if call.query}
 
 
 @settings(max_examples=200, deadline=None)
 @given(graphs())
 def test_a_plan_is_complete_exactly_where_every_step_is_a_hit_or_left_out(
-    drawn: tuple[Json, dict[str, StepVerdict]],
+    drawn: tuple[Json, dict[str, Resolved]],
 ) -> None:
     manifest, known = drawn
-    plan = decide(expand_checked(manifest), known)
-    leaves = [step for step in plan.steps if not step.call.is_invocator]
-    settled = all(step.verdict.verdict in (Verdict.HIT, Verdict.SKIPPED) for step in leaves)
-    assert plan.is_complete == settled
+    plan = decide(walked(manifest), known)
+    leaves = [step for step in plan.steps if not step.call.nested]
+    settled = all(step.resolved.verdict in (Verdict.HIT, Verdict.SKIPPED) for step in leaves)
+    assert plan.complete == settled
     for step in leaves:
-        assert step.action is not StepAction.SERVE or step.verdict.verdict is Verdict.HIT
+        assert step.treatment is not Treatment.HIT or step.resolved.verdict is Verdict.HIT
 
 
 ML = """
@@ -283,15 +265,11 @@ spec:
 
 
 def test_steps_whose_scripts_have_braces_of_their_own_can_be_cached() -> None:
-    found = expand_checked(read(ML))
-    assert {call.path: call.uncacheable_reason for call in found.calls} == {
-        "extract": "",
-        "train": "",
-        "report": "",
-    }
+    found = walked(read(ML))
+    assert {call.path: call.obstacle for call in found.calls} == {"extract": "", "train": "", "report": ""}
     queries = {call.path: call.query for call in found.calls}
     report = queries["report"]
     assert report is not None
-    assert literal_text(report.parameters["page"]) == "{% for s in scores %}{{ s | round(2) }}{% endfor %}"
+    assert known(report.parameters["page"]) == "{% for s in scores %}{{ s | round(2) }}{% endfor %}"
     plan = decide(found, {"extract": MISS, "train": UNKNOWN, "report": UNKNOWN})
-    assert actions(plan) == {"extract": "keep", "train": "gate-fan-out", "report": "gate"}
+    assert treatments(plan) == {"extract": "run", "train": "fan-gate", "report": "gate"}

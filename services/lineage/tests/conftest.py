@@ -1,4 +1,4 @@
-"""Fixtures of this folder's tests: a database and streams of their own on the real servers."""
+"""A database and streams of their own for each test, on the embedded servers."""
 
 import sys
 import uuid
@@ -15,13 +15,13 @@ from periplus_local.stack.testing import Servers, database, embedded
 
 __all__ = ["embedded"]
 
-# The tests of a folder are no package; what they share is found beside them.
+# The tests are not a package: modules that they share are imported from this folder.
 sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture
 async def dsn(embedded: Servers) -> AsyncIterator[str]:
-    """An empty database with lineage's tables."""
+    """A database with lineage's tables, which are empty."""
     async with database(embedded) as fresh:
         await postgres.migrate(fresh, "periplus_lineage")
         yield fresh
@@ -35,7 +35,7 @@ async def db(dsn: str) -> AsyncIterator[postgres.Database]:
 
 @pytest.fixture
 async def streams(embedded: Servers) -> str:
-    """The address of NATS, with every stream empty and no consumer left from before."""
+    """URL of NATS, with empty streams and without consumers."""
     await declare_streams(embedded.nats_url)
     client = await nats.connect(embedded.nats_url)
     stream = client.jetstream()

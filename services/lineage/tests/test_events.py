@@ -1,4 +1,4 @@
-"""Events on real servers: repeated, in any order, unreadable, early, and by two replicas."""
+"""Events on real servers: repeated, in any order, undecodable, early, and with two replicas."""
 
 import asyncio
 import json
@@ -8,20 +8,20 @@ import asyncpg
 import grpc
 import nats
 import pytest
-from client import opened
+from example_runs import all_events
+from lineage_client import running
 from nats.js.api import ConsumerConfig, DeliverPolicy
-from scenario import everything
-from story import Story, published
-from test_fact import read
+from run_events import RunEvents, cloud_event
+from test_projection import delta_of
 
-from periplus_common import bus
+from periplus_common.bus import Broker, CloudEvent
 from periplus_lineage.settings import Settings
 
-KIND = "periplus.dispatcher.v1.StepStarted"
+EVENT_TYPE = "periplus.dispatcher.v1.StepStarted"
 
 
-async def pending(url: str) -> int:
-    """How many events are not handled yet."""
+async def pending_events(url: str) -> int:
+    """How many events are not acknowledged yet."""
     client = await nats.connect(url)
     try:
         infos = [
@@ -33,96 +33,108 @@ async def pending(url: str) -> int:
     return sum((info.num_pending or 0) + (info.num_ack_pending or 0) for info in infos)
 
 
-async def handled(url: str) -> None:
+async def wait_until_acknowledged(url: str) -> None:
     for _ in range(300):
-        if await pending(url) == 0:
+        if await pending_events(url) == 0:
             return
         await asyncio.sleep(0.05)
-    raise AssertionError("some events are not handled")
+    raise AssertionError("some events were not acknowledged")
 
 
-async def counts(dsn: str) -> list[int]:
+async def row_counts(dsn: str) -> list[int]:
     connection = await asyncpg.connect(dsn)
     try:
         return [
             await connection.fetchval(f"SELECT count(*) FROM {table}")
-            for table in ("run", "step", "flow", "link", "template", "snapshot")
+            for table in ("run", "step", "artifact_usage", "step_dependency", "template", "snapshot")
         ]
     finally:
         await connection.close()
 
 
-async def test_repeated_events_in_any_order_at_two_replicas_make_each_row_once(settings: Settings) -> None:
+async def test_repeated_events_in_any_order_at_two_replicas_give_each_row_once(settings: Settings) -> None:
     dsn, url = settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
-    events = [(event, copy) for event in everything() for copy in "1234"]
+    events = [(event, copy) for event in all_events() for copy in "1234"]
     random.Random(7).shuffle(events)
-    async with opened(settings) as client, opened(settings) as other:
-        await client.link.publish([published(event, client.salt + copy) for event, copy in events])
-        await handled(url)
-        first, second = await client.run("r1"), await other.run("r1")
+    async with running(settings) as client, running(settings) as other:
+        await client.broker.publish_events([cloud_event(event, client.salt + copy) for event, copy in events])
+        await wait_until_acknowledged(url)
+        first, second = await client.get_run("r1"), await other.get_run("r1")
     assert first == second
-    facts = read(*everything())
-    tables = (facts.runs, facts.steps, facts.flows, facts.links, facts.templates, facts.snapshots)
-    assert await counts(dsn) == [len(table) for table in tables]
+    delta = delta_of(*all_events())
+    tables = (
+        delta.runs, delta.steps, delta.usages, delta.dependencies, delta.templates, delta.snapshots
+    )  # fmt: skip
+    assert await row_counts(dsn) == [len(table) for table in tables]
 
 
-async def test_a_watch_at_one_replica_hears_what_another_one_stored(settings: Settings) -> None:
-    async with opened(settings) as writer:
-        # This one reads no events: its streams are nowhere.
-        deaf = settings.model_copy(update={"nats_url": settings.nats_url.__class__("nats://127.0.0.1:9")})
-        async with opened(deaf, writer.link) as reader:
+async def test_a_watch_at_one_replica_is_notified_of_what_another_one_stored(settings: Settings) -> None:
+    async with running(settings) as writer:
+        # This one receives no events, as nothing listens at its NATS URL.
+        other = settings.model_copy(update={"nats_url": settings.nats_url.__class__("nats://127.0.0.1:9")})
+        async with running(other, writer.broker) as reader:
             watch = reader.watch("far")
-            await writer.tell(Story("far").chain("a").events)
-            async with asyncio.timeout(4):  # before anybody would look without being told
-                phases = {step.path: step.phase async for news in watch for step in news.steps}
+            await writer.publish(RunEvents("far").chain("a").events)
+            async with asyncio.timeout(
+                4
+            ):  # less than the interval after which it queries without a notification
+                phases = {step.path: step.phase async for update in watch for step in update.steps}
     assert phases == {"a": 3}
 
 
-async def test_an_unreadable_event_goes_to_the_dead_letters_and_holds_up_nobody(settings: Settings) -> None:
+async def test_an_undecodable_event_becomes_a_dead_letter_and_delays_no_other(settings: Settings) -> None:
     url = settings.nats_url.get_secret_value()
     bad = [
-        bus.CloudEvent(f"{KIND}.default.bad", {"Nats-Msg-Id": f"bad-{i}"}, b"\xff\xff" + bytes([i]))
+        CloudEvent(
+            f"{EVENT_TYPE}.default.bad",
+            {"Nats-Msg-Id": f"bad-{i}", "ce-type": EVENT_TYPE},
+            b"\xff\xff" + bytes([i]),
+        )
         for i in range(20)
     ]
-    good = [published(event, "good") for event in Story("good").chain("a", "b", "c").events]
+    good = [cloud_event(event, "good") for event in RunEvents("good").chain("a", "b", "c").events]
     mixed = [event for pair in zip(bad, [*good, *good, *good], strict=False) for event in pair]
-    async with opened(settings) as client:
-        await client.link.publish(mixed)
-        run = await client.run_when("good", lambda r: r.finished_at.seconds and r.step_count == 3)
-        await handled(url)
-        connection = await client.link.client()
-        dead = await connection.jetstream().subscribe(
+    async with running(settings) as client:
+        await client.broker.publish_events(mixed)
+        run = await client.wait_for_run("good", lambda r: r.finished_at.seconds and r.step_count == 3)
+        await wait_until_acknowledged(url)
+        dead = await client.broker.connection.jetstream().subscribe(
             "periplus-dead.>", config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
         )
         letters = [await dead.next_msg(timeout=10) for _ in bad]
     assert sorted(letter.data for letter in letters) == sorted(event.body for event in bad)
-    assert json.loads(letters[0].headers["periplus-reason"]) == f"Invalid: not a {KIND}"
+    assert json.loads(letters[0].headers["periplus-reason"]) == f"Invalid: the body is not a {EVENT_TYPE}"
     assert {step.phase for step in run.steps} == {3}
 
 
-async def test_questions_are_answered_while_nats_is_away(settings: Settings) -> None:
-    away = settings.model_copy(update={"nats_url": settings.nats_url.__class__("nats://127.0.0.1:9")})
-    async with bus.link(settings.nats_url.get_secret_value()) as link, opened(away, link) as client:
+async def test_queries_are_answered_while_nats_can_not_be_reached(settings: Settings) -> None:
+    unreachable = settings.model_copy(update={"nats_url": settings.nats_url.__class__("nats://127.0.0.1:9")})
+    async with (
+        Broker(settings.nats_url.get_secret_value()) as broker,
+        running(unreachable, broker) as client,
+    ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await client.run("nobody")
+            await client.get_run("unknown")
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-async def test_events_that_were_published_before_the_service_was_up_are_read(settings: Settings) -> None:
-    async with bus.link(settings.nats_url.get_secret_value()) as link:
-        await link.publish([published(event, "before") for event in Story("before").chain("a").events])
-    async with opened(settings) as client:
-        await client.run_when("before", lambda r: r.finished_at.seconds)
+async def test_events_that_were_published_before_the_service_started_are_stored(settings: Settings) -> None:
+    async with Broker(settings.nats_url.get_secret_value()) as broker:
+        await broker.publish_events(
+            [cloud_event(event, "before") for event in RunEvents("before").chain("a").events]
+        )
+    async with running(settings) as client:
+        await client.wait_for_run("before", lambda r: r.finished_at.seconds)
 
 
-async def test_a_watch_outlives_its_notices(settings: Settings) -> None:
+async def test_a_watch_goes_on_after_its_notification_connection_was_lost(settings: Settings) -> None:
     dsn = settings.postgres_dsn.get_secret_value()
-    events = Story("cut").chain("a").events
-    async with opened(settings) as client:
+    events = RunEvents("cut").chain("a").events
+    async with running(settings) as client:
         watch = client.watch("cut")
-        await client.tell(events[:1])
-        told = aiter(watch)
-        await anext(told)
+        await client.publish(events[:1])
+        updates = aiter(watch)
+        await anext(updates)
         connection = await asyncpg.connect(dsn)
         killed = await connection.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -130,6 +142,6 @@ async def test_a_watch_outlives_its_notices(settings: Settings) -> None:
         )
         await connection.close()
         assert killed == 1
-        await client.tell(events[1:])
-        phases = {step.path: step.phase async for news in told for step in news.steps}
+        await client.publish(events[1:])
+        phases = {step.path: step.phase async for update in updates for step in update.steps}
     assert phases == {"a": 3}

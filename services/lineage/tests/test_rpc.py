@@ -1,14 +1,14 @@
-"""The RPCs on real servers, and on runs that were published as events."""
+"""The RPCs on real servers, of runs whose events were published."""
 
 import asyncio
 from collections.abc import Sequence
 
 import grpc
 import pytest
-from client import Client, opened
+from example_runs import all_events
 from google.protobuf.message import Message
-from scenario import everything
-from story import PROJECT, Story, artifact
+from lineage_client import Client, running
+from run_events import PROJECT, RunEvents, artifact
 
 from periplus.lineage.v1 import lineage_pb2 as pb
 from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
@@ -16,13 +16,14 @@ from periplus.types.v1 import step_pb2 as types
 from periplus_common import auth, rpc
 from periplus_lineage.app import app
 from periplus_lineage.settings import Settings
+from periplus_model import codec
 
 
-async def test_what_was_published_is_read_back(settings: Settings) -> None:
-    story = Story("r1").chain("ingest", "train")
-    async with opened(settings) as client:
-        await client.tell(story.events)
-        run = await client.run_when(
+async def test_a_published_run_is_returned_with_its_steps(settings: Settings) -> None:
+    run_events = RunEvents("r1").chain("ingest", "train")
+    async with running(settings) as client:
+        await client.publish(run_events.events)
+        run = await client.wait_for_run(
             "r1", lambda r: r.steps[1].outputs.artifacts[0].digest and r.finished_at.seconds
         )
     assert [step.path for step in run.steps] == ["ingest", "train"]
@@ -31,38 +32,38 @@ async def test_what_was_published_is_read_back(settings: Settings) -> None:
     assert run.steps[1].inputs.artifacts[0].digest == run.steps[0].outputs.artifacts[0].digest != ""
 
 
-async def test_a_watch_ends_with_its_run_and_tells_every_step(settings: Settings) -> None:
-    story = Story("r2").chain("ingest", "train")
-    async with opened(settings) as client:
+async def test_a_watch_ends_with_its_run_and_reports_every_step(settings: Settings) -> None:
+    run_events = RunEvents("r2").chain("ingest", "train")
+    async with running(settings) as client:
         watch = client.watch("r2")
-        telling = asyncio.create_task(slowly(client, story.events))
+        publishing = asyncio.create_task(publish_slowly(client, run_events.events))
         phases: dict[str, list[int]] = {}
-        async for news in watch:
-            for step in news.steps:
+        async for update in watch:
+            for step in update.steps:
                 phases.setdefault(step.path, []).append(step.phase)
-        await telling
-        assert news.run.phase == types.RUN_PHASE_SUCCEEDED
-    assert all(told == sorted(told) for told in phases.values())
-    assert {path: told[-1] for path, told in phases.items()} == {"ingest": 3, "train": 3}
+        await publishing
+        assert update.run.phase == types.RUN_PHASE_SUCCEEDED
+    assert all(reported == sorted(reported) for reported in phases.values())
+    assert {path: reported[-1] for path, reported in phases.items()} == {"ingest": 3, "train": 3}
 
 
-async def slowly(client: Client, events: Sequence[Message]) -> None:
+async def publish_slowly(client: Client, events: Sequence[Message]) -> None:
     for event in events:
-        await client.tell([event])
+        await client.publish([event])
         await asyncio.sleep(0.05)
 
 
 async def test_an_unknown_run_is_not_found(settings: Settings) -> None:
-    async with opened(settings) as client:
+    async with running(settings) as client:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await client.run("nobody")
+            await client.get_run("unknown")
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_fully_cached_run_says_what_it_saved(settings: Settings) -> None:
-    async with opened(settings) as client:
-        await client.tell(everything())
-        run = await client.run_when(
+async def test_a_run_with_cached_steps_counts_them_and_the_time_that_they_saved(settings: Settings) -> None:
+    async with running(settings) as client:
+        await client.publish(all_events())
+        run = await client.wait_for_run(
             "r2", lambda r: r.phase == types.RUN_PHASE_SUCCEEDED and r.step_count == 5
         )
     assert (run.cached_steps, run.saved.seconds) == (2, 14)
@@ -72,110 +73,116 @@ async def test_a_fully_cached_run_says_what_it_saved(settings: Settings) -> None
         "train(0)",
         types.STEP_PHASE_CACHED,
     )
-    # In the order of the plan, although it did not know the items.
+    # In the order of the plan, although the plan does not contain the items.
     assert [step.path for step in run.steps] == ["features", "train(0)", "train(1)", "choose", "register"]
 
 
-async def test_a_cached_step_was_given_what_its_maker_was_given_but_for_what_its_key_leaves_out(
+async def test_a_cached_step_has_the_inputs_of_its_producer_without_those_that_are_not_in_its_key(
     settings: Settings,
 ) -> None:
     data = artifact("data", "d.csv", "rows")
-    first = Story("r1").step("a", inputs=(data,), given={"c": "1", "name": "x"}, gave={"y": "2"})
-    second = Story("r2", at=1000).step("a", gave={"y": "2"}, origin=("r1", "a"), ignored=("name",))
-    async with opened(settings) as client:
-        await client.tell(second.events)
-        (alone,) = (await client.run_when("r2", lambda r: r.step_count and r.finished_at.seconds)).steps
+    first = RunEvents("r1").step(
+        "a", inputs=(data,), parameters={"c": "1", "name": "x"}, output_parameters={"y": "2"}
+    )
+    second = RunEvents("r2", at=1000).step(
+        "a", output_parameters={"y": "2"}, producer=("r1", "a"), ignored_inputs=("name",)
+    )
+    async with running(settings) as client:
+        await client.publish(second.events)
+        (alone,) = (await client.wait_for_run("r2", lambda r: r.step_count and r.finished_at.seconds)).steps
         assert alone.inputs == types.Inputs()
-        await client.tell(first.events)
-        await client.run_when("r1", lambda r: r.step_count and r.steps[0].inputs.artifacts[0].digest)
-        (step,) = (await client.run("r2")).steps
-        watched = [step async for news in client.watch("r2") for step in news.steps]
-        up = pb.TraverseRequest(project=PROJECT, start=["step:r2/a"], direction=pb.DIRECTION_UPSTREAM)
-        walked = await client.stub.Traverse(up, metadata=client.metadata)
+        await client.publish(first.events)
+        await client.wait_for_run("r1", lambda r: r.step_count and r.steps[0].inputs.artifacts[0].digest)
+        (step,) = (await client.get_run("r2")).steps
+        watched = [step async for update in client.watch("r2") for step in update.steps]
+        request = pb.TraverseRequest(project=PROJECT, start=["step:r2/a"], direction=pb.DIRECTION_UPSTREAM)
+        page = await client.stub.Traverse(request, metadata=client.metadata)
     assert [(p.name, p.value) for p in step.inputs.parameters] == [("c", "1")]
     assert [(a.name, a.digest) for a in step.inputs.artifacts] == [("data", data.digest)]
     assert watched == [step]
-    assert next(node.step.inputs for node in walked.nodes if node.id == "step:r2/a") == step.inputs
+    assert next(node.step.inputs for node in page.nodes if node.id == "step:r2/a") == step.inputs
 
 
-async def test_a_run_that_saved_more_time_than_there_is_keeps_nobody_from_the_list(
+async def test_a_saved_time_that_is_too_large_is_bounded_and_the_run_is_listed(
     settings: Settings,
 ) -> None:
-    events = Story("endless").step("a").events
+    events = RunEvents("oversized").step("a").events
     events[-1].saved.seconds = 2**62
-    async with opened(settings) as client:
-        await client.tell(events)
-        run = await client.run_when("endless", lambda r: r.finished_at.seconds)
+    async with running(settings) as client:
+        await client.publish(events)
+        run = await client.wait_for_run("oversized", lambda r: r.finished_at.seconds)
         listed = await client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT), metadata=client.metadata)
-    assert run.saved.seconds == 10**9
-    assert [each.id for each in listed.runs] == ["endless"]
+    assert run.saved.ToTimedelta() == codec.MAX_DURATION
+    assert [each.id for each in listed.runs] == ["oversized"]
 
 
-async def test_a_watch_of_a_run_that_has_ended_tells_it_once(settings: Settings) -> None:
-    async with opened(settings) as client:
-        await client.tell(Story("done").chain("a").events)
-        await client.run_when(
+async def test_a_watch_of_a_finished_run_reports_it_once(settings: Settings) -> None:
+    async with running(settings) as client:
+        await client.publish(RunEvents("done").chain("a").events)
+        await client.wait_for_run(
             "done", lambda r: r.phase == types.RUN_PHASE_SUCCEEDED and r.steps[0].phase == 3
         )
-        news = [message async for message in client.watch("done")]
-    assert [step.phase for step in news[0].steps] == [types.STEP_PHASE_SUCCEEDED]
-    assert news[0].run.phase == types.RUN_PHASE_SUCCEEDED
-    assert all(len(message.steps) <= 1 for message in news)
+        updates = [update async for update in client.watch("done")]
+    assert [step.phase for step in updates[0].steps] == [types.STEP_PHASE_SUCCEEDED]
+    assert updates[0].run.phase == types.RUN_PHASE_SUCCEEDED
+    assert all(len(update.steps) <= 1 for update in updates)
 
 
-async def test_a_watch_waits_a_while_for_steps_that_come_after_the_end_of_their_run(
+async def test_a_watch_waits_for_steps_whose_events_are_later_than_the_end_of_their_run(
     settings: Settings,
 ) -> None:
-    events = Story("late").chain("a", "b").events
-    async with opened(settings) as client:
-        await client.tell([events[0], events[-1]])
+    events = RunEvents("late").chain("a", "b").events
+    async with running(settings) as client:
+        await client.publish([events[0], events[-1]])
         watch = aiter(client.watch("late"))
         assert (await anext(watch)).run.phase == types.RUN_PHASE_SUCCEEDED
-        await client.tell(events[1:-1])
-        phases = {step.path: step.phase async for message in watch for step in message.steps}
+        await client.publish(events[1:-1])
+        phases = {step.path: step.phase async for update in watch for step in update.steps}
     assert phases == {"a": types.STEP_PHASE_SUCCEEDED, "b": types.STEP_PHASE_SUCCEEDED}
 
 
-async def test_a_watch_ends_though_steps_of_a_failed_run_never_began(settings: Settings) -> None:
-    story = Story("failed", phase=types.RUN_PHASE_FAILED)
-    story.step("a", phase=types.STEP_PHASE_FAILED).step("b", depends_on=("a",))
-    del story.told[2:]
-    async with opened(settings) as client:
-        await client.tell(story.events)
-        news = [message async for message in client.watch("failed")]
-    assert news[-1].run.phase == types.RUN_PHASE_FAILED
+async def test_a_watch_of_a_failed_run_ends_although_some_steps_never_started(settings: Settings) -> None:
+    run_events = RunEvents("failed", phase=types.RUN_PHASE_FAILED)
+    run_events.step("a", phase=types.STEP_PHASE_FAILED).step("b", depends_on=("a",))
+    del run_events.step_events[2:]
+    async with running(settings) as client:
+        await client.publish(run_events.events)
+        updates = [update async for update in client.watch("failed")]
+    assert updates[-1].run.phase == types.RUN_PHASE_FAILED
 
 
-async def test_a_watch_ends_with_its_callers_time(settings: Settings) -> None:
-    async with opened(settings) as client:
+async def test_a_watch_ends_at_its_deadline(settings: Settings) -> None:
+    async with running(settings) as client:
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             async for _ in client.watch("never", timeout=0.5):
                 pass
     assert ended.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_many_follow_one_run_through_one_connection(settings: Settings) -> None:
-    events = Story("popular").chain("a", "b", "c").events
-    async with opened(settings) as client:
-        await client.tell(events[:1])
-        await client.run_when("popular", lambda r: r.step_count == 3)
+async def test_many_watches_share_one_notification_connection(settings: Settings) -> None:
+    events = RunEvents("popular").chain("a", "b", "c").events
+    async with running(settings) as client:
+        await client.publish(events[:1])
+        await client.wait_for_run("popular", lambda r: r.step_count == 3)
 
-        async def follow() -> dict[str, int]:
-            return {step.path: step.phase async for news in client.watch("popular") for step in news.steps}
+        async def watch() -> dict[str, int]:
+            return {
+                step.path: step.phase async for update in client.watch("popular") for step in update.steps
+            }
 
-        followers = [asyncio.create_task(follow()) for _ in range(25)]
-        await slowly(client, events[1:])
-        assert all(seen == {"a": 3, "b": 3, "c": 3} for seen in await asyncio.gather(*followers))
-        assert await client.listeners() == 1
+        watches = [asyncio.create_task(watch()) for _ in range(25)]
+        await publish_slowly(client, events[1:])
+        assert all(phases == {"a": 3, "b": 3, "c": 3} for phases in await asyncio.gather(*watches))
+        assert await client.listener_count() == 1
 
 
 async def test_runs_are_listed_newest_first_page_by_page(settings: Settings) -> None:
-    stories = [Story(f"n{i}", at=i * 1000 // 2 * 2).chain("a") for i in range(7)]
-    stories[3].phase = types.RUN_PHASE_FAILED
-    async with opened(settings) as client:
-        await client.tell([event for story in stories for event in story.events])
-        for story in stories:
-            await client.run_when(story.run, lambda r: r.finished_at.seconds and r.pipeline)
+    runs = [RunEvents(f"n{i}", at=i * 1000 // 2 * 2).chain("a") for i in range(7)]
+    runs[3].phase = types.RUN_PHASE_FAILED
+    async with running(settings) as client:
+        await client.publish([event for run in runs for event in run.events])
+        for run in runs:
+            await client.wait_for_run(run.run, lambda r: r.finished_at.seconds and r.pipeline)
         listed, token = [], ""
         for _ in range(9):
             page = await client.stub.ListRuns(
@@ -187,7 +194,7 @@ async def test_runs_are_listed_newest_first_page_by_page(settings: Settings) -> 
             if not token:
                 break
         failed = await client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT, phase=types.RUN_PHASE_FAILED))
-        nobodys = await client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT, pipeline="other"))
+        other = await client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT, pipeline="other"))
         first = await client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT, page_size=3))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await client.stub.ListRuns(
@@ -195,67 +202,73 @@ async def test_runs_are_listed_newest_first_page_by_page(settings: Settings) -> 
             )
     assert listed == [f"n{i}" for i in reversed(range(7))]
     assert [run.id for run in failed.runs] == ["n3"]
-    assert not nobodys.runs
+    assert not other.runs
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_the_differences_of_two_runs_come_causes_first(settings: Settings) -> None:
-    async with opened(settings) as client:
-        await client.tell(everything())
-        await client.run_when("r2", digested("train(1)"))
-        await client.run_when("r1", digested("train(1)"))
+async def test_the_differences_of_two_runs_are_causes_before_effects(settings: Settings) -> None:
+    async with running(settings) as client:
+        await client.publish(all_events())
+        await client.wait_for_run("r2", is_digested("train(1)"))
+        await client.wait_for_run("r1", is_digested("train(1)"))
         diff = await client.stub.DiffRuns(pb.DiffRunsRequest(project=PROJECT, old="r1", new="r2"))
         same = await client.stub.DiffRuns(pb.DiffRunsRequest(project=PROJECT, old="r1", new="r1"))
-    told = [(c.step, c.field) for c in diff.changes]
-    assert told[:3] == [("", "parameters.c"), ("", "snapshot"), ("", "snapshot.commit")]
-    train = [field for step, field in told if step == "train(1)"]
+    changes = [(c.step, c.field) for c in diff.changes]
+    assert changes[:3] == [("", "parameters.c"), ("", "snapshot"), ("", "snapshot.commit")]
+    train = [field for step, field in changes if step == "train(1)"]
     assert train == ["container.image", "inputs.c", "outputs.accuracy", "outputs.model"]
-    assert [field for step, field in told if step == "train(0)"] == []  # run there and served here: the same
+    assert [
+        field for step, field in changes if step == "train(0)"
+    ] == []  # it ran in one run and was served in the other
     flaky = next(c for c in diff.changes if c.step == "flaky")
     assert (flaky.field, flaky.HasField("new")) == ("step", False)
     assert not same.changes
 
 
-def digested(path: str):
-    def wanted(run: pb.Run) -> bool:
+def is_digested(path: str):
+    def condition(run: pb.Run) -> bool:
         step = next((s for s in run.steps if s.path == path), None)
         return bool(
             run.finished_at.seconds and step and step.outputs.artifacts and step.outputs.artifacts[0].digest
         )
 
-    return wanted
+    return condition
 
 
-async def test_a_cached_step_differs_in_nothing_that_made_it(settings: Settings) -> None:
-    made = Story("m").step("one", given={"c": "1"}, gave={"x": "1"}, document='{"container": {"image": "i"}}')
-    # Nobody says again what a step was given that did not run.
-    served = Story("s", at=1000).step("one", gave={"x": "1"}, origin=("m", "one"))
-    async with opened(settings) as client:
-        await client.tell([*made.events, *served.events])
+async def test_a_cached_step_does_not_differ_from_its_producer(settings: Settings) -> None:
+    produced = RunEvents("m").step(
+        "one", parameters={"c": "1"}, output_parameters={"x": "1"}, document='{"container": {"image": "i"}}'
+    )
+    # The events of a cached step do not have its inputs.
+    served = RunEvents("s", at=1000).step("one", output_parameters={"x": "1"}, producer=("m", "one"))
+    async with running(settings) as client:
+        await client.publish([*produced.events, *served.events])
         for run in "ms":
-            await client.run_when(run, lambda r: r.finished_at.seconds and r.steps and r.steps[0].phase > 2)
+            await client.wait_for_run(
+                run, lambda r: r.finished_at.seconds and r.steps and r.steps[0].phase > 2
+            )
         diff = await client.stub.DiffRuns(pb.DiffRunsRequest(project=PROJECT, old="m", new="s"))
     assert not diff.changes
 
 
-async def test_a_walk_is_told_with_its_steps_and_artifacts(settings: Settings) -> None:
-    async with opened(settings) as client:
-        await client.tell(Story("w").chain("ingest", "train").events)
-        await client.run_when("w", digested("train"))
+async def test_a_traversal_returns_steps_and_artifacts_in_pages(settings: Settings) -> None:
+    async with running(settings) as client:
+        await client.publish(RunEvents("w").chain("ingest", "train").events)
+        await client.wait_for_run("w", is_digested("train"))
         request = pb.TraverseRequest(
             project=PROJECT, start=["step:w/train"], direction=pb.DIRECTION_UPSTREAM, page_size=2
         )
         page = await client.stub.Traverse(request)
         request.page_token = page.next_page_token
-        rest = await client.stub.Traverse(request)
-    assert [(n.depth, n.kind, n.name, n.run) for n in (*page.nodes, *rest.nodes)] == [
+        second_page = await client.stub.Traverse(request)
+    assert [(n.depth, n.kind, n.name, n.run) for n in (*page.nodes, *second_page.nodes)] == [
         (0, pb.NODE_KIND_STEP, "train", "w"),
         (1, pb.NODE_KIND_ARTIFACT, "out", "w"),
         (2, pb.NODE_KIND_STEP, "ingest", "w"),
     ]
     assert page.nodes[0].step.phase == types.STEP_PHASE_SUCCEEDED
     assert page.nodes[1].artifact.digest == page.nodes[0].step.inputs.artifacts[0].digest != ""
-    assert [(e.to, e.name) for e in (*page.edges, *rest.edges)] == [
+    assert [(e.to, e.name) for e in (*page.edges, *second_page.edges)] == [
         ("step:w/train", "in"), (page.nodes[1].id, "out")
     ]  # fmt: skip
 
@@ -270,17 +283,17 @@ async def test_a_walk_is_told_with_its_steps_and_artifacts(settings: Settings) -
         pb.TraverseRequest(project=PROJECT, start=["run:a\0b"], direction=pb.DIRECTION_UPSTREAM),
     ],
 )
-async def test_a_walk_that_makes_no_sense_is_invalid(
+async def test_a_traversal_that_breaks_a_rule_is_invalid(
     settings: Settings, request_: pb.TraverseRequest
 ) -> None:
-    async with opened(settings) as client:
+    async with running(settings) as client:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await client.stub.Traverse(request_)
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_nul_in_a_name_is_a_callers_mistake(settings: Settings) -> None:
-    async with opened(settings) as client:
+async def test_a_name_with_u0000_is_invalid(settings: Settings) -> None:
+    async with running(settings) as client:
         for call in (
             client.stub.GetRun(pb.GetRunRequest(project=PROJECT, run="a\0b")),
             client.stub.ListRuns(pb.ListRunsRequest(project=PROJECT, pipeline="a\0b")),
@@ -292,7 +305,7 @@ async def test_a_nul_in_a_name_is_a_callers_mistake(settings: Settings) -> None:
             assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_service_that_stops_sends_those_who_watch_away_at_once(settings: Settings) -> None:
+async def test_a_service_that_stops_ends_its_watches_at_once(settings: Settings) -> None:
     service = app(settings)
     port, token = await service.__aenter__(), settings.token.get_secret_value()
     async with rpc.channel(f"127.0.0.1:{port}", token) as channel:
@@ -306,7 +319,7 @@ async def test_a_service_that_stops_sends_those_who_watch_away_at_once(settings:
 
         watching = asyncio.create_task(code())
         await asyncio.sleep(0.3)
-        async with asyncio.timeout(8):  # the server would let it go on for 10 s
+        async with asyncio.timeout(8):  # the grace period of the server is 10 s
             await service.__aexit__(None, None, None)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await watching

@@ -6,41 +6,47 @@ from functools import partial
 
 from periplus.lineage.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
 from periplus_common import bus, postgres, rpc
+from periplus_common.bus import Broker
 from periplus_lineage import events
-from periplus_lineage.domain.page import Pages
+from periplus_lineage.graph.traversal import GraphQueries
+from periplus_lineage.page_tokens import PageTokens
 from periplus_lineage.rpc import NAME, LineageServicer
-from periplus_lineage.service.comparing import Comparisons
-from periplus_lineage.service.runs import RunQueries
-from periplus_lineage.service.walking import Walks
+from periplus_lineage.runs.queries import RunQueries
 from periplus_lineage.settings import Settings
-from periplus_lineage.store.facts import FactStore
-from periplus_lineage.store.flow import FlowStore
-from periplus_lineage.store.link import LinkStore
-from periplus_lineage.store.notices import listening
-from periplus_lineage.store.run import RunStore
-from periplus_lineage.wire.event import Reader
+from periplus_lineage.store.graph import PostgresGraph
+from periplus_lineage.store.notifications import listening
+from periplus_lineage.store.projection import ProjectionStore
+from periplus_lineage.store.runs import PostgresRuns
+from periplus_lineage.wire.events import EventProjector
 
 
 @asynccontextmanager
 async def app(settings: Settings) -> AsyncIterator[int]:
     """Everything open for as long as the block lasts. Yields the port."""
     dsn, token = settings.postgres_dsn.get_secret_value(), settings.token.get_secret_value()
-    reader = Reader(settings.s3_endpoint, settings.s3_bucket)
     async with (
         postgres.database(dsn) as database,
-        # Of their own, so that many who ask never keep events waiting.
-        postgres.database(dsn, size=3 * settings.flights) as kept,
-        listening(dsn) as notices,
-        bus.link(settings.nats_url.get_secret_value()) as link,
-        events.consuming(link, reader, FactStore(kept).add, settings.batch, settings.flights),
+        # A pool of its own, so that many queries never delay events.
+        postgres.database(dsn, size=3 * settings.max_in_flight) as projection_database,
+        listening(dsn) as notifications,
     ):
-        store, pages = RunStore(database), Pages(token)
+        broker = Broker(settings.nats_url.get_secret_value())
+        events.subscribe(
+            broker,
+            EventProjector(settings.s3_endpoint, settings.s3_bucket),
+            ProjectionStore(projection_database).apply,
+            batch_size=settings.batch_size,
+            max_in_flight=settings.max_in_flight,
+        )
+        runs, page_tokens = PostgresRuns(database), PageTokens(token)
         servicer = LineageServicer(
-            RunQueries(store, notices, pages),
-            Walks(FlowStore(database), LinkStore(database), store, pages),
-            Comparisons(store, store),
+            RunQueries(runs, notifications, page_tokens),
+            GraphQueries(PostgresGraph(database), runs, page_tokens),
         )
         register = partial(add_LineageServiceServicer_to_server, servicer)
-        async with rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port:
-            with notices.until_over():
+        async with (
+            bus.consuming(broker),
+            rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port,
+        ):
+            with notifications.stopping_on_exit():
                 yield port

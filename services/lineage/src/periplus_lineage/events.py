@@ -1,60 +1,60 @@
-"""Events in, facts out: a batch becomes one transaction, and what can not be read is refused by itself."""
+"""Events in: each batch becomes one transaction, and an event that can not be stored is refused by itself."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
-from nats.aio.msg import Msg
-
-from periplus_common import bus, pull, telemetry
+from periplus.cache.v1.events_pb2 import ArtifactsDigested
+from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepStarted
+from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
+from periplus_common import telemetry
+from periplus_common.bus import Batch, Broker
 from periplus_common.errors import Invalid
-from periplus_lineage.domain.fact import Facts
-from periplus_lineage.wire.event import Reader, kinds
+from periplus_lineage.projection import ProjectionDelta
+from periplus_lineage.wire.events import EventProjector
 
-_handled = telemetry.meter.create_counter("lineage.events", unit="1")
+_events = telemetry.meter.create_counter(
+    "periplus.lineage.events",
+    unit="{event}",
+    description="Events that were stored in the projection, or refused.",
+)
 
-Keep = Callable[[Facts], Awaitable[None]]
-
-
-def consumers(batch: int, flights: int) -> Iterator[pull.Consumer]:
-    """One for each stream that tells something here, of its events that do."""
-    subjects: dict[str, list[str]] = {}
-    for kind in kinds():
-        name = kind.DESCRIPTOR.full_name
-        subjects.setdefault(name.split(".")[1], []).append(f"{name}.>")
-    for publisher, wanted in subjects.items():
-        yield pull.Consumer(
-            publisher.upper(), f"lineage-{publisher}", tuple(wanted), batch=batch, flights=flights
-        )
+Apply = Callable[[ProjectionDelta], Awaitable[None]]
 
 
-def handler(reader: Reader, keep: Keep) -> pull.Handle:
-    """What is done with a batch."""
+def subscribe(
+    broker: Broker, projector: EventProjector, apply: Apply, *, batch_size: int = 512, max_in_flight: int = 2
+) -> None:
+    """Register a durable consumer for each stream."""
 
-    async def handle(batch: list[Msg]) -> pull.Refusals:
-        facts = Facts()
-        refused: pull.Refusals = []
-        with telemetry.tracer.start_as_current_span("lineage.keep") as span:
-            for message in batch:
-                try:
-                    # "<kind>.<project>.<run>"; neither of the last two holds a dot.
-                    reader.read(message.subject.rsplit(".", 2)[0], message.data, facts)
-                except Invalid as error:
-                    refused.append((message, error))
-            await keep(facts)
-            span.set_attribute("events", len(batch))
-        _handled.add(len(batch) - len(refused), {"fate": "kept"})
-        _handled.add(len(refused), {"fate": "refused"})
-        return refused
+    async def project(batch: Batch[Any]) -> None:
+        delta = ProjectionDelta()
+        refused = 0
+        for event in batch:
+            try:
+                projector.add(event.data, delta)
+            except Invalid as error:
+                batch.refuse(event, error)
+                refused += 1
+        await apply(delta)
+        _events.add(len(batch) - refused, {"outcome": "stored"})
+        _events.add(refused, {"outcome": "refused"})
 
-    return handle
+    consumer = partial(broker.batches, batch=batch_size, max_in_flight=max_in_flight)
 
+    @consumer("DISPATCHER", "lineage-dispatcher")
+    async def on_runs_and_steps(
+        batch: Batch[RunSubmitted | RunFinished | StepStarted | StepFinished],
+    ) -> None:
+        """Store runs and steps, the artifacts that they read and wrote, and what they depend on."""
+        await project(batch)
 
-@asynccontextmanager
-async def consuming(
-    link: bus.Link, reader: Reader, keep: Keep, batch: int, flights: int
-) -> AsyncIterator[None]:
-    """Consume every stream for as long as the block is open."""
-    async with AsyncExitStack() as stack:
-        for consumer in consumers(batch, flights):
-            await stack.enter_async_context(pull.consuming(link, consumer, handler(reader, keep)))
-        yield
+    @consumer("CACHE", "lineage-cache")
+    async def on_artifacts(batch: Batch[ArtifactsDigested]) -> None:
+        """Store digests and sizes of artifacts."""
+        await project(batch)
+
+    @consumer("SNAPSHOTTER", "lineage-snapshotter")
+    async def on_snapshots(batch: Batch[SnapshotTaken]) -> None:
+        """Store environment and commit of snapshots."""
+        await project(batch)

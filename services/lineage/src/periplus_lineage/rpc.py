@@ -1,4 +1,4 @@
-"""gRPC in, domain out, and back. No decisions are taken here."""
+"""gRPC in, queries, and back. No decisions are taken here."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,11 +7,10 @@ import grpc
 
 from periplus.lineage.v1 import lineage_pb2 as pb
 from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceServicer
-from periplus_lineage.domain.run import RunPhase
-from periplus_lineage.service.comparing import Comparisons
-from periplus_lineage.service.runs import RunQueries
-from periplus_lineage.service.walking import Walks
-from periplus_lineage.wire import answer, graph
+from periplus_lineage.graph.traversal import GraphQueries
+from periplus_lineage.runs.queries import RunQueries
+from periplus_lineage.wire import graph, runs
+from periplus_model.steps import RunPhase
 
 NAME = pb.DESCRIPTOR.services_by_name["LineageService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -20,38 +19,38 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class LineageServicer(LineageServiceServicer):
     """The RPCs of lineage."""
 
-    def __init__(self, runs: RunQueries, walks: Walks, comparisons: Comparisons) -> None:
-        self._runs = runs
-        self._walks = walks
-        self._comparisons = comparisons
+    def __init__(self, run_queries: RunQueries, graph_queries: GraphQueries) -> None:
+        self._runs = run_queries
+        self._graph = graph_queries
 
     async def GetRun(self, request: pb.GetRunRequest, _: Context) -> pb.GetRunResponse:
-        return pb.GetRunResponse(run=answer.to_recorded(await self._runs.get(request.project, request.run)))
+        found = await self._runs.get(request.project, request.run)
+        return pb.GetRunResponse(run=runs.encode_run_with_steps(found))
 
     async def ListRuns(self, request: pb.ListRunsRequest, _: Context) -> pb.ListRunsResponse:
-        runs, token = await self._runs.list(
+        page, next_page_token = await self._runs.list(
             request.project,
             request.pipeline,
             RunPhase(request.phase),
             request.page_size,
             request.page_token,
         )
-        return answer.to_list(runs, token)
+        return runs.encode_run_list(page, next_page_token)
 
     async def WatchRun(self, request: pb.WatchRunRequest, _: Context) -> AsyncIterator[pb.WatchRunResponse]:
-        async for news in self._runs.follow(request.project, request.run):
-            yield pb.WatchRunResponse(run=answer.to_run(news.run), steps=answer.to_steps(news.steps))
+        async for update in self._runs.watch(request.project, request.run):
+            yield pb.WatchRunResponse(run=runs.encode_run(update.run), steps=runs.encode_steps(update.steps))
 
     async def Traverse(self, request: pb.TraverseRequest, _: Context) -> pb.TraverseResponse:
-        walked = await self._walks.walk(
+        page = await self._graph.traverse(
             request.project,
             request.start,
-            request.depth,
-            request.page_size,
-            request.page_token,
-            up=request.direction == pb.DIRECTION_UPSTREAM,
+            upstream=request.direction == pb.DIRECTION_UPSTREAM,
+            depth=request.depth,
+            page_size=request.page_size,
+            page_token=request.page_token,
         )
-        return graph.to_walked(walked)
+        return graph.encode_traversal_page(page)
 
     async def DiffRuns(self, request: pb.DiffRunsRequest, _: Context) -> pb.DiffRunsResponse:
-        return graph.to_changes(await self._comparisons.diff(request.project, request.old, request.new))
+        return graph.encode_differences(await self._runs.diff(request.project, request.old, request.new))

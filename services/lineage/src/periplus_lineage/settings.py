@@ -1,4 +1,4 @@
-"""Lineage's knobs, read from `LINEAGE_…`."""
+"""Lineage's settings, read from `LINEAGE_…`."""
 
 from pydantic import Field
 
@@ -8,9 +8,9 @@ from periplus_common.settings import ArtifactRepositorySettings
 class Settings(ArtifactRepositorySettings, frozen=True, env_prefix="LINEAGE_"):
     """Frozen and read once."""
 
-    batch: int = Field(default=512, ge=1, le=1000)
-    """How many events one transaction stores at most. It takes what is there and never waits for more."""
-    flights: int = Field(default=2, ge=1, le=16)
-    """How many such transactions are under way at once, for each stream."""
+    batch_size: int = Field(default=512, ge=1, le=1000)
+    """How many events one transaction stores at most. It takes what is there and does not wait for more."""
+    max_in_flight: int = Field(default=2, ge=1, le=16)
+    """How many such transactions of each stream run at the same time."""
     otlp_endpoint: str = ""
-    """Where traces and metrics go, "host:port"; empty: nowhere."""
+    """Where traces and metrics are sent, "host:port"; empty: nowhere."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from periplus_manifest import regex
 from periplus_manifest.errors import ExpressionError, ManifestError
 
-from .builtin import times
-from .builtin.predicates import PREDICATES
+from . import clock, semver
 from .functions import FUNCTIONS
-from .sprig import semver
+from .predicate import PREDICATES
 from .tree import (
     Array,
     Call,
@@ -33,7 +32,7 @@ from .tree import (
     Ternary,
 )
 
-_METHODS = times.METHODS | semver.METHODS
+_METHODS = clock.METHODS | semver.METHODS
 
 
 @dataclass(slots=True)

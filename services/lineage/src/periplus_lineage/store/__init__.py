@@ -1,1 +1,1 @@
-"""The tables of lineage. All of this service's SQL is in this folder."""
+"""Lineage's tables in Postgres. All SQL of the service is in this package and in `migrations/`."""

@@ -1,1 +1,1 @@
-"""proto ↔ domain, pure, both directions. The only meeting of the two."""
+"""Protobuf ↔ lineage's own types: events and rows in, responses out."""

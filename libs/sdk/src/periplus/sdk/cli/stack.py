@@ -29,7 +29,9 @@ def stack_module(home: str = "") -> Iterator[Any]:
     try:
         from periplus_local import stack
     except ImportError as error:
-        raise Failure(f"the local stack is not installed: {error}", fix="pip install periplus") from error
+        raise Failure(
+            f"the local stack is not installed: {error}", fix="pip install 'periplus-sdk[local]'"
+        ) from error
     try:
         yield stack
     except stack.HeldError as error:

@@ -1,1 +1,0 @@
-"""From the state of Workflows to events: statuses of steps, open gates and their answers, ends of runs."""

@@ -1,0 +1,1 @@
+"""The graph of steps and artifacts, and its traversal."""

@@ -1,0 +1,1 @@
+"""Runs and their steps: get, list, watch and compare them."""

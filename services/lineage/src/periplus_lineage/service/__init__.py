@@ -1,1 +1,0 @@
-"""What lineage does: it keeps facts, and answers from them."""

@@ -1,0 +1,89 @@
+"""Runs and steps as responses. What does not fit into a message is left out."""
+
+from collections.abc import Iterable, Sequence
+
+from periplus.lineage.v1 import lineage_pb2 as pb
+from periplus.types.v1 import step_pb2
+from periplus_lineage.runs.model import Run, RunWithSteps, Step
+from periplus_model import codec
+
+MAX_DETAILS_BYTES = 24 << 20
+"""What inputs and outputs may take of a message, which holds 32 MiB."""
+_LEFT_OUT = "Its inputs and outputs are left out: with them, this response would be too large."
+
+
+def encode_run(run: Run, steps: Iterable[pb.Step] = ()) -> pb.Run:
+    return pb.Run(
+        project=run.project,
+        id=run.id,
+        pipeline=run.pipeline,
+        phase=step_pb2.RunPhase.ValueType(run.phase),
+        message=run.message,
+        snapshot=run.snapshot,
+        parameters=codec.encode_parameters(run.parameters),
+        outputs=codec.encode_outputs(run.outputs) if run.outputs else None,
+        submitted_at=codec.encode_time(run.submitted_at),
+        finished_at=codec.encode_time(run.finished_at),
+        step_count=run.step_count,
+        cached_steps=run.cached_steps,
+        saved=codec.encode_duration(run.saved),
+        steps=steps,
+    )
+
+
+def encode_step(step: Step) -> pb.Step:
+    return pb.Step(
+        path=step.path,
+        template=step.template,
+        phase=step_pb2.StepPhase.ValueType(step.phase),
+        message=step.message,
+        inputs=codec.encode_inputs(step.inputs),
+        outputs=codec.encode_outputs(step.outputs),
+        started_at=codec.encode_time(step.started_at),
+        finished_at=codec.encode_time(step.finished_at),
+        verdict=step_pb2.Verdict.ValueType(step.verdict),
+        reason=step.reason,
+        fingerprint=step.fingerprint,
+        producer_run=step.producer_run,
+        producer_step=step.producer_step,
+        saved=codec.encode_duration(step.saved),
+        attempts=step.attempts,
+        depends_on=step.depends_on,
+    )
+
+
+def encode_steps(steps: Iterable[Step], max_bytes: int = MAX_DETAILS_BYTES) -> list[pb.Step]:
+    """Steps of `max_bytes` together; the inputs and outputs of those that exceed it are left out, with a note."""
+    messages = []
+    for step in steps:
+        message = encode_step(step)
+        size = message.ByteSize()
+        if size <= max_bytes:
+            max_bytes -= size
+        else:
+            message.ClearField("inputs")
+            message.ClearField("outputs")
+            message.reason = f"{message.reason} {_LEFT_OUT}".strip()
+        messages.append(message)
+    return messages
+
+
+def encode_run_with_steps(recorded: RunWithSteps) -> pb.Run:
+    return encode_run(recorded.run, encode_steps(recorded.steps))
+
+
+def encode_run_list(
+    runs: Sequence[Run], next_page_token: str, max_bytes: int = MAX_DETAILS_BYTES
+) -> pb.ListRunsResponse:
+    """A page of runs of `max_bytes` together; parameters and outputs of those that exceed it are left out."""
+    messages = []
+    for run in runs:
+        message = encode_run(run)
+        size = message.ByteSize()
+        if size <= max_bytes:
+            max_bytes -= size
+        else:
+            message.ClearField("parameters")
+            message.ClearField("outputs")
+        messages.append(message)
+    return pb.ListRunsResponse(runs=messages, next_page_token=next_page_token)
