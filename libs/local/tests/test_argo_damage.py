@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from periplus_local.argo.damage import opened
 from periplus_local.argo.executor.job_folder import JobFolder
 from periplus_local.argo.samples import sh, start
 from periplus_local.argo.settings import ArgoSettings
-from periplus_local.argo.store import SCHEMA
+from periplus_local.argo.storage.recovery import open_or_recover
+from periplus_local.argo.storage.state_store import SCHEMA
 from periplus_local.argo.testing import Client, Server, nodes_of, phases_of
 
 
@@ -69,7 +69,7 @@ def test_a_workflow_whose_state_is_no_json_is_set_aside_and_the_others_go_on(
 
 def filled(path: Path, workflows: int) -> None:
     """A state file of several pages per table."""
-    with closing(opened(path, SCHEMA)) as state:
+    with closing(open_or_recover(path, SCHEMA)) as state:
         for at in range(workflows):
             texts = (json.dumps({"x": str(at) * 900}),) * 4
             row = (f"u{at}", "argo", f"w{at}", at, at, False, *texts)
@@ -89,7 +89,7 @@ def test_of_a_damaged_file_what_is_whole_is_taken_over(
     path.write_bytes(
         {"no base": b"x" * 50_000, "a page of zeros": zeros, "cut off": whole[: len(whole) // 2]}[damage]
     )
-    with closing(opened(path, SCHEMA)) as state:
+    with closing(open_or_recover(path, SCHEMA)) as state:
         uids = [uid for (uid,) in state.execute("SELECT uid FROM workflow")]
         nodes = [uid for (uid,) in state.execute("SELECT uid FROM node")]
         assert sorted(uids) == sorted(nodes)
@@ -100,7 +100,7 @@ def test_of_a_damaged_file_what_is_whole_is_taken_over(
     )
     assert "is damaged" in caplog.text
     assert f"{path}.damaged-1" in caplog.text
-    opened(path, SCHEMA).close()
+    open_or_recover(path, SCHEMA).close()
     assert not (home / "state.sqlite3.damaged-2").exists()
 
 

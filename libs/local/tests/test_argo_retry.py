@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from periplus_local.argo.controller.retry_strategy import is_transient
 from periplus_local.argo.samples import (
     BAD,
     OK,
@@ -21,7 +22,6 @@ from periplus_local.argo.samples import (
     task,
 )
 from periplus_local.argo.testing import Client, local_argo, nodes_of, phases_of
-from periplus_local.argo.transient import is_transient
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
-from periplus_local.argo.rest import answers, server
 from periplus_local.argo.samples import leaf, workflow
+from periplus_local.argo.settings import HttpLimits
 from periplus_local.argo.testing import Client, Refusal, local_argo
 
 CUT_OFF = r"(?i)reset|broken|aborted"
@@ -18,6 +19,14 @@ CUT_OFF = r"(?i)reset|broken|aborted"
 @pytest.fixture(scope="module")
 def argo() -> Iterator[Client]:
     with local_argo() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Client]:
+    """A server that waits only a moment for the head and the body of a request."""
+    limits = HttpLimits(head_timeout=timedelta(seconds=0.3), body_timeout=timedelta(seconds=0.3))
+    with local_argo(http=limits) as client:
         yield client
 
 
@@ -47,20 +56,18 @@ def status_of(raw: bytes) -> int:
 
 
 def test_the_head_of_a_request_that_trickles_in_is_not_waited_for(
-    argo: Client, monkeypatch: pytest.MonkeyPatch
+    impatient: Client,
 ) -> None:
-    monkeypatch.setattr(server, "SECONDS_FOR_A_HEAD", 0.3)
-    with connected(argo) as silent, connected(argo) as slow:
+    with connected(impatient) as silent, connected(impatient) as slow:
         assert silent.recv(1) == b""
         with pytest.raises(OSError, match=CUT_OFF):
             trickle(slow, b"X: y\r\n", pause=0.05)
-    assert argo.call("GET", "version")
+    assert impatient.call("GET", "version")
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(argo: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "SECONDS_FOR_A_BODY", 0.3)
-    with connected(argo) as slow:
-        slow.sendall(head(argo, "POST /api/v1/workflows/argo", "Content-Length: 100") + b"{")
+def test_a_body_that_does_not_come_is_not_waited_for(impatient: Client) -> None:
+    with connected(impatient) as slow:
+        slow.sendall(head(impatient, "POST /api/v1/workflows/argo", "Content-Length: 100") + b"{")
         assert status_of(slow.recv(4096)) == 504
 
 

@@ -1,4 +1,4 @@
-"""The program of the local Argo, which its supervisor starts: it runs until SIGINT or SIGTERM."""
+"""`python -m periplus_local.argo`: serve until SIGINT or SIGTERM."""
 
 import asyncio
 import logging
@@ -7,23 +7,23 @@ import signal
 import sys
 
 from periplus_local.argo.app import app
-from periplus_local.argo.credential import TokenError
 from periplus_local.argo.settings import ArgoSettings
+from periplus_local.argo.token_file import TokenError
 
 
 async def serve() -> None:
-    """Serve until a signal comes; the address is printed first."""
-    ended = asyncio.Event()
+    """Print the address and serve until a signal comes or the HTTP server ends."""
+    stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, stopped.set)
     settings = ArgoSettings.read(os.environ)
     async with app(settings) as argo:
         sys.stdout.write(f"{argo.address}\n")
         sys.stdout.flush()
-        waiting = asyncio.create_task(ended.wait())
-        await asyncio.wait({waiting, argo.serving}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        stop = asyncio.create_task(stopped.wait())
+        await asyncio.wait({stop, argo.serving}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import fcntl
-import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,72 +11,73 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from periplus_local.argo import credential
+from periplus_local.argo import token_file
+from periplus_local.argo.api.routes import api
+from periplus_local.argo.api.server import serving
+from periplus_local.argo.controller.synchronization import Mutexes
+from periplus_local.argo.controller.watch import WatchHub
+from periplus_local.argo.controller.workflow_controller import WorkflowController
+from periplus_local.argo.controller.workflow_run import ControllerContext
 from periplus_local.argo.executor.artifact_repository import S3Config
 from periplus_local.argo.executor.process_executor import ProcessExecutor
 from periplus_local.argo.executor.settings import ExecutorSettings
-from periplus_local.argo.hub import Hub
-from periplus_local.argo.library import Shelves
-from periplus_local.argo.limits import Mutexes
-from periplus_local.argo.rest.routes import routes
-from periplus_local.argo.rest.server import serving
-from periplus_local.argo.run import Surroundings
 from periplus_local.argo.settings import ArgoSettings
-from periplus_local.argo.store import Store
-from periplus_local.argo.workflows import Workflows
-
-log = logging.getLogger(__name__)
+from periplus_local.argo.storage.state_store import StateStore
+from periplus_local.argo.template_store import TemplateStore
 
 
 @dataclass(frozen=True)
 class LocalArgo:
-    """A local Argo that is up: its address, and the token that callers must send."""
+    """A running local Argo: its address, the token that callers must send, and the task that serves HTTP."""
 
     address: str
     token: str
-    workflows: Workflows
+    controller: WorkflowController
     serving: "asyncio.Task[None]"
 
 
 @asynccontextmanager
 async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
-    """Serve Argo's API on loopback until the context is left.
+    """Serve Argo's API on loopback until the context is left; workflows that had not ended go on.
 
-    The address is written to `<home>/address`; the token lies in `<home>/token` unless the settings name
-    another file. Workflows that had not ended go on. Raises RuntimeError when another server has the home,
-    and TokenError when the file cannot hold the token.
+    The address is written to `<home>/address`; the token is in `<home>/token` unless the settings name another file.
+    Raises RuntimeError when another server uses the home, and TokenError when the file cannot hold the token.
     """
     home = settings.home.resolve()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     key, secret = settings.s3_access_key, settings.s3_secret_key
     s3 = S3Config(settings.s3_endpoint, key, secret, settings.s3_bucket, settings.s3_secure)
-    with _sole(home), contextlib.closing(Store(home / "state.sqlite3")) as store:
-        token = credential.kept(settings.token_file or home / "token")
-        async with ProcessExecutor(home / "pods", s3, ExecutorSettings(slots=settings.slots)) as executor:
-            hub, shelves = Hub(), Shelves(store)
-            repository, grace = _repository(settings), timedelta(seconds=settings.grace_seconds)
-            around = Surroundings(
-                executor, shelves, Mutexes(), repository, grace, settings.transient_error_pattern
+    with _exclusive(home), contextlib.closing(StateStore(home / "state.sqlite3")) as state:
+        token = token_file.read_or_create(settings.token_file or home / "token")
+        executor_settings = ExecutorSettings(slots=settings.slots)
+        async with ProcessExecutor(home / "pods", s3, executor_settings) as executor:
+            watches, templates = WatchHub(), TemplateStore(state)
+            context = ControllerContext(
+                executor=executor,
+                templates=templates,
+                mutexes=Mutexes(),
+                repository=_artifact_repository(settings),
+                grace=timedelta(seconds=settings.grace_seconds),
+                transient_errors=settings.transient_error_pattern,
             )
-            workflows = Workflows(store, hub, around)
-            workflows.recover()
+            controller = WorkflowController(state, watches, context)
+            controller.recover()
+            application = api(controller, templates, executor, token, settings.http.body_timeout)
             try:
-                async with serving(routes(workflows, shelves, executor, token), settings.port) as (
-                    port,
-                    task,
-                ):
+                async with serving(application, settings.port, settings.http) as (port, task):
                     address = f"http://127.0.0.1:{port}"
-                    _written(home / "address", address)
+                    _write_private(home / "address", address)
                     try:
-                        yield LocalArgo(address, token, workflows, task)
+                        yield LocalArgo(address, token, controller, task)
                     finally:
-                        hub.close()
+                        watches.close()
             finally:
-                await workflows.close()
+                await controller.close()
 
 
 @contextmanager
-def _sole(home: Path) -> Iterator[None]:
+def _exclusive(home: Path) -> Iterator[None]:
+    """Hold the lock of the home."""
     with (home / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,14 +90,17 @@ def _sole(home: Path) -> Iterator[None]:
         yield
 
 
-def _written(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+def _write_private(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
-    fresh.replace(path)
+    temporary.replace(path)
 
 
-def _repository(settings: ArgoSettings) -> dict[str, Any]:
-    place = {"bucket": settings.s3_bucket, "endpoint": settings.s3_endpoint}
-    s3 = {**place, "insecure": not settings.s3_secure}
+def _artifact_repository(settings: ArgoSettings) -> dict[str, Any]:
+    s3 = {
+        "bucket": settings.s3_bucket,
+        "endpoint": settings.s3_endpoint,
+        "insecure": not settings.s3_secure,
+    }
     return {"artifactRepository": {"archiveLogs": False, "s3": s3}, "default": True}

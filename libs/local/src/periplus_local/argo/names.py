@@ -1,15 +1,15 @@
-"""Names, identifiers and times in the form in which Argo writes them."""
+"""Names and ids of nodes, pods and workflows, made as Argo makes them."""
 
-import datetime as dt
 import re
 import secrets
 
-LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-LONGEST_GENERATED_PREFIX = 58
-LONGEST_POD_PREFIX = 242
+GENERATED_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+MAX_GENERATED_PREFIX = 58
+MAX_POD_PREFIX = 242
 # The annotation that tells clients how the names of pods are made.
-POD_NAMES = "workflows.argoproj.io/pod-name-format"
-DIVIDER = re.compile(r"^(\[\d+\])?\.")
+POD_NAME_FORMAT = "workflows.argoproj.io/pod-name-format"
+LABEL_PREFIX = "workflows.argoproj.io/"
+BOUNDARY_SEPARATOR = re.compile(r"^(\[\d+\])?\.")
 
 
 def fnv32a(text: str) -> int:
@@ -26,39 +26,19 @@ def node_id(workflow: str, node_name: str) -> str:
 
 
 def pod_name(workflow: str, node_name: str, template: str) -> str:
-    """The name of the pod of a node (pod name format v2); artifact keys carry it."""
+    """The name of the pod of a node (pod name format v2), which artifact keys contain."""
     if node_name == workflow:
         return workflow
     prefix = f"{workflow}-{template}" if template else workflow
-    return f"{prefix[:LONGEST_POD_PREFIX]}-{fnv32a(node_name)}"
+    return f"{prefix[:MAX_POD_PREFIX]}-{fnv32a(node_name)}"
 
 
 def display_name(node_name: str, boundary_name: str) -> str:
-    """What a person reads: the node's name without that of the boundary around it."""
-    return DIVIDER.sub("", node_name.removeprefix(boundary_name))
+    """The node's name without that of the boundary around it."""
+    return BOUNDARY_SEPARATOR.sub("", node_name.removeprefix(boundary_name))
 
 
 def generated(prefix: str) -> str:
-    """A name from `metadata.generateName`: the prefix and five random letters."""
-    suffix = "".join(secrets.choice(LETTERS) for _ in range(5))
-    return prefix[:LONGEST_GENERATED_PREFIX] + suffix
-
-
-def now() -> dt.datetime:
-    """The time in UTC, to the microsecond."""
-    return dt.datetime.now(dt.UTC)
-
-
-def stamp(time: dt.datetime) -> str:
-    """RFC 3339 in UTC to the second, as Kubernetes keeps times."""
-    return time.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def stamp_of(seconds: float) -> str:
-    """The stamp of a time in Unix seconds."""
-    return stamp(dt.datetime.fromtimestamp(seconds, dt.UTC))
-
-
-def parse(stamped: str) -> dt.datetime:
-    """The time that a stamp names."""
-    return dt.datetime.fromisoformat(stamped)
+    """A name for `metadata.generateName`: the prefix and five random letters."""
+    suffix = "".join(secrets.choice(GENERATED_LETTERS) for _ in range(5))
+    return prefix[:MAX_GENERATED_PREFIX] + suffix

@@ -1,23 +1,39 @@
-"""The knobs of the local Argo.
+"""Settings of the local Argo.
 
-Read without a library: this process lives for as long as a laptop is on, and the library that the services read
-theirs with would be a third of its memory.
+Read without pydantic: this process lives for as long as a laptop is on, and the library that the services read
+their settings with would be a third of its memory.
 """
 
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
 PREFIX = "ARGO_"
-TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpLimits:
+    """What one client may use of the HTTP server.
+
+    `keep_alive` is long because a client that polls every few seconds must not meet a connection that is just being
+    closed; Argo keeps connections open, too.
+    """
+
+    head_timeout: timedelta = timedelta(seconds=10)
+    body_timeout: timedelta = timedelta(seconds=30)
+    keep_alive: timedelta = timedelta(hours=1)
+    max_head_bytes: int = 32 * 1024
+    max_connections: int = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArgoSettings:
-    """Each is an environment variable that begins with ARGO_."""
+    """Each field but `http` is an environment variable that begins with ARGO_."""
 
     home: Path = Path(".periplus/argo")
     port: int = 0
@@ -30,29 +46,30 @@ class ArgoSettings:
     slots: int = os.cpu_count() or 1
     grace_seconds: float = 10.0
     transient_error_pattern: re.Pattern[str] | None = None
+    http: HttpLimits = HttpLimits()
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
-        """The settings that the environment gives; RuntimeError names every variable that says nothing of use."""
-        told: dict[str, Any] = {}
-        wrong = []
-        for name, reading in READINGS.items():
+        """The settings of an environment; raises RuntimeError that lists every variable that cannot be parsed."""
+        values: dict[str, Any] = {}
+        errors = []
+        for name, parse in PARSERS.items():
             text = environment.get(PREFIX + name.upper())
             if text is not None:
                 try:
-                    told[name] = reading(text)
+                    values[name] = parse(text)
                 except (ValueError, KeyError, re.error):
-                    wrong.append(f"{PREFIX}{name.upper()}: {text!r} is {WANTED[reading]}")
-        if wrong:
-            raise RuntimeError("; ".join(wrong))
-        return cls(**told)
+                    errors.append(f"{PREFIX}{name.upper()}: {text!r} is {PARSE_ERRORS[parse]}")
+        if errors:
+            raise RuntimeError("; ".join(errors))
+        return cls(**values)
 
 
-def _truth(text: str) -> bool:
-    return TRUTHS[text.lower()]
+def _boolean(text: str) -> bool:
+    return BOOLEANS[text.lower()]
 
 
-READINGS: dict[str, Callable[[str], Any]] = {
+PARSERS: dict[str, Callable[[str], Any]] = {
     "home": Path,
     "port": int,
     "token_file": Path,
@@ -60,14 +77,14 @@ READINGS: dict[str, Callable[[str], Any]] = {
     "s3_access_key": str,
     "s3_secret_key": str,
     "s3_bucket": str,
-    "s3_secure": _truth,
+    "s3_secure": _boolean,
     "slots": int,
     "grace_seconds": float,
     "transient_error_pattern": re.compile,
 }
-WANTED: dict[Callable[[str], Any], str] = {
+PARSE_ERRORS: dict[Callable[[str], Any], str] = {
     int: "not a whole number",
     float: "not a number",
-    _truth: "neither true nor false",
+    _boolean: "neither true nor false",
     re.compile: "not a regular expression",
 }

@@ -1,86 +1,86 @@
-"""Which template a step calls, and that template made ready: defaults, arguments and tags filled in."""
+"""Templates by name: the kinds that run here, and the resolution of what a step calls."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from periplus_local.argo.faults import invalid
-from periplus_local.argo.scope import ABSENT, Scope, parameters_text
+from periplus_local.argo.errors import invalid_argument
 
 Template = dict[str, Any]
 
-LEAVES = ("container", "script")
+CONTAINER_KINDS = ("container", "script")
 KINDS = ("container", "script", "dag", "steps", "suspend")
-ARTIFACT_PLACE = ("s3", "raw", "from", "fromExpression")
+ARTIFACT_SOURCES = ("s3", "raw", "from", "fromExpression")
 
 
-class Library(Protocol):
-    """Where the WorkflowTemplates are kept."""
+class TemplateGetter(Protocol):
+    """Gives the WorkflowTemplates that the server stores."""
 
-    def spec_of(self, name: str, cluster: bool) -> dict[str, Any]:
-        """The spec of the template of that name; raises Fault when there is none."""
+    def spec_of(self, name: str, cluster_scope: bool) -> dict[str, Any]:
+        """The spec of the template of that name; raises ArgoError when there is none."""
         ...
 
 
 @dataclass(frozen=True)
-class Source:
-    """A list of templates that can be called by name, and the scope that nodes name it by."""
+class TemplateSet:
+    """The templates of one spec, and the `templateScope` by which nodes refer to it."""
 
     scope: str
     templates: Mapping[str, Template]
 
-    def named(self, name: str) -> Template:
-        """The template of that name; raises Fault when there is none."""
+    def template(self, name: str) -> Template:
+        """The template of that name; raises ArgoError when there is none."""
         if name not in self.templates:
-            raise invalid(f"template {name} not found")
+            raise invalid_argument(f"template {name} not found")
         return self.templates[name]
 
 
-def source_of(scope: str, spec: Mapping[str, Any]) -> Source:
+def template_set(scope: str, spec: Mapping[str, Any]) -> TemplateSet:
     """The templates of a spec."""
-    return Source(scope, {item["name"]: item for item in spec.get("templates") or ()})
+    return TemplateSet(scope, {item["name"]: item for item in spec.get("templates") or ()})
 
 
 def kind_of(template: Mapping[str, Any]) -> str:
-    """Which of the kinds a template is; raises Fault when it is none."""
+    """Which of KINDS a template is; raises ArgoError when it is none."""
     for kind in KINDS:
         if kind in template:
             return kind
-    raise invalid(f"Template '{template.get('name', '')}' missing specification")
+    raise invalid_argument(f"Template '{template.get('name', '')}' missing specification")
 
 
-class Shelf:
-    """The templates in reach of one workflow."""
+class TemplateResolver:
+    """Finds the template that a step of one workflow calls, and applies `templateDefaults`."""
 
-    def __init__(self, local: Source, defaults: Template | None, library: Library) -> None:
-        """`local` are the workflow's own, `defaults` its `templateDefaults`."""
+    def __init__(self, local: TemplateSet, defaults: Template | None, stored: TemplateGetter) -> None:
+        """`local` are the workflow's own templates, `defaults` its `templateDefaults`."""
         self.local = local
         self.defaults = defaults or {}
-        self.library = library
-        self._sources: dict[tuple[str, bool], Source] = {}
+        self.stored = stored
+        self._referenced: dict[tuple[str, bool], TemplateSet] = {}
 
-    def called(self, source: Source, holder: Mapping[str, Any]) -> tuple[Source, Template]:
-        """The template that a step calls, and where the names within that template lead.
+    def resolve(self, caller: TemplateSet, step: Mapping[str, Any]) -> tuple[TemplateSet, Template]:
+        """The template that a step calls, and the set in which that template's own steps look up names.
 
-        Raises Fault when there is no such template.
+        `caller` is the set of the template that contains the step. Raises ArgoError when there is no such
+        template.
         """
-        if "inline" in holder:
-            return source, self._defaulted(holder["inline"])
-        reference = holder.get("templateRef")
+        if "inline" in step:
+            return caller, self._with_defaults(step["inline"])
+        reference = step.get("templateRef")
         if reference:
-            source = self._referred(reference["name"], bool(reference.get("clusterScope")))
-            return source, self._defaulted(source.named(reference["template"]))
-        return source, self._defaulted(source.named(holder.get("template", "")))
+            found = self._referenced_set(reference["name"], bool(reference.get("clusterScope")))
+            return found, self._with_defaults(found.template(reference["template"]))
+        return caller, self._with_defaults(caller.template(step.get("template", "")))
 
-    def _referred(self, name: str, cluster: bool) -> Source:
-        found = self._sources.get((name, cluster))
+    def _referenced_set(self, name: str, cluster_scope: bool) -> TemplateSet:
+        found = self._referenced.get((name, cluster_scope))
         if found is None:
-            scope = f"{'cluster' if cluster else 'namespaced'}/{name}"
-            found = source_of(scope, self.library.spec_of(name, cluster))
-            self._sources[name, cluster] = found
+            scope = f"{'cluster' if cluster_scope else 'namespaced'}/{name}"
+            found = template_set(scope, self.stored.spec_of(name, cluster_scope))
+            self._referenced[name, cluster_scope] = found
         return found
 
-    def _defaulted(self, template: Template) -> Template:
+    def _with_defaults(self, template: Template) -> Template:
         if not self.defaults:
             return template
         kind = kind_of(template)
@@ -88,106 +88,13 @@ class Shelf:
         return merged(usable, template)
 
 
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Two maps as one, deeply; what is in `over` wins."""
-    made = dict(under)
-    for key, value in over.items():
-        below = made.get(key)
-        nested = isinstance(below, Mapping) and isinstance(value, Mapping)
-        made[key] = merged(below, value) if nested and below is not None else value
-    return made
-
-
-def with_inputs(template: Template, arguments: Mapping[str, Any], scope: Scope) -> Template:
-    """The template with its inputs set from the arguments, else from their defaults.
-
-    Raises Fault when an input has neither.
-    """
-    given = {item["name"]: item for item in arguments.get("parameters") or ()}
-    supplied = {item["name"]: item for item in arguments.get("artifacts") or ()}
-    declared = template.get("inputs") or {}
-    parameters = [_parameter(item, given) for item in declared.get("parameters") or ()]
-    artifacts = [_artifact(item, supplied) for item in declared.get("artifacts") or ()]
-    inputs: dict[str, Any] = {}
-    if artifacts:
-        inputs["artifacts"] = artifacts
-    if parameters:
-        inputs["parameters"] = parameters
-    filled = scope.fill(inputs)
-    if artifacts:
-        own = Scope(scope)
-        for parameter in filled.get("parameters") or ():
-            own.put(parameter["value"], "inputs", "parameters", parameter["name"])
-        filled["artifacts"] = own.fill(filled["artifacts"])
-    for artifact in filled.get("artifacts", ()):
-        if (artifact.get("s3") or {}).get("key") == "":
-            del artifact["s3"]["key"]  # Argo leaves empty texts out; a gate that missed names no object
-    return {**template, "inputs": filled}
-
-
-def _parameter(declared: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    parameter = dict(declared)
-    if "value" not in parameter and "default" in parameter:
-        parameter["value"] = parameter["default"]
-    argument = given.get(parameter["name"])
-    if argument is not None and argument.get("value") == ABSENT:
-        if "value" not in parameter:
-            raise invalid(
-                f"inputs.parameters.{parameter['name']}: argument references an absent optional "
-                "(skipped/omitted node output with no default)"
-            )
-    elif argument is not None and "value" in argument:
-        parameter["value"] = argument["value"]
-        parameter.pop("valueFrom", None)
-    if "value" not in parameter:
-        raise invalid(f"inputs.parameters.{parameter['name']} was not supplied")
-    return parameter
-
-
-def _artifact(declared: Mapping[str, Any], supplied: Mapping[str, Any]) -> dict[str, Any]:
-    argument = supplied.get(declared["name"])
-    if argument is None:
-        if not declared.get("optional") and not any(place in declared for place in ARTIFACT_PLACE):
-            raise invalid(f"inputs.artifacts.{declared['name']} was not supplied")
-        return dict(declared)
-    kept = {key: declared[key] for key in ("path", "mode", "recurseMode") if key in declared}
-    dropped = {"path", "mode", "recurseMode"}
-    return {**{k: v for k, v in argument.items() if k not in dropped}, **kept}
-
-
-def input_scope(template: Template, around: Scope) -> Scope:
-    """The scope of a template whose inputs are set: `inputs.*` and the paths of its outputs."""
-    scope = Scope(around)
-    inputs = template.get("inputs") or {}
-    parameters = inputs.get("parameters") or []
-    for parameter in parameters:
-        scope.put(parameter.get("value", ""), "inputs", "parameters", parameter["name"])
-    scope.flat["inputs.parameters"] = parameters_text(parameters)
-    for artifact in inputs.get("artifacts") or ():
-        scope.put(artifact, "inputs", "artifacts", artifact["name"])
-        if "path" in artifact:
-            scope.flat[f"inputs.artifacts.{artifact['name']}.path"] = artifact["path"]
-    outputs = template.get("outputs") or {}
-    for artifact in outputs.get("artifacts") or ():
-        if "path" in artifact:
-            scope.put(scope.fill(artifact["path"]), "outputs", "artifacts", artifact["name"], "path")
-    for parameter in outputs.get("parameters") or ():
-        path = (parameter.get("valueFrom") or {}).get("path")
-        if path:
-            scope.put(scope.fill(path), "outputs", "parameters", parameter["name"], "path")
-    return scope
-
-
-def ready(template: Template, arguments: Mapping[str, Any], around: Scope) -> tuple[Template, Scope]:
-    """The template with inputs and tags filled in, and the scope that it gives to what is within it.
-
-    The bodies of DAGs and steps keep their tags: they are filled in when each of their steps is reached,
-    as only then all that they name is known. Raises Fault when an argument is missing.
-    """
-    supplied = with_inputs(template, arguments, around)
-    scope = input_scope(supplied, around)
-    kept = {"inputs", "name", "dag", "steps", "outputs" if "dag" in template or "steps" in template else ""}
-    filled = {key: value if key in kept else scope.fill(value) for key, value in supplied.items()}
-    if "dag" in filled and filled["dag"].get("target"):
-        filled["dag"] = {**filled["dag"], "target": scope.fill(filled["dag"]["target"])}
-    return filled, scope
+def merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Two maps merged deeply; the values of `overrides` win."""
+    result = dict(defaults)
+    for key, value in overrides.items():
+        default = result.get(key)
+        if isinstance(default, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(default, value)
+        else:
+            result[key] = value
+    return result

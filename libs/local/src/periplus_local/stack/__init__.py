@@ -1,6 +1,6 @@
 """Everything of Periplus on one machine, started, watched and stopped together."""
 
-from periplus_local.argo.credential import TokenError
+from periplus_local.argo.token_file import TokenError
 from periplus_local.stack.argo_alone import ArgoOptions, ServedArgo, serve
 from periplus_local.stack.bucket import Bucket
 from periplus_local.stack.cluster import Cluster, NoClusterError

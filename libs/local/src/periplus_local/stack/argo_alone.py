@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from periplus_local.argo import credential
+from periplus_local.argo.token_file import read_or_create
 from periplus_local.stack import argo, lock, ports, s3
 from periplus_local.stack.argo import Argo
 from periplus_local.stack.foreground import end_orphans, print_change, supervised, until_signalled
@@ -91,5 +91,5 @@ def _port(home: Home, wanted: int) -> int:
 
 def _token_file(home: Home, wanted: str) -> Path:
     path = Path(wanted).expanduser().absolute() if wanted else home.secrets / "argo-token"
-    credential.kept(path)
+    read_or_create(path)
     return path

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from periplus_common.postgres import migrate
-from periplus_local.argo import credential
+from periplus_local.argo.token_file import read_or_create
 from periplus_local.stack import argo, ports
 from periplus_local.stack.argo import Argo
 from periplus_local.stack.embedded import SERVICES, Embedded
@@ -46,7 +46,7 @@ def assign(home: Home, cluster: Cluster | None = None) -> Services:
     """The home's services, with the addresses and tokens of the last start or new ones. The home must exist."""
     chosen = ports.assign(home.run / "ports.json", (*SERVICES, "argo"))
     token_file = home.secrets / "argo-token"
-    credential.kept(token_file)
+    read_or_create(token_file)
     return Services(
         addresses={name: f"{LOOPBACK}:{chosen[name]}" for name in SERVICES},
         token=home.secret("token"),

@@ -1,0 +1,1 @@
+"""The REST API of the local Argo, as argo-server gives it."""

@@ -1,0 +1,88 @@
+"""HTTP on loopback for an application: its port, and the limits of connections and request heads."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from periplus_local.argo.settings import HttpLimits
+
+
+class HeadTimeoutProtocol(H11Protocol):
+    """A connection that is closed when the head of a request does not arrive in time."""
+
+    def __init__(self, *args: Any, head_seconds: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_seconds = head_seconds
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the timer for the first request."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop the timer once a head is complete; start it when the next head begins."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._start_timer()
+        elif self._head_timer is not None and self.cycle is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _start_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._head_seconds, self.transport.close)
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to the process it is part of."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+@asynccontextmanager
+async def serving(
+    application: ASGIApp, port: int, limits: HttpLimits
+) -> AsyncIterator[tuple[int, "asyncio.Task[None]"]]:
+    """Serve on 127.0.0.1 until the context is left; gives the port (a free one for 0) and the server's task."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+        server = _Server(_config(application, limits))
+        task = asyncio.create_task(server.serve(sockets=[listening]), name="local-argo-http")
+        while not server.started and not task.done():  # noqa: ASYNC110 - it has no event to wait for
+            await asyncio.sleep(0.005)
+        try:
+            yield listening.getsockname()[1], task
+        finally:
+            server.should_exit = True
+            await task
+
+
+def _config(application: ASGIApp, limits: HttpLimits) -> uvicorn.Config:
+    protocol: Any = partial(HeadTimeoutProtocol, head_seconds=limits.head_timeout.total_seconds())
+    return uvicorn.Config(
+        application,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=limits.max_head_bytes,
+        limit_concurrency=limits.max_connections,
+        timeout_keep_alive=int(limits.keep_alive.total_seconds()),
+        timeout_graceful_shutdown=1,
+    )

@@ -1,1 +1,0 @@
-"""The REST API: Argo's paths, its JSON, its errors."""

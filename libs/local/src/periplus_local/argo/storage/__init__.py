@@ -1,0 +1,1 @@
+"""The state that outlives the server: workflows, their nodes and templates in one SQLite file."""

@@ -1,0 +1,1 @@
+"""Checks of what clients submit: Argo's own, and those for running without a cluster."""
