@@ -37,7 +37,7 @@ lint: setup  ## style (ruff)
 	$(BIN)/ruff check --quiet .
 
 types: setup  ## types (mypy, strict)
-	$(BIN)/mypy $(foreach m,$(filter-out proto libs/sdk,$(MEMBERS)),$(m)/src) libs/sdk/src/periplus/sdk proto/generate.py
+	$(BIN)/mypy $(foreach m,$(filter-out proto libs/periplus libs/sdk,$(MEMBERS)),$(m)/src) libs/sdk/src/periplus/sdk proto/generate.py
 
 imports: setup  ## who may import whom
 	$(BIN)/lint-imports
@@ -66,5 +66,24 @@ up: setup  ## start Periplus here, in the foreground
 down: setup  ## stop it
 	$(BIN)/periplus down
 
-clean:  ## remove what was made here
-	rm -rf .venv .proto-build .mypy_cache .ruff_cache .pytest_cache .hypothesis uv.lock
+# Few rounds: enough to see whether something became slow. bench/README.md says how to measure one thing well.
+bench: setup  ## run every benchmark with few rounds: about six minutes on two cores
+	$(BIN)/python bench/stack.py 1
+	$(BIN)/python bench/first_run.py 3
+	$(BIN)/python bench/cached_run.py 10
+	$(BIN)/python bench/cache_resolve.py 50
+	$(BIN)/python bench/lineage_ingest.py 20000 1
+	$(BIN)/python bench/local_argo.py 100 500 50
+
+DIST ?= dist
+dist: setup  ## build the wheels of every member into dist/
+	rm -rf $(DIST)
+	$(BIN)/uv build --quiet --all-packages --wheel --out-dir $(DIST)
+
+BUILDER ?= $(firstword $(foreach b,docker podman buildah,$(if $(shell command -v $(b)),$(b))))
+images:  ## build the services' images with docker, podman or buildah: [BUILDER=…] [TAG=…]
+	@test -n "$(BUILDER)" || { echo "no image builder here: install docker, podman or buildah, or name one: make images BUILDER=..." >&2; exit 1; }
+	for s in cache dispatcher lineage snapshotter; do $(BUILDER) build -t periplus-$$s:$(or $(TAG),latest) -f services/$$s/Dockerfile . || exit 1; done
+
+clean:  ## remove the files that make made
+	rm -rf dist .venv .proto-build .mypy_cache .ruff_cache .pytest_cache .hypothesis uv.lock

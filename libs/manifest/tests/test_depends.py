@@ -43,11 +43,6 @@ def test_tasks_and_those_with_items_are_known():
     found = depends.parse("a && (b-2.Failed || !c.AllFailed)")
     assert found.tasks == {"a", "b-2", "c"}
     assert found.item_tasks == {"c"}
-    assert not found.is_plain
-    assert depends.parse("a && b").is_plain
-    assert depends.parse("a.Succeeded").is_plain
-    assert not depends.parse("a || b").is_plain
-    assert not depends.parse("a.Failed").is_plain
 
 
 def test_dependencies_are_all_awaited_and_continue_on_widens_them():
@@ -56,7 +51,6 @@ def test_dependencies_are_all_awaited_and_continue_on_widens_them():
     assert found.tasks == {"a", "b"}
     assert found.evaluate({"a": {"Succeeded"}, "b": {"Failed"}})
     assert not found.evaluate({"a": {"Failed"}, "b": {"Failed"}})
-    assert not found.is_plain
     assert depends.of({}) is None
     assert depends.of({"depends": ""}) is None
 

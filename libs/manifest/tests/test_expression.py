@@ -398,3 +398,26 @@ JSON = st.recursive(
 @given(JSON)
 def test_json_goes_out_and_comes_back(value):
     assert expression.evaluate("fromJSON(toJson(v)) == v and fromJSON(toJSON(v)) == v", {"v": value}) is True
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("$[?(@.n=='x||y')].v", [1]),
+        ("$[?(@.n=='x && y' || @.n=='z')].v", [2, 3]),
+        ('$[?(@.n=="x||y" && @.v==1)].v', [1]),
+        ("$[?(@.v>1 && @.n!='a||b')].v", [2, 3]),
+        ("$[?(@.n=='nobody' || @.n==\"x||y\")].v", [1]),
+    ],
+)
+def test_a_filter_of_a_path_may_compare_with_texts_that_have_its_operators_in_them(path, found):
+    env = {"list": '[{"n": "x||y", "v": 1}, {"n": "x && y", "v": 2}, {"n": "z", "v": 3}]', "path": path}
+    assert expression.evaluate("jsonpath(list, path)", env) == found
+
+
+@pytest.mark.parametrize(
+    "path", ["$[?(@.n=='a'||)]", "$[?(|| @.n)]", "$[?(@.n=='a' @.v)]", "$[?(@.n=='a||@.v)]", "$[?()]"]
+)
+def test_a_filter_of_a_path_that_is_no_row_of_comparisons_is_refused(path):
+    with pytest.raises(ExpressionError, match="is not understood"):
+        expression.evaluate("jsonpath('[]', path)", {"path": path})

@@ -4,28 +4,16 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from periplus.dispatcher.v1 import events_pb2
 from periplus_common.errors import Unavailable
-from periplus_dispatcher.domain import (
-    Item,
-    Literal,
-    Mode,
-    Object,
-    Output,
-    Outputs,
-    Query,
-    Raw,
-    Resolved,
-    Source,
-    Template,
-    Text,
-    Verdict,
-)
-from periplus_dispatcher.wire.step import from_outputs
 from periplus_manifest import loops
 from periplus_manifest.gotext import json_text
+from periplus_model import codec
+from periplus_model.queries import ArtifactSource, Item, Literal, OutputRef, Raw, StepQuery, StepVerdict, Text
+from periplus_model.steps import CacheMode, ObjectRef, Outputs, StepTemplate, Verdict
 
 Key = tuple[str, str, str]
 
@@ -36,18 +24,23 @@ class MemoryCache:
 
     entries: dict[Key, Outputs] = field(default_factory=dict)
     away: bool = False
-    asked: list[list[Query]] = field(default_factory=list)
+    asked: list[list[StepQuery]] = field(default_factory=list)
     hold: asyncio.Event | None = None
 
     async def resolve(
-        self, project: str, run: str, templates: Mapping[str, Template], queries: Sequence[Query]
-    ) -> dict[str, Resolved]:
+        self,
+        project: str,
+        run: str,
+        cache_mode: CacheMode | None,
+        templates: Mapping[str, StepTemplate],
+        queries: Sequence[StepQuery],
+    ) -> dict[str, StepVerdict]:
         if self.away:
             raise Unavailable("the cache is away")
         if self.hold is not None:
             await self.hold.wait()
         self.asked.append(list(queries))
-        found: dict[str, Resolved] = {}
+        found: dict[str, StepVerdict] = {}
         for query in queries:
             found[query.id] = self._one(query, templates[query.template], found)
         return found
@@ -55,35 +48,49 @@ class MemoryCache:
     def teach(self, finished: events_pb2.StepFinished) -> None:
         parameters = {p.name: p.value for p in finished.inputs.parameters}
         artifacts = {a.name: a.digest or a.object.key for a in finished.inputs.artifacts}
-        self.entries[_key(finished.template.document, parameters, artifacts)] = from_outputs(finished.outputs)
+        self.entries[_key(finished.template.document, parameters, artifacts)] = codec.decode_outputs(
+            finished.outputs
+        )
 
-    def _one(self, query: Query, template: Template, found: Mapping[str, Resolved]) -> Resolved:
-        if template.uncacheable or template.policy.mode in (Mode.OFF, Mode.WRITE, Mode.REFRESH):
-            return Resolved(Verdict.UNCACHEABLE, "not to be read")
+    def _one(self, query: StepQuery, template: StepTemplate, found: Mapping[str, StepVerdict]) -> StepVerdict:
+        if template.uncacheable_reason or template.policy.mode in (
+            CacheMode.OFF,
+            CacheMode.WRITE,
+            CacheMode.REFRESH,
+        ):
+            return StepVerdict("", Verdict.UNCACHEABLE, "not to be read")
         if query.items is None:
             return self._single(query, template, found, {})
         text = _text(query.items, found, {})
         if text is None:
-            return Resolved(Verdict.UNKNOWN, "its items are not known")
+            return StepVerdict("", Verdict.UNKNOWN, "its items are not known")
         items = loops.items({"withParam": text}) or []
         each = tuple(self._single(query, template, found, loops.item_scope(item)) for item in items)
         joined = json_text(items)
         if all(item.verdict is Verdict.HIT for item in each):
-            return Resolved(Verdict.HIT, outputs=_joined(each), items=each, items_json=joined)
+            return StepVerdict("", Verdict.HIT, outputs=_joined(each), items=each, items_json=joined)
         unknown = any(item.verdict is Verdict.UNKNOWN for item in each)
-        return Resolved(Verdict.UNKNOWN if unknown else Verdict.MISS, "some", items=each, items_json=joined)
+        return StepVerdict(
+            "", Verdict.UNKNOWN if unknown else Verdict.MISS, "some", items=each, items_json=joined
+        )
 
     def _single(
-        self, query: Query, template: Template, found: Mapping[str, Resolved], scope: Mapping[str, str]
-    ) -> Resolved:
+        self,
+        query: StepQuery,
+        template: StepTemplate,
+        found: Mapping[str, StepVerdict],
+        scope: Mapping[str, str],
+    ) -> StepVerdict:
         parameters = {n: _text(t, found, scope) for n, t in query.parameters.items()}
         artifacts = {n: _artifact(s, found) for n, s in query.artifacts.items()}
         if None in parameters.values() or None in artifacts.values():
-            return Resolved(Verdict.UNKNOWN, "its inputs are not known")
+            return StepVerdict("", Verdict.UNKNOWN, "its inputs are not known")
         outputs = self.entries.get(_key(template.document, parameters, artifacts))
         if outputs is None:
-            return Resolved(Verdict.MISS, "no entry")
-        return Resolved(Verdict.HIT, "hit", "sha256:0", outputs, "earlier", query.id, 1.0)
+            return StepVerdict("", Verdict.MISS, "no entry")
+        return StepVerdict(
+            "", Verdict.HIT, "hit", "sha256:0", outputs, "earlier", query.id, timedelta(seconds=1)
+        )
 
 
 @dataclass
@@ -93,7 +100,7 @@ class MemorySnapshotter:
     away: bool = False
     environment: str = "sha256:environment"
 
-    async def take(self, project: str, claim: object) -> tuple[str, str, list[str]]:
+    async def take(self, project: str, claim: bytes) -> tuple[str, str, list[str]]:
         if self.away:
             raise Unavailable("the snapshotter is away")
         return "sha256:snapshot", self.environment, []
@@ -103,33 +110,33 @@ def _key(document: str, parameters: Mapping[str, Any], artifacts: Mapping[str, A
     return document, json.dumps(parameters, sort_keys=True), json.dumps(artifacts, sort_keys=True)
 
 
-def _text(text: Text, found: Mapping[str, Resolved], scope: Mapping[str, str]) -> str | None:
+def _text(text: Text, found: Mapping[str, StepVerdict], scope: Mapping[str, str]) -> str | None:
     pieces: list[str | None] = []
     for part in text:
         if isinstance(part, Literal):
             pieces.append(part.text)
         elif isinstance(part, Item):
             pieces.append(scope.get(f"item.{part.member}" if part.member else "item"))
-        elif isinstance(part, Output) and (of := found.get(part.step)) and of.outputs:
+        elif isinstance(part, OutputRef) and (of := found.get(part.step)) and of.outputs:
             pieces.append(of.outputs.result if part.result else of.outputs.parameters.get(part.name))
         else:
             pieces.append(None)
     return None if None in pieces else "".join(piece or "" for piece in pieces)
 
 
-def _artifact(source: Source, found: Mapping[str, Resolved]) -> str | None:
-    if isinstance(source, Object):
+def _artifact(source: ArtifactSource, found: Mapping[str, StepVerdict]) -> str | None:
+    if isinstance(source, ObjectRef):
         return source.key
     if isinstance(source, Raw):
         from periplus_common import digest
 
-        return digest.of_bytes(source.data.encode())
-    if isinstance(source, Output) and (of := found.get(source.step)) and of.outputs:
+        return digest.of_bytes(source.text.encode())
+    if isinstance(source, OutputRef) and (of := found.get(source.step)) and of.outputs:
         return next((a.digest or a.object.key for a in of.outputs.artifacts if a.name == source.name), None)
     return None
 
 
-def _joined(each: Sequence[Resolved]) -> Outputs:
+def _joined(each: Sequence[StepVerdict]) -> Outputs:
     parameters: dict[str, list[str]] = {}
     results = [e.outputs.result for e in each if e.outputs and e.outputs.result is not None]
     for item in each:

@@ -1,13 +1,15 @@
 """Manifests of tests: templates that run in no time, calls of them, and what the planner makes of a whole."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
-from periplus_dispatcher.calls import Walk
-from periplus_dispatcher.domain import Outputs, Resolved, Verdict
-from periplus_dispatcher.plan import Plan, decide
-from periplus_dispatcher.walk import walk
+from periplus_dispatcher.manifest.calls import ExpandedWorkflow
+from periplus_dispatcher.manifest.expand import expand
+from periplus_dispatcher.rewrite.plan import Plan, decide
 from periplus_manifest.check import check
+from periplus_model.queries import StepVerdict
+from periplus_model.steps import Outputs, Verdict
 
 Json = dict[str, Any]
 
@@ -74,31 +76,32 @@ def workflow(*templates: Json, parameters: Mapping[str, str] | None = None, **sp
     }
 
 
-def walked(manifest: Json, environment: str = "", **parameters: str) -> Walk:
+def expand_checked(manifest: Json, environment: str = "", **parameters: str) -> ExpandedWorkflow:
     """Check a manifest and follow it."""
     check(manifest, parameters=parameters)
     declared = ((manifest["spec"].get("arguments") or {}).get("parameters")) or []
     values = {p["name"]: str(p["value"]) for p in declared if "value" in p} | parameters
-    return walk(manifest, values, environment)
+    return expand(manifest, values, environment)
 
 
-HIT, MISS, UNKNOWN = (Resolved(v, v.value) for v in (Verdict.HIT, Verdict.MISS, Verdict.UNKNOWN))
+HIT, MISS, UNKNOWN = (StepVerdict("", v, v.label) for v in (Verdict.HIT, Verdict.MISS, Verdict.UNKNOWN))
 
 
-def hit(*, result: str | None = None, saved: float = 1.0, items: tuple[Resolved, ...] = (), items_json: str = "",
-        **parameters: str) -> Resolved:  # fmt: skip
-    return Resolved(
+def hit(*, result: str | None = None, saved: float = 1.0, items: tuple[StepVerdict, ...] = (), items_json: str = "",
+        **parameters: str) -> StepVerdict:  # fmt: skip
+    return StepVerdict(
+        "",
         Verdict.HIT,
         "hit",
         "sha256:1",
         Outputs(parameters, result=result),
         "earlier",
         "step",
-        saved,
+        timedelta(seconds=saved),
         items,
         items_json,
     )
 
 
-def planned(manifest: Json, verdicts: Mapping[str, Resolved], **parameters: str) -> Plan:
-    return decide(walked(manifest, **parameters), verdicts)
+def planned(manifest: Json, verdicts: Mapping[str, StepVerdict], **parameters: str) -> Plan:
+    return decide(expand_checked(manifest, **parameters), verdicts)

@@ -5,6 +5,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -13,9 +14,9 @@ from world import World
 
 from periplus_common.errors import Invalid, Unavailable
 from periplus_dispatcher import argo
-from periplus_dispatcher.domain import Phase
-from periplus_dispatcher.draft import Reader
+from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.service import Dispatcher
+from periplus_model.steps import RunPhase
 
 HTML = b"<html>please log in</html>"
 
@@ -57,7 +58,12 @@ async def test_an_argo_that_fails_is_away(body: bytes) -> None:
 @pytest.mark.parametrize("body", [HTML, b"", b"[1]", b'"x"', b"{"])
 async def test_what_answers_no_json_is_no_argo(body: bytes) -> None:
     async with server(("", body)) as url, argo.connect(url, "", "n") as found:
-        for ask in (found.local(), found.lint({}), found.get("w"), found.create({"metadata": {"name": "w"}})):
+        for ask in (
+            found.is_local(),
+            found.lint({}),
+            found.get("w"),
+            found.create({"metadata": {"name": "w"}}),
+        ):
             with pytest.raises(Unavailable, match="no JSON"):
                 await ask
 
@@ -79,7 +85,7 @@ async def test_those_who_follow_logs_keep_nobody_from_argo() -> None:
         followers = [asyncio.create_task(follow()) for _ in range(150)]
         await asyncio.sleep(0)
         async with asyncio.timeout(8):
-            assert not await found.local()
+            assert not await found.is_local()
         for each in followers:
             each.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
@@ -90,8 +96,8 @@ async def test_an_argo_that_hangs_is_away_before_the_callers_time_is_up(world: W
     assert asked * (argo.TIMEOUT.read + argo.TIMEOUT.connect) < 40
     monkeypatch.setattr(argo, "TIMEOUT", httpx.Timeout(0.2))
     async with server(("", None)) as url, argo.connect(url, "", "n") as hangs:
-        reader = Reader(hangs, world.cache, world.snapshotter)
-        done = await Dispatcher(world.runs, hangs, reader, world.store, 30).submit(
+        reader = Planner(hangs, world.cache, world.snapshotter)
+        done = await Dispatcher(world.runs, hangs, reader, world.store, timedelta(seconds=30)).submit(
             world.order(workflow(say("a", "1"))), str(uuid.uuid4())
         )
-    assert done.run.phase is Phase.PENDING
+    assert done.run.phase is RunPhase.PENDING

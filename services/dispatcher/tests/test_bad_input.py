@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import yaml
 from manifests import UNKNOWN, dag, hit, say, task, workflow
 
 from periplus_common.errors import Invalid
-from periplus_dispatcher import reading
-from periplus_dispatcher.domain import Resolved, Verdict
-from periplus_dispatcher.plan import decide
-from periplus_dispatcher.rewrite import addressed, rewrite
+from periplus_dispatcher.manifest import read as manifest_reading
+from periplus_dispatcher.rewrite.plan import decide
+from periplus_dispatcher.rewrite.rewriter import rewrite, to_submit
 from periplus_manifest.check import check
+from periplus_model.queries import StepVerdict
+from periplus_model.steps import Verdict
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[3]
@@ -50,23 +52,25 @@ def spoiled(document: Json, draw: random.Random) -> Json:
 
 
 def planned(document: Json, draw: random.Random) -> None:
-    """Read, walk, decide by chance, and write; Argo must take what comes out as it took what went in."""
-    read = reading.read(json.dumps(document), {})
-    walk = read.walk("")
-    items = (hit(o="1"), Resolved(Verdict.MISS))
+    """Read, expanded, decide by chance, and write; Argo must take what comes out as it took what went in."""
+    read = manifest_reading.read(json.dumps(document), {})
+    expanded = read.expand("")
+    items = (hit(o="1"), StepVerdict("", Verdict.MISS))
     verdicts = [
         hit(o="1", result="1"),
         UNKNOWN,
-        Resolved(Verdict.MISS),
-        Resolved(Verdict.MISS, items=items, items_json="[1,2]"),
+        StepVerdict("", Verdict.MISS),
+        StepVerdict("", Verdict.MISS, items=items, items_json="[1,2]"),
     ]
     known = {
         call.path: draw.choice(verdicts if call.query.items is not None else verdicts[:3])
-        for call in walk.calls
+        for call in expanded.calls
         if call.query is not None
     }
-    done = rewrite(read.manifest, decide(walk, known), walk.templates, gate_seconds=5)
-    sent = addressed(done.manifest, "run-1", "ns", "p", read.parameters)
+    done = rewrite(
+        read.manifest, decide(expanded, known), expanded.templates, gate_timeout=timedelta(seconds=5)
+    )
+    sent = to_submit(done.manifest, "run-1", "ns", "p", read.parameters)
     check(json.loads(json.dumps(sent)))
 
 
@@ -97,15 +101,18 @@ def test_a_variable_without_a_name_is_argos_to_refuse() -> None:
 def test_a_workflow_whose_templates_lie_elsewhere_is_sent_as_it_is() -> None:
     manifest = workflow(say("x", "1"))
     manifest["spec"] = {"workflowTemplateRef": {"name": "elsewhere"}}
-    read = reading.read(json.dumps(manifest), {})
-    walk = read.walk("")
-    plan = decide(walk, {})
-    assert not plan.complete
-    assert rewrite(read.manifest, plan, walk.templates, gate_seconds=5).manifest == manifest
+    read = manifest_reading.read(json.dumps(manifest), {})
+    expanded = read.expand("")
+    plan = decide(expanded, {})
+    assert not plan.is_complete
+    assert (
+        rewrite(read.manifest, plan, expanded.templates, gate_timeout=timedelta(seconds=5)).manifest
+        == manifest
+    )
 
 
 def test_what_is_kept_of_a_manifest_is_nobodys_to_change() -> None:
     text = json.dumps(workflow(dag(task("a", "t", given={"x": "1"})), say("t", "$x", "x")))
-    first = reading.read(text, {})
+    first = manifest_reading.read(text, {})
     first.manifest["spec"]["templates"].clear()
-    assert reading.read(text, {}).manifest == json.loads(text)
+    assert manifest_reading.read(text, {}).manifest == json.loads(text)

@@ -1,29 +1,40 @@
 """From Argo's nodes to steps: Workflows as a real Argo recorded them, read with what a rewrite would remember."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from periplus_dispatcher.domain import Object, Outputs, Phase, Resolved, Template, Verdict
-from periplus_dispatcher.nodes import Store
-from periplus_dispatcher.observe import View, planned
-from periplus_dispatcher.record import Answer, Record
-from periplus_dispatcher.written import Fan, Generated
+from periplus_dispatcher.domain import (
+    ContainerTemplate,
+    FanOut,
+    GateAnswer,
+    GeneratedTemplate,
+    RunState,
+    TemplateRole,
+    plan_path,
+)
+from periplus_dispatcher.follow.nodes import ArtifactRepository
+from periplus_dispatcher.follow.observe import WorkflowStatus
+from periplus_model.queries import StepVerdict
+from periplus_model.steps import ObjectRef, Outputs, RunPhase, StepPhase, StepTemplate, Verdict
 
 Json = dict[str, Any]
 OUT = Path(__file__).parents[3] / "tests" / "conformance" / "recordings" / "out"
-STORE = Store("", "")
+STORE = ArtifactRepository("", "")
 GENERATED = {
-    "train--cached": Generated("cached", "train"),
-    "train--gate": Generated("gate", "train", ("periplus-hit",)),
-    "train--sel": Generated("select", "train"),
-    "train--fan": Generated("fan", "train"),
-    "train--fangate": Generated("fan-gate", "train", ("periplus-todo",)),
+    "train--cached": GeneratedTemplate(TemplateRole.GATED, "train"),
+    "train--gate": GeneratedTemplate(TemplateRole.GATE, "train", ("periplus-hit",)),
+    "train--sel": GeneratedTemplate(TemplateRole.SELECTION, "train"),
+    "train--fan": GeneratedTemplate(TemplateRole.FAN_OUT, "train"),
+    "train--fangate": GeneratedTemplate(TemplateRole.FAN_OUT_GATE, "train", ("periplus-todo",)),
 }
-HIT = Resolved(Verdict.HIT, "hit", "sha256:1", Outputs({"acc": "known"}), "earlier", "train", 2.0)
-MISS = Resolved(Verdict.MISS)
+HIT = StepVerdict(
+    "", Verdict.HIT, "hit", "sha256:1", Outputs({"acc": "known"}), "earlier", "train", timedelta(seconds=2)
+)
+MISS = StepVerdict("", Verdict.MISS)
 
 
 def recorded(name: str) -> Json:
@@ -31,15 +42,15 @@ def recorded(name: str) -> Json:
     return found
 
 
-def view(workflow: Json, answers: dict[str, Answer] | None = None, **record: Any) -> View:
+def view(workflow: Json, answers: dict[str, GateAnswer] | None = None, **record: Any) -> WorkflowStatus:
     names = {node.get("templateName", "") for node in workflow["status"]["nodes"].values()}
     generated = {k: v for k, v in GENERATED.items() if k in names}
-    known = {"train": Template("train", "{}", parameters=("acc",))}
-    return View(workflow, Record(known, generated, **record), answers or {}, STORE)
+    known = {"train": ContainerTemplate(StepTemplate("train", "{}"), parameters=("acc",))}
+    return WorkflowStatus(workflow, RunState(known, generated, **record), answers or {}, STORE)
 
 
-def phases(seen: View) -> dict[str, str]:
-    return {step.path: step.phase.value for step in seen.steps()}
+def phases(seen: WorkflowStatus) -> dict[str, str]:
+    return {step.path: step.phase.label for step in seen.steps()}
 
 
 def node(workflow: Json, display: str) -> Json:
@@ -50,11 +61,11 @@ def node(workflow: Json, display: str) -> Json:
 def test_a_gate_that_was_a_hit_is_a_step_that_was_cached() -> None:
     workflow = recorded("gate-hit")
     gate = node(workflow, "gate")
-    told = Answer({p["name"]: p["value"] for p in gate["outputs"]["parameters"]}, HIT)
+    told = GateAnswer({p["name"]: p["value"] for p in gate["outputs"]["parameters"]}, HIT)
     seen = view(workflow, {gate["id"]: told})
     assert phases(seen) == {"prep": "succeeded", "train": "cached", "use": "succeeded"}
     train = next(step for step in seen.steps() if step.path == "train")
-    assert (train.outputs, train.resolved, train.template) == (HIT.outputs, HIT, "train")
+    assert (train.outputs, train.verdict, train.template) == (HIT.outputs, HIT, "train")
     assert train.started_at == train.finished_at
 
 
@@ -62,7 +73,7 @@ def test_a_gate_that_was_a_hit_is_a_step_that_was_cached() -> None:
 def test_a_gate_that_was_a_miss_or_was_not_answered_leaves_the_step_that_ran(name: str) -> None:
     workflow = recorded(name)
     gate = node(workflow, "gate")
-    for answers in ({gate["id"]: Answer({}, HIT)}, {gate["id"]: Answer({}, MISS)}, {}):
+    for answers in ({gate["id"]: GateAnswer({}, HIT)}, {gate["id"]: GateAnswer({}, MISS)}, {}):
         assert phases(view(workflow, answers))["train"] == "succeeded"
 
 
@@ -70,8 +81,8 @@ def test_the_items_of_a_fan_out_have_the_places_that_they_have_in_the_plan() -> 
     workflow = recorded("gate-fan-mixed")
     gate = node(workflow, "gate")
     items = (HIT, MISS, HIT, MISS)
-    told = Answer({"periplus-todo": "x"}, Resolved(Verdict.MISS, items=items), (1, 3))
-    seen = view(workflow, {gate["id"]: told}, fans={"train": Fan({})})
+    told = GateAnswer({"periplus-todo": "x"}, StepVerdict("", Verdict.MISS, items=items), (1, 3))
+    seen = view(workflow, {gate["id"]: told}, fan_outs={"train": FanOut({})})
     shown = phases(seen)
     assert {path: shown[path] for path in shown if path.startswith("train")} == {
         "train(0)": "cached", "train(1)": "succeeded", "train(2)": "cached", "train(3)": "succeeded",
@@ -83,7 +94,7 @@ def test_the_items_of_a_fan_out_have_the_places_that_they_have_in_the_plan() -> 
 
 def test_a_fan_out_whose_gate_was_not_answered_runs_all_its_items() -> None:
     workflow = recorded("gate-fan-timeout")
-    shown = phases(view(workflow, fans={"train": Fan({})}))
+    shown = phases(view(workflow, fan_outs={"train": FanOut({})}))
     ran = {path for path in shown if path.startswith("train(")}
     assert ran
     assert {shown[path] for path in ran} == {"succeeded"}
@@ -92,10 +103,10 @@ def test_a_fan_out_whose_gate_was_not_answered_runs_all_its_items() -> None:
 def test_a_gate_is_open_while_it_runs_and_shows_what_it_was_given() -> None:
     workflow = recorded("gate-hit")
     gate = node(workflow, "gate")
-    assert view(workflow).gates() == []
+    assert view(workflow).open_gates() == []
     gate["phase"] = "Running"
-    (found,) = view(workflow).gates()
-    assert (found.node, found.path, found.template, found.fan) == (gate["id"], "train", "train", False)
+    (found,) = view(workflow).open_gates()
+    assert (found.node, found.path, found.template, found.is_fan_out) == (gate["id"], "train", "train", False)
     assert found.parameters == {p["name"]: p["value"] for p in gate["inputs"]["parameters"]}
     assert set(found.artifacts) == {a["name"] for a in gate["inputs"].get("artifacts", ())}
 
@@ -142,20 +153,25 @@ def test_a_workflow_that_was_not_rewritten_shows_each_step_once_and_no_attempt(n
 
 def test_a_retried_step_counts_its_attempts_and_tells_how_the_last_ended() -> None:
     (step,) = view(recorded("retry-exhausted")).steps()
-    assert (step.phase, step.attempts > 1) == (Phase.FAILED, True)
+    assert (step.phase, step.attempts > 1) == (StepPhase.FAILED, True)
 
 
 def test_a_run_that_failed_tells_why_and_when() -> None:
     seen = view(recorded("fails-exit-code"))
-    assert seen.phase is Phase.FAILED
+    assert seen.phase is RunPhase.FAILED
     assert seen.message
     assert seen.finished_at
     assert "exit code" in next(iter(seen.steps())).message
 
 
 def test_a_workflow_that_has_no_status_yet_is_pending_and_has_no_steps() -> None:
-    seen = View({"metadata": {"name": "w"}}, Record({}), {}, STORE)
-    assert (seen.phase, list(seen.steps()), seen.gates(), seen.outputs) == (Phase.PENDING, [], [], Outputs())
+    seen = WorkflowStatus({"metadata": {"name": "w"}}, RunState({}), {}, STORE)
+    assert (seen.phase, list(seen.steps()), seen.open_gates(), seen.outputs) == (
+        RunPhase.PENDING,
+        [],
+        [],
+        Outputs(),
+    )
 
 
 def test_an_artifact_in_the_default_store_is_named_by_its_key_alone() -> None:
@@ -164,13 +180,15 @@ def test_an_artifact_in_the_default_store_is_named_by_its_key_alone() -> None:
     assert places
     assert all(place.bucket for place in places), "another store than ours"
     s3 = workflow["status"]["artifactRepositoryRef"]["artifactRepository"]["s3"]
-    ours = View(workflow, Record({}), {}, Store(s3.get("endpoint", ""), s3["bucket"]))
+    ours = WorkflowStatus(
+        workflow, RunState({}), {}, ArtifactRepository(s3.get("endpoint", ""), s3["bucket"])
+    )
     assert [a.object for step in ours.steps() for a in step.outputs.artifacts] == [
-        Object(place.key) for place in places
+        ObjectRef(place.key) for place in places
     ]
 
 
 def test_the_path_of_a_run_has_a_path_in_the_plan() -> None:
-    assert planned("train(3)") == "train"
-    assert planned("a(0).b(1).c(2)") == "a(*).b(*).c"
-    assert planned("a.b") == "a.b"
+    assert plan_path("train(3)") == "train"
+    assert plan_path("a(0).b(1).c(2)") == "a(*).b(*).c"
+    assert plan_path("a.b") == "a.b"

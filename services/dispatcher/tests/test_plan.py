@@ -1,16 +1,32 @@
 """From verdicts to a plan: what is left out, what waits, and whether anything runs at all."""
 
 import random
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifests import MISS, UNKNOWN, dag, gives, hit, planned, say, sh, shows, steps, task, walked, workflow
+from manifests import (
+    MISS,
+    UNKNOWN,
+    dag,
+    expand_checked,
+    gives,
+    hit,
+    planned,
+    say,
+    sh,
+    shows,
+    steps,
+    task,
+    workflow,
+)
 
-from periplus_dispatcher.domain import Artifact, Object, Outputs, Resolved, Verdict, known
-from periplus_dispatcher.plan import MAX_INLINE, Plan, Treatment, decide
+from periplus_dispatcher.rewrite.plan import MAX_INLINE_CHARACTERS, Plan, StepAction, decide
 from periplus_manifest.read import read
+from periplus_model.queries import StepVerdict, literal_text
+from periplus_model.steps import Artifact, ObjectRef, Outputs, Verdict
 
 Json = dict[str, Any]
 T = say("t", "$x", "x")
@@ -18,12 +34,12 @@ A = task("a", "t", given={"x": "1"})
 FROM_A = {"x": "{{tasks.a.outputs.parameters.o}}"}
 
 
-def treatments(plan: Plan) -> dict[str, str]:
-    return {step.call.path: step.treatment.value for step in plan.steps}
+def actions(plan: Plan) -> dict[str, str]:
+    return {step.call.path: step.action.value for step in plan.steps}
 
 
 def verdicts(plan: Plan) -> dict[str, str]:
-    return {step.call.path: step.resolved.verdict.value for step in plan.steps}
+    return {step.call.path: step.verdict.verdict.label for step in plan.steps}
 
 
 def test_a_plan_of_hits_is_complete_and_knows_its_outputs_and_savings() -> None:
@@ -34,25 +50,25 @@ def test_a_plan_of_hits_is_complete_and_knows_its_outputs_and_savings() -> None:
         T,
     )
     plan = planned(manifest, {"a": hit(o="1", saved=2), "b": hit(o="2", saved=3)})
-    assert plan.complete
+    assert plan.is_complete
     assert plan.outputs.parameters == {"out": "2"}
-    assert plan.saved == 5
+    assert plan.saved == timedelta(seconds=5)
     assert [path for path, _ in plan.hits] == ["a", "b"]
 
 
-@pytest.mark.parametrize("verdict", [MISS, UNKNOWN, Resolved(Verdict.UNCACHEABLE)])
-def test_one_step_that_may_run_makes_a_plan_incomplete(verdict: Resolved) -> None:
+@pytest.mark.parametrize("verdict", [MISS, UNKNOWN, StepVerdict("", Verdict.UNCACHEABLE)])
+def test_one_step_that_may_run_makes_a_plan_incomplete(verdict: StepVerdict) -> None:
     manifest = workflow(dag(A, task("b", "t", depends="a", given=FROM_A)), T)
     plan = planned(manifest, {"a": hit(o="1"), "b": verdict})
-    assert not plan.complete
+    assert not plan.is_complete
     assert plan.outputs == Outputs()
-    assert treatments(plan)["a"] == "hit"
-    assert treatments(plan)["b"] == ("gate" if verdict is UNKNOWN else "run")
+    assert actions(plan)["a"] == "serve"
+    assert actions(plan)["b"] == ("gate" if verdict is UNKNOWN else "keep")
 
 
 def test_a_step_that_the_cache_said_nothing_of_runs() -> None:
     plan = planned(workflow(dag(A), T), {})
-    assert (verdicts(plan), treatments(plan)) == ({"a": "miss"}, {"a": "run"})
+    assert (verdicts(plan), actions(plan)) == ({"a": "miss"}, {"a": "keep"})
 
 
 def test_a_false_condition_skips_a_step_and_all_that_it_holds() -> None:
@@ -70,7 +86,7 @@ def test_a_false_condition_skips_a_step_and_all_that_it_holds() -> None:
     assert verdicts(plan) == {
         "a": "hit", "no": "skipped", "in": "skipped", "in.deep": "skipped", "then": "hit", "never": "skipped",
     }  # fmt: skip
-    assert plan.complete
+    assert plan.is_complete
 
 
 def test_a_condition_that_nobody_can_tell_yet_leaves_the_plan_open() -> None:
@@ -78,7 +94,7 @@ def test_a_condition_that_nobody_can_tell_yet_leaves_the_plan_open() -> None:
         dag(A, task("b", "t", depends="a", when="{{tasks.a.outputs.parameters.o}} > 5", given={"x": "1"})), T
     )
     plan = planned(manifest, {"a": MISS, "b": hit(o="1")})
-    assert not plan.complete
+    assert not plan.is_complete
     assert verdicts(plan)["b"] == "hit"
 
 
@@ -86,8 +102,8 @@ def test_who_waits_for_a_failure_is_left_out_where_there_was_none() -> None:
     manifest = workflow(dag(A, task("alarm", "t", depends="a.Failed || a.Errored", given={"x": "1"})), T)
     plan = planned(manifest, {"a": hit(o="1"), "alarm": MISS})
     assert verdicts(plan)["alarm"] == "skipped"
-    assert plan.complete
-    assert not planned(manifest, {"a": MISS, "alarm": MISS}).complete
+    assert plan.is_complete
+    assert not planned(manifest, {"a": MISS, "alarm": MISS}).is_complete
 
 
 def test_outputs_that_come_through_nested_templates_are_known() -> None:
@@ -97,34 +113,34 @@ def test_outputs_that_come_through_nested_templates_are_known() -> None:
         dag(task("in", "inner", given={"p": "1"}), outputs=shows("tasks.in.outputs.parameters.o")), inner, T
     )
     plan = planned(manifest, {"in.deep": hit(o="7")})
-    assert plan.complete
+    assert plan.is_complete
     assert plan.outputs.parameters == {"o": "7"}
     assert verdicts(plan)["in"] == "unknown", "a call that only holds others has no verdict of its own"
 
 
 def test_an_exit_handler_has_a_workflow_run_though_all_is_known() -> None:
     manifest = workflow(dag(A), T, say("bye", "1"), onExit="bye")
-    assert not planned(manifest, {"a": hit(o="1")}).complete
+    assert not planned(manifest, {"a": hit(o="1")}).is_complete
 
 
-def fan(*items: Resolved) -> Resolved:
+def fan(*items: StepVerdict) -> StepVerdict:
     verdict = Verdict.UNKNOWN if UNKNOWN in items else Verdict.MISS
     if all(item.verdict is Verdict.HIT for item in items):
         return hit(o="[]", items=items, items_json=str(list(range(len(items)))))
-    return Resolved(verdict, items=items, items_json=str(list(range(len(items)))))
+    return StepVerdict("", verdict, items=items, items_json=str(list(range(len(items)))))
 
 
 @pytest.mark.parametrize(
-    ("items", "treatment"),
-    [((hit(o="1"), hit(o="2")), "hit"), ((hit(o="1"), MISS), "part"), ((MISS, MISS), "run"),
-     ((hit(o="1"), UNKNOWN), "fan-gate"), ((UNKNOWN, MISS), "fan-gate")],
+    ("items", "action"),
+    [((hit(o="1"), hit(o="2")), "serve"), ((hit(o="1"), MISS), "serve-part"), ((MISS, MISS), "keep"),
+     ((hit(o="1"), UNKNOWN), "gate-fan-out"), ((UNKNOWN, MISS), "gate-fan-out")],
 )  # fmt: skip
-def test_a_fan_out_is_treated_by_its_items(items: tuple[Resolved, ...], treatment: str) -> None:
+def test_a_fan_out_is_treated_by_its_items(items: tuple[StepVerdict, ...], action: str) -> None:
     manifest = workflow(dag(task("a", "t", withItems=list(range(len(items))), given={"x": "{{item}}"})), T)
     plan = planned(manifest, {"a": fan(*items)})
-    assert treatments(plan) == {"a": treatment}
-    assert [path for path, _ in plan.steps[0].each] == [f"a({n})" for n in range(len(items))]
-    assert plan.complete == (treatment == "hit")
+    assert actions(plan) == {"a": action}
+    assert [path for path, _ in plan.steps[0].verdicts] == [f"a({n})" for n in range(len(items))]
+    assert plan.is_complete == (action == "serve")
 
 
 def test_a_fan_out_without_items_is_known_and_gives_empty_lists() -> None:
@@ -136,7 +152,7 @@ def test_a_fan_out_without_items_is_known_and_gives_empty_lists() -> None:
         T,
     )
     plan = planned(manifest, {"a": hit(items_json="[]")})
-    assert plan.complete
+    assert plan.is_complete
     assert plan.outputs.parameters == {"o": "[]"}
 
 
@@ -155,24 +171,26 @@ def test_a_hit_that_lacks_what_others_read_is_no_hit() -> None:
 
 def test_values_that_a_manifest_can_not_hold_have_their_step_run_unless_nothing_runs() -> None:
     manifest = workflow(dag(A, task("b", "t", depends="a", given=FROM_A)), T)
-    for value in ("{{inputs.parameters.x}}", "x" * (MAX_INLINE + 1)):
+    for value in ("{{inputs.parameters.x}}", "x" * (MAX_INLINE_CHARACTERS + 1)):
         known = {"a": hit(o=value), "b": MISS}
-        assert treatments(planned(manifest, known))["a"] == "run"
-        assert planned(manifest, known | {"b": hit(o="1")}).complete
+        assert actions(planned(manifest, known))["a"] == "keep"
+        assert planned(manifest, known | {"b": hit(o="1")}).is_complete
 
 
 def test_an_artifact_of_another_store_is_not_written_in() -> None:
     leaf = sh("t", "true", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]})
-    there = Resolved(Verdict.HIT, outputs=Outputs({}, (Artifact("m", Object("k", "theirs", "else:9000")),)))
+    there = StepVerdict(
+        "", Verdict.HIT, outputs=Outputs({}, (Artifact("m", ObjectRef("k", "theirs", "else:9000")),))
+    )
     plan = planned(workflow(dag(task("a", "t"), task("b", "t")), leaf), {"a": there, "b": MISS})
-    assert treatments(plan)["a"] == "run"
+    assert actions(plan)["a"] == "keep"
 
 
 names = ("a", "b", "c", "d", "e")
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> tuple[Json, dict[str, Resolved]]:
+def graphs(draw: st.DrawFn) -> tuple[Json, dict[str, StepVerdict]]:
     """A DAG with conditions, nested parts and failures to wait for, and verdicts for its steps."""
     seed = random.Random(draw(st.integers(0, 2**32)))
     inner = dag(task("p", "t", given={"x": "1"}), task("q", "t", depends="p", given={"x": "1"}), name="inner")
@@ -188,22 +206,22 @@ def graphs(draw: st.DrawFn) -> tuple[Json, dict[str, Resolved]]:
         else:
             found.append(task(name, "t", given={"x": "1"}, **more))
     manifest = workflow(dag(*found), inner, T)
-    choice = [hit(o="1"), hit(o="1"), MISS, UNKNOWN, Resolved(Verdict.UNCACHEABLE)]
-    return manifest, {call.path: seed.choice(choice) for call in walked(manifest).calls if call.query}
+    choice = [hit(o="1"), hit(o="1"), MISS, UNKNOWN, StepVerdict("", Verdict.UNCACHEABLE)]
+    return manifest, {call.path: seed.choice(choice) for call in expand_checked(manifest).calls if call.query}
 
 
 @settings(max_examples=200, deadline=None)
 @given(graphs())
 def test_a_plan_is_complete_exactly_where_every_step_is_a_hit_or_left_out(
-    drawn: tuple[Json, dict[str, Resolved]],
+    drawn: tuple[Json, dict[str, StepVerdict]],
 ) -> None:
     manifest, known = drawn
-    plan = decide(walked(manifest), known)
-    leaves = [step for step in plan.steps if not step.call.nested]
-    settled = all(step.resolved.verdict in (Verdict.HIT, Verdict.SKIPPED) for step in leaves)
-    assert plan.complete == settled
+    plan = decide(expand_checked(manifest), known)
+    leaves = [step for step in plan.steps if not step.call.is_invocator]
+    settled = all(step.verdict.verdict in (Verdict.HIT, Verdict.SKIPPED) for step in leaves)
+    assert plan.is_complete == settled
     for step in leaves:
-        assert step.treatment is not Treatment.HIT or step.resolved.verdict is Verdict.HIT
+        assert step.action is not StepAction.SERVE or step.verdict.verdict is Verdict.HIT
 
 
 ML = """
@@ -265,11 +283,15 @@ spec:
 
 
 def test_steps_whose_scripts_have_braces_of_their_own_can_be_cached() -> None:
-    found = walked(read(ML))
-    assert {call.path: call.obstacle for call in found.calls} == {"extract": "", "train": "", "report": ""}
+    found = expand_checked(read(ML))
+    assert {call.path: call.uncacheable_reason for call in found.calls} == {
+        "extract": "",
+        "train": "",
+        "report": "",
+    }
     queries = {call.path: call.query for call in found.calls}
     report = queries["report"]
     assert report is not None
-    assert known(report.parameters["page"]) == "{% for s in scores %}{{ s | round(2) }}{% endfor %}"
+    assert literal_text(report.parameters["page"]) == "{% for s in scores %}{{ s | round(2) }}{% endfor %}"
     plan = decide(found, {"extract": MISS, "train": UNKNOWN, "report": UNKNOWN})
-    assert treatments(plan) == {"extract": "run", "train": "fan-gate", "report": "gate"}
+    assert actions(plan) == {"extract": "keep", "train": "gate-fan-out", "report": "gate"}

@@ -2,15 +2,17 @@
 
 import copy
 import json
+from datetime import timedelta
 from typing import Any
 
-from manifests import MISS, UNKNOWN, dag, gives, hit, say, sh, steps, task, walked, workflow
+from manifests import MISS, UNKNOWN, dag, expand_checked, gives, hit, say, sh, steps, task, workflow
 
-from periplus_dispatcher.domain import Artifact, Object, Outputs, Resolved, Verdict
-from periplus_dispatcher.plan import decide
-from periplus_dispatcher.rewrite import addressed, rewrite
-from periplus_dispatcher.written import Rewritten
+from periplus_dispatcher.rewrite.generated import RewrittenManifest
+from periplus_dispatcher.rewrite.plan import decide
+from periplus_dispatcher.rewrite.rewriter import rewrite, to_submit
 from periplus_manifest.check import check
+from periplus_model.queries import StepVerdict
+from periplus_model.steps import Artifact, ObjectRef, Outputs, Verdict
 
 Json = dict[str, Any]
 T = say("t", "$x", "x")
@@ -18,11 +20,13 @@ A = task("a", "t", given={"x": "1"})
 B = task("b", "t", depends="a", given={"x": "{{tasks.a.outputs.parameters.o}}"})
 
 
-def rewritten(manifest: Json, known: dict[str, Resolved], seconds: int = 60) -> Rewritten:
+def rewritten(manifest: Json, known: dict[str, StepVerdict], seconds: int = 60) -> RewrittenManifest:
     """Rewrite; what comes out must be taken by Argo, and the user's manifest must stay as it was."""
     before = copy.deepcopy(manifest)
-    walk = walked(manifest)
-    done = rewrite(manifest, decide(walk, known), walk.templates, gate_seconds=seconds)
+    expanded = expand_checked(manifest)
+    done = rewrite(
+        manifest, decide(expanded, known), expanded.templates, gate_timeout=timedelta(seconds=seconds)
+    )
     assert manifest == before
     check(done.manifest)
     leaves = [t for t in before["spec"]["templates"] if "container" in t or "script" in t]
@@ -32,12 +36,12 @@ def rewritten(manifest: Json, known: dict[str, Resolved], seconds: int = 60) -> 
     return done
 
 
-def named(done: Rewritten, name: str) -> Json:
+def named(done: RewrittenManifest, name: str) -> Json:
     found: Json = next(t for t in done.manifest["spec"]["templates"] if t["name"] == name)
     return found
 
 
-def called(done: Rewritten, call: str, template: str = "main") -> Json:
+def called(done: RewrittenManifest, call: str, template: str = "main") -> Json:
     holder = named(done, template)
     calls = holder["dag"]["tasks"] if "dag" in holder else [t for g in holder["steps"] for t in g]
     found: Json = next(t for t in calls if t["name"] == call)
@@ -122,16 +126,16 @@ def test_a_fan_out_moves_its_loop_behind_one_gate() -> None:
         "value": "{{item.n}}-{{inputs.parameters.periplus-ref-x-1}}-{{inputs.parameters.periplus-ref-x-0}}",
     }]  # fmt: skip
     assert done.generated["t--fangate"].supplied == ("periplus-todo", "periplus-p-o")
-    assert done.fans["f"].todo is None
+    assert done.fan_outs["f"].remaining is None
 
 
 def test_of_a_fan_out_that_is_known_in_part_the_rest_runs() -> None:
     manifest = workflow(dag(task("f", "t", withItems=[1, 2, 3], given={"x": "{{item}}"})), T)
-    some = Resolved(Verdict.MISS, items=(MISS, hit(o="two"), MISS), items_json="[1,2,3]")
+    some = StepVerdict("", Verdict.MISS, items=(MISS, hit(o="two"), MISS), items_json="[1,2,3]")
     done = rewritten(manifest, {"f": some})
     given = {p["name"]: json.loads(p["value"]) for p in called(done, "f")["arguments"]["parameters"]}
     assert given == {"periplus-todo": [1, 3], "periplus-p-o": [{"i": 0}, {"v": "two"}, {"i": 1}]}
-    assert done.fans["f"].todo == (0, 2)
+    assert done.fan_outs["f"].remaining == (0, 2)
 
 
 def test_a_result_that_others_read_becomes_a_parameter() -> None:
@@ -198,8 +202,10 @@ def test_artifacts_keep_their_place_and_only_what_is_given_is_passed_on() -> Non
     first = sh("first", "true", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]})
     use = {"name": "b", "template": "t", "depends": "a",
            "arguments": {"artifacts": [{"name": "given", "from": "{{tasks.a.outputs.artifacts.m}}"}]}}  # fmt: skip
-    place = Resolved(
-        Verdict.HIT, outputs=Outputs({}, (Artifact("m", Object("k/m.tgz")), Artifact("logs", Object("l"))))
+    place = StepVerdict(
+        "",
+        Verdict.HIT,
+        outputs=Outputs({}, (Artifact("m", ObjectRef("k/m.tgz")), Artifact("logs", ObjectRef("l")))),
     )
     manifest = workflow(dag(task("a", "first"), use), first, leaf)
     done = rewritten(manifest, {"a": place, "b": MISS})
@@ -213,7 +219,9 @@ def test_artifacts_keep_their_place_and_only_what_is_given_is_passed_on() -> Non
 
 def test_a_fan_out_with_artifacts_that_is_known_is_written_in_without_them() -> None:
     leaf = sh("t", "true", "x", outputs=gives("o") | {"artifacts": [{"name": "m", "path": "/tmp/m"}]})
-    items = tuple(Resolved(Verdict.HIT, outputs=Outputs({"o": n}, (Artifact("m", Object(n)),))) for n in "ab")
+    items = tuple(
+        StepVerdict("", Verdict.HIT, outputs=Outputs({"o": n}, (Artifact("m", ObjectRef(n)),))) for n in "ab"
+    )
     known = hit(o='["a","b"]', items=items, items_json="[1,2]")
     done = rewritten(
         workflow(dag(task("f", "t", withItems=[1, 2], given={"x": "{{item}}"}), A), leaf),
@@ -232,7 +240,7 @@ def test_a_manifest_is_addressed_with_its_name_and_the_values_of_its_parameters(
     manifest = workflow(dag(A), T, parameters={"p": "1"})
     elsewhere = {"name": "q", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}
     manifest["spec"]["arguments"]["parameters"].append(elsewhere)
-    sent = addressed(manifest, "run-1", "ns", "proj", {"p": "2"})
+    sent = to_submit(manifest, "run-1", "ns", "proj", {"p": "2"})
     assert sent["metadata"] == {
         "name": "run-1", "namespace": "ns", "labels": {"periplus.dev/managed": "true", "periplus.dev/project": "proj"},
     }  # fmt: skip
@@ -273,11 +281,11 @@ def test_an_argument_that_comes_from_elsewhere_is_passed_into_the_loop() -> None
         workflow(dag(first, asked, again), leaf, say("u", "$x", "x")), {"a": MISS, "f": UNKNOWN, "g": UNKNOWN}
     )
     assert named(done, "t--cached")["inputs"]["parameters"][1] == leaf["inputs"]["parameters"][1]
-    assert done.fans["f"].parameters == {}, "what only the run can tell is not made up"
+    assert done.fan_outs["f"].parameters == {}, "what only the run can tell is not made up"
 
 
 def test_small_hits_that_are_large_together_have_their_fan_out_run() -> None:
     items = tuple(hit(o="v" * 1000) for _ in range(100))
-    known = Resolved(Verdict.MISS, items=(*items, MISS), items_json=json.dumps(list(range(101))))
+    known = StepVerdict("", Verdict.MISS, items=(*items, MISS), items_json=json.dumps(list(range(101))))
     manifest = workflow(dag(task("f", "t", withItems=list(range(101)), given={"x": "{{item}}"})), T)
     assert rewritten(manifest, {"f": known}).manifest is manifest

@@ -21,7 +21,7 @@ from periplus.types.v1 import step_pb2
 from periplus_common import rpc
 from periplus_dispatcher.app import app
 from periplus_dispatcher.settings import Settings
-from periplus_dispatcher.wire import run as wire
+from periplus_dispatcher.wire.runs import decode_request
 from periplus_local.argo.testing import Client
 from periplus_local.stack.nats import declare_streams
 from periplus_local.stack.testing import Servers
@@ -70,7 +70,7 @@ async def test_a_run_that_is_submitted_is_heard_of_until_its_end(
     done = await dispatcher.SubmitRun(request)
     assert done.phase == step_pb2.RUN_PHASE_RUNNING
     assert [(s.path, s.verdict) for s in done.plan.steps] == [("a", step_pb2.VERDICT_MISS)]
-    assert any("the cache was not asked" in warning for warning in done.plan.warnings)
+    assert any("the cache could not be asked" in warning for warning in done.plan.warnings)
     async with asyncio.timeout(PATIENCE):
         seen = {}
         while (
@@ -129,7 +129,7 @@ async def test_a_run_that_nobody_made_is_not_found(dispatcher: DispatcherService
 def test_an_order_with_another_claim_is_another_order():
     def order(**claim: object) -> str:
         spec = pb.RunSpec(project="p", manifest="m", claim=snapshotter_pb2.Claim(**claim))
-        return wire.order(spec).digest
+        return decode_request(spec).digest
 
     platform = snapshotter_pb2.Platform(system="Linux")
     assert order(platform=platform) == order(platform=platform)

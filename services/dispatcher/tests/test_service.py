@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,10 +14,11 @@ from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common.errors import Invalid, NotFound, Refused
 from periplus_dispatcher import argo
-from periplus_dispatcher.domain import Mode, Outputs, Phase, Resolved, Verdict
-from periplus_dispatcher.draft import Reader
-from periplus_dispatcher.record import Answer
+from periplus_dispatcher.domain import GateAnswer
+from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.service import Dispatcher
+from periplus_model.queries import StepVerdict
+from periplus_model.steps import CacheMode, Outputs, RunPhase, Verdict
 
 Json = dict[str, Any]
 FROM_UP = {"x": "{{tasks.up.outputs.parameters.o}}"}
@@ -38,9 +39,9 @@ def away(world: World) -> Dispatcher:
     return Dispatcher(
         world.runs,
         Away(world.argo),
-        Reader(Away(world.argo), world.cache, world.snapshotter),
+        Planner(Away(world.argo), world.cache, world.snapshotter),
         world.store,
-        30,
+        timedelta(seconds=30),
     )
 
 
@@ -59,20 +60,22 @@ async def test_what_has_no_effect_on_this_argo_is_said_with_the_run(world: World
     asked = two()
     asked["spec"]["nodeSelector"] = {"gpu": "yes"}
     warned = await world.submit(asked)
-    assert plain.draft is not None
-    assert warned.draft is not None
-    assert [said for said in plain.draft.warnings if "no effect" in said] == []
-    assert [said for said in warned.draft.warnings if "no effect" in said] == [
+    assert plain.planned is not None
+    assert warned.planned is not None
+    assert [said for said in plain.planned.warnings if "no effect" in said] == []
+    assert [said for said in warned.planned.warnings if "no effect" in said] == [
         "accepted with no effect here: spec.nodeSelector"
     ]
 
 
 async def test_a_run_is_told_from_its_beginning_to_its_end(world: World) -> None:
     ended = await world.run(two())
-    assert (ended.run.phase, ended.output) == (Phase.SUCCEEDED, "<1>")
-    submitted = events_pb2.RunSubmitted.FromString((await world.told(RUN_SUBMITTED, ended.run.id))[0])
+    assert (ended.run.phase, ended.output) == (RunPhase.SUCCEEDED, "<1>")
+    submitted = events_pb2.RunSubmitted.FromString((await world.published(RUN_SUBMITTED, ended.run.id))[0])
     assert [(n.path, list(n.depends_on)) for n in submitted.steps] == [("up", []), ("end", ["up"])]
-    started = [events_pb2.StepStarted.FromString(b).step for b in await world.told(STARTED, ended.run.id)]
+    started = [
+        events_pb2.StepStarted.FromString(b).step for b in await world.published(STARTED, ended.run.id)
+    ]
     assert started == ["up", "end"] or set(started) <= {"up", "end"}, (
         "a quick step may be seen only when it has ended"
     )
@@ -81,17 +84,17 @@ async def test_a_run_is_told_from_its_beginning_to_its_end(world: World) -> None
     assert [(p.name, p.value) for p in end.inputs.parameters] == [("x", "1")]
     assert [(p.name, p.value) for p in end.outputs.parameters] == [("o", "<1>")]
     assert (end.attempts, end.outputs.exit_code) == (1, 0)
-    finished = events_pb2.RunFinished.FromString((await world.told(RUN_FINISHED, ended.run.id))[0])
+    finished = events_pb2.RunFinished.FromString((await world.published(RUN_FINISHED, ended.run.id))[0])
     assert finished.phase == step_pb2.RUN_PHASE_SUCCEEDED
 
 
 async def test_a_run_of_hits_makes_no_workflow(world: World) -> None:
     await world.run(two())
     done = await world.submit(two())
-    assert (done.run.phase, done.run.manifest) == (Phase.SUCCEEDED, "")
+    assert (done.run.phase, done.run.manifest) == (RunPhase.SUCCEEDED, "")
     assert await world.argo.get(done.run.id) is None
     assert (await world.ended(done.run.id)).phases == {"up": "cached", "end": "cached"}
-    with pytest.raises(Refused, match="the cache had it all"):
+    with pytest.raises(Refused, match="every step was a hit"):
         async for _ in world.dispatcher.logs("default", done.run.id, "", follow=False):
             pass
 
@@ -102,40 +105,41 @@ async def test_a_request_sent_twice_is_one_run_and_one_used_for_another_order_is
     manifest, request = two(str(uuid.uuid4())), str(uuid.uuid4())
     first = await asyncio.gather(*(world.submit(manifest, request) for _ in range(5)))
     assert len({done.run.id for done in first}) == 1
-    assert (await world.submit(manifest, request)).draft is None
+    assert (await world.submit(manifest, request)).planned is None
     with pytest.raises(Invalid) as refused:
         await world.submit(two("other"), request)
     assert (refused.value.field, refused.value.reason) == ("request_id", "REQUEST_ID_REUSED")
     ended = await world.ended(first[0].run.id)
-    assert len(await world.told(RUN_SUBMITTED, ended.run.id)) == 1
+    assert len(await world.published(RUN_SUBMITTED, ended.run.id)) == 1
     assert len(ended.finished) == 2
 
 
 async def test_where_argo_is_away_a_run_waits_and_is_launched_later(world: World) -> None:
     await world.crash()
     done = await away(world).submit(world.order(two(str(uuid.uuid4()))), str(uuid.uuid4()))
-    assert done.run.phase is Phase.PENDING
-    assert done.draft
-    assert any("Argo was not asked" in warning for warning in done.draft.warnings)
+    assert done.run.phase is RunPhase.PENDING
+    assert done.planned
+    assert any("Argo could not be reached" in warning for warning in done.planned.warnings)
     world.follow()
-    assert (await world.ended(done.run.id)).run.phase is Phase.SUCCEEDED
+    assert (await world.ended(done.run.id)).run.phase is RunPhase.SUCCEEDED
 
 
 async def test_a_run_that_argo_never_got_is_launched_while_its_stream_goes_on(world: World) -> None:
     await world.run(two())  # the follower's watch is up
     done = await away(world).submit(world.order(two(str(uuid.uuid4()))), str(uuid.uuid4()))
-    assert (await world.ended(done.run.id)).run.phase is Phase.SUCCEEDED
+    assert (await world.ended(done.run.id)).run.phase is RunPhase.SUCCEEDED
 
 
 async def test_a_run_that_is_stopped_before_it_began_never_begins(world: World) -> None:
     await world.crash()
     done = await away(world).submit(world.order(two()), str(uuid.uuid4()))
     assert (
-        await world.dispatcher.cancel("default", done.run.id, terminate=False, reason="") is Phase.CANCELLED
+        await world.dispatcher.cancel("default", done.run.id, terminate=False, reason="")
+        is RunPhase.CANCELLED
     )
     world.follow()
     ended = await world.ended(done.run.id)
-    assert (ended.run.phase, ended.finished) == (Phase.CANCELLED, [])
+    assert (ended.run.phase, ended.finished) == (RunPhase.CANCELLED, [])
     assert await world.argo.get(done.run.id) is None
 
 
@@ -143,8 +147,8 @@ async def test_where_the_cache_is_away_all_runs_and_the_plan_says_so(world: Worl
     await world.run(two())
     world.cache.away = True
     done = await world.submit(two())
-    assert done.draft
-    assert done.draft.warnings == ("the cache was not asked: the cache is away",)
+    assert done.planned
+    assert done.planned.warnings == ("every step runs, as the cache could not be asked: the cache is away",)
     assert (await world.ended(done.run.id)).ran == {"up", "end"}
 
 
@@ -153,8 +157,8 @@ async def test_a_gate_that_the_cache_does_not_answer_opens_as_a_miss(world: Worl
     del world.cache.entries[next(k for k in world.cache.entries if "/tmp/o" in k[0] and "<$x>" not in k[0])]
     changed = two(up="sleep 0.5")
     done = await world.submit(changed)
-    assert done.draft
-    assert [s.treatment.value for s in done.draft.plan.steps] == ["run", "gate"]
+    assert done.planned
+    assert [s.action.value for s in done.planned.plan.steps] == ["keep", "gate"]
     world.cache.away = True
     ended = await world.ended(done.run.id)
     assert (ended.ran, ended.output) == ({"up", "end"}, "<1>")
@@ -162,17 +166,17 @@ async def test_a_gate_that_the_cache_does_not_answer_opens_as_a_miss(world: Worl
 
 async def test_where_the_snapshotter_is_away_a_run_goes_without_a_snapshot(world: World) -> None:
     world.snapshotter.away = True
-    done = await world.submit(two(str(uuid.uuid4())), claim=object())
-    assert done.draft
-    assert done.draft.warnings == ("no snapshot was taken: the snapshotter is away",)
+    done = await world.submit(two(str(uuid.uuid4())), claim=b"")
+    assert done.planned
+    assert done.planned.warnings == ("the run has no snapshot: the snapshotter is away",)
     assert (await world.ended(done.run.id)).run.snapshot == ""
 
 
 async def test_an_environment_keeps_what_was_made_in_another_apart(world: World) -> None:
-    await world.run(two(), claim=object())
-    assert (await world.submit(two(), claim=object())).run.phase is Phase.SUCCEEDED
+    await world.run(two(), claim=b"")
+    assert (await world.submit(two(), claim=b"")).run.phase is RunPhase.SUCCEEDED
     world.snapshotter.environment = "sha256:other"
-    assert (await world.run(two(), claim=object())).ran == {"up", "end"}
+    assert (await world.run(two(), claim=b"")).ran == {"up", "end"}
 
 
 async def test_after_a_crash_a_new_follower_goes_on_and_nothing_is_told_or_run_twice(world: World) -> None:
@@ -184,13 +188,13 @@ async def test_after_a_crash_a_new_follower_goes_on_and_nothing_is_told_or_run_t
     world.follow()  # and a second replica
     ended = await world.ended(done.run.id)
     assert sorted(e.step for e in ended.finished) == ["end", "up"]
-    assert len(await world.told(RUN_FINISHED, done.run.id)) == 1
+    assert len(await world.published(RUN_FINISHED, done.run.id)) == 1
 
 
 async def test_a_run_that_was_recorded_and_not_launched_before_a_crash_is_launched(world: World) -> None:
     order = world.order(two(str(uuid.uuid4())))
-    draft = await Reader(world.argo, world.cache, world.snapshotter).draft(order)
-    run, told = world.dispatcher._run(order, str(uuid.uuid4()), draft)
+    draft = await Planner(world.argo, world.cache, world.snapshotter).plan(order)
+    run, told = world.dispatcher._new_run(order, str(uuid.uuid4()), draft)
     await world.runs.add(run, told, [])
     assert (await world.ended(run.id)).ran == {"up", "end"}
 
@@ -214,17 +218,19 @@ async def test_a_gate_that_is_answered_twice_keeps_its_first_answer(world: World
     world.follow()  # a second replica
     ended = await world.ended(name)
     assert (ended.ran, ended.cached, ended.output) == ({"up"}, {"end"}, "<1>")
-    answer = (await world.runs.answers(name))[gate["id"]]
-    assert answer.resolved.verdict is Verdict.HIT
+    answer = (await world.runs.get_answers(name))[gate["id"]]
+    assert answer.verdict.verdict is Verdict.HIT
     with pytest.raises(NotFound):
-        await world.argo.supply(name, gate["id"], answer.parameters, "again")
+        await world.argo.answer_gate(name, gate["id"], answer.parameters, "again")
 
 
 async def test_an_answer_that_was_kept_before_a_crash_is_the_one_that_is_told(world: World) -> None:
     name, (gate,) = await gated(world)
     outputs = Outputs({"o": "kept"})
-    kept = Answer({"periplus-hit": "true", "periplus-p-o": "kept"}, Resolved(Verdict.HIT, outputs=outputs))
-    await world.runs.answer(name, {gate["id"]: kept})
+    kept = GateAnswer(
+        {"periplus-hit": "true", "periplus-p-o": "kept"}, StepVerdict("", Verdict.HIT, outputs=outputs)
+    )
+    await world.runs.add_answers(name, {gate["id"]: kept})
     world.follow()
     ended = await world.ended(name)
     assert (ended.cached, ended.output) == ({"end"}, "kept")
@@ -244,7 +250,7 @@ async def test_a_workflow_that_argo_has_lost_ends_its_run(world: World) -> None:
     world.client.call("DELETE", f"workflows/{world.client.namespace}/{done.run.id}")
     world.follow()
     ended = await world.ended(done.run.id)
-    assert (ended.run.phase, ended.run.message) == (Phase.ERROR, "Argo has this workflow no longer")
+    assert (ended.run.phase, ended.run.message) == (RunPhase.ERROR, "the Workflow was deleted from Argo")
 
 
 async def test_a_failed_step_fails_its_run_with_its_message(world: World) -> None:
@@ -252,15 +258,17 @@ async def test_a_failed_step_fails_its_run_with_its_message(world: World) -> Non
         dag(task("bad", "bad"), task("after", "ok", depends="bad")), sh("bad", "exit 3"), sh("ok", "true")
     )
     ended = await world.run(manifest)
-    assert (ended.run.phase, ended.phases) == (Phase.FAILED, {"bad": "failed", "after": "skipped"})
+    assert (ended.run.phase, ended.phases) == (RunPhase.FAILED, {"bad": "failed", "after": "skipped"})
     assert "exit code 3" in ended.finished[0].message or "exit code 3" in ended.finished[1].message
 
 
 async def test_a_run_can_be_stopped_and_stays_stopped(world: World) -> None:
     done = await world.submit(two(str(uuid.uuid4()), up="sleep 30"))
     await world.dispatcher.cancel("default", done.run.id, terminate=True, reason="enough")
-    assert (await world.ended(done.run.id)).run.phase is Phase.CANCELLED
-    assert await world.dispatcher.cancel("default", done.run.id, terminate=True, reason="") is Phase.CANCELLED
+    assert (await world.ended(done.run.id)).run.phase is RunPhase.CANCELLED
+    assert (
+        await world.dispatcher.cancel("default", done.run.id, terminate=True, reason="") is RunPhase.CANCELLED
+    )
     with pytest.raises(NotFound):
         await world.dispatcher.cancel("another", done.run.id, terminate=True, reason="")
 
@@ -268,17 +276,17 @@ async def test_a_run_can_be_stopped_and_stays_stopped(world: World) -> None:
 async def test_a_run_whose_canceller_died_before_argo_was_told_is_stopped_all_the_same(world: World) -> None:
     await world.crash()
     done = await world.submit(two(str(uuid.uuid4()), up="sleep 30"))
-    await world.runs.cancel(done.run.id)
+    await world.runs.set_cancelled(done.run.id)
     world.follow()
-    assert (await world.ended(done.run.id)).run.phase is Phase.CANCELLED
+    assert (await world.ended(done.run.id)).run.phase is RunPhase.CANCELLED
 
 
 async def test_a_workflow_of_a_run_that_ended_before_it_began_is_stopped(world: World) -> None:
     chain = dag(task("a", "a"), task("b", "b", depends="a"))
     done = await world.submit(workflow(chain, sh("a", "sleep 1"), sh("b", "sleep 30")))
     await world.crash()
-    await world.runs.cancel(done.run.id)
-    await world.runs.finish(done.run, [], Phase.CANCELLED, "before it began", Outputs(), datetime.now(UTC))
+    await world.runs.set_cancelled(done.run.id)
+    await world.runs.finish(done.run, [], RunPhase.CANCELLED, "before it began", Outputs(), datetime.now(UTC))
     world.follow()
     async with asyncio.timeout(PATIENCE / 2):
         while not (await world.argo.get(done.run.id))["status"].get("finishedAt"):  # noqa: ASYNC110
@@ -309,7 +317,7 @@ async def test_steps_in_loops_and_retries_and_nested_templates_have_their_paths(
         middle, inner, say("leaf", "$x", "x"), flaky,
     )  # fmt: skip
     ended = await world.run(manifest)
-    assert ended.run.phase is Phase.SUCCEEDED, ended.run.message
+    assert ended.run.phase is RunPhase.SUCCEEDED, ended.run.message
     leaves = {f"out({i}).in({j}).leaf": "succeeded" for i in (0, 1) for j in (0, 1)}
     assert ended.phases == {"again": "succeeded", "no": "skipped", **leaves}
     assert next(e for e in ended.finished if e.step == "again").attempts == 2
@@ -347,14 +355,14 @@ async def test_artifacts_of_a_hit_reach_who_reads_them(world: World) -> None:
 
 async def test_a_run_with_the_cache_off_asks_nothing_of_it(world: World) -> None:
     await world.run(two())
-    assert (await world.run(two(), mode=Mode.OFF)).ran == {"up", "end"}
+    assert (await world.run(two(), mode=CacheMode.OFF)).ran == {"up", "end"}
 
 
 async def test_a_workflow_of_a_long_or_foreign_name_gets_a_run_of_at_most_63_characters(world: World) -> None:
     manifest = two() | {"metadata": {"generateName": "n" * 80 + "-"}}
     ended = await world.run(manifest)
     assert len(ended.run.id) <= 63
-    assert ended.run.phase is Phase.SUCCEEDED
+    assert ended.run.phase is RunPhase.SUCCEEDED
 
 
 async def test_nothing_that_argo_refuses_leaves_a_run(world: World) -> None:
@@ -366,7 +374,7 @@ async def test_nothing_that_argo_refuses_leaves_a_run(world: World) -> None:
         with pytest.raises(Invalid) as refused:
             await world.submit(broken)
         assert refused.value.field.startswith("spec.manifest"), refused.value
-    assert await world.runs.open() == []
+    assert await world.runs.list_open() == []
 
 
 async def test_fields_that_are_null_are_not_there(world: World) -> None:
@@ -379,7 +387,7 @@ async def test_fields_that_are_null_are_not_there(world: World) -> None:
         "when": None,
         "withItems": None,
     }
-    assert (await world.run(manifest)).run.phase is Phase.SUCCEEDED
+    assert (await world.run(manifest)).run.phase is RunPhase.SUCCEEDED
 
 
 async def test_a_policy_that_makes_no_sense_is_refused_with_its_field(world: World) -> None:
@@ -393,9 +401,9 @@ async def test_a_policy_that_makes_no_sense_is_refused_with_its_field(world: Wor
 async def test_a_plan_says_what_would_happen_and_leaves_no_run(world: World) -> None:
     await world.run(two())
     draft = await world.dispatcher.plan(world.order(two()))
-    assert draft.plan.complete
+    assert draft.plan.is_complete
     assert json.loads(json.dumps(draft.manifest)) == two()
-    assert len(await world.told(FINISHED, "nobody")) == 0
+    assert len(await world.published(FINISHED, "nobody")) == 0
     unchecked = await away(world).plan(world.order(two()))
     assert any("did not check" in warning for warning in unchecked.warnings)
 

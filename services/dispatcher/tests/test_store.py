@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,56 +12,81 @@ from periplus.types.v1 import step_pb2
 from periplus_common.errors import Conflict
 from periplus_common.postgres import Database, database
 from periplus_dispatcher.domain import (
+    ContainerTemplate,
+    FanOut,
+    GateAnswer,
+    GeneratedTemplate,
+    Run,
+    RunState,
+    StepNode,
+    StepStatus,
+    TemplateRole,
+)
+from periplus_dispatcher.store import PostgresRuns
+from periplus_model.queries import Raw, StepVerdict
+from periplus_model.steps import (
     Artifact,
+    CachePolicy,
     Inputs,
-    Object,
+    ObjectRef,
     Outputs,
-    Phase,
-    Policy,
-    Raw,
-    Resolved,
-    Template,
+    RunPhase,
+    StepPhase,
+    StepTemplate,
     Verdict,
 )
-from periplus_dispatcher.observe import Seen
-from periplus_dispatcher.record import Answer, Record, Run
-from periplus_dispatcher.store import PostgresRuns
-from periplus_dispatcher.written import Fan, Generated
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-HIT = Resolved(
-    Verdict.HIT, "hit", "sha256:1", Outputs({"o": "1"}, (Artifact("m", Object("k")),)), "earlier", "a", 2.5
+HIT = StepVerdict(
+    "",
+    Verdict.HIT,
+    "hit",
+    "sha256:1",
+    Outputs({"o": "1"}, (Artifact("m", ObjectRef("k")),)),
+    "earlier",
+    "a",
+    timedelta(seconds=2.5),
 )
-RECORD = Record(
-    templates={"t": Template("t", '{"é":1}', Policy(ttl=1.5, ignore_inputs=("x",)), "", ("o",), ("m",))},
-    generated={"t--gate": Generated("gate", "t", ("periplus-hit",))},
-    fans={
-        "f": Fan({"parameters": []}, (1, 2), {"d": "1"}, {"a": Object("k")}, {"r": Raw("x")}),
-        "g": Fan({}),
+RECORD = RunState(
+    templates={
+        "t": ContainerTemplate(
+            StepTemplate(
+                "t", '{"é":1}', CachePolicy(ttl=timedelta(seconds=1.5), ignore_inputs=frozenset({"x"}))
+            ),
+            ("o",),
+            ("m",),
+        )
     },
-    resolved={"a": HIT, "f": replace(HIT, items=(HIT, Resolved(Verdict.MISS)), items_json="[1,2]")},
-    verdicts={"a": "hit"},
+    generated={"t--gate": GeneratedTemplate(TemplateRole.GATE, "t", ("periplus-hit",))},
+    fan_outs={
+        "f": FanOut({"parameters": []}, (1, 2), {"d": "1"}, {"a": ObjectRef("k"), "r": Raw("x")}),
+        "g": FanOut({}),
+    },
+    resolved={"a": HIT, "f": replace(HIT, items=(HIT, StepVerdict("", Verdict.MISS)), items_json="[1,2]")},
+    verdicts={"a": Verdict.HIT},
 )
 
 
-def run(request: str = "r1", phase: Phase = Phase.PENDING, **more: object) -> Run:
+def run(request: str = "r1", phase: RunPhase = RunPhase.PENDING, **more: object) -> Run:
     made = Run(
         project="p", id=f"run-{request}", request_id=request, request_digest="sha256:d", pipeline="pipe", phase=phase,
-        manifest="{}", record=RECORD, snapshot="sha256:s", cache="", submitted_at=NOON, parameters={"x": "1"},
+        manifest="{}", state=RECORD, snapshot="sha256:s", cache_mode=None, submitted_at=NOON, parameters={"x": "1"},
         source="kind: Workflow",
     )  # fmt: skip
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def seen(path: str = "a", phase: Phase = Phase.RUNNING, resolved: Resolved | None = None) -> Seen:
-    return Seen(
+def seen(
+    path: str = "a", phase: StepPhase = StepPhase.RUNNING, verdict: StepVerdict | None = None
+) -> StepStatus:
+    return StepStatus(
         path,
         phase,
         "t",
         "node-1",
         started_at=NOON,
-        finished_at=NOON if phase.final else None,
-        resolved=resolved,
+        finished_at=NOON if phase.is_final else None,
+        verdict=verdict,
     )
 
 
@@ -108,13 +133,13 @@ async def test_what_is_too_large_for_a_message_is_told_without_its_values(
 ) -> None:
     order = await runs.add(run(), [], [])
     ended = replace(
-        seen(phase=Phase.SUCCEEDED), inputs=Inputs(dict(LONG)), outputs=Outputs({**LONG, "result": "y"})
+        seen(phase=StepPhase.SUCCEEDED), inputs=Inputs(dict(LONG)), outputs=Outputs({**LONG, "result": "y"})
     )
-    await runs.finish(order, [ended], Phase.SUCCEEDED, "", Outputs({**LONG, "more": "x" * 300_000}), NOON)
+    await runs.finish(order, [ended], RunPhase.SUCCEEDED, "", Outputs({**LONG, "more": "x" * 300_000}), NOON)
     step = events_pb2.StepFinished.FromString(await body(db, "StepFinished"))
     assert (step.step, step.phase) == ("a", step_pb2.STEP_PHASE_SUCCEEDED)
     assert (len(step.inputs.parameters), len(step.outputs.parameters)) == (0, 5)
-    assert step.template.uncacheable_reason == "what it was given and gave is too large to be told"
+    assert step.template.uncacheable_reason == "its inputs and outputs are too large for an event"
     over = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
     assert (over.phase, over.outputs) == (step_pb2.RUN_PHASE_SUCCEEDED, step_pb2.Outputs())
 
@@ -122,11 +147,8 @@ async def test_what_is_too_large_for_a_message_is_told_without_its_values(
 async def test_a_plan_that_is_too_large_for_a_message_goes_without_its_reasons_or_is_left_out(
     runs: PostgresRuns, db: Database
 ) -> None:
-    def planned(reason: str, count: int) -> list[dict[str, object]]:
-        return [
-            {"path": f"step-{i}", "template": "t", "depends_on": [], "verdict": "miss", "reason": reason}
-            for i in range(count)
-        ]
+    def planned(reason: str, count: int) -> list[StepNode]:
+        return [StepNode(f"step-{i}", "t", (), Verdict.MISS, reason) for i in range(count)]
 
     for number, (nodes, count) in enumerate(
         [(planned("x" * 500, 100), 100), (planned("x" * 500, 3000), 3000), (planned("", 100_000), 0)]
@@ -149,8 +171,12 @@ async def test_fifty_orders_of_one_request_are_one_run_told_once(runs: PostgresR
 
 
 async def test_a_run_that_is_over_at_once_is_told_whole(runs: PostgresRuns, db: Database) -> None:
-    over = run(phase=Phase.SUCCEEDED, finished_at=NOON, record=replace(RECORD, cached=1, saved=2.5))
-    await runs.add(over, [seen(phase=Phase.CACHED, resolved=HIT)], [])
+    over = run(
+        phase=RunPhase.SUCCEEDED,
+        finished_at=NOON,
+        state=replace(RECORD, cached_steps=1, saved=timedelta(seconds=2.5)),
+    )
+    await runs.add(over, [seen(phase=StepPhase.CACHED, verdict=HIT)], [])
     assert await told(db) == ["RunSubmitted", "StepFinished", "RunFinished"]
     step = events_pb2.StepFinished.FromString(await body(db, "StepFinished"))
     assert (step.verdict, step.producer_run, step.fingerprint) == (
@@ -160,7 +186,7 @@ async def test_a_run_that_is_over_at_once_is_told_whole(runs: PostgresRuns, db: 
     )
     finished = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
     assert (finished.cached_steps, finished.saved.ToTimedelta().total_seconds()) == (1, 2.5)
-    assert await runs.open() == []
+    assert await runs.list_open() == []
 
 
 async def test_a_name_that_another_request_has_is_a_conflict(runs: PostgresRuns) -> None:
@@ -173,19 +199,19 @@ async def test_a_step_is_told_once_in_each_phase_by_whoever_comes_first(
     runs: PostgresRuns, db: Database
 ) -> None:
     order = await runs.add(run(), [], [])
-    running, ended = seen(), seen(phase=Phase.SUCCEEDED)
-    await asyncio.gather(*(runs.tell(order, [running]) for _ in range(10)))
-    await asyncio.gather(*(runs.tell(order, [running, ended]) for _ in range(10)))
+    running, ended = seen(), seen(phase=StepPhase.SUCCEEDED)
+    await asyncio.gather(*(runs.publish(order, [running]) for _ in range(10)))
+    await asyncio.gather(*(runs.publish(order, [running, ended]) for _ in range(10)))
     assert await told(db) == ["RunSubmitted", "StepStarted", "StepFinished"]
 
 
 async def test_a_run_ends_once_and_sums_up_what_was_cached(runs: PostgresRuns, db: Database) -> None:
     order = await runs.add(run(), [], [])
-    await runs.tell(order, [seen("a", Phase.CACHED, HIT)])
-    last = [seen("b", Phase.CACHED, HIT), seen("c", Phase.SUCCEEDED)]
+    await runs.publish(order, [seen("a", StepPhase.CACHED, HIT)])
+    last = [seen("b", StepPhase.CACHED, HIT), seen("c", StepPhase.SUCCEEDED)]
     ends = (
         runs.finish(order, last, phase, "why", Outputs({"o": "1"}), NOON)
-        for phase in (Phase.SUCCEEDED, Phase.FAILED)
+        for phase in (RunPhase.SUCCEEDED, RunPhase.FAILED)
     )
     await asyncio.gather(*ends)
     assert sorted(await told(db)) == [
@@ -199,9 +225,9 @@ async def test_a_run_ends_once_and_sums_up_what_was_cached(runs: PostgresRuns, d
     assert (finished.cached_steps, finished.saved.ToTimedelta().total_seconds()) == (2, 5.0)
     over = await runs.get(order.id)
     assert over
-    assert over.phase.final
+    assert over.phase.is_final
     assert over.outputs.parameters == {"o": "1"}
-    await runs.started(order.id)
+    await runs.set_running(order.id)
     still = await runs.get(order.id)
     assert still
     assert still.phase is over.phase, "what has ended does not begin again"
@@ -210,19 +236,23 @@ async def test_a_run_ends_once_and_sums_up_what_was_cached(runs: PostgresRuns, d
 async def test_open_runs_are_those_that_have_not_ended_the_oldest_first(runs: PostgresRuns) -> None:
     for n, request in enumerate(("r2", "r1", "r3")):
         await runs.add(run(request, submitted_at=NOON.replace(minute=n)), [], [])
-    await runs.started("run-r1")
-    await runs.finish(run("r2"), [], Phase.ERROR, "", Outputs(), NOON)
-    assert await runs.open() == ["run-r1", "run-r3"]
+    await runs.set_running("run-r1")
+    await runs.finish(run("r2"), [], RunPhase.ERROR, "", Outputs(), NOON)
+    assert await runs.list_open() == ["run-r1", "run-r3"]
 
 
 async def test_the_first_answer_to_a_gate_stays(runs: PostgresRuns) -> None:
     order = await runs.add(run(), [], [])
-    first = Answer({"periplus-hit": "true"}, HIT, (1,))
-    await runs.answer(order.id, {"n1": first})
-    await runs.answer(
-        order.id, {"n1": Answer({}, Resolved(Verdict.MISS)), "n2": Answer({}, Resolved(Verdict.MISS))}
+    first = GateAnswer({"periplus-hit": "true"}, HIT, (1,))
+    await runs.add_answers(order.id, {"n1": first})
+    await runs.add_answers(
+        order.id,
+        {
+            "n1": GateAnswer({}, StepVerdict("", Verdict.MISS)),
+            "n2": GateAnswer({}, StepVerdict("", Verdict.MISS)),
+        },
     )
-    answers = await runs.answers(order.id)
+    answers = await runs.get_answers(order.id)
     assert answers["n1"] == first
     assert set(answers) == {"n1", "n2"}
 
@@ -230,9 +260,9 @@ async def test_the_first_answer_to_a_gate_stays(runs: PostgresRuns) -> None:
 async def test_text_with_a_nul_character_is_kept(runs: PostgresRuns) -> None:
     order = await runs.add(run(), [], [])
     odd = Outputs({"o": "a\0b"})
-    await runs.answer(order.id, {"n": Answer({"periplus-p-o": "a\0b"}, replace(HIT, outputs=odd))})
-    await runs.finish(order, [], Phase.SUCCEEDED, "a\0b", odd, NOON)
+    await runs.add_answers(order.id, {"n": GateAnswer({"periplus-p-o": "a\0b"}, replace(HIT, outputs=odd))})
+    await runs.finish(order, [], RunPhase.SUCCEEDED, "a\0b", odd, NOON)
     over = await runs.get(order.id)
     assert over
     assert over.outputs == odd
-    assert (await runs.answers(order.id))["n"].parameters == {"periplus-p-o": "a\0b"}
+    assert (await runs.get_answers(order.id))["n"].parameters == {"periplus-p-o": "a\0b"}

@@ -7,7 +7,7 @@ import pytest
 from manifests import dag, gives, say, sh, shows, steps, task, workflow
 from world import World
 
-from periplus_dispatcher.domain import Mode
+from periplus_model.steps import CacheMode
 
 Json = dict[str, Any]
 UP = "{{tasks.up.outputs.parameters.o}}"
@@ -248,9 +248,9 @@ CASES: dict[str, Json] = {
 @pytest.mark.parametrize("case", CASES)
 async def test_whatever_the_cache_holds_the_run_gives_what_it_gave_without(world: World, case: str) -> None:
     manifest = CASES[case]
-    plain = await world.run(manifest, mode=Mode.OFF)
-    assert not plain.run.record.generated
-    assert plain.run.phase.final
+    plain = await world.run(manifest, mode=CacheMode.OFF)
+    assert not plain.run.state.generated
+    assert plain.run.phase.is_final
     entries = dict(world.cache.entries)
     first = {
         key for key in entries if key[1:] == ("{}", "{}")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from fakes import MemoryCache, MemorySnapshotter
@@ -16,15 +17,15 @@ from periplus.types.v1 import step_pb2
 from periplus_common.postgres import Database, database
 from periplus_dispatcher import argo
 from periplus_dispatcher.argo import HeraArgo
-from periplus_dispatcher.domain import Mode
-from periplus_dispatcher.draft import Order, Reader
-from periplus_dispatcher.follow import Follower
-from periplus_dispatcher.nodes import Store
-from periplus_dispatcher.record import Run
-from periplus_dispatcher.service import Dispatcher, Submitted
+from periplus_dispatcher.domain import Run, RunRequest
+from periplus_dispatcher.follow.follower import Follower, FollowerTimings
+from periplus_dispatcher.follow.nodes import ArtifactRepository
+from periplus_dispatcher.planner import Planner
+from periplus_dispatcher.service import Dispatcher, SubmittedRun
 from periplus_dispatcher.store import PostgresRuns
 from periplus_local.argo.testing import Client
 from periplus_local.stack.testing import Servers
+from periplus_model.steps import CacheMode
 
 Json = dict[str, Any]
 PATIENCE = 40.0  # seconds; a test that waits longer has failed
@@ -68,7 +69,7 @@ class World:
     database: Database
     argo: HeraArgo
     client: Client
-    store: Store
+    store: ArtifactRepository
     cache: MemoryCache
     snapshotter: MemorySnapshotter
     runs: PostgresRuns
@@ -80,7 +81,12 @@ class World:
     def follow(self) -> None:
         """Start a follower, as a new process would."""
         follower = Follower(
-            self.dispatcher, self.runs, self.argo, self.cache, self.store, patience=self.seconds
+            self.dispatcher.launch,
+            self.runs,
+            self.argo,
+            self.cache,
+            self.store,
+            FollowerTimings(poll_interval=timedelta(seconds=self.seconds)),
         )
         self.following = asyncio.create_task(follower.follow())
 
@@ -92,12 +98,12 @@ class World:
                 await self.following
             self.following = None
 
-    def order(self, manifest: Json | str, mode: Mode | None = None, claim: object | None = None,
-              **parameters: str) -> Order:  # fmt: skip
+    def order(self, manifest: Json | str, mode: CacheMode | None = None, claim: bytes | None = None,
+              **parameters: str) -> RunRequest:  # fmt: skip
         text = manifest if isinstance(manifest, str) else json.dumps(manifest)
-        return Order(self.project, text, parameters, mode, claim)
+        return RunRequest(self.project, text, parameters, mode, claim)
 
-    async def submit(self, manifest: Json | str, request: str = "", **more: Any) -> Submitted:
+    async def submit(self, manifest: Json | str, request: str = "", **more: Any) -> SubmittedRun:
         return await self.dispatcher.submit(self.order(manifest, **more), request or str(uuid.uuid4()))
 
     async def run(self, manifest: Json | str, **more: Any) -> Ended:
@@ -116,13 +122,13 @@ class World:
             run = await self.runs.get(name)
             assert run is not None
             if run.finished_at is not None:
-                bodies = await self.told(FINISHED, name)
+                bodies = await self.published(FINISHED, name)
                 return Ended(run, [events_pb2.StepFinished.FromString(body) for body in bodies])
             assert time.monotonic() < end, (run.phase, await self.argo.get(name))
             await asyncio.sleep(0.02)
 
-    async def told(self, kind: str, run: str) -> list[bytes]:
-        """The bodies of the events of a kind that were told of a run."""
+    async def published(self, kind: str, run: str) -> list[bytes]:
+        """The bodies of the published events of a kind of a run."""
         async with self.database.connection() as connection:
             rows = await connection.fetch(
                 "SELECT body FROM outbox WHERE subject = $1", f"{kind}.{self.project}.{run}"
@@ -134,10 +140,12 @@ class World:
 async def opened(
     dsn: str, client: Client, embedded: Servers, cache: MemoryCache, snapshotter: MemorySnapshotter
 ) -> AsyncIterator[World]:
-    store = Store(embedded.s3.endpoint, embedded.s3.bucket)
+    store = ArtifactRepository(embedded.s3.endpoint, embedded.s3.bucket)
     async with database(dsn) as db, argo.connect(client.address, client.token, client.namespace) as workflows:
         runs = PostgresRuns(db)
-        dispatcher = Dispatcher(runs, workflows, Reader(workflows, cache, snapshotter), store, 30)
+        dispatcher = Dispatcher(
+            runs, workflows, Planner(workflows, cache, snapshotter), store, timedelta(seconds=30)
+        )
         world = World(db, workflows, client, store, cache, snapshotter, runs, dispatcher)
         world.follow()
         try:

@@ -71,12 +71,6 @@ class Depends:
         """The tasks whose single iterations it asks for (.AnySucceeded, .AllFailed)."""
         return {outcome.task for outcome in self._outcomes() if outcome.results & ITEM_RESULTS}
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is nothing but success of every task: `a && b`."""
-        parts = self.part.parts if isinstance(self.part, Every) else (self.part,)
-        return all(isinstance(part, Outcome) and "Succeeded" in part.results <= _PLAIN for part in parts)
-
     def evaluate(self, results: Mapping[str, set[str]]) -> bool:
         """Decide with the results of finished tasks; a task without an entry has none."""
         return _holds(self.part, results)

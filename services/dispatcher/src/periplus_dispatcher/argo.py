@@ -1,4 +1,4 @@
-"""Argo, real or local: the only file that imports hera or speaks to Argo."""
+"""The REST API of Argo, real or local. The only file that imports hera."""
 
 import json
 import logging
@@ -13,11 +13,10 @@ from hera.workflows.async_service import AsyncWorkflowsService
 from pydantic import ValidationError
 
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
-from periplus_dispatcher.rewrite import MANAGED
+from periplus_dispatcher.domain import Json
+from periplus_dispatcher.rewrite.rewriter import MANAGED_LABEL
 
 log = logging.getLogger(__name__)
-
-Json = dict[str, Any]
 
 UNKNOWN = 2  # a gRPC code
 LOCAL = "periplus"  # what the local Argo's version says of it
@@ -38,7 +37,7 @@ class HeraArgo:
     def namespace(self) -> str:
         return self._namespace
 
-    async def local(self) -> bool:
+    async def is_local(self) -> bool:
         if self._local is None:
             version = await self._raw("GET", "version")
             self._local = LOCAL in version.get("version", "")
@@ -67,7 +66,7 @@ class HeraArgo:
         except NotFound:
             return None
 
-    async def supply(self, name: str, node: str, parameters: Mapping[str, str], message: str) -> None:
+    async def answer_gate(self, name: str, node: str, parameters: Mapping[str, str], message: str) -> None:
         request = models.WorkflowSetRequest(
             name=name,
             namespace=self._namespace,
@@ -101,7 +100,7 @@ class HeraArgo:
             "GET", f"workflows/{self._namespace}", params={"listOptions.limit": "1", "fields": "metadata"}
         )
         parameters = {
-            "listOptions.labelSelector": f"{MANAGED}=true",
+            "listOptions.labelSelector": f"{MANAGED_LABEL}=true",
             "listOptions.resourceVersion": (listed.get("metadata") or {}).get("resourceVersion", ""),
         }
         async for event in self._stream(f"workflow-events/{self._namespace}", parameters, opened={}):

@@ -1,185 +1,196 @@
-"""What a run is made of: values that are known or not yet, calls of templates, what is known of each, and phases."""
+"""What the packages of the dispatcher hand to each other: run requests, runs, their state, and statuses of steps."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from periplus_common import digest
+from periplus_model.queries import Raw, StepVerdict
+from periplus_model.steps import (
+    CacheMode,
+    Inputs,
+    ObjectRef,
+    Outputs,
+    RunPhase,
+    StepPhase,
+    StepTemplate,
+    Verdict,
+)
+
+Json = dict[str, Any]
+
+ITEM_NAME = re.compile(r"^(.*?)\((\d+)(?::.*)?\)$", re.DOTALL)
+"""Name of an item's node or step: `train(2)`, in Argo also `train(2:value)`."""
 
 
 @dataclass(frozen=True)
-class Literal:
-    """Text as it stands."""
+class RunRequest:
+    """What a caller asks to run. `manifest` is YAML or JSON; `claim` is the serialized `Claim`, None without one."""
 
-    text: str
-
-
-@dataclass(frozen=True)
-class Output:
-    """What another step will give: an output of this name, or its result (standard output)."""
-
-    step: str
-    name: str = ""
-    result: bool = False
-
-
-@dataclass(frozen=True)
-class Item:
-    """The item of a fan-out, or one member of it."""
-
-    member: str = ""
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """What appears only mid-run; `what` says it for people."""
-
-    what: str
-
-
-Part = Literal | Output | Item | Unknown
-Text = tuple[Part, ...]
-
-
-def literal(text: str) -> Text:
-    """A value that is known."""
-    return (Literal(text),)
-
-
-def known(text: Text) -> str | None:
-    """The text itself, where every piece of it is known."""
-    pieces = [part.text for part in text if isinstance(part, Literal)]
-    return "".join(pieces) if len(pieces) == len(text) else None
-
-
-@dataclass(frozen=True)
-class Object:
-    """An object in a store. Empty bucket or endpoint: the default store's."""
-
-    key: str
-    bucket: str = ""
-    endpoint: str = ""
-
-
-@dataclass(frozen=True)
-class Raw:
-    """An artifact whose bytes stand in the manifest."""
-
-    data: str
-
-
-Source = Output | Object | Raw | Unknown
-
-
-class Mode(Enum):
-    """How far the cache may be used for a step."""
-
-    OFF = "off"
-    READ = "read"
-    WRITE = "write"
-    READWRITE = "readwrite"
-    REFRESH = "refresh"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A step's cache policy, from its annotations. `ttl` in seconds."""
-
-    mode: Mode = Mode.READWRITE
-    ttl: float | None = None
-    ignore_inputs: tuple[str, ...] = ()
-    side_effects: bool = False
-
-
-@dataclass(frozen=True)
-class Template:
-    """What a leaf template does, in the form that its key is made of."""
-
-    name: str
-    document: str
-    policy: Policy = Policy()
-    uncacheable: str = ""
-    parameters: tuple[str, ...] = ()
-    """Names of its output parameters."""
-    artifacts: tuple[str, ...] = ()
-    """Names of its output artifacts."""
-
-
-class Verdict(Enum):
-    """What is known of a step before it runs."""
-
-    HIT = "hit"
-    MISS = "miss"
-    UNKNOWN = "unknown"
-    UNCACHEABLE = "uncacheable"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """An artifact at its place; `digest` is empty while nobody has read it."""
-
-    name: str
-    object: Object
-    digest: str = ""
-    size: int = 0
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a step was given."""
-
-    parameters: dict[str, str] = field(default_factory=dict)
-    artifacts: tuple[Artifact, ...] = ()
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a step gave."""
-
-    parameters: dict[str, str] = field(default_factory=dict)
-    artifacts: tuple[Artifact, ...] = ()
-    result: str | None = None
-    exit_code: int | None = None
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What the cache says of one step, or of one item of a fan-out. `saved` in seconds."""
-
-    verdict: Verdict
-    reason: str = ""
-    fingerprint: str = ""
-    outputs: Outputs | None = None
-    run: str = ""
-    step: str = ""
-    saved: float = 0.0
-    items: tuple["Resolved", ...] = ()
-    items_json: str = ""
-
-
-@dataclass(frozen=True)
-class Query:
-    """One step of a plan, as the cache is asked for it."""
-
-    id: str
-    template: str
-    parameters: Mapping[str, Text]
-    artifacts: Mapping[str, Source]
-    items: Text | None = None
-
-
-class Phase(Enum):
-    """How far a run or a step is."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    ERROR = "error"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
-    CACHED = "cached"
+    project: str
+    manifest: str
+    parameters: Mapping[str, str]
+    cache_mode: CacheMode | None = None
+    claim: bytes | None = None
 
     @property
-    def final(self) -> bool:
-        """Whether nothing comes after it."""
-        return self not in (Phase.PENDING, Phase.RUNNING)
+    def digest(self) -> str:
+        """Digest of the whole request: two requests with one request id are compared by it."""
+        mode = self.cache_mode.label if self.cache_mode else ""
+        claim = "" if self.claim is None else digest.sha256(self.claim)
+        return digest.of([self.project, self.manifest, dict(self.parameters), mode, claim])
+
+
+@dataclass(frozen=True)
+class ContainerTemplate:
+    """A template that starts a pod: what its cache key consists of, and the names of the outputs that it declares."""
+
+    step: StepTemplate
+    parameters: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+
+
+class TemplateRole(StrEnum):
+    """What a template is for that the rewrite generated."""
+
+    HIT = "hit"
+    """Returns the outputs of a hit and runs nothing."""
+    GATED = "gated"
+    """The wrapper of a step: a gate, then a selection."""
+    GATE = "gate"
+    SELECTION = "selection"
+    """Runs the user's template unless the gate was answered with a hit."""
+    FAN_OUT = "fan-out"
+    """The wrapper of a fan-out: a gate for all items, then the loop over the items that are no hits."""
+    FAN_OUT_GATE = "fan-out-gate"
+    PARTIAL_FAN_OUT = "partial-fan-out"
+    """The wrapper of a fan-out some items of which were hits when the run was submitted."""
+    COPY = "copy"
+    """A copy of a DAG or steps template for one of its calls."""
+    NO_OP = "no-op"
+
+
+@dataclass(frozen=True)
+class GeneratedTemplate:
+    """A template that the rewrite added, and the name of the user's template that it stands for.
+
+    `supplied` are, of a gate, the output parameters that an answer may set.
+    """
+
+    role: TemplateRole
+    template: str
+    supplied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FanOut:
+    """A rewritten fan-out.
+
+    `arguments` are those of one item. `remaining` are, if the items were known at submission, the indices of those that
+    run. `parameters` and `artifacts` are the template's defaults for inputs that the arguments do not set.
+    """
+
+    arguments: Json
+    remaining: tuple[int, ...] | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, ObjectRef | Raw] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What was decided at submission and is needed to read the run's Workflow later, by any replica.
+
+    `resolved` are the verdicts of the steps whose calls were rewritten, `verdicts` those of all steps, both by path.
+    `cached_steps` and `saved` are set for a run that was complete at submission.
+    """
+
+    templates: Mapping[str, ContainerTemplate]
+    generated: Mapping[str, GeneratedTemplate] = field(default_factory=dict)
+    fan_outs: Mapping[str, FanOut] = field(default_factory=dict)
+    resolved: Mapping[str, StepVerdict] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    cached_steps: int = 0
+    saved: timedelta = timedelta()
+
+
+@dataclass(frozen=True)
+class GateAnswer:
+    """The output parameters that a gate is answered with, and the verdict that they express.
+
+    `remaining` are, for a fan-out, the indices of the items that run.
+    """
+
+    parameters: Mapping[str, str]
+    verdict: StepVerdict
+    remaining: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it is stored.
+
+    `manifest` is what Argo runs, as JSON; empty if every step was a hit. `parameters` and `source`, the manifest before
+    the rewrite, are published with RunSubmitted and are not stored.
+    """
+
+    project: str
+    id: str
+    request_id: str
+    request_digest: str
+    pipeline: str
+    phase: RunPhase
+    manifest: str
+    state: RunState
+    snapshot: str
+    cache_mode: CacheMode | None
+    submitted_at: datetime
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    outputs: Outputs = field(default_factory=Outputs)
+    finished_at: datetime | None = None
+    message: str = ""
+    is_cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class StepNode:
+    """A step of a plan as it is published with RunSubmitted."""
+
+    path: str
+    template: str
+    depends_on: tuple[str, ...]
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """A step of a run: its phase, and what Argo reports of its node.
+
+    `verdict` is set for a step that was a hit.
+    """
+
+    path: str
+    phase: StepPhase
+    template: str
+    node: str = ""
+    message: str = ""
+    inputs: Inputs = field(default_factory=Inputs)
+    outputs: Outputs = field(default_factory=Outputs)
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: int = 0
+    verdict: StepVerdict | None = None
+
+
+def plan_path(path: str) -> str:
+    """The path in the plan of a path in a run: a plan has one step for all items of a fan-out.
+
+    A loop over a template invocator is expanded once, as `name(*)`.
+    """
+    outer, dot, name = path.rpartition(".")
+    item = ITEM_NAME.match(name)
+    return re.sub(r"\(\d+\)", "(*)", outer) + dot + (item[1] if item else name)

@@ -1,98 +1,114 @@
-"""What the dispatcher needs of the world outside its process."""
+"""What the dispatcher needs from outside of its process."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
-from periplus_dispatcher.domain import Outputs, Phase, Query, Resolved, Template
-from periplus_dispatcher.observe import Seen
-from periplus_dispatcher.record import Answer, Run
-
-Json = dict[str, Any]
+from periplus_dispatcher.domain import GateAnswer, Json, Run, StepNode, StepStatus
+from periplus_model.queries import StepQuery, StepVerdict
+from periplus_model.steps import CacheMode, Outputs, RunPhase, StepTemplate
 
 
 class Cache(Protocol):
-    """Who knows what was done before."""
+    """The cache service."""
 
     async def resolve(
-        self, project: str, run: str, templates: Mapping[str, Template], queries: Sequence[Query]
-    ) -> dict[str, Resolved]:
-        """The verdict of each query, by its id. Raises `Unavailable`."""
+        self,
+        project: str,
+        run: str,
+        cache_mode: CacheMode | None,
+        templates: Mapping[str, StepTemplate],
+        queries: Sequence[StepQuery],
+    ) -> dict[str, StepVerdict]:
+        """The verdict of each query, by its id. `cache_mode` is the run's. Raises `Unavailable`, `Invalid`."""
 
 
 class Snapshotter(Protocol):
-    """Who keeps what runs are made with."""
+    """The snapshotter service."""
 
-    async def take(self, project: str, claim: object) -> tuple[str, str, list[str]]:
-        """Keep a claim: the snapshot's id, the environment's digest, warnings. Raises `Unavailable`, `Invalid`."""
+    async def take(self, project: str, claim: bytes) -> tuple[str, str, list[str]]:
+        """Store a serialized claim. Gives the snapshot's id, the environment's digest and warnings.
+
+        Raises `Unavailable`, and `Invalid` with the field's path in the run request.
+        """
 
 
 class Argo(Protocol):
-    """Who runs Workflows."""
+    """One namespace of an Argo."""
 
     @property
     def namespace(self) -> str:
-        """Where the Workflows live."""
+        """The namespace of the Workflows."""
 
-    async def local(self) -> bool:
-        """Whether steps run as processes of this machine, so that images say nothing of their environment.
-
-        Raises `Unavailable`.
-        """
+    async def is_local(self) -> bool:
+        """Whether steps run as processes of this machine, without their images. Raises `Unavailable`."""
 
     async def lint(self, manifest: Json) -> tuple[str, ...]:
-        """What Argo warns of. Raises `Invalid` for a manifest that it would refuse, with its words."""
+        """Argo's warnings. Raises `Invalid` with Argo's message for a manifest that it would refuse."""
 
     async def create(self, manifest: Json) -> None:
-        """Create a Workflow; one of the same name is taken for it. Raises `Invalid`, `Unavailable`."""
+        """Create a Workflow, unless one of this name exists. Raises `Invalid`, `Unavailable`."""
 
     async def get(self, name: str) -> Json | None:
-        """A Workflow, or None where Argo has none of that name."""
+        """A Workflow; None if Argo has none of this name. Raises `Unavailable`."""
 
     def watch(self) -> AsyncIterator[Json | None]:
-        """Our Workflows as they change; None whenever the stream begins anew, as some may have been missed."""
+        """The Workflows of Periplus as they change, from now on; None first, as changes before it were missed.
 
-    async def supply(self, name: str, node: str, parameters: Mapping[str, str], message: str) -> None:
-        """Answer a gate. One that is answered already stays as it is."""
+        Ends when Argo ends the stream. Raises `Unavailable`.
+        """
+
+    async def answer_gate(self, name: str, node: str, parameters: Mapping[str, str], message: str) -> None:
+        """Set the outputs of a suspend node and end it. Raises `NotFound` if it is not suspended (any more)."""
 
     async def stop(self, name: str, *, terminate: bool, message: str) -> None:
-        """Stop a Workflow. One that has ended stays as it is."""
+        """Stop a Workflow. One that has ended or does not exist stays as it is. Raises `Unavailable`."""
 
     def logs(self, name: str, *, follow: bool) -> AsyncIterator[tuple[str, str]]:
-        """What its pods print: pod name and line."""
+        """Pod name and line of everything that the pods of a Workflow print."""
 
 
 class Runs(Protocol):
-    """Where runs are kept, with the events that tell of them."""
+    """The store of runs and of the events that are published of them."""
 
     async def find(self, project: str, request_id: str) -> Run | None:
-        """The run that a request made before."""
+        """The run of a request."""
 
     async def get(self, run: str) -> Run | None:
         """A run by its id."""
 
-    async def open(self) -> list[str]:
-        """The ids of all runs that have not ended."""
+    async def list_open(self) -> list[str]:
+        """The ids of all runs that have not finished, oldest first."""
 
-    async def add(self, run: Run, steps: Sequence[Seen], nodes: Sequence[Json]) -> Run:
-        """Keep a run with its first events, unless its request made one before; return the one kept."""
+    async def add(self, run: Run, statuses: Sequence[StepStatus], nodes: Sequence[StepNode]) -> Run:
+        """Store a run and publish RunSubmitted, or give the run that was stored for its request before.
 
-    async def started(self, run: str) -> None:
-        """Argo has the run."""
+        Of a finished run also the end and the statuses are published. Raises `Conflict` if another request's run has
+        the id.
+        """
 
-    async def cancel(self, run: str) -> None:
-        """Note that a person stopped the run."""
+    async def set_running(self, run: str) -> None:
+        """Store that Argo has the run."""
 
-    async def answers(self, run: str) -> dict[str, Answer]:
-        """What the gates of a run were told, by node."""
+    async def set_cancelled(self, run: str) -> None:
+        """Store that the run is to be cancelled."""
 
-    async def answer(self, run: str, answers: Mapping[str, Answer]) -> None:
-        """Keep what gates are about to be told; the first answer to a gate stays."""
+    async def get_answers(self, run: str) -> dict[str, GateAnswer]:
+        """The answers to the gates of a run, by node id."""
 
-    async def tell(self, run: Run, steps: Sequence[Seen]) -> None:
-        """Publish what is new of steps. Each step is told once in each phase, by whoever comes first."""
+    async def add_answers(self, run: str, answers: Mapping[str, GateAnswer]) -> None:
+        """Store answers before they are sent; an answer that is stored already stays."""
+
+    async def publish(self, run: Run, statuses: Sequence[StepStatus]) -> None:
+        """Publish the statuses that have not been published: one event for each step and phase, whoever calls."""
 
     async def finish(
-        self, run: Run, steps: Sequence[Seen], phase: Phase, message: str, outputs: Outputs, at: datetime
+        self,
+        run: Run,
+        statuses: Sequence[StepStatus],
+        phase: RunPhase,
+        message: str,
+        outputs: Outputs,
+        at: datetime,
     ) -> None:
-        """Publish the last of the steps and the run's end, together."""
+        """Publish the last statuses and store and publish the run's end, in one transaction. The first end stays."""

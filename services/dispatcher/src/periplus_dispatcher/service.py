@@ -1,4 +1,4 @@
-"""What the dispatcher does with an order: read it, ask what is known of it, and have Argo run the rest."""
+"""What the dispatcher does with run requests: plan them, submit them to Argo, cancel runs and read their logs."""
 
 import base64
 import hashlib
@@ -6,233 +6,252 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 from periplus_common.errors import Invalid, NotFound, Refused, Unavailable
-from periplus_dispatcher import rewrite
-from periplus_dispatcher.domain import Outputs, Phase, Verdict
-from periplus_dispatcher.draft import Draft, Order, Reader, nodes
-from periplus_dispatcher.nodes import Store
-from periplus_dispatcher.observe import Seen, View
-from periplus_dispatcher.plan import Plan
+from periplus_dispatcher.domain import Json, Run, RunRequest, RunState, StepStatus
+from periplus_dispatcher.follow.nodes import ArtifactRepository
+from periplus_dispatcher.follow.observe import WorkflowStatus
+from periplus_dispatcher.planner import PlannedRun, Planner
 from periplus_dispatcher.ports import Argo, Runs
-from periplus_dispatcher.record import Record, Run
+from periplus_dispatcher.rewrite.plan import Plan, StepAction
+from periplus_dispatcher.rewrite.rewriter import rewrite, to_submit
+from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
-NAME = 63  # characters of a name; it becomes a label
+MAX_NAME_CHARACTERS = 63
+"""A run's id is the name of its Workflow, which becomes the value of a label."""
 
 
 @dataclass(frozen=True)
-class Submitted:
-    """A run that was accepted; the draft is absent where the request had made it before."""
+class SubmittedRun:
+    """A run that was accepted. `planned` is None if the request had been submitted before."""
 
     run: Run
-    draft: Draft | None
+    planned: PlannedRun | None
 
 
 class Dispatcher:
-    """Takes orders. What becomes of a run once Argo has it is the follower's to tell."""
+    """Plans and submits runs. The follower publishes what happens to a run once Argo has it."""
 
-    def __init__(self, runs: Runs, argo: Argo, reader: Reader, store: Store, gate_seconds: int) -> None:
+    def __init__(
+        self,
+        runs: Runs,
+        argo: Argo,
+        planner: Planner,
+        repository: ArtifactRepository,
+        gate_timeout: timedelta,
+    ) -> None:
         self._runs = runs
         self._argo = argo
-        self._reader = reader
-        self._store = store
-        self._gate_seconds = gate_seconds
+        self._planner = planner
+        self._repository = repository
+        self._gate_timeout = gate_timeout
 
-    async def plan(self, order: Order) -> Draft:
-        """Say what a run would do."""
-        draft = await self._reader.draft(order)
+    async def plan(self, request: RunRequest) -> PlannedRun:
+        """Plan a run without submitting it. Raises `Invalid`."""
+        planned = await self._planner.plan(request)
+        manifest = self._to_submit(planned.manifest, "plan", request.project, planned)
         try:
-            said = await self._argo.lint(
-                rewrite.addressed(
-                    draft.manifest, "plan", self._argo.namespace, order.project, draft.parameters
-                )
-            )
+            warnings = await self._argo.lint(manifest)
         except Unavailable as error:
-            said = (f"Argo did not check the manifest: {error}",)
-        return replace(draft, warnings=(*draft.warnings, *said))
+            warnings = (f"Argo did not check the manifest: {error}",)
+        return replace(planned, warnings=(*planned.warnings, *warnings))
 
-    async def submit(self, order: Order, request_id: str) -> Submitted:
-        """Run an order, or give the run that the same request made before."""
-        known = await self._runs.find(order.project, request_id)
-        if known is not None:
-            return Submitted(_same(known, order), None)
-        draft = await self._reader.draft(order)
-        run, steps = self._run(order, request_id, draft)
-        if not run.phase.final:
-            run, said = await self._checked(run, draft)
-            draft = replace(draft, warnings=(*draft.warnings, *said))
-        kept = await self._runs.add(run, steps, nodes(draft))
-        if kept.request_digest != run.request_digest or kept.submitted_at != run.submitted_at:
-            return Submitted(_same(kept, order), None)
-        if not run.phase.final:
-            kept = await self.launch(kept)
-        return Submitted(kept, draft)
+    async def submit(self, request: RunRequest, request_id: str) -> SubmittedRun:
+        """Run a manifest, or give the run of the same request. Raises `Invalid`, `Conflict`, `Unavailable`."""
+        existing = await self._runs.find(request.project, request_id)
+        if existing is not None:
+            return SubmittedRun(_checked_request(existing, request), None)
+        planned = await self._planner.plan(request)
+        run, hits = self._new_run(request, request_id, planned)
+        if not run.phase.is_final:
+            run, warnings = await self._lint(run, planned)
+            planned = replace(planned, warnings=(*planned.warnings, *warnings))
+        stored = await self._runs.add(run, hits, planned.plan.nodes)
+        if stored.request_digest != run.request_digest or stored.submitted_at != run.submitted_at:
+            return SubmittedRun(_checked_request(stored, request), None)
+        if not run.phase.is_final:
+            stored = await self.launch(stored)
+        return SubmittedRun(stored, planned)
 
     async def launch(self, run: Run) -> Run:
-        """Give a recorded run to Argo. Where Argo is away, the run stays pending and is launched later."""
+        """Create the Workflow of a stored run. If Argo can not be reached, the run stays PENDING for the follower."""
         try:
             await self._argo.create(json.loads(run.manifest))
         except Unavailable as error:
-            log.warning("%s waits for Argo: %s", run.id, error)
+            log.warning("%s: stays pending until Argo can be reached: %s", run.id, error)
             return run
         except Invalid as error:
             now = datetime.now(UTC)
-            await self._runs.finish(run, [], Phase.ERROR, str(error), Outputs(), now)
-            return replace(run, phase=Phase.ERROR, message=str(error), finished_at=now)
-        await self._runs.started(run.id)
+            await self._runs.finish(run, [], RunPhase.ERROR, str(error), Outputs(), now)
+            return replace(run, phase=RunPhase.ERROR, message=str(error), finished_at=now)
+        await self._runs.set_running(run.id)
         current = await self._runs.get(run.id)
-        if current is not None and current.cancelled:  # while it was on its way
-            await self._argo.stop(run.id, terminate=False, message="stopped by a person")
-        return replace(run, phase=Phase.RUNNING)
+        if current is not None and current.is_cancelled:  # while the Workflow was being created
+            await self._argo.stop(run.id, terminate=False, message="cancelled")
+        return replace(run, phase=RunPhase.RUNNING)
 
-    async def _checked(self, run: Run, draft: Draft) -> tuple[Run, tuple[str, ...]]:
-        """Have Argo look at a manifest before the run is recorded: what it refuses leaves no trace.
-
-        Gives what it warns of, too. Where it refuses what we wrote but not what the user wrote, the run goes as the user wrote it.
-        """
-        try:
-            return run, await self._argo.lint(json.loads(run.manifest))
-        except Unavailable as error:
-            log.warning("%s was not checked by Argo: %s", run.id, error)
-            return run, ()
-        except Invalid as error:
-            if not run.record.generated:
-                raise
-            plain = rewrite.addressed(
-                draft.manifest, run.id, self._argo.namespace, run.project, draft.parameters
-            )
-            said = await self._argo.lint(plain)
-            log.error("%s goes without the cache, as Argo refuses its gates: %s", run.id, error)
-            record = replace(run.record, generated={}, fans={}, resolved={})
-            return replace(run, manifest=json.dumps(plain), record=record), said
-
-    async def cancel(self, project: str, run_id: str, *, terminate: bool, reason: str) -> Phase:
-        """Stop a run. One that has ended stays as it is."""
-        run = await self._found(project, run_id)
-        if run.phase.final:
+    async def cancel(self, project: str, run_id: str, *, terminate: bool, reason: str) -> RunPhase:
+        """Cancel a run; one that has finished stays as it is. Raises `NotFound`, `Unavailable`."""
+        run = await self._get(project, run_id)
+        if run.phase.is_final:
             return run.phase
-        await self._runs.cancel(run_id)
-        await self._argo.stop(run_id, terminate=terminate, message=reason or "stopped by a person")
-        if run.phase is Phase.PENDING and await self._argo.get(run_id) is None:
+        await self._runs.set_cancelled(run_id)
+        await self._argo.stop(run_id, terminate=terminate, message=reason or "cancelled")
+        if run.phase is RunPhase.PENDING and await self._argo.get(run_id) is None:
             now = datetime.now(UTC)
-            await self._runs.finish(run, [], Phase.CANCELLED, "stopped before it began", Outputs(), now)
-            return Phase.CANCELLED
+            await self._runs.finish(
+                run, [], RunPhase.CANCELLED, "cancelled before it started", Outputs(), now
+            )
+            return RunPhase.CANCELLED
         return run.phase
 
     async def logs(
         self, project: str, run_id: str, step: str, *, follow: bool
     ) -> AsyncIterator[tuple[str, str]]:
-        """What the steps of a run print, as (path of the step, line)."""
-        run = await self._found(project, run_id)
+        """Path of the step and line. `step` selects a step with its items and inner steps; empty: all."""
+        run = await self._get(project, run_id)
         if not run.manifest:
-            raise Refused("nothing of this run was run: the cache had it all", fix=f"periplus runs {run_id}")
+            raise Refused("the run has no logs: every step was a hit", fix=f"periplus runs {run_id}")
         paths: dict[str, str] = {}
         async for pod, line in self._argo.logs(run_id, follow=follow):
             if pod not in paths:
-                paths = await self._pods(run)
+                paths = await self._pod_steps(run)
             path = paths.get(pod, pod)
             if not step or path == step or path.startswith((f"{step}(", f"{step}.")):
                 yield path, line
 
-    async def _pods(self, run: Run) -> dict[str, str]:
-        """Paths of the steps by pod name; Argo names a pod by workflow, template and the number of its node."""
+    async def _lint(self, run: Run, planned: PlannedRun) -> tuple[Run, tuple[str, ...]]:
+        """Have Argo check the manifest before the run is stored. Gives the run, and Argo's warnings.
+
+        Raises `Invalid` for a manifest that Argo refuses. If it refuses only what the rewrite added, the run goes
+        without the rewrite.
+        """
+        try:
+            return run, await self._argo.lint(json.loads(run.manifest))
+        except Unavailable as error:
+            log.warning("%s: Argo did not check the manifest: %s", run.id, error)
+            return run, ()
+        except Invalid as error:
+            if not run.state.generated:
+                raise
+            manifest = self._to_submit(planned.manifest, run.id, run.project, planned)
+            warnings = await self._argo.lint(manifest)
+            log.error("%s: runs without the cache, as Argo refuses the rewritten manifest: %s", run.id, error)
+            state = replace(run.state, generated={}, fan_outs={}, resolved={})
+            return replace(run, manifest=json.dumps(manifest), state=state), warnings
+
+    async def _pod_steps(self, run: Run) -> dict[str, str]:
         workflow = await self._argo.get(run.id)
         if workflow is None:
-            raise NotFound(f"Argo has forgotten {run.id}, and its logs with it")
-        view = View(workflow, run.record, await self._runs.answers(run.id), self._store)
-        found = {}
-        for node, path in view.pods().items():
-            template = workflow["status"]["nodes"][node].get("templateName", "")
-            found[node] = found[f"{run.id}-{template}-{node.rpartition('-')[2]}"] = path
-        return found
+            raise NotFound(f"Argo has deleted the Workflow {run.id} and its logs")
+        answers = await self._runs.get_answers(run.id)
+        return WorkflowStatus(workflow, run.state, answers, self._repository).pod_steps()
 
-    async def _found(self, project: str, run_id: str) -> Run:
+    async def _get(self, project: str, run_id: str) -> Run:
         run = await self._runs.get(run_id)
         if run is None or run.project != project:
             raise NotFound(f"no run {run_id} in project {project}", fix="periplus runs")
         return run
 
-    def _run(self, order: Order, request_id: str, draft: Draft) -> tuple[Run, list[Seen]]:
-        """The run of a draft, and the steps that are over before it begins."""
-        name = run_name(draft.pipeline, order.project, request_id)
-        plan, now = draft.plan, datetime.now(UTC)
-        record = Record(templates=draft.walk.templates, cached=len(plan.hits), saved=plan.saved)
-        run = Run(
-            project=order.project,
-            id=name,
+    def _to_submit(self, manifest: Json, name: str, project: str, planned: PlannedRun) -> Json:
+        return to_submit(manifest, name, self._argo.namespace, project, planned.parameters)
+
+    def _new_run(
+        self, request: RunRequest, request_id: str, planned: PlannedRun
+    ) -> tuple[Run, list[StepStatus]]:
+        """The run of a planned run, and the statuses of the steps that are over before it starts."""
+        plan, now = planned.plan, datetime.now(UTC)
+        templates = planned.expanded.templates
+        finished = Run(
+            project=request.project,
+            id=run_id(planned.pipeline, request.project, request_id),
             request_id=request_id,
-            request_digest=order.digest,
-            pipeline=draft.pipeline,
-            phase=Phase.SUCCEEDED,
+            request_digest=request.digest,
+            pipeline=planned.pipeline,
+            phase=RunPhase.SUCCEEDED,
             manifest="",
-            record=record,
-            snapshot=draft.snapshot,
-            cache=order.cache.value if order.cache else "",
+            state=RunState(templates=templates, cached_steps=len(plan.hits), saved=plan.saved),
+            snapshot=planned.snapshot,
+            cache_mode=request.cache_mode,
             submitted_at=now,
-            parameters=draft.parameters,
-            source=order.manifest,
+            parameters=planned.parameters,
+            source=request.manifest,
             outputs=plan.outputs,
             finished_at=now,
         )
-        if plan.complete:
-            return run, _left_out(plan, now)
-        written = rewrite.rewrite(draft.manifest, plan, draft.walk.templates, gate_seconds=self._gate_seconds)
-        manifest = rewrite.addressed(
-            written.manifest, name, self._argo.namespace, order.project, draft.parameters
-        )
-        changed = {s.call.path: s.resolved for s in plan.steps if s.treatment.value in ("hit", "part")}
-        record = Record(
-            templates=draft.walk.templates,
-            generated=written.generated,
-            fans=written.fans,
-            resolved=changed if written.generated else {},
+        if plan.is_complete:
+            return finished, _statuses_without_run(plan, now)
+        rewritten = rewrite(planned.manifest, plan, templates, gate_timeout=self._gate_timeout)
+        manifest = self._to_submit(rewritten.manifest, finished.id, request.project, planned)
+        served = (StepAction.SERVE, StepAction.SERVE_PART)
+        state = RunState(
+            templates=templates,
+            generated=rewritten.generated,
+            fan_outs=rewritten.fan_outs,
+            resolved={step.call.path: step.verdict for step in plan.steps if step.action in served}
+            if rewritten.generated
+            else {},
             verdicts=_verdicts(plan),
         )
-        return replace(
-            run, phase=Phase.PENDING, manifest=json.dumps(manifest), record=record, finished_at=None
-        ), []
+        run = replace(
+            finished, phase=RunPhase.PENDING, manifest=json.dumps(manifest), state=state, finished_at=None
+        )
+        return run, []
 
 
-def run_name(pipeline: str, project: str, request_id: str) -> str:
-    """The run's id: the same request always gives the same, so that submitting twice is submitting once."""
+def run_id(pipeline: str, project: str, request_id: str) -> str:
+    """The id of a request's run, always the same, so that a request that is sent twice is one run."""
     seed = hashlib.sha256(f"{project}\0{request_id}".encode()).digest()
     suffix = base64.b32encode(seed[:5]).decode().lower()
-    return f"{pipeline[: NAME - len(suffix) - 1].rstrip('-.')}-{suffix}"
+    return f"{pipeline[: MAX_NAME_CHARACTERS - len(suffix) - 1].rstrip('-.')}-{suffix}"
 
 
-def _left_out(plan: Plan, now: datetime) -> list[Seen]:
-    """The steps of a plan that is complete."""
+def _statuses_without_run(plan: Plan, now: datetime) -> list[StepStatus]:
+    """The statuses of the steps of a complete plan."""
     hits = [
-        Seen(path, Phase.CACHED, step.call.template, outputs=hit.outputs or Outputs(), started_at=now,
-             finished_at=now, resolved=hit)
+        StepStatus(
+            path=path,
+            phase=StepPhase.CACHED,
+            template=step.call.template,
+            outputs=verdict.outputs or Outputs(),
+            started_at=now,
+            finished_at=now,
+            verdict=verdict,
+        )
         for step in plan.steps
-        for path, hit in step.each
-        if hit.verdict is Verdict.HIT
-    ]  # fmt: skip
+        for path, verdict in step.verdicts
+        if verdict.verdict is Verdict.HIT
+    ]
     skipped = [
-        Seen(step.call.path, Phase.SKIPPED, step.call.template, message=step.resolved.reason,
-             finished_at=now)
+        StepStatus(
+            path=step.call.path,
+            phase=StepPhase.SKIPPED,
+            template=step.call.template,
+            message=step.verdict.reason,
+            finished_at=now,
+        )
         for step in plan.steps
-        if step.resolved.verdict is Verdict.SKIPPED
-    ]  # fmt: skip
+        if step.verdict.verdict is Verdict.SKIPPED
+    ]
     return hits + skipped
 
 
-def _verdicts(plan: Plan) -> dict[str, str]:
+def _verdicts(plan: Plan) -> dict[str, Verdict]:
     """The verdict of each step and of each item, by path."""
-    steps = {step.call.path: step.resolved.verdict.value for step in plan.steps}
-    return steps | {path: found.verdict.value for step in plan.steps for path, found in step.each}
+    steps = {step.call.path: step.verdict.verdict for step in plan.steps}
+    return steps | {path: found.verdict for step in plan.steps for path, found in step.verdicts}
 
 
-def _same(run: Run, order: Order) -> Run:
-    if run.request_digest != order.digest:
+def _checked_request(run: Run, request: RunRequest) -> Run:
+    """The run, if this is its request. Raises `Invalid`."""
+    if run.request_digest != request.digest:
         raise Invalid(
-            "was used for another request before", field="request_id", reason="REQUEST_ID_REUSED",
+            "was used for another request before",
+            field="request_id",
+            reason="REQUEST_ID_REUSED",
             fix="send the request with a new request_id",
-        )  # fmt: skip
+        )
     return run

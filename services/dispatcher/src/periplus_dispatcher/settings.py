@@ -1,4 +1,4 @@
-"""Every knob of this service, read once from the environment."""
+"""The settings of this service, read once from the environment."""
 
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
@@ -18,6 +18,6 @@ class Settings(ArtifactRepositorySettings):
     snapshotter_address: str
 
     gate_seconds: int = Field(default=60, ge=1, le=86_400)
-    """After so long without an answer a gate opens, and its step runs."""
+    """A gate without an answer ends after this time, and its step runs."""
     cache_seconds: float = Field(default=5.0, gt=0)
-    """After so long without an answer of the cache, steps run."""
+    """The steps run if the cache does not answer in this time."""

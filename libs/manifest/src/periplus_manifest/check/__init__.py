@@ -7,7 +7,7 @@ from typing import Any
 
 from periplus_manifest.errors import ManifestError
 
-from . import argument, call, cron, naming, resource, shape, template
+from . import argument, call, fields, naming, shape, template
 from .manifest import Manifest, items
 
 __all__ = ["check"]
@@ -77,7 +77,7 @@ def _check_kind(document: Mapping[str, Any]) -> str:
 
 def _check_cron(document: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
     shape.check(document.get("spec"), "CronSpec", "spec")
-    cron.check(spec)
+    fields.check_schedules(spec)
     if (spec.get("concurrencyPolicy") or "") not in _CONCURRENCY:
         raise ManifestError(
             "spec.concurrencyPolicy", f"'{spec['concurrencyPolicy']}' is not a valid concurrencyPolicy"
@@ -104,7 +104,7 @@ def _check_starts(manifest: Manifest) -> None:
     if spec.get("onExit"):
         template.check_start(manifest, spec["onExit"], f"{path}.onExit")
     call.check_hooks(spec.get("hooks"), f"{path}.hooks")
-    resource.check(spec, path)
+    fields.check_pod_resources(spec, path)
     strategy = (spec.get("podGC") or {}).get("strategy") or ""
     if strategy not in _POD_GC:
         raise ManifestError(f"{path}.podGC.strategy", f"unknown strategy '{strategy}'")

@@ -26,7 +26,7 @@ TYPES = (
     "plugin",
 )
 POD_TYPES = frozenset(("container", "containerSet", "script", "resource", "data"))
-LEAF_TYPES = POD_TYPES | {"http", "plugin"}
+EXECUTABLE_TYPES = POD_TYPES | {"http", "plugin"}
 
 Fields = dict[str, Any]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from periplus_manifest.errors import ManifestError
 
-from . import naming, reference
-from .artifact import check_path
-from .manifest import LEAF_TYPES, Fields, items
+from . import fields, naming, reference
+from .manifest import EXECUTABLE_TYPES, Fields, items
 from .reference import Scope
 
 _SOURCES = ("path", "jqFilter", "jsonPath", "parameter", "expression")
@@ -26,8 +25,8 @@ def check(template: Fields, own: str, path: str, scope: Scope) -> None:
 
 
 def _artifact(artifact: Fields, own: str, path: str, scope: Scope) -> None:
-    if own in LEAF_TYPES:
-        check_path(artifact, path)
+    if own in EXECUTABLE_TYPES:
+        fields.check_artifact_path(artifact, path)
     elif artifact.get("path"):
         raise ManifestError(f"{path}.path", "is only valid in container and script templates")
     _global_name(artifact, path)

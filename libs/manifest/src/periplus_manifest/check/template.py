@@ -7,9 +7,8 @@ from typing import Any
 
 from periplus_manifest.errors import ManifestError
 
-from . import argument, dag, leaf, metric, naming, output, reference, resource, steps
-from .artifact import check_path
-from .manifest import LEAF_TYPES, POD_TYPES, TYPES, Fields, Manifest, items
+from . import argument, executable, fields, invocator, naming, output, reference
+from .manifest import EXECUTABLE_TYPES, POD_TYPES, TYPES, Fields, Manifest, items
 from .reference import Scope
 
 _POLICIES = ("Always", "OnFailure", "OnError", "OnTransientError")
@@ -25,7 +24,7 @@ _RETRY_VARIABLES = (
 def check(manifest: Manifest, template: Fields, path: str, outer: Scope) -> None:
     """Check a template on its own; whether its callers give it what it needs is their matter."""
     own = check_type(template, path)
-    resource.check_template(template, own, path)
+    fields.check_template_resources(template, own, path)
     _check_retry(template.get("retryStrategy"), f"{path}.retryStrategy")
     scope = Scope(outer)
     _inputs(template, own, path, scope)
@@ -37,13 +36,13 @@ def check(manifest: Manifest, template: Fields, path: str, outer: Scope) -> None
         if not container.get("name"):
             raise ManifestError(f"{path}.initContainers[{index}].name", "is required")
     if own == "steps":
-        steps.check(manifest, template, path, scope)
+        invocator.check_steps(manifest, template, path, scope)
     elif own == "dag":
-        dag.check(manifest, template, path, scope)
+        invocator.check_dag(manifest, template, path, scope)
     else:
-        leaf.check(manifest, template, own, path, scope)
+        executable.check(manifest, template, own, path, scope)
     output.check(template, own, path, scope)
-    metric.check(template, path)
+    fields.check_metrics(template, path)
 
 
 def check_type(template: Fields, path: str) -> str:
@@ -69,8 +68,8 @@ def _inputs(template: Fields, own: str, path: str, scope: Scope) -> None:
     scope.add("inputs.parameters")
     for index, artifact in enumerate(artifacts):
         place = f"{path}.inputs.artifacts[{index}]"
-        if own in LEAF_TYPES:
-            check_path(artifact, place)
+        if own in EXECUTABLE_TYPES:
+            fields.check_artifact_path(artifact, place)
             scope.add(f"inputs.artifacts.{artifact['name']}.path")
         elif artifact.get("path"):
             raise ManifestError(f"{place}.path", "is only valid in container and script templates")
@@ -86,9 +85,8 @@ def _inputs(template: Fields, own: str, path: str, scope: Scope) -> None:
 
 
 def _check_times(template: Fields, own: str, path: str) -> None:
-    is_leaf = own in LEAF_TYPES
     if template.get("timeout"):
-        if not is_leaf:
+        if own not in EXECUTABLE_TYPES:
             raise ManifestError(f"{path}.timeout", f"is not supported by {own} templates")
         if re.fullmatch(r"[-+]?\d+", template["timeout"]):
             raise ManifestError(

@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 from periplus_manifest.errors import ExpressionError, UnknownVariable
 
-from . import clock, kinds, predicate, semver, value
+from . import kinds, value
 from .budget import Budget
+from .builtin import predicates, times
 from .functions import FUNCTIONS
 from .operator import applied
+from .sprig import semver
 from .tree import (
     Array,
     Call,
@@ -84,7 +86,7 @@ class Evaluation:
 
     def _method(self, found: Any, step: Method) -> Any:
         arguments = [self.value(argument) for argument in step.arguments]
-        own = semver.method if isinstance(found, semver.Version) else clock.method
+        own = semver.method if isinstance(found, semver.Version) else times.method
         return own(found, step.name, arguments)
 
     def _prefix(self, node: Prefix) -> Any:
@@ -157,7 +159,7 @@ class Evaluation:
         return self.value(node.no)
 
     def _call(self, node: Call) -> Any:
-        if node.function in predicate.PREDICATES:
+        if node.function in predicates.PREDICATES:
             return self._predicate(node)
         arguments = [self.value(argument) for argument in node.arguments]
         return FUNCTIONS[node.function].call(self.budget, arguments)
@@ -169,10 +171,10 @@ class Evaluation:
         more = self.value(others[1]) if len(others) > 1 else None
         if node.function == "reduce":
             assert ask is not None
-            return predicate.reduced(items, ask, more, started=len(others) > 1)
-        return predicate.apply(self.budget, node.function, items, ask, more)
+            return predicates.reduced(items, ask, more, started=len(others) > 1)
+        return predicates.apply(self.budget, node.function, items, ask, more)
 
-    def _asking(self, node: Node) -> predicate.Ask:
+    def _asking(self, node: Node) -> predicates.Ask:
         body = node.body if isinstance(node, Closure) else node
 
         def ask(item: Any, place: int, gathered: Any) -> Any:

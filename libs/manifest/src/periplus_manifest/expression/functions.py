@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import builtin, builtinlist, builtintext, clock, sprig
+from . import builtin, sprig
 from .function import Table
 
-FUNCTIONS: Table = {**builtin.TABLE, **builtinlist.TABLE, **builtintext.TABLE, **clock.TABLE}
-FUNCTIONS |= {
+FUNCTIONS: Table = builtin.TABLE | {
     f"sprig.{name}": replace(function, name=f"sprig.{name}", empties=True)
     for name, function in sprig.TABLE.items()
 }

@@ -82,13 +82,19 @@ def _step(name: str | None, inside: str | None, path: str) -> Step:
 
 def _tests(text: str, path: str) -> list[list[Test]]:
     """Parse a filter into alternatives, each a list of tests that must all hold."""
-    found: list[list[Test]] = []
-    for alternative in text.split("||"):
-        tests = [_TEST.fullmatch(part) for part in alternative.split("&&")]
-        if any(test is None for test in tests):
-            raise ExpressionError("", f"JSONPath {path[:60]!r}: the filter {text[:40]!r} is not understood")
-        found.append([(test[1][1:].split("."), test[2], _literal(test[3])) for test in tests if test])
-    return found
+    alternatives: list[list[Test]] = [[]]
+    position = 0
+    while test := _TEST.match(text, position):
+        alternatives[-1].append((test[1][1:].split("."), test[2], _literal(test[3])))
+        operator = text[test.end() : test.end() + 2]
+        if not operator:
+            return alternatives
+        if operator not in ("&&", "||"):
+            break
+        if operator == "||":
+            alternatives.append([])
+        position = test.end() + 2
+    raise ExpressionError("", f"JSONPath {path[:60]!r}: the filter {text[:40]!r} is not understood")
 
 
 def _part(text: str, path: str) -> Step:

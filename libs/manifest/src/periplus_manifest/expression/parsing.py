@@ -10,8 +10,8 @@ from typing import Any
 from periplus_manifest.errors import ExpressionError
 
 from . import literal
+from .builtin.predicates import PREDICATES
 from .climbing import Item, Operator, Pipe, Sign, climb, piped
-from .predicate import PREDICATES
 from .tree import (
     Array,
     Call,

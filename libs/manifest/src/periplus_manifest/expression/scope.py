@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from periplus_manifest import regex
 from periplus_manifest.errors import ExpressionError, ManifestError
 
-from . import clock, semver
+from .builtin import times
+from .builtin.predicates import PREDICATES
 from .functions import FUNCTIONS
-from .predicate import PREDICATES
+from .sprig import semver
 from .tree import (
     Array,
     Call,
@@ -32,7 +33,7 @@ from .tree import (
     Ternary,
 )
 
-_METHODS = clock.METHODS | semver.METHODS
+_METHODS = times.METHODS | semver.METHODS
 
 
 @dataclass(slots=True)

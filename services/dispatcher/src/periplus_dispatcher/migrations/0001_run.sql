@@ -1,4 +1,5 @@
--- One row a run, from the moment that it is accepted.
+-- One row for each run, from the moment that it is accepted.
+-- `state` and `outputs` are json, as jsonb refuses the character U+0000, which outputs may contain.
 CREATE TABLE run (
     id             text PRIMARY KEY,
     project        text        NOT NULL,
@@ -7,12 +8,12 @@ CREATE TABLE run (
     pipeline       text        NOT NULL,
     phase          text        NOT NULL,
     manifest       text        NOT NULL,
-    record         jsonb       NOT NULL,
+    state          json        NOT NULL,
     snapshot       text        NOT NULL,
-    cache          text        NOT NULL,
-    outputs        jsonb       NOT NULL,
+    cache_mode     text,
+    outputs        json        NOT NULL,
     message        text        NOT NULL DEFAULT '',
-    cancelled      boolean     NOT NULL DEFAULT false,
+    is_cancelled   boolean     NOT NULL DEFAULT false,
     submitted_at   timestamptz NOT NULL,
     finished_at    timestamptz,
     UNIQUE (project, request_id)
@@ -20,19 +21,19 @@ CREATE TABLE run (
 
 CREATE INDEX run_open ON run (submitted_at) WHERE finished_at IS NULL;
 
--- What was told of each step, so that it is told once.
-CREATE TABLE told (
-    run   text NOT NULL REFERENCES run,
-    step  text NOT NULL,
-    phase text NOT NULL,
-    saved double precision NOT NULL DEFAULT 0,
+-- The phases of each step that were published, so that each is published once. `saved` is set for a hit.
+CREATE TABLE published (
+    run   text     NOT NULL REFERENCES run,
+    step  text     NOT NULL,
+    phase text     NOT NULL,
+    saved interval NOT NULL DEFAULT '0',
     PRIMARY KEY (run, step, phase)
 );
 
--- What each gate was told, before it was told.
-CREATE TABLE answer (
-    run    text  NOT NULL REFERENCES run,
-    node   text  NOT NULL,
-    answer jsonb NOT NULL,
+-- The answer to each gate, stored before it is sent.
+CREATE TABLE gate_answer (
+    run    text NOT NULL REFERENCES run,
+    node   text NOT NULL,
+    answer json NOT NULL,
     PRIMARY KEY (run, node)
 );

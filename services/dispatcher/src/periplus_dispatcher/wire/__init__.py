@@ -1,1 +1,1 @@
-"""Proto ↔ domain, pure, both directions. The only meeting of the two."""
+"""Protobuf messages ↔ the types of `domain`: requests, plans and events. Steps and queries are in `periplus_model.codec`."""

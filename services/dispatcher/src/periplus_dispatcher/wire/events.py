@@ -1,8 +1,7 @@
-"""The events that tell of runs and steps: domain → proto."""
+"""The events of runs and steps."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.message import Message
 
@@ -10,129 +9,126 @@ from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common import bus
 from periplus_common.digest import sha256
-from periplus_dispatcher.domain import Mode, Phase, Template, Verdict
-from periplus_dispatcher.observe import Seen, planned
-from periplus_dispatcher.record import Run
-from periplus_dispatcher.wire.step import (
-    MODES,
-    STEP_PHASES,
-    VERDICTS,
-    duration,
-    inputs,
-    outputs,
-    parameters,
-    run_phase,
-    template,
-    timestamp,
-)
+from periplus_dispatcher.domain import Run, StepNode, StepStatus, plan_path
+from periplus_dispatcher.wire.runs import encode_phase
+from periplus_model import codec
+from periplus_model.steps import StepPhase, StepTemplate, Verdict
 
-Json = dict[str, Any]
-
-LARGEST = 1_000_000  # bytes of an event; a message of NATS holds 1 MiB with its headers
+MAX_EVENT_BYTES = 1_000_000
+"""NATS takes messages of up to 1 MiB, headers included."""
 
 
-def run_submitted(run: Run, nodes: Sequence[Json]) -> bus.CloudEvent:
-    """The event that tells of a run's beginning."""
+def run_submitted(run: Run, nodes: Sequence[StepNode]) -> bus.CloudEvent:
     message = events_pb2.RunSubmitted(
         project=run.project,
         run=run.id,
         pipeline=run.pipeline,
         snapshot=run.snapshot,
-        parameters=parameters(run.parameters),
+        parameters=codec.encode_parameters(run.parameters),
         steps=[
             events_pb2.StepNode(
-                path=node["path"],
-                template=node["template"],
-                depends_on=node["depends_on"],
-                verdict=VERDICTS[Verdict(node["verdict"])],
-                reason=node["reason"],
+                path=node.path,
+                template=node.template,
+                depends_on=node.depends_on,
+                verdict=step_pb2.Verdict.ValueType(node.verdict),
+                reason=node.reason,
             )
             for node in nodes
         ],
         manifest_digest=sha256(run.source.encode()),
-        submitted_at=timestamp(run.submitted_at),
+        submitted_at=codec.encode_time(run.submitted_at),
     )
-    if message.ByteSize() > LARGEST:
+    if message.ByteSize() > MAX_EVENT_BYTES:
         for step in message.steps:
             step.ClearField("reason")
-    _fit(message, "steps", "parameters")
+    _clear_until_it_fits(message, "steps", "parameters")
     return bus.cloud_event(message, project=run.project, run=run.id, key="submitted", at=run.submitted_at)
 
 
-def run_finished(run: Run, cached: int, saved: float) -> bus.CloudEvent:
-    """The event that tells of a run's end."""
+def run_finished(run: Run, cached_steps: int, saved: timedelta) -> bus.CloudEvent:
     assert run.finished_at is not None
     message = events_pb2.RunFinished(
         project=run.project,
         run=run.id,
-        phase=run_phase(run.phase),
+        phase=encode_phase(run.phase),
         message=run.message,
-        outputs=outputs(run.outputs),
+        outputs=codec.encode_outputs(run.outputs),
         pipeline=run.pipeline,
-        submitted_at=timestamp(run.submitted_at),
-        finished_at=timestamp(run.finished_at),
-        cached_steps=cached,
-        saved=duration(saved),
+        submitted_at=codec.encode_time(run.submitted_at),
+        finished_at=codec.encode_time(run.finished_at),
+        cached_steps=cached_steps,
+        saved=codec.encode_duration(saved),
     )
-    _fit(message, "outputs", "message")
+    _clear_until_it_fits(message, "outputs", "message")
     return bus.cloud_event(message, project=run.project, run=run.id, key="finished", at=run.finished_at)
 
 
-def step_event(run: Run, seen: Seen) -> bus.CloudEvent:
-    """The event that tells how far a step is."""
-    at = seen.finished_at or seen.started_at or datetime.now(UTC)
-    if seen.phase is Phase.RUNNING:
-        started = events_pb2.StepStarted(
-            project=run.project, run=run.id, step=seen.path, template=seen.template, node=seen.node,
-            started_at=timestamp(seen.started_at),
-        )  # fmt: skip
-        return bus.cloud_event(started, project=run.project, run=run.id, key=seen.path, at=at)
-    return bus.cloud_event(_finished(run, seen), project=run.project, run=run.id, key=seen.path, at=at)
+def step_event(run: Run, step: StepStatus) -> bus.CloudEvent:
+    """StepStarted for a running step, else StepFinished."""
+    message: Message
+    if step.phase is StepPhase.RUNNING:
+        message = events_pb2.StepStarted(
+            project=run.project,
+            run=run.id,
+            step=step.path,
+            template=step.template,
+            node=step.node,
+            started_at=codec.encode_time(step.started_at),
+        )
+    else:
+        message = _step_finished(run, step)
+    at = step.finished_at or step.started_at or datetime.now(UTC)
+    return bus.cloud_event(message, project=run.project, run=run.id, key=step.path, at=at)
 
 
-def _finished(run: Run, seen: Seen) -> events_pb2.StepFinished:
-    described = run.record.templates.get(seen.template) or Template(seen.template or seen.path, "{}")
-    ran = seen.phase in (Phase.SUCCEEDED, Phase.FAILED, Phase.ERROR)
+def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
+    described = run.state.templates.get(step.template)
+    template = described.step if described else StepTemplate(step.template or step.path, "{}")
+    ran = step.phase in (StepPhase.SUCCEEDED, StepPhase.FAILED, StepPhase.ERROR)
     message = events_pb2.StepFinished(
         project=run.project,
         run=run.id,
-        step=seen.path,
-        template=template(described, document=ran),
-        node=seen.node,
-        phase=STEP_PHASES[seen.phase],
-        message=seen.message,
-        inputs=inputs(seen.inputs),
-        outputs=outputs(seen.outputs),
-        started_at=timestamp(seen.started_at),
-        finished_at=timestamp(seen.finished_at),
-        verdict=VERDICTS[_verdict(run, seen.path)],
-        attempts=seen.attempts,
+        step=step.path,
+        template=codec.encode_template(template, with_document=ran),
+        node=step.node,
+        phase=step_pb2.StepPhase.ValueType(step.phase),
+        message=step.message,
+        inputs=codec.encode_inputs(step.inputs),
+        outputs=codec.encode_outputs(step.outputs),
+        started_at=codec.encode_time(step.started_at),
+        finished_at=codec.encode_time(step.finished_at),
+        verdict=step_pb2.Verdict.ValueType(_verdict(run, step)),
+        attempts=step.attempts,
         snapshot=run.snapshot,
-        cache_mode=MODES[Mode(run.cache)] if run.cache else step_pb2.CACHE_MODE_UNSPECIFIED,
+        cache_mode=codec.encode_run_mode(run.cache_mode),
     )
-    if found := seen.resolved:
-        message.verdict = step_pb2.VERDICT_HIT
-        message.fingerprint = found.fingerprint
-        message.producer_run, message.producer_step = found.run, found.step
-        message.saved.CopyFrom(duration(found.saved))
-    if _fit(message, "inputs", "outputs", "message"):
+    if hit := step.verdict:
+        message.fingerprint = hit.fingerprint
+        message.producer_run, message.producer_step = hit.producer_run, hit.producer_step
+        message.saved.FromTimedelta(hit.saved)
+    if _clear_until_it_fits(message, "inputs", "outputs", "message"):
         message.template.document = "{}"
-        message.template.uncacheable_reason = "what it was given and gave is too large to be told"
+        message.template.uncacheable_reason = "its inputs and outputs are too large for an event"
     return message
 
 
-def _fit(message: Message, *fields: str) -> bool:
-    """Leave out fields until NATS takes the message: that something happened is worth more than all its values."""
-    left_out = False
+def _verdict(run: Run, step: StepStatus) -> Verdict:
+    """The verdict at submission; of an item, if it was not known then, the verdict of its fan-out."""
+    if step.verdict:
+        return Verdict.HIT
+    verdicts = run.state.verdicts
+    found = verdicts.get(step.path) or verdicts.get(plan_path(step.path)) or Verdict.MISS
+    return Verdict.MISS if found is Verdict.HIT else found  # it was executed nevertheless
+
+
+def _clear_until_it_fits(message: Message, *fields: str) -> bool:
+    """Clear fields, in this order, until NATS takes the message. Whether one was cleared.
+
+    An event without values is better than none.
+    """
+    cleared = False
     for field in fields:
-        if message.ByteSize() > LARGEST:
+        if message.ByteSize() > MAX_EVENT_BYTES:
             message.ClearField(field)
-            left_out = True
-    return left_out
-
-
-def _verdict(run: Run, path: str) -> Verdict:
-    """What was known of a step before it ran; of an item of a fan-out, what was known of all."""
-    verdicts = run.record.verdicts
-    found = Verdict(verdicts.get(path) or verdicts.get(planned(path)) or "miss")
-    return Verdict.MISS if found is Verdict.HIT else found  # it ran, whatever the cache had
+            cleared = True
+    return cleared

@@ -29,9 +29,7 @@ def stack_module(home: str = "") -> Iterator[Any]:
     try:
         from periplus_local import stack
     except ImportError as error:
-        raise Failure(
-            f"the local stack is not installed: {error}", fix="pip install 'periplus-sdk[local]'"
-        ) from error
+        raise Failure(f"the local stack is not installed: {error}", fix="pip install periplus") from error
     try:
         yield stack
     except stack.HeldError as error:

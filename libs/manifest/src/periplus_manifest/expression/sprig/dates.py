@@ -1,0 +1,116 @@
+"""sprig's dates and durations."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from periplus_manifest.duration import parse_duration
+from periplus_manifest.errors import ExpressionError, ManifestError
+from periplus_manifest.expression.budget import Budget
+from periplus_manifest.expression.builtin.times import duration
+from periplus_manifest.expression.function import ANY, TEXT, Table, declare
+from periplus_manifest.expression.layout import parsed, written, zone
+from periplus_manifest.expression.value import kind, moved
+from periplus_manifest.gotext import duration_text
+
+TABLE: Table = {}
+
+
+@declare(TABLE, "now")
+def _now(_: Budget) -> datetime:
+    return datetime.now(UTC)
+
+
+def _time(given: Any) -> datetime:
+    if isinstance(given, datetime):
+        return given
+    if isinstance(given, int) and not isinstance(given, bool):
+        try:
+            return datetime.fromtimestamp(given, UTC)
+        except (ValueError, OverflowError, OSError):
+            raise ExpressionError("", f"{given} is no time") from None
+    # Anything else is the present to sprig, a text too.
+    return datetime.now(UTC)
+
+
+@declare(TABLE, "date", TEXT, ANY)
+def _sprig_date(_: Budget, layout: str, given: Any) -> str:
+    return written(_time(given).astimezone(UTC), layout)
+
+
+@declare(TABLE, "dateInZone", TEXT, ANY, TEXT)
+@declare(TABLE, "date_in_zone", TEXT, ANY, TEXT)
+def _date_inzone(_: Budget, layout: str, given: Any, place: str) -> str:
+    return written(_time(given).astimezone(zone(place)), layout)
+
+
+@declare(TABLE, "htmlDate", ANY)
+def _html_date(_: Budget, given: Any) -> str:
+    return written(_time(given).astimezone(UTC), "2006-01-02")
+
+
+@declare(TABLE, "toDate", TEXT, TEXT)
+@declare(TABLE, "mustToDate", TEXT, TEXT)
+def _to_date(_: Budget, layout: str, text: str) -> datetime:
+    return parsed(text, layout)
+
+
+@declare(TABLE, "unixEpoch", ANY)
+def _unix_epoch(_: Budget, given: Any) -> str:
+    if not isinstance(given, datetime):
+        raise ExpressionError("", f"sprig.unixEpoch takes a time, not {kind(given)}")
+    return str(int(given.timestamp()))
+
+
+@declare(TABLE, "htmlDateInZone", ANY, TEXT)
+def _html_date_in_zone(_: Budget, given: Any, place: str) -> str:
+    return written(_time(given).astimezone(zone(place)), "2006-01-02")
+
+
+@declare(TABLE, "ago", ANY)
+def _ago(_: Budget, given: Any) -> str:
+    seconds = round((datetime.now(UTC) - _time(given)).total_seconds())
+    return duration_text(timedelta(seconds=seconds))
+
+
+@declare(TABLE, "duration", ANY)
+def _seconds(_: Budget, given: Any) -> str:
+    whole = re.fullmatch(r"[-+]?[0-9]{1,18}", given, re.ASCII) if isinstance(given, str) else None
+    try:
+        return duration_text(timedelta(seconds=int(given) if whole else 0))
+    except OverflowError:
+        raise ExpressionError("", f"{given[:40]} seconds are too many") from None
+
+
+@declare(TABLE, "durationRound", ANY)
+def _duration_round(_: Budget, given: Any) -> str:
+    span = datetime.now(UTC) - given if isinstance(given, datetime) else timedelta()
+    if isinstance(given, str):
+        try:
+            span = parse_duration(given)
+        except ManifestError:
+            span = timedelta()
+    for unit, size in _ROUND.items():
+        if abs(span) > size:
+            return f"{abs(span) // size}{unit}"
+    return "0s"
+
+
+_ROUND = {
+    "y": timedelta(days=365),
+    "mo": timedelta(days=30),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+}
+
+
+@declare(TABLE, "dateModify", TEXT, ANY)
+@declare(TABLE, "date_modify", TEXT, ANY)
+@declare(TABLE, "must_date_modify", TEXT, ANY)
+@declare(TABLE, "mustDateModify", TEXT, ANY)
+def _date_modify(_: Budget, by: str, given: Any) -> Any:
+    return moved(_time(given), duration(by))

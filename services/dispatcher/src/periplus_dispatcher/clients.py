@@ -1,0 +1,92 @@
+"""Clients of the cache and the snapshotter."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import grpc
+
+from periplus.cache.v1 import cache_pb2
+from periplus.cache.v1.cache_pb2_grpc import CacheServiceStub
+from periplus.snapshotter.v1 import snapshotter_pb2
+from periplus.snapshotter.v1.snapshotter_pb2_grpc import SnapshotterServiceStub
+from periplus_common import rpc
+from periplus_common.errors import Invalid, Unavailable
+from periplus_model import codec
+from periplus_model.queries import StepQuery, StepVerdict
+from periplus_model.steps import CacheMode, StepTemplate, Verdict
+
+
+class CacheClient:
+    """The cache, by gRPC. A call without an answer after `timeout` has failed."""
+
+    def __init__(self, channel: grpc.aio.Channel, timeout: timedelta) -> None:
+        self._stub = CacheServiceStub(channel)
+        self._timeout = timeout.total_seconds()
+
+    async def resolve(
+        self,
+        project: str,
+        run: str,
+        cache_mode: CacheMode | None,
+        templates: Mapping[str, StepTemplate],
+        queries: Sequence[StepQuery],
+    ) -> dict[str, StepVerdict]:
+        used = {query.template for query in queries}
+        request = cache_pb2.ResolveStepsRequest(
+            project=project,
+            run=run,
+            templates={name: codec.encode_template(t) for name, t in templates.items() if name in used},
+            steps=map(codec.encode_query, queries),
+            cache_mode=codec.encode_run_mode(cache_mode),
+        )
+        with _errors():
+            response = await self._stub.ResolveSteps(request, timeout=self._timeout)
+        try:
+            return {message.id: _decode_verdict(message) for message in response.verdicts}
+        except (Invalid, ValueError, RecursionError) as error:
+            raise Unavailable(f"the answer of the cache is invalid: {error}") from error
+
+
+class SnapshotterClient:
+    """The snapshotter, by gRPC."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = SnapshotterServiceStub(channel)
+
+    async def take(self, project: str, claim: bytes) -> tuple[str, str, list[str]]:
+        request = snapshotter_pb2.TakeSnapshotRequest(
+            project=project, claim=snapshotter_pb2.Claim.FromString(claim)
+        )
+        with _errors("spec."):
+            response = await self._stub.TakeSnapshot(request)
+        return response.snapshot, response.environment, list(response.warnings)
+
+
+def _decode_verdict(message: cache_pb2.StepVerdict) -> StepVerdict:
+    """A verdict that is consistent in itself. Raises `Invalid`, `ValueError`."""
+    verdict = codec.decode_verdict(message)
+    for each in (verdict, *verdict.items):
+        if each.verdict is Verdict.UNSPECIFIED:
+            raise ValueError(f"{each.id!r} has no verdict")
+        if abs(each.saved) >= codec.MAX_DURATION:
+            raise ValueError(f"{each.id!r} saved {each.saved}")
+    if verdict.items_json or verdict.items:
+        items = json.loads(verdict.items_json)
+        if not isinstance(items, list) or len(items) != len(verdict.items):
+            raise ValueError(f"{verdict.id!r} has another number of items than of verdicts")
+    return verdict
+
+
+@contextmanager
+def _errors(field_prefix: str = "") -> Iterator[None]:
+    """Raise `Invalid` for a request that was refused, and `Unavailable` for everything else."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as failure:
+        error = rpc.from_status(failure)
+        if not isinstance(error, Invalid):
+            raise Unavailable(error.message) from failure
+        field = error.field and field_prefix + error.field
+        raise Invalid(error.message, field=field, reason=error.reason, fix=error.fix) from failure

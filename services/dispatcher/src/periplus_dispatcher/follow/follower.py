@@ -1,0 +1,215 @@
+"""Follow the runs that Argo has: publish what happens to their steps, answer their gates, and store their ends."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
+from periplus_dispatcher.domain import GateAnswer, Json, Run
+from periplus_dispatcher.follow.gates import gate_answer, gate_query
+from periplus_dispatcher.follow.nodes import ArtifactRepository
+from periplus_dispatcher.follow.observe import Gate, WorkflowStatus
+from periplus_dispatcher.ports import Argo, Cache, Runs
+from periplus_model.queries import StepVerdict
+from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
+
+log = logging.getLogger(__name__)
+
+Launch = Callable[[Run], Awaitable[Run]]
+
+
+@dataclass(frozen=True)
+class FollowerTimings:
+    """How often all open runs are checked, and how long to wait after an error."""
+
+    poll_interval: timedelta = timedelta(seconds=30)
+    retry_delay: timedelta = timedelta(seconds=2)
+
+
+@dataclass
+class FollowedRun:
+    """A run, the newest state of its Workflow that is not processed yet, and the task that processes it.
+
+    `published` and `answered` spare the database what this process has done already.
+    """
+
+    run: Run
+    newest: Json | None = None
+    task: asyncio.Task[None] | None = None
+    published: set[tuple[str, StepPhase]] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
+
+
+class Follower:
+    """Watches Argo until it is cancelled. Everything it does may be repeated, also by several replicas at once."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        runs: Runs,
+        argo: Argo,
+        cache: Cache,
+        repository: ArtifactRepository,
+        timings: FollowerTimings,
+    ) -> None:
+        self._launch = launch
+        self._runs = runs
+        self._argo = argo
+        self._cache = cache
+        self._repository = repository
+        self._poll_interval = timings.poll_interval.total_seconds()
+        self._retry_delay = timings.retry_delay.total_seconds()
+        self._followed: dict[str, FollowedRun] = {}
+
+    async def follow(self) -> None:
+        """Process the changes of Workflows, and check all open runs at each start of the stream and at intervals."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._poll(tasks))
+            while True:
+                try:
+                    async for workflow in self._argo.watch():
+                        if workflow is None:
+                            tasks.create_task(self._check_open_runs(tasks))
+                        else:
+                            await self._enqueue(tasks, workflow)
+                except PeriplusError as error:
+                    log.warning("the watch of Workflows ended and is started again: %s", error)
+                    await asyncio.sleep(self._retry_delay)
+
+    async def _poll(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            await asyncio.sleep(self._poll_interval)
+            await self._check_open_runs(tasks)
+
+    async def _check_open_runs(self, tasks: asyncio.TaskGroup) -> None:
+        """Launch the runs that Argo does not have yet, and process the Workflows whose changes may have been missed."""
+        try:
+            for run_id in await self._runs.list_open():
+                run = await self._runs.get(run_id)  # before Argo is asked: it may be launched in between
+                workflow = await self._argo.get(run_id)
+                if workflow is not None:
+                    await self._enqueue(tasks, workflow)
+                elif run is not None and run.phase is RunPhase.PENDING and run.is_cancelled:
+                    await self._finish(run, RunPhase.CANCELLED, "cancelled before it started")
+                elif run is not None and run.phase is RunPhase.PENDING:
+                    await self._relaunch(run)
+                elif run is not None and not run.phase.is_final:
+                    await self._finish(run, RunPhase.ERROR, "the Workflow was deleted from Argo")
+        except PeriplusError as error:
+            log.warning("open runs are checked again in %s s: %s", self._poll_interval, error)
+
+    async def _relaunch(self, run: Run) -> None:
+        try:
+            await self._launch(run)
+        except Invalid as error:
+            log.warning("%s: Argo refused the manifest: %s", run.id, error)
+
+    async def _finish(self, run: Run, phase: RunPhase, message: str) -> None:
+        await self._runs.finish(run, [], phase, message, Outputs(), datetime.now(UTC))
+
+    async def _enqueue(self, tasks: asyncio.TaskGroup, workflow: Json) -> None:
+        """Process a state of a Workflow, unless a newer one arrives before the current one is processed."""
+        name = workflow["metadata"]["name"]
+        followed = self._followed.get(name)
+        if followed is None:
+            run = await self._runs.get(name)
+            if run is not None and run.is_cancelled:
+                await self._stop(run, workflow)
+            if run is None or run.phase.is_final:
+                return
+            followed = self._followed[name] = FollowedRun(run)
+        followed.newest = workflow
+        if followed.task is None or followed.task.done():
+            followed.task = tasks.create_task(self._process_newest(followed))
+
+    async def _stop(self, run: Run, workflow: Json) -> None:
+        """Stop the Workflow of a cancelled run, in case the process that cancelled it ended before it could."""
+        spec, status = workflow.get("spec") or {}, workflow.get("status") or {}
+        if not spec.get("shutdown") and not status.get("finishedAt"):
+            await self._argo.stop(run.id, terminate=False, message="cancelled")
+
+    async def _process_newest(self, followed: FollowedRun) -> None:
+        run_id = followed.run.id
+        while (workflow := followed.newest) is not None:
+            followed.newest = None
+            try:
+                if await self._process(followed, workflow):
+                    self._followed.pop(run_id, None)
+                    return
+            except PeriplusError as error:
+                log.warning("%s: its Workflow is processed again: %s", run_id, error)
+                await asyncio.sleep(self._retry_delay)
+                followed.newest = followed.newest or workflow
+            except Exception:
+                # A Workflow that can not be read must not end the process. Its next state may be readable.
+                log.exception("%s: its Workflow can not be processed", run_id)
+                await asyncio.sleep(self._retry_delay)
+
+    async def _process(self, followed: FollowedRun, workflow: Json) -> bool:
+        """Answer the open gates and publish the new statuses of steps. True: the run has finished."""
+        run = followed.run
+        if run.phase is RunPhase.PENDING:
+            await self._runs.set_running(run.id)
+            run = followed.run = replace(run, phase=RunPhase.RUNNING)
+        answers = await self._runs.get_answers(run.id) if run.state.generated else {}
+        status = WorkflowStatus(workflow, run.state, answers, self._repository)
+        gates = [gate for gate in status.open_gates() if gate.node not in followed.answered]
+        if gates and not status.phase.is_final:
+            await self._answer_gates(followed, gates, answers)
+        steps = [step for step in status.steps() if (step.path, step.phase) not in followed.published]
+        if status.phase.is_final:
+            at = status.finished_at or datetime.now(UTC)
+            phase = await self._final_phase(run, status.phase)
+            await self._runs.finish(run, steps, phase, status.message, status.outputs, at)
+            return True
+        if steps:
+            await self._runs.publish(run, steps)
+            followed.published.update((step.path, step.phase) for step in steps)
+        return False
+
+    async def _final_phase(self, run: Run, phase: RunPhase) -> RunPhase:
+        current = await self._runs.get(run.id)
+        cancelled = current is not None and current.is_cancelled and phase is not RunPhase.SUCCEEDED
+        return RunPhase.CANCELLED if cancelled else phase
+
+    async def _answer_gates(
+        self, followed: FollowedRun, gates: Sequence[Gate], stored: Mapping[str, GateAnswer]
+    ) -> None:
+        """Answer gates that are open at the same time with one call of the cache. Answers are stored before they are sent."""
+        run = followed.run
+        answers = dict(stored)
+        if new := [gate for gate in gates if gate.node not in stored]:
+            resolved = await self._resolve(run, new)
+            await self._runs.add_answers(run.id, resolved)
+            answers |= resolved
+            answers |= await self._runs.get_answers(
+                run.id
+            )  # another replica may have stored its answer first
+        for gate in gates:
+            answer = answers[gate.node]
+            try:
+                await self._argo.answer_gate(run.id, gate.node, answer.parameters, answer.verdict.reason)
+            except NotFound as error:
+                log.info("%s: the gate of %s is not open any more: %s", run.id, gate.path, error)
+            followed.answered.add(gate.node)
+
+    async def _resolve(self, run: Run, gates: Sequence[Gate]) -> dict[str, GateAnswer]:
+        """The answers to gates, by node id. If the cache can not be reached, every step behind them runs."""
+        templates = {gate.template: run.state.templates[gate.template].step for gate in gates}
+        try:
+            queries = [gate_query(run, gate) for gate in gates]
+            verdicts = await self._cache.resolve(run.project, run.id, run.cache_mode, templates, queries)
+        except (Unavailable, Invalid) as error:
+            log.warning("%s: its gates are answered without the cache: %s", run.id, error)
+            verdicts = {}
+        return {
+            gate.node: gate_answer(
+                run,
+                gate,
+                verdicts.get(gate.node)
+                or StepVerdict(gate.node, Verdict.MISS, "the cache could not be reached"),
+            )
+            for gate in gates
+        }

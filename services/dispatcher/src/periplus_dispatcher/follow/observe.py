@@ -1,0 +1,263 @@
+"""The state of a Workflow as statuses of steps and open gates."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from periplus_dispatcher.domain import (
+    ITEM_NAME,
+    GateAnswer,
+    GeneratedTemplate,
+    Json,
+    RunState,
+    StepStatus,
+    TemplateRole,
+    plan_path,
+)
+from periplus_dispatcher.follow.nodes import (
+    ArtifactRepository,
+    NodeReader,
+    field_list,
+    is_retry_attempt,
+    parse_time,
+)
+from periplus_dispatcher.rewrite.generated import IS_HIT, REMAINING_ITEMS
+from periplus_model.queries import ArtifactSource, StepVerdict
+from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
+
+_ATTEMPT_SUFFIX = re.compile(r"\(\d+\)$")
+_STEP_PHASES = {
+    "Running": StepPhase.RUNNING,
+    "Succeeded": StepPhase.SUCCEEDED,
+    "Failed": StepPhase.FAILED,
+    "Error": StepPhase.ERROR,
+    "Skipped": StepPhase.SKIPPED,
+    "Omitted": StepPhase.SKIPPED,
+}
+_RUN_PHASES = {
+    "Running": RunPhase.RUNNING,
+    "Succeeded": RunPhase.SUCCEEDED,
+    "Failed": RunPhase.FAILED,
+    "Error": RunPhase.ERROR,
+}
+_STEP_NODE_TYPES = ("Pod", "Retry", "HTTP", "Plugin", "Suspend")
+_GATE_ROLES = (TemplateRole.GATE, TemplateRole.FAN_OUT_GATE)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """An open gate: the path and template of its step, its inputs, and the parameters that an answer can set."""
+
+    node: str
+    path: str
+    template: str
+    is_fan_out: bool
+    parameters: Mapping[str, str]
+    artifacts: Mapping[str, ArtifactSource]
+    supplied: tuple[str, ...]
+
+
+class WorkflowStatus:
+    """One state of a Workflow, read together with the state of its run and the answers to its gates."""
+
+    def __init__(
+        self,
+        workflow: Json,
+        state: RunState,
+        answers: Mapping[str, GateAnswer],
+        repository: ArtifactRepository,
+    ) -> None:
+        self._state = state
+        self._answers = answers
+        self._name = workflow["metadata"]["name"]
+        self._status: Json = workflow.get("status") or {}
+        self._nodes: dict[str, Json] = self._status.get("nodes") or {}
+        self._reader = NodeReader(self._status, repository)
+        self._paths: dict[str, str] = {}
+
+    @property
+    def phase(self) -> RunPhase:
+        return _RUN_PHASES.get(self._status.get("phase", ""), RunPhase.PENDING)
+
+    @property
+    def message(self) -> str:
+        """Why it did not succeed."""
+        return str(self._status.get("message", ""))
+
+    @property
+    def finished_at(self) -> datetime | None:
+        return parse_time(self._status.get("finishedAt"))
+
+    @property
+    def outputs(self) -> Outputs:
+        """The outputs of the workflow."""
+        root = self._nodes.get(self._name)
+        return self._reader.outputs(root, None) if root else Outputs()
+
+    def pod_steps(self) -> dict[str, str]:
+        """The path of the step of each pod, by node id and by pod name.
+
+        A pod's name is the Workflow's, its template's and the number in the node's id.
+        """
+        found = {}
+        for node_id, node in self._nodes.items():
+            if node.get("type") == "Pod":
+                pod_name = f"{self._name}-{node.get('templateName', '')}-{node_id.rpartition('-')[2]}"
+                found[node_id] = found[pod_name] = self._path(node)
+        return found
+
+    def open_gates(self) -> list[Gate]:
+        """The gates that wait for an answer."""
+        return [
+            Gate(
+                node=node_id,
+                path=self._path(node),
+                template=generated.template,
+                is_fan_out=generated.role is TemplateRole.FAN_OUT_GATE,
+                parameters={p["name"]: p.get("value", "") for p in field_list(node, "inputs", "parameters")},
+                artifacts={
+                    a["name"]: self._reader.source(a) for a in field_list(node, "inputs", "artifacts")
+                },
+                supplied=generated.supplied,
+            )
+            for node_id, node in self._nodes.items()
+            if (generated := self._generated(node)) is not None
+            and generated.role in _GATE_ROLES
+            and node.get("type") == "Suspend"
+            and node.get("phase") == "Running"
+        ]
+
+    def steps(self) -> Iterator[StepStatus]:
+        """The status of every step that has started, finished or was skipped."""
+        for node in self._nodes.values():
+            generated = self._generated(node)
+            if node.get("type") == "Skipped":
+                if not self._is_inside_wrapper(node):
+                    yield self._skipped(node, generated)
+            elif generated is not None:
+                yield from self._cached(node, generated.role)
+            elif self._is_step(node) and node.get("phase") in _STEP_PHASES:
+                yield self._executed(node)
+
+    def _generated(self, node: Json) -> GeneratedTemplate | None:
+        return self._state.generated.get(node.get("templateName", ""))
+
+    def _is_step(self, node: Json) -> bool:
+        """Whether a node is a step: not an attempt of one, and not a retried template invocator."""
+        if node.get("type") == "Retry":
+            attempts = [self._nodes[child] for child in node.get("children") or () if child in self._nodes]
+            if not attempts:
+                return node.get("templateName") in self._state.templates
+            return not is_retry_attempt(node) and not any(
+                attempt.get("type") in ("DAG", "Steps") for attempt in attempts
+            )
+        return node.get("type") in _STEP_NODE_TYPES and not is_retry_attempt(node)
+
+    def _skipped(self, node: Json, generated: GeneratedTemplate | None) -> StepStatus:
+        return StepStatus(
+            path=self._path(node),
+            phase=StepPhase.SKIPPED,
+            template=generated.template if generated else node.get("templateName", ""),
+            node=node["id"],
+            message=node.get("message", ""),
+            finished_at=parse_time(node.get("finishedAt")),
+        )
+
+    def _executed(self, node: Json) -> StepStatus:
+        template = self._state.templates.get(node.get("templateName", ""))
+        return StepStatus(
+            path=self._path(node),
+            phase=_STEP_PHASES[node["phase"]],
+            template=node.get("templateName", ""),
+            node=node["id"],
+            message=node.get("message", ""),
+            inputs=self._reader.inputs(node),
+            outputs=self._reader.outputs(node, template.artifacts if template else None),
+            started_at=parse_time(node.get("startedAt")),
+            finished_at=parse_time(node.get("finishedAt")),
+            attempts=len(node.get("children") or ()) if node["type"] == "Retry" else 1,
+        )
+
+    def _cached(self, node: Json, role: TemplateRole) -> Iterator[StepStatus]:
+        """The hits that a generated node stands for: those known at submission, or those that its gate was answered with."""
+        path = self._path(node)
+        if role in (TemplateRole.HIT, TemplateRole.PARTIAL_FAN_OUT) and node.get("type") == "DAG":
+            verdict = self._state.resolved.get(plan_path(path))
+            if verdict is not None and verdict.items:
+                yield from self._cached_items(node, path, verdict)
+            elif verdict is not None and node.get("phase") == "Succeeded":
+                yield self._hit(node, path, verdict)
+        elif role in _GATE_ROLES and node.get("phase") == "Succeeded":
+            outputs = self._supplied_outputs(node)
+            answer = self._answers.get(node["id"])
+            if answer is None:
+                return
+            if role is TemplateRole.GATE and outputs.get(IS_HIT) == "true":
+                yield self._hit(node, path, answer.verdict)
+            elif role is TemplateRole.FAN_OUT_GATE and outputs.get(REMAINING_ITEMS):
+                yield from self._cached_items(node, path, answer.verdict)
+
+    def _cached_items(self, node: Json, path: str, verdict: StepVerdict) -> Iterator[StepStatus]:
+        for index, item in enumerate(verdict.items):
+            if item.verdict is Verdict.HIT:
+                yield self._hit(node, f"{path}({index})", item)
+
+    def _hit(self, node: Json, path: str, verdict: StepVerdict) -> StepStatus:
+        at = parse_time(node.get("finishedAt")) or parse_time(node.get("startedAt"))
+        return StepStatus(
+            path=path,
+            phase=StepPhase.CACHED,
+            template=self._state.generated[node["templateName"]].template,
+            node=node["id"],
+            outputs=verdict.outputs or Outputs(),
+            started_at=at,
+            finished_at=at,
+            verdict=verdict,
+        )
+
+    def _is_inside_wrapper(self, node: Json) -> bool:
+        boundary = self._nodes.get(node.get("boundaryID", ""))
+        generated = self._generated(boundary) if boundary else None
+        return generated is not None and generated.role is not TemplateRole.COPY
+
+    def _path(self, node: Json) -> str:
+        """The step's path: the names of the calls that lead to it, without those that the rewrite added."""
+        node_id = node["id"]
+        if node_id not in self._paths:
+            self._paths[node_id] = self._compute_path(node)
+        return self._paths[node_id]
+
+    def _compute_path(self, node: Json) -> str:
+        boundary = self._nodes.get(node.get("boundaryID", ""))
+        if boundary is None:
+            return "" if node.get("type") in ("DAG", "Steps") else node.get("templateName", "")
+        outer = self._path(boundary)
+        name = node["displayName"]
+        if is_retry_attempt(node):
+            name = _ATTEMPT_SUFFIX.sub("", name)
+        item = ITEM_NAME.match(name)
+        generated = self._generated(boundary)
+        if generated is None or generated.role is TemplateRole.COPY:
+            segment = f"{item[1]}({item[2]})" if item else name
+            return f"{outer}.{segment}" if outer else segment
+        if generated.role in (TemplateRole.FAN_OUT, TemplateRole.PARTIAL_FAN_OUT) and item:
+            remaining = self._remaining_items(boundary, outer)
+            index = int(item[2])
+            return f"{outer}({remaining[index] if index < len(remaining) else index})"
+        return outer
+
+    def _remaining_items(self, wrapper: Json, path: str) -> tuple[int, ...]:
+        """The indices of the items that a fan-out's loop runs; empty if it runs all."""
+        fan_out = self._state.fan_outs.get(plan_path(path))
+        if fan_out is not None and fan_out.remaining is not None:
+            return fan_out.remaining
+        for node_id, answer in self._answers.items():
+            gate = self._nodes.get(node_id)
+            if gate and gate.get("boundaryID") == wrapper["id"]:
+                return answer.remaining if self._supplied_outputs(gate).get(REMAINING_ITEMS) else ()
+        return ()
+
+    def _supplied_outputs(self, gate: Json) -> dict[str, str | None]:
+        """The output parameters of a gate: empty texts if it ended by its timeout, absent if a person resumed it."""
+        return {p["name"]: p.get("value") for p in field_list(gate, "outputs", "parameters")}

@@ -1,0 +1,290 @@
+"""From a manifest to its calls: the path, the inputs and the dependencies of each, and the query to the cache.
+
+Template invocators are expanded, so that every step of the run is in one list. A call that is repeated as often as only
+the run can tell (a loop over a template invocator, a recursion) is expanded once, with the unknown values left open.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+
+from periplus_dispatcher.domain import ContainerTemplate, Json
+from periplus_dispatcher.manifest.arguments import unsplittable_reason
+from periplus_dispatcher.manifest.calls import (
+    Call,
+    ExpandedWorkflow,
+    dependencies,
+    groups,
+    is_invocator,
+    is_loop,
+    items_of,
+    template_kind,
+)
+from periplus_dispatcher.manifest.scope import (
+    OutputRefs,
+    Resolver,
+    Scope,
+    is_resolvable,
+    step_outputs,
+    unknown_outputs,
+    without_items,
+)
+from periplus_dispatcher.manifest.template import CACHEABLE_KINDS, describe_template
+from periplus_manifest import tags
+from periplus_model.queries import Item, StepQuery, Unknown, literal, literal_text
+
+MAX_DEPTH = 32
+"""Levels of template invocators that are expanded."""
+MAX_CALLS = 10_000
+"""The limit of `ResolveStepsRequest.steps`."""
+
+_DEFAULTS_WITHOUT_EFFECT = frozenset(
+    (
+        "retryStrategy",
+        "timeout",
+        "activeDeadlineSeconds",
+        "metadata",
+        "metrics",
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+    )
+)
+"""Fields of `templateDefaults` that do not change the outputs of a step."""
+
+
+def expand(workflow: Json, parameters: Mapping[str, str], environment: str) -> ExpandedWorkflow:
+    """Expand the entrypoint of a checked manifest.
+
+    `parameters` are the workflow's, with their values; `environment` is as for `describe_template`. Without calls if the
+    templates are not in the manifest, or if there are more than `MAX_CALLS`.
+    """
+    expander = _Expander(workflow, parameters, environment)
+    try:
+        return expander.expand()
+    except _TooManyCallsError:
+        return expander.without_calls()
+
+
+class _TooManyCallsError(Exception):
+    """More calls than `MAX_CALLS`: nested template invocators multiply."""
+
+
+class _Expander:
+    def __init__(self, workflow: Json, parameters: Mapping[str, str], environment: str) -> None:
+        spec = workflow["spec"]
+        self._spec = spec
+        self._resolver = Resolver(parameters)
+        self._parameters = parameters
+        self._by_name = {t["name"]: (i, t) for i, t in enumerate(spec.get("templates") or ())}
+        self._annotations = (workflow.get("metadata") or {}).get("annotations") or {}
+        self._steps_decide_all = not any(spec.get(key) for key in ("onExit", "hooks"))
+        self._environment = environment
+        defaults = {
+            k: v for k, v in (spec.get("templateDefaults") or {}).items() if k not in _DEFAULTS_WITHOUT_EFFECT
+        }
+        self._common = {k: v for k, v in (("defaults", defaults), ("patch", spec.get("podSpecPatch"))) if v}
+        self._templates: dict[str, ContainerTemplate] = {}
+        self._calls: list[Call] = []
+
+    def expand(self) -> ExpandedWorkflow:
+        name = self._spec.get("entrypoint", "")
+        if name not in self._by_name:
+            return self.without_calls()
+        _, template = self._by_name[name]
+        values = {
+            p["name"]: literal(self._parameters[p["name"]])
+            for p in items_of(template, "inputs", "parameters")
+            if p["name"] in self._parameters
+        }
+        sources = {
+            a["name"]: self._resolver.source(a, Scope({}, {}))
+            for a in items_of(self._spec, "arguments", "artifacts")
+        }
+        scope = self._resolver.inner_scope(template, values, sources, in_loop=False)
+        if is_invocator(template):
+            outputs = self._expand_template(template, scope, prefix="", stack=(name,))
+        else:
+            outputs = self._add_step(name, template, {}, scope, Call(name, name))
+        declared = [p["name"] for p in items_of(template, "outputs", "parameters")]
+        parameters = {p: text for p in declared if is_resolvable(text := outputs.parameter(p))}
+        declared_artifacts = [a["name"] for a in items_of(template, "outputs", "artifacts")]
+        artifacts = {
+            a: source for a in declared_artifacts if not isinstance(source := outputs.artifact(a), Unknown)
+        }
+        return replace(
+            self.without_calls(),
+            calls=tuple(self._calls),
+            parameters=parameters,
+            artifacts=artifacts,
+            steps_decide_all=self._steps_decide_all
+            and len(parameters) == len(declared)
+            and len(artifacts) == len(declared_artifacts),
+        )
+
+    def without_calls(self) -> ExpandedWorkflow:
+        """Only the container templates."""
+        for index, template in self._by_name.values():
+            self._describe(
+                index, template
+            )  # also those that only a hook, an exit handler or a recursion calls
+        return ExpandedWorkflow((), self._templates, {}, {}, steps_decide_all=False)
+
+    def _add(self, call: Call) -> None:
+        if len(self._calls) >= MAX_CALLS:
+            raise _TooManyCallsError
+        self._calls.append(call)
+
+    def _expand_template(
+        self, template: Json, scope: Scope, prefix: str, stack: tuple[str, ...]
+    ) -> OutputRefs:
+        """Add the calls of a template invocator, whose paths begin with `prefix`, and give its outputs."""
+        previous_group: tuple[str, ...] = ()
+        paths: dict[str, str] = {}
+        waits = dependencies(template)
+        with_item_conditions = set().union(*(found.item_tasks for found in waits.values() if found))
+        for group in groups(template, waits, self._targets(template, scope)):
+            for task in group:
+                name = task["name"]
+                suffix = "(*)" if is_loop(task) and self._calls_invocator(task) else ""
+                paths[name] = f"{prefix}{name}{suffix}"
+                waits_for = waits.get(name)
+                call = Call(
+                    paths[name],
+                    task.get("template", ""),
+                    tuple(paths[t] for t in sorted(waits_for.tasks)) if waits_for else previous_group,
+                    waits_for=waits_for,
+                    siblings={t: paths[t] for t in waits_for.tasks} if waits_for else {},
+                    uncacheable_reason="others depend on the outcome of its single items"
+                    if name in with_item_conditions
+                    else "",
+                )
+                scope.outputs[name] = self._expand_call(task, call, scope, stack)
+            if "steps" in template:
+                previous_group = tuple(paths[task["name"]] for task in group)
+        return self._resolver.template_outputs(template, scope)
+
+    def _targets(self, template: Json, scope: Scope) -> list[str] | None:
+        """The `target` tasks of a DAG; None for all tasks, also if the target is known only during the run."""
+        target = (template.get("dag") or {}).get("target")
+        if not target:
+            return None
+        names = literal_text(self._resolver.text(target, scope))
+        if names is None:
+            self._steps_decide_all = False
+            return None
+        return names.split()
+
+    def _expand_call(self, task: Json, call: Call, scope: Scope, stack: tuple[str, ...]) -> OutputRefs:
+        """Add a call, and the calls of the template that it calls. Gives its outputs."""
+        in_loop = is_loop(task)
+        condition = self._resolver.text(task["when"], scope, in_item=in_loop) if task.get("when") else None
+        call = replace(
+            call,
+            condition=condition,
+            condition_uses_item=condition is not None and any(isinstance(part, Item) for part in condition),
+            result_used=self._is_result_used(task["name"]),
+        )
+        if task.get("template", "") not in self._by_name:
+            self._add(replace(call, uncacheable_reason="its template is not part of this manifest"))
+            return unknown_outputs(call.path)
+        _, template = self._by_name[task["template"]]
+        if not is_invocator(template):
+            return self._add_step(task["name"], template, task, scope, call)
+        if task.get("hooks") or task.get("onExit"):
+            self._steps_decide_all = False  # they run when it ends, whatever is known of its steps
+        if template["name"] in stack or len(stack) > MAX_DEPTH:
+            reason = "it is recursive: how often it is repeated is known only during the run"
+            self._add(replace(call, uncacheable_reason=reason, is_invocator=True))
+            return unknown_outputs(call.path)
+        self._add(replace(call, is_invocator=True, uncacheable_reason=""))
+        parameters, artifacts = self._resolver.arguments(task, scope)
+        if in_loop:
+            parameters = {n: without_items(text) for n, text in parameters.items()}
+        inner = self._resolver.inner_scope(template, parameters, artifacts, in_loop=scope.in_loop or in_loop)
+        outputs = self._expand_template(template, inner, f"{call.path}.", (*stack, template["name"]))
+        return unknown_outputs(call.path) if in_loop else outputs
+
+    def _add_step(self, name: str, template: Json, task: Json, scope: Scope, call: Call) -> OutputRefs:
+        """Add the call of a template that is no invocator. Gives its outputs."""
+        call = self._with_query(name, template, task, scope, call)
+        self._add(call)
+        # The cache knows the outputs of a step only if it was asked for the step.
+        return step_outputs(call.path) if call.query is not None else unknown_outputs(call.path)
+
+    def _with_query(self, name: str, template: Json, task: Json, scope: Scope, call: Call) -> Call:
+        """The call with its query, or with the reason why there is none. `task` is empty for the entrypoint."""
+        described = self._describe(self._by_name[template["name"]][0], template)
+        if described is None:
+            return replace(call, uncacheable_reason=f"a {template_kind(template)} template can not be cached")
+        reason = (
+            call.uncacheable_reason
+            or described.step.uncacheable_reason
+            or _call_reason(task, call)
+            or self._used_field_reason(name)
+        )
+        if reason:
+            return replace(call, uncacheable_reason=reason)
+        if not (described.parameters or described.artifacts or call.result_used):
+            return replace(call, uncacheable_reason="it has no outputs that could be cached")
+        items = self._resolver.items(task, scope) if is_loop(task) else None
+        if task.get("withSequence") and items is not None and literal_text(items) is None:
+            return replace(
+                call, uncacheable_reason="the length of its withSequence is known only during the run"
+            )
+        parameters, artifacts = self._resolver.arguments(task, scope)
+        if not task:
+            parameters, artifacts = dict(scope.parameters), dict(scope.artifacts)
+        inner = self._resolver.inner_scope(template, parameters, artifacts, in_loop=scope.in_loop)
+        declared = [p["name"] for p in items_of(template, "inputs", "parameters")]
+        query = StepQuery(
+            id=call.path,
+            template=template["name"],
+            parameters={p: inner.parameters.get(p, (Unknown(f"inputs.parameters.{p}"),)) for p in declared},
+            artifacts=dict(inner.artifacts),
+            items=items,
+        )
+        return replace(call, query=query)
+
+    def _used_field_reason(self, name: str) -> str:
+        """Others read a field of the step's node that a wrapper does not have, as the exit code."""
+        for kind in ("tasks", "steps"):
+            for what in ("exitCode", "outputs.exitCode", "ip", "hostNodeName", "outputs.parameters"):
+                if f"{kind}.{name}.{what}" in self._references:
+                    return f"others read its {what}"
+        return ""
+
+    def _is_result_used(self, name: str) -> bool:
+        return not self._references.isdisjoint(
+            (f"tasks.{name}.outputs.result", f"steps.{name}.outputs.result")
+        )
+
+    @cached_property
+    def _references(self) -> set[str]:
+        return tags.references(self._spec)
+
+    def _describe(self, index: int, template: Json) -> ContainerTemplate | None:
+        name = template["name"]
+        if name not in self._templates and any(kind in template for kind in CACHEABLE_KINDS):
+            self._templates[name] = describe_template(
+                template,
+                f"spec.templates[{index}]",
+                self._resolver.constants,
+                self._annotations,
+                self._environment,
+                self._common,
+            )
+        return self._templates.get(name)
+
+    def _calls_invocator(self, task: Json) -> bool:
+        name = task.get("template", "")
+        return name in self._by_name and is_invocator(self._by_name[name][1])
+
+
+def _call_reason(task: Json, call: Call) -> str:
+    """Why this call of a template can not be cached; empty if it can."""
+    if call.condition_uses_item:
+        return "its condition differs from item to item"
+    if task.get("hooks") or task.get("onExit"):
+        return "it has hooks"
+    return unsplittable_reason(task.get("arguments") or {}) if is_loop(task) else ""

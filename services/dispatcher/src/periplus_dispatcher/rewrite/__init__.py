@@ -1,0 +1,1 @@
+"""From the verdicts of the cache to a plan, and from a plan to the manifest that Argo runs."""

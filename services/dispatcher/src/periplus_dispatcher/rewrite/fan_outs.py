@@ -1,0 +1,73 @@
+"""The wrapper of a fan-out: its loop runs the items that are no hits, and its outputs are those of all items in order."""
+
+from periplus_dispatcher.domain import Json
+from periplus_dispatcher.rewrite.gates import (
+    TemplateSignature,
+    pass_artifact,
+    pass_parameter,
+    run_output,
+)
+from periplus_dispatcher.rewrite.generated import ITEMS, REMAINING_ITEMS, RESULT, parameter_of
+
+
+def fan_out_template(
+    name: str, signature: TemplateSignature, inputs: Json, arguments: Json, gate: str | None
+) -> Json:
+    """The wrapper of a fan-out.
+
+    `inputs` are the arguments of the call besides the items, `arguments` those of one item. With a gate, its answer says
+    which items run; without, the arguments of the call do.
+    """
+    carriers = [parameter_of(n) for n in signature.outputs]
+    answer = "tasks.gate.outputs?.parameters?.['{}']" if gate else "inputs.parameters['{}']"
+    remaining = answer.format(REMAINING_ITEMS)
+    own_inputs = [{"name": ITEMS}] if gate else [{"name": n} for n in (REMAINING_ITEMS, *carriers)]
+    tasks: list[Json] = []
+    run: Json = {"name": "run", "template": signature.name, "arguments": arguments}
+    if gate:
+        passed = {
+            "parameters": [pass_parameter(p["name"]) for p in (*own_inputs, *inputs["parameters"])],
+            "artifacts": [pass_artifact(a["name"]) for a in inputs["artifacts"]],
+        }
+        tasks.append({"name": "gate", "template": gate, "arguments": passed})
+        run["depends"] = "gate"
+        run["withParam"] = (
+            "{{=(" + remaining + " ?? '') == '' ? inputs.parameters['" + ITEMS + "'] : " + remaining + "}}"
+        )
+    else:
+        run["withParam"] = "{{inputs.parameters." + REMAINING_ITEMS + "}}"
+    return {
+        "name": name,
+        "inputs": {"parameters": [*own_inputs, *inputs["parameters"]], "artifacts": inputs["artifacts"]},
+        "dag": {"tasks": [*tasks, run]},
+        "outputs": {
+            "parameters": [
+                {"name": n, "valueFrom": {"expression": _aggregate(answer.format(parameter_of(n)), n)}}
+                for n in signature.outputs
+            ]
+        },
+    }
+
+
+def _aggregate(cached: str, name: str) -> str:
+    """An expression for the outputs of all items in order, the cached ones and those of the items that ran.
+
+    `cached` is the expression of a JSON array with an object for each item: `i` is the index among the items that ran;
+    or `v` is the cached text, and `j` its JSON value if that is an object or array. Argo aggregates the parameters of a
+    loop as values if every text is a JSON object or array, else as texts, and the results always as values.
+    """
+    ran, pieces = run_output(name), f"fromJSON({cached})"
+    fresh = f"fromJSON({ran})[int(.i)]"
+    if name == RESULT:
+        joined = f"toJson(map({pieces}, .i == nil ? .v : {fresh}))"
+    else:
+        texts = (
+            f"(any({pieces}, .i == nil && .j == nil)"
+            f" || (any({pieces}, .i != nil) && type(fromJSON({ran})[0]) == 'string'))"
+        )
+        joined = (
+            f"{texts} ? toJson(map({pieces}, .i == nil ? .v"
+            f" : (type({fresh}) == 'string' ? {fresh} : toJson({fresh}))))"
+            f" : toJson(map({pieces}, .i == nil ? .j : {fresh}))"
+        )
+    return f"({cached} ?? '') == '' ? {ran} : ({joined})"

@@ -1,0 +1,229 @@
+"""The templates that a rewrite adds: gates, which start no pod, and what is called instead of a step that is a hit.
+
+How they behave on a real Argo (4.1): a suspend template with `supplied` outputs is a node without a pod. With `?.` and
+`??` a run goes on when a person resumes a gate, which then has no outputs. After `duration` a gate that nobody answered
+ends, and its step runs.
+"""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from periplus_dispatcher.domain import ContainerTemplate, Json
+from periplus_dispatcher.manifest.scope import ARTIFACT_LOCATIONS
+from periplus_dispatcher.rewrite.generated import IS_HIT, RESULT, artifact_of, parameter_of
+
+
+@dataclass(frozen=True)
+class TemplateSignature:
+    """Inputs and outputs of a container template, which its wrappers must have as well.
+
+    `outputs` are names of output parameters, and `periplus-result` if others read the result.
+    """
+
+    name: str
+    inputs: Json
+    outputs: tuple[str, ...]
+    artifacts: tuple[str, ...]
+
+    @property
+    def supplied(self) -> list[str]:
+        """The parameters that carry all outputs of a hit."""
+        return [parameter_of(n) for n in self.outputs] + [artifact_of(n) for n in self.artifacts]
+
+
+def signature_of(
+    template: Json,
+    described: ContainerTemplate,
+    arguments: Iterable[str],
+    *,
+    result_used: bool,
+    is_fan_out: bool = False,
+) -> TemplateSignature:
+    """The signature of a template at a call with these artifact arguments.
+
+    An input artifact without an argument is part of it only if the template says where the artifact is stored. A
+    fan-out has no output artifacts, as Argo does not aggregate them.
+    """
+    inputs = template.get("inputs") or {}
+    parameters = [
+        {k: copy.deepcopy(p[k]) for k in ("name", "value", "default", "valueFrom") if k in p}
+        for p in inputs.get("parameters") or ()
+    ]
+    names = set(arguments)
+    artifacts = [
+        {"name": a["name"], **{k: copy.deepcopy(a[k]) for k in sorted(ARTIFACT_LOCATIONS & set(a))}}
+        for a in inputs.get("artifacts") or ()
+        if a["name"] in names or ARTIFACT_LOCATIONS & set(a)
+    ]
+    outputs = (*described.parameters, *((RESULT,) if result_used else ()))
+    return TemplateSignature(
+        str(template["name"]),
+        {"parameters": parameters, "artifacts": artifacts},
+        outputs,
+        () if is_fan_out else described.artifacts,
+    )
+
+
+def no_op_template(name: str) -> Json:
+    """A template that is never run: a DAG must have a task."""
+    return {"name": name, "suspend": {"duration": "0"}}
+
+
+def hit_template(name: str, no_op: str, signature: TemplateSignature) -> Json:
+    """A template whose outputs are its inputs, and which runs nothing."""
+    return {
+        "name": name,
+        "inputs": {
+            "parameters": [{"name": parameter_of(n)} for n in signature.outputs],
+            "artifacts": [{"name": artifact_of(n)} for n in signature.artifacts],
+        },
+        "dag": {"tasks": [{"name": "run", "template": no_op, "when": "false"}]},
+        "outputs": {
+            "parameters": [
+                {"name": n, "valueFrom": {"expression": f"inputs.parameters['{parameter_of(n)}']"}}
+                for n in signature.outputs
+            ],
+            "artifacts": [
+                {"name": n, "fromExpression": f"inputs.artifacts['{artifact_of(n)}']"}
+                for n in signature.artifacts
+            ],
+        },
+    }
+
+
+def gated_template(name: str, gate: str, selection: str, signature: TemplateSignature) -> Json:
+    """The wrapper of a step: a gate, then a selection of the cached or the new outputs."""
+    arguments = pass_inputs(signature)
+    answer = "tasks.gate.outputs?.parameters?.['{}'] ?? '{}'"
+    return {
+        "name": name,
+        "inputs": copy.deepcopy(signature.inputs),
+        "dag": {
+            "tasks": [
+                {"name": "gate", "template": gate, "arguments": arguments},
+                {
+                    "name": "sel",
+                    "template": selection,
+                    "depends": "gate",
+                    "arguments": {
+                        "parameters": [
+                            *copy.deepcopy(arguments["parameters"]),
+                            {"name": IS_HIT, "value": "{{=" + answer.format(IS_HIT, "false") + "}}"},
+                            *(
+                                {
+                                    "name": parameter_of(n),
+                                    "value": "{{=" + answer.format(parameter_of(n), "") + "}}",
+                                }
+                                for n in signature.outputs
+                            ),
+                        ],
+                        "artifacts": [
+                            *copy.deepcopy(arguments["artifacts"]),
+                            # Not optional: if the object is deleted after the answer, the step must fail.
+                            *(
+                                {
+                                    "name": artifact_of(n),
+                                    "s3": {"key": "{{=" + answer.format(artifact_of(n), "") + "}}"},
+                                }
+                                for n in signature.artifacts
+                            ),
+                        ],
+                    },
+                },
+            ]
+        },
+        "outputs": {
+            "parameters": [
+                {"name": n, "valueFrom": {"parameter": "{{tasks.sel.outputs.parameters." + n + "}}"}}
+                for n in signature.outputs
+            ],
+            "artifacts": [
+                {"name": n, "from": "{{tasks.sel.outputs.artifacts." + n + "}}"} for n in signature.artifacts
+            ],
+        },
+    }
+
+
+def gate_template(name: str, inputs: Json, supplied: Iterable[str], timeout: timedelta) -> Json:
+    """A suspend node: its inputs are in the Workflow's status, and its outputs are set by the answer."""
+    outputs = [{"name": n, "valueFrom": {"supplied": {}, "default": ""}} for n in supplied]
+    declared = {
+        "parameters": [{k: v for k, v in p.items() if k == "name"} for p in inputs["parameters"]],
+        "artifacts": [{"name": a["name"]} for a in inputs["artifacts"]],
+    }
+    return {
+        "name": name,
+        "inputs": declared,
+        "suspend": {"duration": f"{timeout.total_seconds():.0f}s"},
+        "outputs": {"parameters": outputs},
+    }
+
+
+def selection_template(name: str, signature: TemplateSignature) -> Json:
+    """Run the user's template unless the gate's answer was a hit; the outputs are the cached or the new ones."""
+    selected = f"inputs.parameters['{IS_HIT}'] == 'true' ? "
+    return {
+        "name": name,
+        "inputs": {
+            "parameters": [
+                *({"name": p["name"]} for p in signature.inputs["parameters"]),
+                {"name": IS_HIT},
+                *({"name": parameter_of(n), "default": ""} for n in signature.outputs),
+            ],
+            "artifacts": [
+                *({"name": a["name"]} for a in signature.inputs["artifacts"]),
+                *({"name": artifact_of(n), "optional": True} for n in signature.artifacts),
+            ],
+        },
+        "dag": {
+            "tasks": [
+                {
+                    "name": "run",
+                    "template": signature.name,
+                    "when": "{{inputs.parameters." + IS_HIT + "}} != true",
+                    "arguments": pass_inputs(signature),
+                }
+            ]
+        },
+        "outputs": {
+            "parameters": [
+                {
+                    "name": n,
+                    "valueFrom": {
+                        "expression": f"{selected}inputs.parameters['{parameter_of(n)}'] : {run_output(n)}"
+                    },
+                }
+                for n in signature.outputs
+            ],
+            "artifacts": [
+                {
+                    "name": n,
+                    "fromExpression": f"{selected}inputs.artifacts['{artifact_of(n)}'] : tasks.run.outputs.artifacts['{n}']",
+                }
+                for n in signature.artifacts
+            ],
+        },
+    }
+
+
+def run_output(name: str) -> str:
+    """An output of the wrapped step, in an expression."""
+    return "tasks.run.outputs.result" if name == RESULT else f"tasks.run.outputs.parameters['{name}']"
+
+
+def pass_inputs(signature: TemplateSignature) -> Json:
+    """Arguments that pass every input on."""
+    return {
+        "parameters": [pass_parameter(p["name"]) for p in signature.inputs["parameters"]],
+        "artifacts": [pass_artifact(a["name"]) for a in signature.inputs["artifacts"]],
+    }
+
+
+def pass_parameter(name: str) -> Json:
+    return {"name": name, "value": "{{inputs.parameters." + name + "}}"}
+
+
+def pass_artifact(name: str) -> Json:
+    return {"name": name, "from": "{{inputs.artifacts." + name + "}}"}

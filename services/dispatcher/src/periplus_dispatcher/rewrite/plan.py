@@ -1,0 +1,267 @@
+"""From the verdicts of the cache to a plan: which steps are hits, which wait for a gate, and whether anything runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from enum import StrEnum
+
+from periplus_dispatcher.domain import ContainerTemplate, StepNode
+from periplus_dispatcher.manifest.calls import Call, ExpandedWorkflow
+from periplus_manifest import condition
+from periplus_manifest.errors import ManifestError
+from periplus_model.queries import (
+    ArtifactSource,
+    Literal,
+    OutputRef,
+    StepVerdict,
+    Text,
+    TextPart,
+    literal_text,
+)
+from periplus_model.steps import Artifact, Outputs, Verdict
+
+MAX_INLINE_CHARACTERS = 64 << 10
+"""The outputs of one hit that are written into a manifest."""
+
+_SUCCEEDED = {"Succeeded"}
+
+
+class StepAction(StrEnum):
+    """What the rewrite does with the call of a step."""
+
+    KEEP = "keep"
+    """The call stays as it is."""
+    SERVE = "serve"
+    """The outputs of a hit are written into the manifest."""
+    GATE = "gate"
+    """The step waits for the verdict of the cache during the run."""
+    SERVE_PART = "serve-part"
+    """A fan-out: the outputs of some items are written into the manifest."""
+    GATE_FAN_OUT = "gate-fan-out"
+    """A fan-out: all items wait for one answer during the run."""
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A call with its verdict and what becomes of it."""
+
+    call: Call
+    verdict: StepVerdict
+    action: StepAction
+
+    @property
+    def verdicts(self) -> list[tuple[str, StepVerdict]]:
+        """Path and verdict of the step; of each item, for a fan-out whose items are known."""
+        if not self.verdict.items:
+            return [(self.call.path, self.verdict)]
+        return [(f"{self.call.path}({index})", item) for index, item in enumerate(self.verdict.items)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All calls of a run in topological order.
+
+    `is_complete` is whether nothing has to run; then `outputs` are those of the workflow.
+    """
+
+    steps: tuple[PlannedStep, ...]
+    is_complete: bool
+    outputs: Outputs
+
+    @property
+    def saved(self) -> timedelta:
+        """The sum of the run times of the hits' producers."""
+        return sum((hit.saved for _, hit in self.hits), timedelta())
+
+    @property
+    def hits(self) -> list[tuple[str, StepVerdict]]:
+        """Path and verdict of each hit; of a fan-out, of each item."""
+        return [
+            (path, verdict)
+            for step in self.steps
+            for path, verdict in step.verdicts
+            if verdict.verdict is Verdict.HIT
+        ]
+
+    @property
+    def nodes(self) -> list[StepNode]:
+        """The steps as they are published at submission; items if they are known."""
+        return [
+            StepNode(path, step.call.template, step.call.depends_on, verdict.verdict, verdict.reason)
+            for step in self.steps
+            if not step.call.is_invocator
+            for path, verdict in step.verdicts
+        ]
+
+
+def decide(expanded: ExpandedWorkflow, verdicts: Mapping[str, StepVerdict]) -> Plan:
+    """Decide for each call, in order, given the verdicts of the cache by path; skip what conditions exclude."""
+    decider = _Decider(_without_incomplete_hits(expanded, verdicts))
+    steps = tuple(decider.decide(call) for call in expanded.calls)
+    parameters = {name: decider.value(text) for name, text in expanded.parameters.items()}
+    artifacts = {name: decider.artifact(source) for name, source in expanded.artifacts.items()}
+    is_complete = (
+        expanded.steps_decide_all
+        and not decider.may_run
+        and all(value is not None for value in parameters.values())
+        and all(artifact is not None for artifact in artifacts.values())
+    )
+    outputs = Outputs(
+        {name: value for name, value in parameters.items() if value is not None},
+        tuple(replace(artifact, name=name) for name, artifact in artifacts.items() if artifact is not None),
+    )
+    return Plan(steps, is_complete, outputs if is_complete else Outputs())
+
+
+def _without_incomplete_hits(
+    expanded: ExpandedWorkflow, verdicts: Mapping[str, StepVerdict]
+) -> dict[str, StepVerdict]:
+    """The verdicts; a hit without an output that others read becomes a miss."""
+    found = dict(verdicts)
+    for call in expanded.calls:
+        verdict = verdicts.get(call.path)
+        if verdict is None or verdict.verdict is not Verdict.HIT:
+            continue
+        template = expanded.templates[call.template]
+        if call.is_fan_out and not verdict.items:
+            empty = Outputs(dict.fromkeys(template.parameters, "[]"), result="[]")
+            found[call.path] = replace(verdict, outputs=empty)
+        elif missing := missing_output(
+            template, verdict, result_used=call.result_used, is_fan_out=call.is_fan_out
+        ):
+            found[call.path] = StepVerdict(
+                verdict.id, Verdict.MISS, f"the entry in the cache has no {missing}"
+            )
+    return found
+
+
+def missing_output(
+    template: ContainerTemplate, hit: StepVerdict, *, result_used: bool, is_fan_out: bool = False
+) -> str:
+    """An output that the hit lacks; empty if it has all. Argo does not aggregate the artifacts of a fan-out."""
+    outputs = hit.outputs or Outputs()
+    if result_used and outputs.result is None:
+        return "result"
+    missing = [name for name in template.parameters if name not in outputs.parameters]
+    if not is_fan_out:
+        missing += [name for name in template.artifacts if outputs.artifact(name) is None]
+    return f"output {missing[0]}" if missing else ""
+
+
+@dataclass
+class _Decider:
+    """Decides call by call. `results` are the outcomes that `depends` can ask for, by path, as far as they are known."""
+
+    verdicts: Mapping[str, StepVerdict]
+    results: dict[str, set[str]] = field(default_factory=dict)
+    skipped: set[str] = field(default_factory=set)
+    may_run: set[str] = field(default_factory=set)
+    """Paths of the steps that may run, and of the calls that contain them."""
+
+    def decide(self, call: Call) -> PlannedStep:
+        if call.path.rpartition(".")[0] in self.skipped:
+            return self._skip(call, "the call that contains it is skipped", "Omitted")
+        if call.waits_for is not None:
+            results = {name: self._results(call.siblings[name]) for name in call.waits_for.tasks}
+            known = {name: found for name, found in results.items() if found is not None}
+            if len(known) == len(results) and not call.waits_for.evaluate(known):
+                return self._skip(call, "its depends is false", "Omitted")
+        condition = self._condition(call)
+        if condition is False:
+            return self._skip(call, "its condition is false", "Skipped")
+        if call.is_expanded:
+            if condition is None or call.path.endswith("(*)"):
+                self._mark_may_run(call.path)  # how often it runs is known only during the run
+            verdict = StepVerdict(call.path, Verdict.UNKNOWN, "its steps are listed below it")
+            return PlannedStep(call, verdict, StepAction.KEEP)
+        verdict = self._verdict(call)
+        if verdict.verdict is Verdict.HIT and condition is not None:
+            self.results[call.path] = _SUCCEEDED
+        else:
+            self._mark_may_run(call.path)
+        return PlannedStep(call, verdict, _action(call, verdict))
+
+    def _verdict(self, call: Call) -> StepVerdict:
+        if call.uncacheable_reason:
+            return StepVerdict(call.path, Verdict.UNCACHEABLE, call.uncacheable_reason)
+        return self.verdicts.get(call.path) or StepVerdict(
+            call.path, Verdict.MISS, "the cache gave no verdict"
+        )
+
+    def _skip(self, call: Call, reason: str, result: str) -> PlannedStep:
+        self.skipped.add(call.path)
+        self.results[call.path] = {result}
+        return PlannedStep(call, StepVerdict(call.path, Verdict.SKIPPED, reason), StepAction.KEEP)
+
+    def _mark_may_run(self, path: str) -> None:
+        while path:
+            self.may_run.add(path)
+            path = path.rpartition(".")[0]
+
+    def _results(self, path: str) -> set[str] | None:
+        """The outcome of an earlier call; None if it is not known. An expanded call succeeds if all its steps do."""
+        if path in self.results:
+            return self.results[path]
+        return None if path in self.may_run else _SUCCEEDED
+
+    def _condition(self, call: Call) -> bool | None:
+        """The value of the call's condition; None if it is not known."""
+        if call.condition is None:
+            return True
+        text = self.value(call.condition)
+        if text is None:
+            return None
+        try:
+            return condition.evaluate(text)
+        except ManifestError:
+            return None
+
+    def value(self, text: Text) -> str | None:
+        """A text with the outputs of hits filled in; None if a part is not known."""
+        return literal_text(tuple(self._part(part) for part in text))
+
+    def _part(self, part: TextPart) -> TextPart:
+        outputs = self._outputs(part) if isinstance(part, OutputRef) else None
+        if isinstance(part, OutputRef) and outputs is not None:
+            value = outputs.result if part.result else outputs.parameters.get(part.name)
+            return part if value is None else Literal(value)
+        return part
+
+    def artifact(self, source: ArtifactSource) -> Artifact | None:
+        """The artifact of a hit; None if it is not known."""
+        outputs = self._outputs(source) if isinstance(source, OutputRef) else None
+        return outputs.artifact(source.name) if isinstance(source, OutputRef) and outputs else None
+
+    def _outputs(self, ref: OutputRef) -> Outputs | None:
+        if self.results.get(ref.step) != _SUCCEEDED:
+            return None
+        found = self.verdicts.get(ref.step)
+        return found.outputs if found and found.verdict is Verdict.HIT else None
+
+
+def _action(call: Call, verdict: StepVerdict) -> StepAction:
+    if call.is_fan_out and not _are_writable(verdict.items_json):
+        return StepAction.KEEP
+    if verdict.verdict is Verdict.HIT:
+        return StepAction.SERVE if _can_be_written(verdict.outputs) else StepAction.KEEP
+    if call.is_fan_out and any(item.verdict is Verdict.HIT for item in verdict.items):
+        if any(item.verdict not in (Verdict.HIT, Verdict.MISS) for item in verdict.items):
+            return StepAction.GATE_FAN_OUT
+        fits = _can_be_written(*(item.outputs for item in verdict.items))
+        return StepAction.SERVE_PART if fits else StepAction.KEEP
+    if verdict.verdict is Verdict.UNKNOWN:
+        return StepAction.GATE_FAN_OUT if call.is_fan_out else StepAction.GATE
+    return StepAction.KEEP
+
+
+def _can_be_written(*found: Outputs | None) -> bool:
+    """Whether outputs can be written into a manifest."""
+    outputs = [each for each in found if each is not None]
+    if any(artifact.object.bucket for each in outputs for artifact in each.artifacts):
+        return False  # the credentials of another artifact repository are not known here
+    return _are_writable(*(v for each in outputs for v in (*each.parameters.values(), each.result or "")))
+
+
+def _are_writable(*values: str) -> bool:
+    """Argo would read {{ as a tag, and Kubernetes limits the manifest to 1 MiB."""
+    return sum(map(len, values)) <= MAX_INLINE_CHARACTERS and not any("{{" in value for value in values)

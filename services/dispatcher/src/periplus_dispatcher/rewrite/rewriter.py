@@ -1,0 +1,267 @@
+"""From a user's manifest and a plan to the manifest that Argo runs: only `template` and arguments of calls change."""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+from periplus_dispatcher.domain import ContainerTemplate, FanOut, GeneratedTemplate, Json, TemplateRole
+from periplus_dispatcher.manifest.arguments import split_arguments
+from periplus_dispatcher.manifest.calls import text_of
+from periplus_dispatcher.rewrite import answers, gates
+from periplus_dispatcher.rewrite.fan_outs import fan_out_template
+from periplus_dispatcher.rewrite.generated import (
+    IS_HIT,
+    ITEMS,
+    NO_OP,
+    REMAINING_ITEMS,
+    RewrittenManifest,
+    parameter_of,
+    with_result_as_parameter,
+)
+from periplus_dispatcher.rewrite.plan import Plan, PlannedStep, StepAction
+from periplus_model.queries import Raw, StepVerdict, literal_text
+from periplus_model.steps import ObjectRef
+
+MANAGED_LABEL = "periplus.dev/managed"
+PROJECT_LABEL = "periplus.dev/project"
+MAX_MANIFEST_BYTES = 1 << 20
+"""The limit of Kubernetes."""
+MAX_TEMPLATE_NAME_CHARACTERS = 128
+
+_LOOP_FIELDS = ("withItems", "withParam", "withSequence")
+_NAME_SUFFIXES = {
+    TemplateRole.HIT: "hit",
+    TemplateRole.GATED: "cached",
+    TemplateRole.GATE: "gate",
+    TemplateRole.SELECTION: "select",
+    TemplateRole.FAN_OUT: "fan",
+    TemplateRole.FAN_OUT_GATE: "fangate",
+    TemplateRole.PARTIAL_FAN_OUT: "part",
+    TemplateRole.COPY: "call",
+    TemplateRole.NO_OP: "",
+}
+
+
+def rewrite(
+    manifest: Json, plan: Plan, templates: Mapping[str, ContainerTemplate], *, gate_timeout: timedelta
+) -> RewrittenManifest:
+    """Write a plan into a manifest. Gives the manifest itself if nothing changes or the result would be too large."""
+    if all(step.action is StepAction.KEEP for step in plan.steps):
+        return RewrittenManifest(manifest)
+    rewritten = _Rewriter(manifest, plan, templates, gate_timeout).rewrite()
+    if len(json.dumps(rewritten.manifest, ensure_ascii=False).encode()) > MAX_MANIFEST_BYTES:
+        return RewrittenManifest(manifest)
+    return rewritten
+
+
+def to_submit(manifest: Json, name: str, namespace: str, project: str, parameters: Mapping[str, str]) -> Json:
+    """The manifest with the run's id as name, our labels and the values of its parameters."""
+    named = copy.deepcopy(manifest)
+    metadata = named.setdefault("metadata", {})
+    metadata.pop("generateName", None)
+    metadata |= {"name": name, "namespace": namespace}
+    metadata.setdefault("labels", {}).update({MANAGED_LABEL: "true", PROJECT_LABEL: project})
+    if parameters:
+        arguments = named["spec"].setdefault("arguments", {})
+        arguments["parameters"] = [
+            {**{k: v for k, v in p.items() if k == "enum"}, "name": p["name"], "value": parameters[p["name"]]}
+            if p["name"] in parameters
+            else p
+            for p in arguments.get("parameters") or ()
+        ]
+    return named
+
+
+class _Rewriter:
+    def __init__(
+        self,
+        manifest: Json,
+        plan: Plan,
+        templates: Mapping[str, ContainerTemplate],
+        gate_timeout: timedelta,
+    ) -> None:
+        self._manifest = {**manifest, "spec": {**manifest["spec"]}}
+        self._originals = {t["name"]: t for t in manifest["spec"]["templates"]}
+        self._steps = {step.call.path: step for step in plan.steps}
+        self._templates = templates
+        self._gate_timeout = gate_timeout
+        self._bodies: dict[str, Json] = {}
+        self._generated: dict[str, GeneratedTemplate] = {}
+        self._fan_outs: dict[str, FanOut] = {}
+        self._shared_names: dict[str, str] = {}
+        self._no_op = ""
+
+    def rewrite(self) -> RewrittenManifest:
+        spec = self._manifest["spec"]
+        entrypoint = spec["entrypoint"]
+        changed = self._rewrite_template(self._originals[entrypoint], "")
+        templates = spec["templates"]
+        if changed is not None and self._is_called(entrypoint):
+            # Other calls of the entrypoint are other steps: they call the original.
+            spec["entrypoint"] = self._add(entrypoint, TemplateRole.COPY, changed)
+        elif changed is not None:
+            templates = [changed if t["name"] == entrypoint else t for t in templates]
+        spec["templates"] = [*templates, *self._bodies.values()]
+        return RewrittenManifest(self._manifest, self._generated, self._fan_outs)
+
+    def _is_called(self, name: str) -> bool:
+        """Whether a task, a hook or an exit handler calls a template."""
+        spec = self._manifest["spec"]
+        called = [*_hook_templates(spec.get("hooks")), spec.get("onExit")]
+        for template in spec["templates"]:
+            for task in _tasks(template):
+                called += [task.get("template"), task.get("onExit"), *_hook_templates(task.get("hooks"))]
+        return any(each is not None and (each == name or "{{" in each) for each in called)
+
+    def _rewrite_template(self, original: Json, prefix: str) -> Json | None:
+        """A template invocator for the calls whose paths begin with `prefix`; None if nothing in it changes."""
+        template = copy.deepcopy(original)
+        is_changed = False
+        with_result: list[str] = []
+        for task in _tasks(template):
+            step = self._steps.get(prefix + task["name"]) or self._steps.get(f"{prefix}{task['name']}(*)")
+            if step is None:
+                continue
+            if step.call.is_expanded:
+                inner = self._rewrite_template(self._originals[task["template"]], f"{step.call.path}.")
+                if inner is not None:
+                    task["template"] = self._add(task["template"], TemplateRole.COPY, inner)
+                    is_changed = True
+            elif step.action is not StepAction.KEEP:
+                self._rewrite_call(task, step)
+                is_changed = True
+                if step.call.result_used:
+                    with_result.append(task["name"])
+        if not is_changed:
+            return None
+        for name in with_result:
+            template = with_result_as_parameter(template, name)
+        return template
+
+    def _rewrite_call(self, task: Json, step: PlannedStep) -> None:
+        original = self._originals[task["template"]]
+        signature = gates.signature_of(
+            original,
+            self._templates[original["name"]],
+            [a["name"] for a in (task.get("arguments") or {}).get("artifacts") or ()],
+            result_used=step.call.result_used,
+            is_fan_out=step.call.is_fan_out,
+        )
+        if step.action is StepAction.SERVE:
+            self._serve(task, signature, step.verdict)
+        elif step.action is StepAction.GATE:
+            task["template"] = self._gated(signature)
+        else:
+            self._wrap_loop(task, signature, step)
+
+    def _serve(self, task: Json, signature: gates.TemplateSignature, verdict: StepVerdict) -> None:
+        for loop in _LOOP_FIELDS:
+            task.pop(loop, None)
+        name = self._shared(signature, TemplateRole.HIT)
+        if name not in self._bodies:
+            if not self._no_op:
+                self._no_op = self._add(NO_OP, TemplateRole.NO_OP, None)
+                self._bodies[self._no_op] = gates.no_op_template(self._no_op)
+            self._bodies[name] = gates.hit_template(name, self._no_op, signature)
+        task["template"] = name
+        task["arguments"] = answers.hit_arguments(signature, verdict)
+
+    def _gated(self, signature: gates.TemplateSignature) -> str:
+        name, gate, selection = (
+            self._shared(signature, role)
+            for role in (TemplateRole.GATED, TemplateRole.GATE, TemplateRole.SELECTION)
+        )
+        if name not in self._bodies:
+            self._bodies[name] = gates.gated_template(name, gate, selection, signature)
+            self._add_gate(gate, signature.inputs, (IS_HIT, *signature.supplied))
+            self._bodies[selection] = gates.selection_template(selection, signature)
+        return name
+
+    def _wrap_loop(self, task: Json, signature: gates.TemplateSignature, step: PlannedStep) -> None:
+        """Move a loop into a wrapper, together with the arguments that depend on the item."""
+        inputs, outer, inner = split_arguments(task.get("arguments") or {})
+        fan_out = _defaults(step, inner)
+        if step.action is StepAction.GATE_FAN_OUT:
+            query_items = step.call.query.items if step.call.query else None
+            items = literal_text(query_items) if query_items else None
+            items = items or text_of(task.get("withParam") or task.get("withItems"))
+            gate = self._add(signature.name, TemplateRole.FAN_OUT_GATE, None)
+            gate_inputs = {
+                "parameters": [{"name": ITEMS}, *inputs["parameters"]],
+                "artifacts": inputs["artifacts"],
+            }
+            supplied = (REMAINING_ITEMS, *(parameter_of(n) for n in signature.outputs))
+            self._add_gate(gate, gate_inputs, supplied)
+            name = self._add(signature.name, TemplateRole.FAN_OUT, None)
+            outer["parameters"].insert(0, {"name": ITEMS, "value": items})
+            self._fan_outs[step.call.path] = replace(fan_out, arguments=inner)
+        else:
+            gate = None
+            found = json.loads(step.verdict.items_json)
+            values, remaining = answers.fan_out_answer(signature.outputs, found, step.verdict.items)
+            name = self._add(signature.name, TemplateRole.PARTIAL_FAN_OUT, None)
+            outer["parameters"][:0] = [{"name": n, "value": v} for n, v in values.items()]
+            self._fan_outs[step.call.path] = replace(fan_out, arguments=inner, remaining=tuple(remaining))
+        for loop in _LOOP_FIELDS:
+            task.pop(loop, None)
+        self._bodies[name] = fan_out_template(name, signature, inputs, inner, gate)
+        task["template"] = name
+        task["arguments"] = outer
+
+    def _add_gate(self, name: str, inputs: Json, supplied: tuple[str, ...]) -> None:
+        self._bodies[name] = gates.gate_template(name, inputs, supplied, self._gate_timeout)
+        self._generated[name] = replace(self._generated[name], supplied=supplied)
+
+    def _shared(self, signature: gates.TemplateSignature, role: TemplateRole) -> str:
+        """The name of a wrapper, the same for all calls with one signature."""
+        key = json.dumps(
+            [signature.name, signature.inputs, signature.outputs, signature.artifacts, role], sort_keys=True
+        )
+        if key not in self._shared_names:
+            self._shared_names[key] = self._add(signature.name, role, None)
+        return self._shared_names[key]
+
+    def _add(self, name: str, role: TemplateRole, body: Json | None) -> str:
+        """Add a template for the user's template `name`, under a name that no template has."""
+        suffix = _NAME_SUFFIXES[role]
+        ending, number = f"--{suffix}" if suffix else "", 1
+        added = name[: MAX_TEMPLATE_NAME_CHARACTERS - len(ending)] + ending
+        while added in self._originals or added in self._generated:
+            number += 1
+            ending = f"--{suffix}-{number}" if suffix else f"-{number}"
+            added = name[: MAX_TEMPLATE_NAME_CHARACTERS - len(ending)] + ending
+        self._generated[added] = GeneratedTemplate(role, name)
+        if body is not None:
+            self._bodies[added] = {**body, "name": added}
+        return added
+
+
+def _defaults(step: PlannedStep, inner: Json) -> FanOut:
+    """The inputs of each item that its arguments do not set."""
+    query = step.call.query
+    assert query is not None  # only steps that the cache was asked for are rewritten
+    set_inputs = {each["name"] for key in ("parameters", "artifacts") for each in inner[key]}
+    texts = {n: literal_text(t) for n, t in query.parameters.items() if n not in set_inputs}
+    return FanOut(
+        arguments={},
+        parameters={n: text for n, text in texts.items() if text is not None},
+        artifacts={
+            n: source
+            for n, source in query.artifacts.items()
+            if n not in set_inputs and isinstance(source, ObjectRef | Raw)
+        },
+    )
+
+
+def _hook_templates(hooks: Json | None) -> Iterator[str | None]:
+    for hook in (hooks or {}).values():
+        yield hook.get("template")
+
+
+def _tasks(template: Json) -> Iterator[Json]:
+    if "dag" in template:
+        yield from template["dag"]["tasks"]
+    for group in template.get("steps") or ():
+        yield from group

@@ -1,0 +1,53 @@
+"""Run requests, plans and submitted runs."""
+
+from periplus.dispatcher.v1 import dispatcher_pb2
+from periplus.types.v1 import step_pb2
+from periplus_dispatcher.domain import RunRequest
+from periplus_dispatcher.planner import PlannedRun
+from periplus_dispatcher.service import SubmittedRun
+from periplus_model import codec
+from periplus_model.steps import RunPhase
+
+
+def decode_request(spec: dispatcher_pb2.RunSpec) -> RunRequest:
+    return RunRequest(
+        project=spec.project,
+        manifest=spec.manifest,
+        parameters=dict(spec.parameters),
+        cache_mode=codec.decode_run_mode(spec.cache_mode),
+        claim=spec.claim.SerializeToString(deterministic=True) if spec.HasField("claim") else None,
+    )
+
+
+def encode_plan(planned: PlannedRun) -> dispatcher_pb2.Plan:
+    """The steps, and the items that are known, without the calls that contain them."""
+    message = dispatcher_pb2.Plan(saved=codec.encode_duration(planned.plan.saved), warnings=planned.warnings)
+    for step in planned.plan.steps:
+        if step.call.is_expanded:
+            continue
+        for path, verdict in step.verdicts:
+            message.steps.add(
+                path=path,
+                template=step.call.template,
+                verdict=step_pb2.Verdict.ValueType(verdict.verdict),
+                reason=verdict.reason,
+                producer_run=verdict.producer_run,
+                saved=codec.encode_duration(verdict.saved),
+                fingerprint=verdict.fingerprint,
+                depends_on=step.call.depends_on,
+            )
+    return message
+
+
+def encode_submitted(submitted: SubmittedRun) -> dispatcher_pb2.SubmitRunResponse:
+    run = submitted.run
+    return dispatcher_pb2.SubmitRunResponse(
+        run=run.id,
+        phase=encode_phase(run.phase),
+        plan=encode_plan(submitted.planned) if submitted.planned else None,
+        outputs=codec.encode_outputs(run.outputs) if run.phase.is_final else None,
+    )
+
+
+def encode_phase(phase: RunPhase) -> step_pb2.RunPhase.ValueType:
+    return step_pb2.RunPhase.ValueType(phase)

@@ -1,0 +1,287 @@
+"""From a manifest to its steps: paths, order, what they are given, and what is not asked."""
+
+from typing import Any
+
+import pytest
+from manifests import dag, expand_checked, say, sh, shows, steps, task, workflow
+
+from periplus_dispatcher.manifest.calls import Call, ExpandedWorkflow
+from periplus_model.queries import Item, Literal, OutputRef, Raw, Text, Unknown, literal_text
+from periplus_model.steps import ObjectRef
+
+Json = dict[str, Any]
+
+
+def by_path(found: ExpandedWorkflow) -> dict[str, Call]:
+    return {call.path: call for call in found.calls}
+
+
+def given(found: ExpandedWorkflow, path: str, name: str = "x") -> Text:
+    query = by_path(found)[path].query
+    assert query is not None, by_path(found)[path].uncacheable_reason
+    return query.parameters[name]
+
+
+def one(*, inputs: Json | None = None, **more: Any) -> Json:
+    """A workflow with one task, whose template takes x."""
+    template = say("t", "$x", "x")
+    if inputs:
+        template["inputs"] = inputs
+    return workflow(dag(task("a", "t", **more)), template)
+
+
+def test_steps_come_in_an_order_in_which_they_could_run_and_know_what_they_wait_for() -> None:
+    found = expand_checked(workflow(
+        dag(task("c", "t", depends="a && b"), task("b", "t", depends="a"), task("a", "t")), say("t", "1")
+    ))  # fmt: skip
+    assert [call.path for call in found.calls] == ["a", "b", "c"]
+    assert by_path(found)["c"].depends_on == ("a", "b")
+
+
+def test_the_groups_of_a_steps_template_wait_for_one_another() -> None:
+    found = expand_checked(workflow(steps([task("a", "t"), task("b", "t")], [task("c", "t")]), say("t", "1")))
+    assert [(call.path, call.depends_on) for call in found.calls] == [("a", ()), ("b", ()), ("c", ("a", "b"))]
+
+
+def test_steps_inside_nested_templates_have_paths_and_inputs_through_all_levels() -> None:
+    inner = dag(
+        task("deep", "t", given={"x": "<{{inputs.parameters.p}}>"}), name="inner",
+        inputs={"parameters": [{"name": "p"}]}, outputs=shows("tasks.deep.outputs.parameters.o"),
+    )  # fmt: skip
+    middle = steps(
+        [task("in", "inner", given={"p": "{{inputs.parameters.q}}!"})], name="middle",
+        inputs={"parameters": [{"name": "q"}]}, outputs=shows("steps.in.outputs.parameters.o"),
+    )  # fmt: skip
+    found = expand_checked(workflow(
+        dag(task("m", "middle", given={"q": "{{workflow.parameters.w}}"}),
+            task("end", "t", depends="m", given={"x": "{{tasks.m.outputs.parameters.o}}"})),
+        middle, inner, say("t", "$x", "x"), parameters={"w": "1"},
+    ))  # fmt: skip
+    assert [call.path for call in found.calls] == ["m", "m.in", "m.in.deep", "end"]
+    assert given(found, "m.in.deep") == (Literal("<1!>"),)
+    assert given(found, "end") == (OutputRef("m.in.deep", "o"),)
+
+
+def test_an_item_is_named_in_texts_and_items_are_known_as_json() -> None:
+    found = expand_checked(one(withItems=[{"a": 1}, {"a": "é"}], given={"x": "n={{item.a}};"}))
+    assert given(found, "a") == (Literal("n="), Item("a"), Literal(";"))
+    query = by_path(found)["a"].query
+    assert query
+    assert literal_text(query.items or ()) == '[{"a":1},{"a":"é"}]'
+
+
+def test_quotes_of_a_parameter_do_not_break_the_items() -> None:
+    manifest = one(withItems=["{{workflow.parameters.w}}"], given={"x": "{{item}}"})
+    manifest["spec"]["arguments"] = {"parameters": [{"name": "w", "value": 'a"b'}]}
+    query = by_path(expand_checked(manifest))["a"].query
+    assert query
+    assert literal_text(query.items or ()) == '["a\\"b"]'
+
+
+def test_a_sequence_is_counted_and_a_list_of_another_step_is_not_known() -> None:
+    query = by_path(expand_checked(one(withSequence={"start": "2", "count": "2"}, given={"x": "{{item}}"})))[
+        "a"
+    ].query
+    assert query
+    assert literal_text(query.items or ()) == '["2", "3"]'
+    found = expand_checked(workflow(
+        dag(task("l", "l"), task("a", "t", depends="l", withParam="{{tasks.l.outputs.parameters.o}}",
+                                 given={"x": "{{item}}"})),
+        say("l", "[]"), say("t", "$x", "x"),
+    ))  # fmt: skip
+    query = by_path(found)["a"].query
+    assert query
+    assert query.items == (OutputRef("l", "o"),)
+
+
+def test_defaults_stand_where_nothing_is_given() -> None:
+    manifest = one(inputs={"parameters": [{"name": "x", "value": "{{workflow.parameters.w}}-d"}]})
+    manifest["spec"]["arguments"] = {"parameters": [{"name": "w", "value": "1"}]}
+    assert given(expand_checked(manifest), "a") == (Literal("1-d"),)
+    assert given(expand_checked(manifest, w="2"), "a") == (Literal("2-d"),)
+
+
+def test_an_expression_over_what_is_known_is_known_and_any_other_is_not() -> None:
+    manifest = one(given={"x": "{{=asInt(workflow.parameters.w) + 1}}"})
+    manifest["spec"]["arguments"] = {"parameters": [{"name": "w", "value": "1"}]}
+    assert literal_text(given(expand_checked(manifest), "a")) == "2"
+    found = expand_checked(workflow(
+        dag(task("b", "t", given={"x": "1"}),
+            task("a", "t", depends="b", given={"x": "{{=tasks.b?.outputs?.parameters?.o ?? 'none'}}"})),
+        say("t", "$x", "x"),
+    ))  # fmt: skip
+    assert isinstance(given(found, "a")[0], Unknown), "what it asks for may come"
+
+
+def test_what_only_the_run_can_tell_is_not_known() -> None:
+    assert given(expand_checked(one(given={"x": "{{workflow.name}}"})), "a") == (Unknown("workflow.name"),)
+
+
+def test_artifacts_come_from_steps_from_places_and_from_the_manifest() -> None:
+    template = sh("t", "true", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]}) | {
+        "inputs": {"artifacts": [{"name": n, "path": f"/tmp/{n}", "optional": True} for n in "abcde"]
+                   + [{"name": "own", "path": "/tmp/own", "raw": {"data": "own"}}]}
+    }  # fmt: skip
+    artifacts = [
+        {"name": "a", "from": "{{tasks.first.outputs.artifacts.m}}"},
+        {"name": "b", "raw": {"data": "hello {{workflow.parameters.w}}"}},
+        {"name": "c", "s3": {"key": "data/{{workflow.parameters.w}}"}},
+        {"name": "d", "from": "{{tasks.first.outputs.artifacts.m}}", "subPath": "part"},
+    ]
+    found = expand_checked(workflow(
+        dag(task("first", "t"), {"name": "a", "template": "t", "depends": "first", "arguments": {"artifacts": artifacts}}),
+        template, parameters={"w": "1"},
+    ))  # fmt: skip
+    query = by_path(found)["a"].query
+    assert query
+    assert query.artifacts == {
+        "a": OutputRef("first", "m"),
+        "b": Raw("hello 1"),
+        "c": ObjectRef("data/1"),
+        "d": Unknown("a subPath of the artifact d"),
+        "own": Raw("own"),
+    }
+
+
+def test_the_artifacts_of_a_workflow_reach_its_start() -> None:
+    main = dag(
+        {"name": "a", "template": "t", "arguments": {"artifacts": [{"name": "i", "from": "{{inputs.artifacts.start}}"}]}},
+        inputs={"artifacts": [{"name": "start"}]},
+    )  # fmt: skip
+    leaf = say("t", "1") | {"inputs": {"artifacts": [{"name": "i", "path": "/tmp/i"}]}}
+    manifest = workflow(main, leaf, arguments={"artifacts": [{"name": "start", "s3": {"key": "k"}}]})
+    query = by_path(expand_checked(manifest))["a"].query
+    assert query
+    assert query.artifacts == {"i": ObjectRef("k")}
+
+
+def test_a_start_that_is_a_leaf_is_one_step() -> None:
+    found = expand_checked(workflow(say("only", "$x", "x"), parameters={"x": "1"}))
+    assert [call.path for call in found.calls] == ["only"]
+    assert given(found, "only") == (Literal("1"),)
+    assert found.parameters == {"o": (OutputRef("only", "o"),)}
+
+
+def test_a_target_leaves_out_what_it_does_not_need() -> None:
+    main = dag(task("a", "t"), task("b", "t", depends="a"), task("c", "t"))
+    main["dag"]["target"] = "b"
+    assert [call.path for call in expand_checked(workflow(main, say("t", "1"))).calls] == ["a", "b"]
+
+
+def test_a_recursion_is_followed_once() -> None:
+    loop = steps([task("work", "t")], [task("again", "loop", when="1 == 2")], name="loop")
+    found = expand_checked(workflow(dag(task("l", "loop")), loop, say("t", "1")))
+    assert [call.path for call in found.calls] == ["l", "l.work", "l.again"]
+    assert "it is recursive" in by_path(found)["l.again"].uncacheable_reason
+
+
+def test_a_loop_over_a_nested_template_is_followed_once_with_its_items_open() -> None:
+    inner = dag(
+        task("t", "t", given={"x": "{{inputs.parameters.p}}"}),
+        name="inner",
+        inputs={"parameters": [{"name": "p"}]},
+    )
+    found = expand_checked(
+        workflow(
+            dag(task("l", "inner", withItems=[1, 2], given={"p": "{{item}}"})), inner, say("t", "$x", "x")
+        )
+    )
+    assert [call.path for call in found.calls] == ["l(*)", "l(*).t"]
+    assert given(found, "l(*).t") == (Unknown("item"),)
+
+
+NOT_ASKED: dict[str, tuple[Json, str]] = {
+    "a condition on the item": (one(withItems=[1], when="{{item}} == 1", given={"x": "{{item}}"}), "item to item"),
+    "hooks": (one(given={"x": "1"}, hooks={"exit": {"template": "t", "arguments": {"parameters": [{"name": "x", "value": "1"}]}}}), "hooks"),
+    "computing with items": (one(withItems=[1], given={"x": "{{=item}}"}), "uses the item"),
+    "artifacts by item": (
+        workflow(
+            dag({"name": "a", "template": "t", "withItems": ["k"],
+                 "arguments": {"artifacts": [{"name": "i", "s3": {"key": "in/{{item}}"}}]}}),
+            say("t", "1") | {"inputs": {"artifacts": [{"name": "i", "path": "/tmp/i"}]}},
+        ),
+        "differ from item to item",
+    ),
+    "no outputs": (workflow(dag(task("a", "t")), sh("t", "true")), "no outputs"),
+    "a suspend": (workflow(dag(task("a", "t")), {"name": "t", "suspend": {}}), "suspend template"),
+    "another's template": (workflow(dag({"name": "a", "templateRef": {"name": "w", "template": "t"}})), "not part"),
+    "who asks for single items": (
+        workflow(dag(task("a", "t", withItems=[1, 2], given={"x": "{{item}}"}), task("b", "t", depends="a.AnySucceeded", given={"x": "1"})),
+                 say("t", "$x", "x")),
+        "single items",
+    ),
+    "an exit code that others read": (
+        workflow(dag(task("a", "t", given={"x": "1"}), task("b", "t", depends="a", given={"x": "{{tasks.a.exitCode}}"})),
+                 say("t", "$x", "x")),
+        "exitCode",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NOT_ASKED)
+def test_what_is_not_asked_of_the_cache_says_why(case: str) -> None:
+    manifest, why = NOT_ASKED[case]
+    call = by_path(expand_checked(manifest))["a"]
+    assert call.query is None
+    assert why in call.uncacheable_reason
+
+
+def test_hooks_and_exit_handlers_keep_a_workflow_from_being_all_there_is() -> None:
+    plain = workflow(dag(task("a", "inner")), dag(task("t", "t"), name="inner"), say("t", "1"))
+    assert expand_checked(plain).steps_decide_all
+    assert not expand_checked({**plain, "spec": plain["spec"] | {"onExit": "t"}}).steps_decide_all
+    assert not expand_checked(
+        {**plain, "spec": plain["spec"] | {"hooks": {"exit": {"template": "t"}}}}
+    ).steps_decide_all
+    hooked = workflow(
+        dag(task("a", "inner", hooks={"exit": {"template": "t"}})), *plain["spec"]["templates"][1:]
+    )
+    assert not expand_checked(hooked).steps_decide_all
+
+
+def test_a_workflow_whose_templates_lie_elsewhere_has_no_steps_to_tell_of() -> None:
+    manifest = {
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"generateName": "x-"},
+        "spec": {"workflowTemplateRef": {"name": "elsewhere"}},
+    }  # fmt: skip
+    found = expand_checked(manifest)
+    assert (found.calls, found.steps_decide_all) == ((), False)
+
+
+def test_templates_that_multiply_are_not_followed_for_ever() -> None:
+    levels = [dag(*(task(f"t{k}", f"l{n + 1}") for k in range(4)), name=f"l{n}") for n in range(12)]
+    found = expand_checked(workflow(*levels, say("l12", "1")))
+    assert (found.calls, found.steps_decide_all) == ((), False)
+    assert "l12" in found.templates
+
+
+def test_tags_inside_what_is_known_are_text() -> None:
+    manifest = workflow(
+        dag(task("a", "t", given={"x": "{{workflow.parameters.w}}"})),
+        say("t", "$x", "x"),
+        parameters={"w": ""},
+    )
+    assert given(expand_checked(manifest, w="{{a}} and {{=b}}"), "a") == (Literal("{{a}} and {{=b}}"),)
+
+
+def test_the_targets_of_a_dag_may_stand_in_a_parameter() -> None:
+    chosen = dag(task("a", "t"), task("b", "t"), task("c", "t", depends="b"))
+    chosen["dag"]["target"] = "{{workflow.parameters.target}}"
+    manifest = workflow(chosen, say("t", "1"))
+    manifest["spec"]["arguments"] = {"parameters": [{"name": "target", "value": "c"}]}
+    assert [call.path for call in expand_checked(manifest).calls] == ["b", "c"]
+
+
+def test_a_loop_of_which_others_read_all_parameters_is_not_cached() -> None:
+    many = task("many", "t", withItems=[1, 2])
+    reads = task("reads", "u", depends="many", given={"x": "{{tasks.many.outputs.parameters}}"})
+    manifest = workflow(dag(many, reads), say("t", "1"), say("u", "$x", "x"))
+    call = by_path(expand_checked(manifest))["many"]
+    assert call.uncacheable_reason == "others read its outputs.parameters"
+
+
+@pytest.mark.parametrize("text", ["""f'{{"w": {w}}}'""", "{{ x | y }}", "{{ .Values.a }}", "{{}}"])
+def test_braces_of_an_argument_that_argo_leaves_as_they_are_are_known_text(text: str) -> None:
+    manifest = one(given={"x": text + "={{workflow.parameters.w}}"})
+    manifest["spec"]["arguments"] = {"parameters": [{"name": "w", "value": "1"}]}
+    assert given(expand_checked(manifest), "a") == (Literal(text + "=1"),)

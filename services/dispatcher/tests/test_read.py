@@ -1,0 +1,93 @@
+"""A manifest that is read again: what is kept of it stays as it is, and nothing that differs in time is kept."""
+
+import json
+
+import pytest
+
+from periplus_common.errors import Invalid
+from periplus_dispatcher.manifest import read as manifests
+from periplus_model.queries import literal_text
+
+
+def manifest(value: str) -> str:
+    """One step, which is given a value."""
+    return json.dumps(
+        {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Workflow",
+            "metadata": {"generateName": "again-"},
+            "spec": {
+                "entrypoint": "main",
+                "arguments": {"parameters": [{"name": "p", "value": "1"}]},
+                "templates": [
+                    {
+                        "name": "main",
+                        "dag": {
+                            "tasks": [
+                                {
+                                    "name": "a",
+                                    "template": "leaf",
+                                    "arguments": {"parameters": [{"name": "x", "value": value}]},
+                                }
+                            ]
+                        },
+                    },
+                    {
+                        "name": "leaf",
+                        "inputs": {"parameters": [{"name": "x"}]},
+                        "outputs": {"parameters": [{"name": "y", "valueFrom": {"path": "/tmp/y"}}]},
+                        "container": {"image": "i", "command": ["true"]},
+                    },
+                ],
+            },
+        }
+    )
+
+
+def given(text: str, **parameters: str) -> str | None:
+    """What the step is given."""
+    query = manifests.read(text, parameters).expand("").calls[0].query
+    assert query is not None
+    return literal_text(query.parameters["x"])
+
+
+def test_what_a_caller_does_to_a_manifest_is_not_seen_by_the_next() -> None:
+    text = manifest("0")
+    first = manifests.read(text, {})
+    first.manifest["spec"]["templates"].clear()
+    first.parameters["p"] = "changed"
+    again = manifests.read(text, {})
+    assert len(again.manifest["spec"]["templates"]) == 2
+    assert again.parameters == {"p": "1"}
+    assert again.expand("") == first.expand("")
+
+
+def test_the_same_text_with_other_parameters_is_another() -> None:
+    text = manifest("{{workflow.parameters.p}}")
+    assert [given(text), given(text, p="2"), given(text)] == ["1", "2", "1"]
+
+
+def test_another_environment_is_another_key() -> None:
+    read = manifests.read(manifest("0"), {})
+    documents = [
+        read.expand(environment).templates["leaf"].step.document for environment in ("", "e1", "e2", "")
+    ]
+    assert documents[0] == documents[3]
+    assert len(set(documents)) == 3
+
+
+@pytest.mark.parametrize("expression", ["{{=sprig.uuidv4()}}", "{{=string(now())}}"])
+def test_an_expression_that_differs_each_time_is_asked_each_time(expression: str) -> None:
+    text = manifest(expression)
+    found = [given(text) for _ in range(2)]
+    assert found[0] != found[1] or found == [None, None]
+
+
+def test_a_refused_manifest_is_refused_again() -> None:
+    text = manifest("{{tasks.nobody.outputs.result}}")
+    for _ in range(2):
+        with pytest.raises(Invalid) as refused:
+            manifests.read(text, {})
+        assert refused.value.field == (
+            "spec.manifest.spec.templates[0].dag.tasks[0].arguments.parameters[0].value"
+        )

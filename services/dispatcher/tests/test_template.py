@@ -1,0 +1,202 @@
+"""What a leaf template does: its document, its policy, and what keeps it from being cached."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from manifests import gives, sh
+
+from periplus_common.errors import Invalid
+from periplus_dispatcher.manifest.template import describe_template
+from periplus_model.steps import CacheMode, CachePolicy, StepTemplate
+
+Json = dict[str, Any]
+CODE = "periplus.dev/code"
+
+
+def described(
+    template: Json, annotations: Json | None = None, environment: str = "", **constants: str
+) -> StepTemplate:
+    named = {f"workflow.parameters.{name}": value for name, value in constants.items()}
+    return describe_template(template, "spec.templates[0]", named, annotations or {}, environment).step
+
+
+def train(**more: Any) -> Json:
+    return sh("train", "echo $x > /tmp/o", "x", outputs=gives("o"), **more)
+
+
+def changed(**container: Any) -> Json:
+    template = train()
+    template["container"] |= container
+    return template
+
+
+SAME = {
+    "name": train() | {"name": "other"},
+    "retries": train(retryStrategy={"limit": "3"}),
+    "deadline": train(activeDeadlineSeconds=5),
+    "labels": train(metadata={"labels": {"a": "b"}}),
+    "resources": changed(resources={"limits": {"cpu": "1"}}),
+    "pull policy": changed(imagePullPolicy="Always"),
+    "node": train(nodeSelector={"gpu": "yes"}),
+    "the default of an input": train() | {"inputs": {"parameters": [{"name": "x", "value": "1"}]}},
+    "nothing where nothing is": changed(workingDir="", env=train()["container"]["env"]),
+    "its annotations without effect": train(metadata={"annotations": {"periplus.dev/ttl": "7d"}}),
+}
+
+OTHER = {
+    "image": changed(image="busybox:2"),
+    "command": changed(command=["bash", "-c"]),
+    "args": changed(args=["echo other"]),
+    "working directory": changed(workingDir="/srv"),
+    "a variable's value": changed(env=[{"name": "x", "value": "1"}]),
+    "a variable's name": changed(env=[{"name": "y", "value": "{{inputs.parameters.x}}"}]),
+    "outputs": train() | {"outputs": gives("o", "p")},
+    "an output's path": train()
+    | {"outputs": {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/p"}}]}},
+    "an output's default": train()
+    | {"outputs": {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/o", "default": "1"}}]}},
+    "an input artifact": train()
+    | {"inputs": {"parameters": [{"name": "x"}], "artifacts": [{"name": "a", "path": "/tmp/a"}]}},
+    "a sidecar": train(sidecars=[{"name": "s", "image": "redis"}]),
+    "an init container": train(initContainers=[{"name": "s", "image": "busybox", "command": ["true"]}]),
+    "a patch of its pod": train(podSpecPatch='{"containers": [{"name": "main", "image": "x"}]}'),
+    "its code": train(metadata={"annotations": {CODE: '{"train.py": "sha256:1"}'}}),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_what_does_not_change_what_a_step_does_leaves_its_document_as_it_is(case: str) -> None:
+    assert described(SAME[case]).document == described(train()).document
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_what_changes_what_a_step_does_changes_its_document(case: str) -> None:
+    assert described(OTHER[case]).document != described(train()).document
+
+
+def test_a_workflow_parameter_in_a_template_is_part_of_its_document() -> None:
+    template = changed(image="{{workflow.parameters.image}}")
+    one, two = described(template, image="a:1"), described(template, image="a:2")
+    assert json.loads(one.document)["container"]["image"] == "a:1"
+    assert one.document != two.document
+    assert not one.uncacheable_reason
+
+
+def test_an_environment_and_what_a_workflow_adds_to_all_templates_are_part_of_the_document() -> None:
+    documents = {
+        described(train()).document,
+        described(train(), environment="sha256:1").document,
+        describe_template(train(), "", {}, {}, "", {"defaults": {"container": {"env": []}}}).step.document,
+    }
+    assert len(documents) == 3
+
+
+def test_a_document_is_the_same_whatever_the_order_of_fields() -> None:
+    template = train()
+    turned = json.loads(json.dumps(dict(reversed(template.items()))))
+    turned["container"] = dict(reversed(template["container"].items()))
+    assert described(turned).document == described(template).document
+
+
+OBSTACLES = {
+    "side effects": (train(metadata={"annotations": {"periplus.dev/side-effects": "true"}}), "side-effects"),
+    "daemon": (train(daemon=True), "daemon"),
+    "memoize": (train(memoize={"key": "k"}), "memoize"),
+    "volumes": (train(volumes=[{"name": "v"}]), "volumes"),
+    "a mounted volume": (changed(volumeMounts=[{"name": "v", "mountPath": "/v"}]), "volume v"),
+    "a mount of a sidecar": (
+        train(sidecars=[{"name": "s", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]),
+        "volume v",
+    ),
+    "envFrom": (changed(envFrom=[{"secretRef": {"name": "s"}}]), "ConfigMap or Secret"),
+    "a secret": (
+        changed(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
+        "KEY comes from",
+    ),
+    "a global output": (
+        train() | {"outputs": {"parameters": [{"name": "o", "globalName": "g", "valueFrom": {"path": "/tmp/o"}}]}},
+        "global",
+    ),
+    "an output with a place": (
+        train() | {"outputs": {"artifacts": [{"name": "m", "path": "/tmp/m", "s3": {"key": "models/m"}}]}},
+        "output m names the object",
+    ),
+    "the workflow's name": (changed(args=["echo {{workflow.name}}"]), "workflow.name"),
+    "the pod's name": (changed(args=["echo {{pod.name}}"]), "pod.name"),
+    "a parameter in an expression": (changed(args=["{{=workflow.parameters.x}}"]), "workflow.parameters.x"),
+    "the time": (changed(args=["{{=sprig.date('2006', now())}}"]), "now"),
+    "chance": (changed(args=["{{=sprig.uuidv4()}}"]), "uuidv4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OBSTACLES)
+def test_what_keeps_a_step_from_being_cached_is_said(case: str) -> None:
+    template, word = OBSTACLES[case]
+    assert word in described(template).uncacheable_reason
+    assert not described(train()).uncacheable_reason
+
+
+def test_a_template_overrides_the_policy_of_its_workflow() -> None:
+    own = train(metadata={"annotations": {"periplus.dev/cache": "off"}})
+    common = {
+        "periplus.dev/cache": "read",
+        "periplus.dev/ttl": "1h30m",
+        "periplus.dev/ignore-inputs": "a, b,",
+    }
+    assert described(own, common).policy == CachePolicy(
+        CacheMode.OFF, timedelta(hours=1.5), frozenset({"a", "b"})
+    )
+    assert described(train(), common).policy.mode is CacheMode.READ
+    assert described(train(metadata={"annotations": None}), common).policy.mode is CacheMode.READ
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("cache", "sometimes"), ("ttl", "7"), ("ttl", "7 d"), ("ttl", "9999999w"), ("ttl", "9" * 400 + "w"),
+     ("ignore-inputs", ",".join(f"i{i}" for i in range(101))), ("ttl", "-1s"), ("side-effects", "maybe"), ("code", "{"),
+     ("code", "[]"), ("code", '{"a": 1}')],
+)  # fmt: skip
+def test_a_policy_that_makes_no_sense_is_refused_with_its_field(name: str, value: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        described(train(metadata={"annotations": {f"periplus.dev/{name}": value}}))
+    assert refused.value.field == f"spec.templates[0].metadata.annotations['periplus.dev/{name}']"
+
+
+FOREIGN = {
+    "an f-string": """open("/tmp/m", "w").write(f'{{"w": {w}, "b": {b}}}')""",
+    "Jinja": "{% for item in items %}{{ item.name | upper }} {{ loop.index }}{% endfor %}",
+    "a Go template": "{{ .Values.image }}{{- if eq $x 1 }}{{ end -}}",
+    "LaTeX": "\\frac{{a}}{{b}}",
+}
+
+
+def script(source: str) -> Json:
+    return {
+        "name": "t",
+        "inputs": {"parameters": [{"name": "x"}]},
+        "script": {"image": "python", "command": ["python"], "source": source},
+        "outputs": gives("o"),
+    }
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_braces_that_argo_leaves_as_they_are_are_text_of_the_document(case: str) -> None:
+    found = described(script(FOREIGN[case]))
+    assert found.uncacheable_reason == ""
+    assert json.loads(found.document)["script"]["source"] == FOREIGN[case]
+
+
+@pytest.mark.parametrize(
+    "reference", ["workflow.uid", "pod.name", "retries", "node.name", "lastRetry.exitCode"]
+)
+@pytest.mark.parametrize("around", [*FOREIGN.values(), """f'{{"w": {w}, "id": "REF"}}'""", "{{ {{REF"])
+def test_what_differs_from_run_to_run_is_found_among_braces_that_are_text(
+    reference: str, around: str
+) -> None:
+    tag = "{{" + reference + "}}"
+    source = around.replace("REF", tag) if "REF" in around else around + tag
+    assert (
+        described(script(source)).uncacheable_reason == f"it uses {reference}, which differs from run to run"
+    )
