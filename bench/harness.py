@@ -16,8 +16,7 @@ from pathlib import Path
 import psutil
 
 from periplus.dispatcher.v1 import dispatcher_pb2
-from periplus.sdk.client import Client
-from periplus.sdk.connection import Connection, connection
+from periplus.sdk.client import Client, Connection, connection
 from periplus.types.v1 import step_pb2
 from periplus_local.stack.running_process import tied_to_this_process
 

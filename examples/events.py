@@ -12,7 +12,7 @@ from faststream import FastStream
 from faststream.nats import NatsBroker, NatsMessage
 
 from periplus.dispatcher.v1.events_pb2 import RunFinished
-from periplus.sdk.connection import connection
+from periplus.sdk.client import connection
 from periplus.types.v1.step_pb2 import RunPhase
 
 broker = NatsBroker(connection().events, apply_types=False)

@@ -12,7 +12,7 @@ import pytest
 from nats.errors import TimeoutError as NatsTimeoutError
 from stack import ROOT, Stack
 
-from periplus.sdk.connection import connection
+from periplus.sdk.client import connection
 
 HELLO = """
 apiVersion: argoproj.io/v1alpha1

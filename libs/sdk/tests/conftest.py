@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from periplus.sdk.loading import load
-from periplus.sdk.manifest import Compiled, compile  # noqa: A004 - the public name
+from periplus.sdk.compiler.loading import load
+from periplus.sdk.compiler.manifest import Compiled, compile  # noqa: A004 - the public name
 
 Write = Callable[..., Path]
 SAME = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from periplus.sdk import claim as claims
-from periplus.sdk.claim import claim
+from periplus.sdk.snapshots.claim import claim
+from periplus.sdk.snapshots.collection import SnapshotLimits
 
 LOCK = 'version = 1\nrequires-python = ">=3.11"\n'
 
@@ -42,12 +42,11 @@ def test_a_dirty_tree_goes_along_with_any_name_and_without_credentials(repositor
     assert (made.platform.system, made.platform.machine) == (os.uname().sysname, os.uname().machine)
 
 
-def test_a_lockfile_goes_along_under_the_name_of_its_format(tmp_path: Path, monkeypatch) -> None:
+def test_a_lockfile_is_sent_under_the_name_of_its_format(tmp_path: Path) -> None:
     (tmp_path / "uv.lock").write_text(LOCK)
     made, _ = claim(tmp_path)
     assert (made.lockfile.name, made.lockfile.content) == ("uv.lock", LOCK.encode())
     assert not made.HasField("git")
-    monkeypatch.setattr(claims, "LARGEST_LOCKFILE", 10)
-    made, warnings = claim(tmp_path)
+    made, warnings = claim(tmp_path, limits=SnapshotLimits(sent_lockfile_bytes=10))
     assert not made.HasField("lockfile")
-    assert warnings == ["uv.lock is not in the snapshot: it is larger than 8 MiB"]
+    assert warnings == ["uv.lock is not in the snapshot: it has more than 10 bytes"]

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from periplus.sdk.closure import Project, closure
-from periplus.sdk.closure.canonical import digest
+from periplus.sdk.compiler.closure import Project, closure
+from periplus.sdk.compiler.closure.canonical import digest
 from periplus.sdk.errors import PipelineError
 
 FLOW = """
 from periplus.sdk import step
 from helpers import normalise
-import shapes.round as circles
+import variants.round as circles
 LIMIT = 3
 OTHER = 4
 
@@ -54,7 +54,7 @@ def girth(r):
     return 6.28 * r
 """
 
-PROJECT = {"flow.py": FLOW, "helpers.py": HELPERS, "shapes/round.py": ROUND, "shapes/__init__.py": ""}
+PROJECT = {"flow.py": FLOW, "helpers.py": HELPERS, "variants/round.py": ROUND, "variants/__init__.py": ""}
 
 
 def digests(folder: Path, module: str = "flow", name: str = "train") -> dict[str, str]:
@@ -75,9 +75,9 @@ def test_the_closure_names_what_the_step_uses_in_every_module_and_nothing_else(w
     found = closure(Project(write(PROJECT)), "flow", "train")
     assert set(found.digests) == {
         "flow.py:<imports>", "flow.py:LIMIT", "flow.py:train", "helpers.py:<imports>", "helpers.py:SCALE",
-        "helpers.py:normalise", "helpers.py:scaled", "shapes/round.py:area",
+        "helpers.py:normalise", "helpers.py:scaled", "variants/round.py:area",
     }  # fmt: skip
-    assert list(found.files) == ["flow.py", "helpers.py", "shapes/__init__.py", "shapes/round.py"]
+    assert list(found.files) == ["flow.py", "helpers.py", "variants/__init__.py", "variants/round.py"]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_the_closure_names_what_the_step_uses_in_every_module_and_nothing_else(w
         ("helpers.py", "def unrelated(x):\n    return x", "def unrelated(x):\n    return x + 1"),
         ("helpers.py", "SCALE = 2.0", "# the scale\nSCALE = 2.0  # twice\nUNUSED = 1"),
         ("helpers.py", "SCALE = 2.0", 'SCALE = 2.0\nif __name__ == "__main__":\n    print(1)'),
-        ("shapes/round.py", "6.28", "6.2831"),
-        ("shapes/round.py", "def area(r):", "'''Round things.'''\n\n\ndef area(r):\n    ''' '''"),
+        ("variants/round.py", "6.28", "6.2831"),
+        ("variants/round.py", "def area(r):", "'''Round things.'''\n\n\ndef area(r):\n    ''' '''"),
     ],
 )
 def test_what_changes_no_result_changes_no_digest(write, file, old, new):
@@ -110,8 +110,8 @@ def test_what_changes_no_result_changes_no_digest(write, file, old, new):
         ("helpers.py", "x * SCALE", "x / SCALE", {"helpers.py:scaled"}),
         ("helpers.py", "SCALE = 2.0", "SCALE = 2", {"helpers.py:SCALE"}),
         ("helpers.py", "import math", "import cmath as math", {"helpers.py:<imports>"}),
-        ("shapes/round.py", "3.14", "3.1416", {"shapes/round.py:area"}),
-        ("shapes/__init__.py", "", "print('imported')", {"shapes/__init__.py:<module>"}),
+        ("variants/round.py", "3.14", "3.1416", {"variants/round.py:area"}),
+        ("variants/__init__.py", "", "print('imported')", {"variants/__init__.py:<module>"}),
         ("helpers.py", "import math", "import math, random\nrandom.seed(1)", {"helpers.py:<module>", "helpers.py:<imports>"}),
         ("helpers.py", "SCALE = 2.0", "SCALE = 2.0\nSCALE += 1", {"helpers.py:SCALE"}),
     ],
@@ -279,7 +279,7 @@ def loader(f):
 @loader
 def csv():
     return 1
-def plain():
+def unwrap():
     return 2
 """
     files = {

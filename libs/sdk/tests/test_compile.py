@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from periplus.sdk import PipelineError
-from periplus.sdk.loading import load
-from periplus.sdk.manifest import compile  # noqa: A004 - the public name
+from periplus.sdk.compiler.loading import load
+from periplus.sdk.compiler.manifest import compile  # noqa: A004 - the public name
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -269,8 +269,11 @@ def test_what_cannot_be_compiled_names_function_argument_and_fix(compiled, text,
         ("@step\nasync def f() -> int: ...", r"f\(\): a step is a plain function"),
         ("@step\ndef f() -> int:\n    yield 1", r"f\(\): a step is a plain function"),
         ("@step\nclass f: ...", r"@step stands on f, which is no function"),
-        ("@step(cache='sometimes')\ndef f() -> int: ...", r"f\(\): cache='sometimes' is no policy"),
+        ("@step(cache='sometimes')\ndef f() -> int: ...", r"f\(\): cache='sometimes' is no cache mode"),
         ("@step(ttl='a week')\ndef f() -> int: ...", r"f\(\): ttl='a week' is no duration"),
+        ("@step(ttl='-5m')\ndef f() -> int: ...", r"f\(\): ttl='-5m' is negative\n  fix: write it as"),
+        ("@step(ttl=90)\ndef f() -> int: ...", r"f\(\): ttl=90 is no duration\n  fix: .*1h30m"),
+        ("@step(ttl='1 h')\ndef f() -> int: ...", r"f\(\): ttl='1 h' is no duration"),
         ("@step(retries=-1)\ndef f() -> int: ...", r"f\(\): retries=-1"),
         ("@step(ignore_inputs='x')\ndef f(x: int) -> int: ...", r"f\(\): ignore_inputs is a list"),
         ("@pipeline\ndef f(x): ...", r"f\(\), argument x: the annotation is missing"),
@@ -279,6 +282,17 @@ def test_what_cannot_be_compiled_names_function_argument_and_fix(compiled, text,
 def test_a_wrong_definition_is_refused_where_it_stands(write, text, said):
     with pytest.raises(PipelineError, match=said):
         load(write({"flow.py": f"from periplus.sdk import pipeline, step\n{text}\n"}) / "flow.py")
+
+
+@pytest.mark.parametrize("ttl", ["90s", "1h30m", "7d", "1.5h", "2w3d", "250ms", "0s"])
+def test_a_ttl_is_what_the_dispatcher_reads(compiled, ttl):
+    from periplus_manifest.duration import parse_duration
+
+    made = compiled(
+        f"@step(ttl={ttl!r})\ndef one() -> int: return 1\n@pipeline\ndef flow() -> int: return one()\n"
+    )
+    (template,) = made.manifest["spec"]["templates"][1:]
+    assert parse_duration(template["metadata"]["annotations"]["periplus.dev/ttl"], days=True) is not None
 
 
 def test_load_finds_the_one_pipeline_or_says_which_there_are(write):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from periplus.sdk.loading import load
-from periplus.sdk.manifest import compile  # noqa: A004 - the public name
+from periplus.sdk.compiler.loading import load
+from periplus.sdk.compiler.manifest import compile  # noqa: A004 - the public name
 
 PIPELINE = Path(__file__).parents[3] / "examples" / "digits" / "pipeline.py"
 

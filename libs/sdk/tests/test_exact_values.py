@@ -26,8 +26,15 @@ from sklearn.linear_model import LogisticRegression
 
 from periplus.sdk import Artifact
 from periplus.sdk.errors import MismatchError, PipelineError
-from periplus.sdk.formats import JsonFile, format_of
-from periplus.sdk.values import dumps, dumps_apart, dumps_items, loads, loads_gathered, loads_passed
+from periplus.sdk.values.formats import JsonFile, format_of
+from periplus.sdk.values.parameters import (
+    dumps,
+    dumps_fan_out_result,
+    dumps_items,
+    loads,
+    loads_gathered,
+    loads_parameter,
+)
 
 
 class Color(enum.Enum):
@@ -246,7 +253,7 @@ TRAVEL = [
 @pytest.mark.parametrize(("value", "annotation"), TRAVEL, ids=named)
 def test_a_value_arrives_as_it_was_returned(value, annotation, tmp_path):
     assert same(value, loads(dumps(value, annotation), annotation))
-    assert same(value, loads_passed(dumps_apart(value, annotation), annotation))
+    assert same(value, loads_parameter(dumps_fan_out_result(value, annotation), annotation))
     (one,) = loads_gathered(dumps_items([value], list[annotation]), list[annotation])
     assert same(value, one)
     JsonFile(annotation).write(value, tmp_path / "v.json")
@@ -289,7 +296,7 @@ def test_what_would_arrive_as_another_value_is_refused_where_it_is_returned(valu
     with pytest.raises(MismatchError):
         dumps(value, annotation)
     with pytest.raises(MismatchError):
-        dumps_apart(value, annotation)
+        dumps_fan_out_result(value, annotation)
     with pytest.raises(MismatchError):
         dumps_items([value], list[annotation])
     if not isinstance(value, str) or len(value) < 1000:  # a file takes a long text

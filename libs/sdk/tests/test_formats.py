@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 
 from periplus.sdk import Artifact
-from periplus.sdk.annotations import hints
 from periplus.sdk.errors import MismatchError, PipelineError
-from periplus.sdk.formats import format_of
+from periplus.sdk.values.annotations import hints
+from periplus.sdk.values.formats import format_of
 
 
 class Custom(BaseEstimator):

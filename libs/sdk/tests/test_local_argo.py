@@ -6,8 +6,8 @@ import json
 import pytest
 from minio import Minio
 
-from periplus.sdk.loading import load
-from periplus.sdk.manifest import Compiled
+from periplus.sdk.compiler.loading import load
+from periplus.sdk.compiler.manifest import Compiled
 from periplus_local.argo.testing import local_argo, nodes_of
 from periplus_local.stack.testing import embedded
 

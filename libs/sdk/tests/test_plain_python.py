@@ -1,5 +1,8 @@
 """Steps and pipelines are ordinary functions outside a compilation."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -130,3 +133,64 @@ def test_an_error_while_recording_leaves_nothing_behind():
     with pytest.raises(PipelineError):
         wrong.record()
     assert double(1) == 2
+
+
+SCRIPT = """
+from periplus.sdk import pipeline, step
+
+@step
+def one(url: str) -> str:
+    return url
+
+@pipeline
+def fetch(url: str, times: int = 1) -> str:
+    return one(url)
+"""
+
+
+def script(folder: Path, text: str, name: str = "my flow.py") -> subprocess.CompletedProcess[str]:
+    (folder / name).write_text(text)
+    return subprocess.run(  # noqa: PLW1510 - tests look at the exit code
+        [sys.executable, name], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+
+
+RUN = "run it with `periplus run 'my flow.py' -p url=…`, or in this process with fetch(url=…)"
+
+
+def test_a_printed_pipeline_says_how_to_run_it(tmp_path):
+    done = script(tmp_path, SCRIPT + "print(fetch)\n")
+    assert done.stdout == f"<pipeline fetch; {RUN}>\n"
+
+
+def test_a_file_that_defines_a_pipeline_and_does_nothing_says_how_to_run_it(tmp_path):
+    done = script(tmp_path, SCRIPT)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"periplus: fetch was defined and not run; {RUN}\n"
+
+
+@pytest.mark.parametrize(
+    "use",
+    ["print(fetch('u'))", "fetch.record()", "from periplus.sdk import compile\ncompile(fetch, {'url': 'u'})"],
+)
+def test_a_file_that_uses_its_pipeline_hears_no_hint(tmp_path, use):
+    done = script(tmp_path, f"{SCRIPT}\n{use}\n", "flow.py")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_file_that_raises_shows_its_traceback_and_no_hint(tmp_path):
+    done = script(tmp_path, SCRIPT + "1 / 0\n")
+    assert done.stderr.strip().endswith("ZeroDivisionError: division by zero")
+    assert "periplus run" not in done.stderr
+
+
+def test_the_hint_names_the_pipeline_where_a_file_has_two(tmp_path):
+    done = script(
+        tmp_path,
+        f"{SCRIPT}\n@pipeline\ndef other() -> str:\n    return one('a')\nprint(other)\nfetch('u')\n",
+        "flow.py",
+    )
+    assert (
+        done.stdout
+        == "<pipeline other; run it with `periplus run flow.py:other`, or in this process with other()>\n"
+    )

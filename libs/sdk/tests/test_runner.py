@@ -189,7 +189,7 @@ def test_the_loose_results_of_a_fan_out_are_read_as_a_list(run, tmp_path):
 
 def test_a_result_of_a_fan_out_is_written_so_that_argo_does_not_take_it_apart(run, tmp_path):
     for field, expected in (
-        ("APART_output", 'json:[{"label":"none","x":1.0}]'),
+        ("FAN_OUT_output", 'json:[{"label":"none","x":1.0}]'),
         ("OUTPUT_output", '[{"label":"none","x":1.0}]'),
     ):
         out = tmp_path / field

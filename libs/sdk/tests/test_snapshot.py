@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from periplus.sdk import snapshot
-from periplus.sdk.repository import look, without_credentials
-from periplus.sdk.snapshot import collect, editable_packages, packages
+from periplus.sdk.snapshots.collection import SnapshotLimits, collect, editable_packages, packages
+from periplus.sdk.snapshots.repository import read_repository, without_credentials
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -85,15 +84,13 @@ def test_untracked_files_come_with_their_bytes_and_ignored_ones_do_not(repositor
     assert found.omitted == {}
 
 
-def test_what_is_too_large_or_no_file_is_named_and_left_out(repository, monkeypatch):
-    monkeypatch.setattr(snapshot, "LARGEST_FILE", 100)
-    monkeypatch.setattr(snapshot, "LARGEST_UNTRACKED", 150)
+def test_what_is_too_large_or_no_file_is_named_and_left_out(repository):
     (repository / "large").write_bytes(b"x" * 101)
     for name in ("a", "b"):
         (repository / name).write_bytes(b"x" * 90)
     (repository / "link").symlink_to("/etc/passwd")
     (repository / os.fsdecode(b"odd\xff")).write_text("x")
-    found = collect(repository)
+    found = collect(repository, SnapshotLimits(file_bytes=100, untracked_bytes=150))
     assert set(found.untracked) == {"a", os.fsdecode(b"odd\xff")}
     assert found.omitted == {
         "large": "101 bytes are too many", "b": "90 bytes are too many", "link": "no regular file",
@@ -101,10 +98,9 @@ def test_what_is_too_large_or_no_file_is_named_and_left_out(repository, monkeypa
     assert found.dirty
 
 
-def test_a_patch_beyond_the_limit_is_left_out_and_said(repository, monkeypatch):
-    monkeypatch.setattr("periplus.sdk.repository.LARGEST_PATCH", 1_000)
+def test_a_patch_beyond_the_limit_is_left_out_and_said(repository):
     (repository / "kept.py").write_text("y = 1\n" * 1_000)
-    found = collect(repository)
+    found = collect(repository, SnapshotLimits(patch_bytes=1_000))
     assert found.patch == b""
     assert found.omitted == {"changes": "git printed more than 1000 bytes"}
 
@@ -133,9 +129,9 @@ def test_a_directory_without_git_still_says_what_it_can(tmp_path):
         collect(tmp_path / "nowhere")
 
 
-def test_without_a_git_to_ask_the_repository_is_named_as_unread(repository, monkeypatch):
+def test_without_the_git_command_the_repository_is_named_as_omitted(repository, monkeypatch):
     monkeypatch.setenv("PATH", str(repository))
-    assert collect(repository).omitted == {".git": "there is no git to read it with"}
+    assert collect(repository).omitted == {".git": "the git command is not installed"}
 
 
 def test_a_broken_repository_is_said_and_not_raised(repository):
@@ -163,10 +159,10 @@ def test_nothing_that_the_repository_configures_is_run(repository, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_looking_changes_nothing_in_the_repository(repository):
+def test_reading_changes_nothing_in_the_repository(repository):
     os.utime(repository / "kept.py", (1, 1))
     before = (repository / ".git" / "index").read_bytes()
-    look(repository)
+    read_repository(repository, SnapshotLimits().patch_bytes)
     assert (repository / ".git" / "index").read_bytes() == before
 
 
@@ -200,7 +196,7 @@ def test_packages_are_looked_up_when_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "type_name"),
     [
         ("https://token@example.org/a.git", "https://example.org/a.git"),
         ("https://u:p@example.org:8443/a.git", "https://example.org:8443/a.git"),
@@ -211,8 +207,8 @@ def test_packages_are_looked_up_when_asked_for():
         ("", ""),
     ],
 )
-def test_an_address_loses_what_could_be_a_secret(url, shown):
-    assert without_credentials(url) == shown
+def test_an_address_loses_what_could_be_a_secret(url, type_name):
+    assert without_credentials(url) == type_name
 
 
 def test_packages_are_those_that_their_own_metadata_names(tmp_path, monkeypatch):

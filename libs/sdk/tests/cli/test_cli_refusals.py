@@ -117,7 +117,6 @@ def test_no_stack_exits_with_3_and_says_how_to_start_one(clean_environment, peri
 
 
 def test_a_stack_that_does_not_answer_exits_with_3(script, periplus, workflow, monkeypatch):
-    monkeypatch.setattr("periplus.sdk.client.PAUSE", 0.01)
     monkeypatch.setenv("PERIPLUS_DISPATCHER", "127.0.0.1:1")
     said = periplus("run", workflow)
     assert said.code == 3

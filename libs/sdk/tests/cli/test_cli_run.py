@@ -176,8 +176,7 @@ def test_a_run_that_is_not_watched_is_accepted_and_left(script, periplus, workfl
     assert said.out.endswith("run digits-1 was accepted; periplus watch digits-1\n")
 
 
-def test_a_stream_that_breaks_is_taken_up_again(script, periplus, workflow, monkeypatch):
-    monkeypatch.setattr("periplus.sdk.client.PAUSE", 0.01)
+def test_a_stream_that_breaks_is_opened_again(script, periplus, workflow):
     first, last = changes(types.RUN_PHASE_SUCCEEDED, step("train", types.STEP_PHASE_SUCCEEDED))
     streams = iter([[first, Unavailable("Postgres is away")], [first], [last]])
     script.answers["SubmitRun"] = running()
@@ -186,10 +185,7 @@ def test_a_stream_that_breaks_is_taken_up_again(script, periplus, workflow, monk
     assert (said.code, said.document["phase"]) == (0, "SUCCEEDED")
 
 
-def test_an_order_whose_answer_is_lost_is_sent_again_with_the_same_id(
-    script, periplus, workflow, monkeypatch
-):
-    monkeypatch.setattr("periplus.sdk.client.PAUSE", 0.01)
+def test_an_order_whose_answer_is_lost_is_sent_again_with_the_same_id(script, periplus, workflow):
     answers = iter([Unavailable("Postgres is away"), cached()])
     script.answers["SubmitRun"] = lambda _: next(answers)
     assert periplus("run", workflow).code == 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from periplus.sdk.cli.folding import folded
 from periplus.sdk.cli.text import columns, line, plain, seconds, table
-from periplus.sdk.connection import Connection, NotConnectedError, connection
+from periplus.sdk.client.connections import Connection, NotConnectedError, connection
 
 FULL = {"dispatcher": "a:1", "cache": "b:2", "snapshotter": "c:3", "lineage": "d:4", "token": "t"}
 STEERING = st.text(
@@ -81,9 +81,9 @@ def test_a_full_environment_needs_no_file() -> None:
     ("content", "told", "missing"),
     [
         (None, "no stack was started here", True),
-        ("{", "can not be read", False),
-        ("[]", "is no JSON object", False),
-        (json.dumps({"token": "t"}), "does not say cache, dispatcher, lineage, snapshotter", False),
+        ("{", "cannot be read", False),
+        ("[]", "is not a JSON object", False),
+        (json.dumps({"token": "t"}), "has no cache, dispatcher, lineage, snapshotter", False),
     ],
 )
 def test_a_file_that_is_not_there_or_unreadable_is_named(tmp_path, content, told, missing) -> None:

@@ -1,6 +1,6 @@
 """What pipelines are written with: `from periplus.sdk import step, pipeline`.
 
-What only a compiler or a command needs is imported when it is first asked for.
+The compiler is imported with the first use of `load`, `compile` or `Compiled`, which keeps `import periplus.sdk` fast.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from periplus.sdk.errors import PipelineError
-from periplus.sdk.formats import Artifact
-from periplus.sdk.graph import when
-from periplus.sdk.handles import each
-from periplus.sdk.pipelines import Pipeline, pipeline
-from periplus.sdk.steps import Step, step
+from periplus.sdk.pipelines.graph import when
+from periplus.sdk.pipelines.handles import each
+from periplus.sdk.pipelines.pipeline import Pipeline, pipeline
+from periplus.sdk.pipelines.steps import Step, step
+from periplus.sdk.values.formats import Artifact
 
 if TYPE_CHECKING:
-    from periplus.sdk.loading import load as load
-    from periplus.sdk.manifest import Compiled as Compiled
-    from periplus.sdk.manifest import compile as compile  # noqa: A004 - the public name
+    from periplus.sdk.compiler.loading import load as load
+    from periplus.sdk.compiler.manifest import Compiled as Compiled
+    from periplus.sdk.compiler.manifest import compile as compile  # noqa: A004 - the public name
 
-_LATER = {"load": "loading", "compile": "manifest", "Compiled": "manifest"}
+_LAZY = {"load": "compiler.loading", "compile": "compiler.manifest", "Compiled": "compiler.manifest"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
 # Without `compile` and what goes with it, since `import *` would hide Python's own.

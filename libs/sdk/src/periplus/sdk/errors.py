@@ -1,4 +1,4 @@
-"""The errors a pipeline's author sees: what is wrong, in which function and argument, and how to mend it."""
+"""The errors that a pipeline's author gets: what is wrong, in which function and argument, and how to fix it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ class PipelineError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        places = [f"{self.function}()"] if self.function else []
-        places += [f"argument {self.argument}"] if self.argument else []
-        where = ", ".join(places)
-        said = f"{where}: {self.what}" if where else self.what
-        return f"{said}\n  fix: {self.fix}" if self.fix else said
+        where = [f"{self.function}()"] if self.function else []
+        where += [f"argument {self.argument}"] if self.argument else []
+        text = ": ".join(filter(None, [", ".join(where), self.what]))
+        return f"{text}\n  fix: {self.fix}" if self.fix else text
 
 
 class MismatchError(PipelineError):
@@ -36,5 +35,5 @@ class MismatchError(PipelineError):
         super().__init__(f"{path.lstrip('.')}: {reason}" if path else reason, fix=fix)
 
     def inside(self, key: str) -> MismatchError:
-        """The same error, told of what holds the value under `key`: `[2]` or `.name`."""
+        """The same error as seen from the list, dict or record that holds the value under `key`: `[2]` or `.name`."""
         return MismatchError(self.reason, fix=self.fix, path=key + self.path)

@@ -12,20 +12,27 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from periplus.sdk import ports
 from periplus.sdk.errors import PipelineError
-from periplus.sdk.steps import Step
-from periplus.sdk.values import dumps, dumps_apart, dumps_items, loads_gathered, loads_passed
+from periplus.sdk.pipelines import ports
+from periplus.sdk.pipelines.definition import StepDefinition
+from periplus.sdk.pipelines.steps import Step
+from periplus.sdk.values.parameters import (
+    dumps,
+    dumps_fan_out_result,
+    dumps_items,
+    loads_gathered,
+    loads_parameter,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from periplus.sdk.ports import Port
+    from periplus.sdk.pipelines.ports import Port
 
-# The user's function raised, or the step was put together wrongly.
-FAILED = 1
-BROKEN = 2
+USER_CODE_FAILED = 1
+BAD_VALUE = 2
+"""Exit codes: the user's code raised, or an input or output is not what its annotation says."""
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -33,8 +40,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     not what its annotations say.
     """
     if len(arguments) != 1 or ":" not in arguments[0]:
-        _complain("usage: python -m periplus.sdk.runner module:function")
-        return BROKEN
+        _print_error("usage: python -m periplus.sdk.runner module:function")
+        return BAD_VALUE
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # so that a log can be followed while the step runs
     if code := environment.get(ports.CODE_VARIABLE):
@@ -46,13 +53,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         for port, value in _results(step, result):
             _write(step, port, value, environment)
     except PipelineError as wrong:
-        _complain(str(wrong))
-        return BROKEN
+        _print_error(str(wrong))
+        return BAD_VALUE
     except _UserError as raised:
         import traceback
 
         traceback.print_exception(raised.error)
-        return FAILED
+        return USER_CODE_FAILED
     return 0
 
 
@@ -64,22 +71,22 @@ class _UserError(Exception):
         super().__init__()
 
 
-def _find(entry: str) -> Step[..., Any]:
+def _find(entry: str) -> StepDefinition:
     module_name, _, name = entry.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as raised:  # noqa: BLE001 - whatever the user's code raises, it is shown as theirs
+    except Exception as raised:  # noqa: BLE001 - whatever the user's code raises, it is type_name as theirs
         _raise_users(raised)
     found = getattr(module, name, None)
     if not isinstance(found, Step):
         raise PipelineError(f"{module_name} has no step {name}", fix="decorate the function with @step")
-    return found
+    return found.definition
 
 
-def _call(step: Step[..., Any], values: dict[str, Any]) -> Any:
+def _call(step: StepDefinition, values: dict[str, Any]) -> Any:
     try:
         return step.function(**values)
-    except Exception as raised:  # noqa: BLE001 - the same
+    except Exception as raised:  # noqa: BLE001 - shown as an error of the user's code
         _raise_users(raised)
 
 
@@ -88,7 +95,7 @@ def _raise_users(raised: Exception) -> NoReturn:
 
 
 def _users_frames(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame that is neither ours nor the import machinery's."""
+    """The traceback from the first frame that belongs neither to this module nor to the import system."""
     first = frames
     while first is not None and (
         first.tb_frame.f_globals.get("__spec__") is __spec__
@@ -99,20 +106,20 @@ def _users_frames(frames: TracebackType | None) -> TracebackType | None:
     return first or frames
 
 
-def _read(step: Step[..., Any], port: Port, environment: Mapping[str, str]) -> Any:
+def _read(step: StepDefinition, port: Port, environment: Mapping[str, str]) -> Any:
     try:
         if port.format is not None:
             return port.format.read(Path(_variable(ports.INPUT_VARIABLE + port.name, environment)))
         gathered = environment.get(ports.GATHERED_VARIABLE + port.name)
         if gathered is not None:
             return loads_gathered(gathered, port.annotation)
-        return loads_passed(_variable(ports.PARAMETER_VARIABLE + port.name, environment), port.annotation)
+        return loads_parameter(_variable(ports.PARAMETER_VARIABLE + port.name, environment), port.annotation)
     except (PipelineError, OSError, ValueError) as wrong:
         what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be read: {wrong}"
         raise PipelineError(what, function=step.name, argument=port.name) from wrong
 
 
-def _results(step: Step[..., Any], result: Any) -> list[tuple[Port, Any]]:
+def _results(step: StepDefinition, result: Any) -> list[tuple[Port, Any]]:
     """Each output with the part of the result that it takes."""
     if not step.outputs:
         if result is not None:
@@ -131,11 +138,11 @@ def _results(step: Step[..., Any], result: Any) -> list[tuple[Port, Any]]:
     return [(port, getattr(result, port.name)) for port in step.outputs]
 
 
-def _write(step: Step[..., Any], port: Port, value: Any, environment: Mapping[str, str]) -> None:
+def _write(step: StepDefinition, port: Port, value: Any, environment: Mapping[str, str]) -> None:
     try:
-        if ports.APART_VARIABLE + port.name in environment:
-            path = _output(ports.APART_VARIABLE + port.name, environment)
-            path.write_text(dumps_apart(value, port.annotation), encoding="utf-8")
+        if ports.FAN_OUT_VARIABLE + port.name in environment:
+            path = _output(ports.FAN_OUT_VARIABLE + port.name, environment)
+            path.write_text(dumps_fan_out_result(value, port.annotation), encoding="utf-8")
             return
         path = _output(ports.OUTPUT_VARIABLE + port.name, environment)
         if port.format is not None:
@@ -149,8 +156,8 @@ def _write(step: Step[..., Any], port: Port, value: Any, environment: Mapping[st
     except (PipelineError, OSError) as wrong:
         what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be written: {wrong}"
         fix = wrong.fix if isinstance(wrong, PipelineError) else ""
-        place = "return" if port.name == "output" else f"return, field {port.name}"
-        raise PipelineError(what, function=step.name, argument=place, fix=fix) from wrong
+        argument = "return" if port.name == "output" else f"return, field {port.name}"
+        raise PipelineError(what, function=step.name, argument=argument, fix=fix) from wrong
 
 
 def _output(variable: str, environment: Mapping[str, str]) -> Path:
@@ -161,11 +168,14 @@ def _output(variable: str, environment: Mapping[str, str]) -> Path:
 
 def _variable(name: str, environment: Mapping[str, str]) -> str:
     if name not in environment:
-        raise PipelineError(f"the environment variable {name} is not set", fix="run it as its template says")
+        raise PipelineError(
+            f"the environment variable {name} is not set",
+            fix="run it as the container of its compiled template",
+        )
     return environment[name]
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     sys.stderr.write(f"periplus: {text}\n")
 
 

@@ -60,7 +60,7 @@ def _failure(error: Exception) -> Failure:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "periplus"
         return Failure(error.format_message(), where=command, fix=f"{command} --help")  # type: ignore[attr-defined]
-    refusal = sys.modules.get("periplus.sdk.refusal")
+    refusal = sys.modules.get("periplus.sdk.client.call_error")
     if refusal and isinstance(error, refusal.CallError):
         return of_call(error)
     return Failure(

@@ -91,7 +91,7 @@ def _pages(
     page = ""
     while len(nodes) < limit:
         size = min(10_000, limit - len(nodes))
-        answer = services.walk(start, direction, depth=depth, size=size, page=page)
+        answer = services.traverse(start, direction, depth=depth, size=size, page=page)
         nodes += answer.nodes
         edges += answer.edges
         page = answer.next_page_token

@@ -42,7 +42,7 @@ def client(project: str = "") -> Iterator[Client]:
     """The services that the environment names. Raises Failure where it names none."""
     # Imported here: gRPC takes a while, and `--help` needs none of it.
     from periplus.sdk.client import Client
-    from periplus.sdk.connection import NotConnectedError, connection
+    from periplus.sdk.client.connections import NotConnectedError, connection
 
     try:
         to = connection(project=project)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from periplus.sdk.cli.text import plain
 
 if TYPE_CHECKING:
-    from periplus.sdk.refusal import CallError
+    from periplus.sdk.client.call_error import CallError
 
 
 class Exit(IntEnum):

@@ -17,7 +17,7 @@ from periplus.sdk.cli.outcome import Failure
 
 if TYPE_CHECKING:
     from periplus.dispatcher.v1.dispatcher_pb2 import RunSpec
-    from periplus.sdk.manifest import Compiled
+    from periplus.sdk.compiler.manifest import Compiled
 
 LARGEST = 1 << 20  # bytes of a manifest; what Argo takes
 
@@ -79,8 +79,8 @@ def compiled(file: str, parameters: list[str] | None) -> Compiled:
     # What the file prints while it is read is not part of our output.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            from periplus.sdk.loading import load
-            from periplus.sdk.manifest import compile as compile_
+            from periplus.sdk.compiler.loading import load
+            from periplus.sdk.compiler.manifest import compile as compile_
 
             pipeline = load(file)
             return compile_(pipeline, pipeline.parse(values))
@@ -94,7 +94,7 @@ def compiled(file: str, parameters: list[str] | None) -> Compiled:
 def spec(source: Source, cache: Cache | None) -> tuple[RunSpec, list[str]]:
     """The spec with its claim, and warnings about what the claim leaves out."""
     from periplus.dispatcher.v1.dispatcher_pb2 import RunSpec
-    from periplus.sdk.claim import claim
+    from periplus.sdk.snapshots.claim import claim
     from periplus.types.v1.step_pb2 import CACHE_MODE_OFF, CACHE_MODE_REFRESH
 
     made = RunSpec(manifest=source.manifest, parameters=source.parameters)

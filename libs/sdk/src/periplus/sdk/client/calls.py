@@ -1,0 +1,234 @@
+"""Calls of the services from Python: one channel each, opened with its first call.
+
+    with Client(connection()) as client:
+        for run in client.list_runs().runs:
+            print(run.id)
+
+Requests and responses are the messages in proto/; a call that fails raises CallError.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from periplus.sdk.client.call_error import CallError, call_error
+from periplus.sdk.client.connections import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from periplus.cache.v1 import cache_pb2 as cache
+    from periplus.dispatcher.v1 import dispatcher_pb2 as dispatcher
+    from periplus.lineage.v1 import lineage_pb2 as lineage
+    from periplus.snapshotter.v1 import snapshotter_pb2 as snapshotter
+
+
+MAX_MESSAGE_BYTES = 32 << 20
+"""What the services accept, and what they may send."""
+
+FINISHED = (3, 4, 5, 6)
+"""RunPhase of a run that has finished: SUCCEEDED, FAILED, ERROR, CANCELLED."""
+
+
+@dataclass(frozen=True)
+class CallSettings:
+    """`timeout_seconds` is for each unary call. A submit is sent once more, and a stream is opened up to
+    `max_stream_retries` times, `retry_delay_seconds` after a failure.
+    """
+
+    timeout_seconds: float = 60.0
+    max_stream_retries: int = 20
+    retry_delay_seconds: float = 0.5
+
+
+class Client:
+    """Calls the services of one connection, in its project. A context manager; safe to share by threads."""
+
+    def __init__(self, to: Connection, settings: CallSettings | None = None) -> None:
+        self.connection = to
+        self._settings = settings or CallSettings()
+        self._channels: dict[str, grpc.Channel] = {}
+        self._metadata = (("authorization", f"Bearer {to.token}"),)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channels."""
+        for channel in self._channels.values():
+            channel.close()
+        self._channels.clear()
+
+    # Each service's stub is imported with its first call: a command needs one or two of them.
+
+    def plan(self, spec: dispatcher.RunSpec) -> dispatcher.Plan:
+        """What a run would do."""
+        from periplus.dispatcher.v1.dispatcher_pb2 import PlanRunRequest
+
+        spec.project = spec.project or self.connection.project
+        response: dispatcher.PlanRunResponse = self._call("dispatcher", "PlanRun", PlanRunRequest(spec=spec))
+        return response.plan
+
+    def submit(self, spec: dispatcher.RunSpec, request_id: str) -> dispatcher.SubmitRunResponse:
+        """Run a manifest. A request whose response is lost is sent again with the same id, which gives the same run."""
+        from periplus.dispatcher.v1.dispatcher_pb2 import SubmitRunRequest
+
+        spec.project = spec.project or self.connection.project
+        request = SubmitRunRequest(spec=spec, request_id=request_id)
+        response: dispatcher.SubmitRunResponse
+        try:
+            response = self._call("dispatcher", "SubmitRun", request)
+        except CallError as error:
+            if error.code != "UNAVAILABLE":
+                raise
+            time.sleep(self._settings.retry_delay_seconds)
+            response = self._call("dispatcher", "SubmitRun", request)
+        return response
+
+    def cancel(self, run: str, *, terminate: bool = False, reason: str = "") -> int:
+        """Stop a run, and return its RunPhase."""
+        from periplus.dispatcher.v1.dispatcher_pb2 import CancelRunRequest
+
+        request = CancelRunRequest(project=self._project, run=run, terminate=terminate, reason=reason)
+        return int(self._call("dispatcher", "CancelRun", request).phase)
+
+    def logs(
+        self, run: str, *, step: str = "", follow: bool = False
+    ) -> Iterator[dispatcher.ReadLogsResponse]:
+        """The log lines of a run's steps; with `follow` until the run finishes."""
+        from periplus.dispatcher.v1.dispatcher_pb2 import ReadLogsRequest
+
+        request = ReadLogsRequest(project=self._project, run=run, step=step, follow=follow)
+        return self._stream("dispatcher", "ReadLogs", request)
+
+    def get_run(self, run: str) -> lineage.Run:
+        """A run with its steps."""
+        from periplus.lineage.v1.lineage_pb2 import GetRunRequest
+
+        response: lineage.GetRunResponse = self._call(
+            "lineage", "GetRun", GetRunRequest(project=self._project, run=run)
+        )
+        return response.run
+
+    def list_runs(
+        self, *, pipeline: str = "", phase: int = 0, size: int = 50, page: str = ""
+    ) -> lineage.ListRunsResponse:
+        """A page of runs, newest first."""
+        from periplus.lineage.v1.lineage_pb2 import ListRunsRequest
+
+        request = ListRunsRequest(
+            project=self._project,
+            pipeline=pipeline,
+            phase=phase,  # type: ignore[arg-type]
+            page_size=size,
+            page_token=page,
+        )
+        response: lineage.ListRunsResponse = self._call("lineage", "ListRuns", request)
+        return response
+
+    def watch(self, run: str) -> Iterator[lineage.WatchRunResponse]:
+        """A run's state, then each change until it has finished. A stream that breaks is opened again."""
+        from periplus.lineage.v1.lineage_pb2 import WatchRunRequest
+
+        request = WatchRunRequest(project=self._project, run=run)
+        failures, phase = 0, 0
+        while phase not in FINISHED:
+            try:
+                for change in self._stream("lineage", "WatchRun", request):
+                    failures, phase = 0, change.run.phase
+                    yield change
+            except CallError as error:
+                if (
+                    error.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+                    or failures >= self._settings.max_stream_retries
+                ):
+                    raise
+            if phase not in FINISHED:
+                failures += 1
+                time.sleep(self._settings.retry_delay_seconds)
+
+    def traverse(
+        self, start: str, direction: int, *, depth: int = 0, size: int = 0, page: str = ""
+    ) -> lineage.TraverseResponse:
+        """A page of the nodes upstream (1) or downstream (2) of a node, with the edges between them."""
+        from periplus.lineage.v1.lineage_pb2 import TraverseRequest
+
+        request = TraverseRequest(
+            project=self._project,
+            start=[start],
+            direction=direction,  # type: ignore[arg-type]
+            depth=depth,
+            page_size=size,
+            page_token=page,
+        )
+        response: lineage.TraverseResponse = self._call("lineage", "Traverse", request)
+        return response
+
+    def diff_runs(self, old: str, new: str) -> lineage.DiffRunsResponse:
+        """How two runs differ."""
+        from periplus.lineage.v1.lineage_pb2 import DiffRunsRequest
+
+        request = DiffRunsRequest(project=self._project, old=old, new=new)
+        response: lineage.DiffRunsResponse = self._call("lineage", "DiffRuns", request)
+        return response
+
+    def explain(self, run: str, step: str) -> cache.ExplainMissResponse:
+        """Why a step was not served from the cache."""
+        from periplus.cache.v1.cache_pb2 import ExplainMissRequest
+
+        request = ExplainMissRequest(project=self._project, run=run, step=step)
+        response: cache.ExplainMissResponse = self._call("cache", "ExplainMiss", request)
+        return response
+
+    def diff_snapshots(self, old: str, new: str) -> snapshotter.DiffSnapshotsResponse:
+        """How two snapshots differ."""
+        from periplus.snapshotter.v1.snapshotter_pb2 import DiffSnapshotsRequest
+
+        request = DiffSnapshotsRequest(project=self._project, old=old, new=new)
+        response: snapshotter.DiffSnapshotsResponse = self._call("snapshotter", "DiffSnapshots", request)
+        return response
+
+    @property
+    def _project(self) -> str:
+        return self.connection.project
+
+    def _stub(self, service: str) -> Any:
+        address = getattr(self.connection, service)
+        if service not in self._channels:
+            options = [
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ]
+            self._channels[service] = grpc.insecure_channel(address, options=options)
+        import importlib
+
+        module = importlib.import_module(f"periplus.{service}.v1.{service}_pb2_grpc")
+        return getattr(module, f"{service.capitalize()}ServiceStub")(self._channels[service])
+
+    def _call(self, service: str, method: str, request: Any) -> Any:
+        call: Callable[..., Any] = getattr(self._stub(service), method)
+        try:
+            return call(request, timeout=self._settings.timeout_seconds, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise call_error(error, service, getattr(self.connection, service)) from error
+
+    def _stream(self, service: str, method: str, request: Any) -> Iterator[Any]:
+        call: Callable[..., Any] = getattr(self._stub(service), method)
+        stream = call(request, metadata=self._metadata)
+        try:
+            yield from stream
+        except grpc.RpcError as error:
+            raise call_error(error, service, getattr(self.connection, service)) from error
+        finally:
+            stream.cancel()

@@ -1,0 +1,122 @@
+"""What an annotation says about the values it describes: which are small JSON, which are records, what lists hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, Union
+
+from periplus.sdk.values.annotations import hints
+
+SCALARS = (type(None), bool, int, float, str)
+
+_BUILTIN = (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
+
+
+def unwrap(annotation: Any) -> Any:
+    """The annotation without `Annotated`, `NewType`, `Required` and `NotRequired` around it."""
+    wrappers = (typing.Annotated, typing.Required, typing.NotRequired)
+    while True:
+        if typing.get_origin(annotation) in wrappers:
+            annotation = typing.get_args(annotation)[0]
+        elif hasattr(annotation, "__supertype__"):
+            annotation = annotation.__supertype__
+        else:
+            return annotation
+
+
+def is_json(annotation: Any, seen: tuple[Any, ...] = ()) -> bool:
+    """Whether values of this annotation can be written as JSON and read back."""
+    annotation = unwrap(annotation)
+    if annotation is None or annotation in SCALARS or annotation in (list, dict):
+        return True
+    if annotation in (Any, object):
+        # Inside a list or dict this is any JSON; alone it does not say whether it is JSON at all.
+        return bool(seen)
+    if annotation in seen:
+        return True
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    inside = (*seen, annotation)
+    if is_union(annotation):
+        return all(is_json(member, inside) for member in args)
+    if origin is Literal:
+        return all(type(member) in SCALARS for member in args)
+    if origin is dict:
+        return args[0] is str and is_json(args[1], inside)
+    if origin in (list, tuple):
+        return all(is_json(member, inside) for member in args if member is not Ellipsis)
+    return is_record(annotation) and all(is_json(field, inside) for field in fields(annotation).values())
+
+
+def is_union(annotation: Any) -> bool:
+    """Whether the annotation is `A | B`, `Union` or `Optional`."""
+    return typing.get_origin(annotation) in (Union, types.UnionType)
+
+
+def is_named_tuple(annotation: Any) -> bool:
+    """Whether the annotation is a class made by NamedTuple."""
+    return isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_fields")
+
+
+def is_record(annotation: Any) -> bool:
+    """Whether the annotation is a dataclass, a NamedTuple or a TypedDict.
+
+    A dataclass that is also a list, a dict or a number is none: JSON has no form for both.
+    """
+    if not isinstance(annotation, type):
+        return False
+    if dataclasses.is_dataclass(annotation):
+        return not issubclass(annotation, _BUILTIN)
+    return is_named_tuple(annotation) or typing.is_typeddict(annotation)
+
+
+@cache
+def fields(record: Any) -> Mapping[str, Any]:
+    """Names and annotations of a record's fields, in order."""
+    found = hints(record)
+    if dataclasses.is_dataclass(record):
+        return {field.name: found[field.name] for field in dataclasses.fields(record) if field.init}
+    if is_named_tuple(record):
+        return {name: found.get(name, object) for name in record._fields}
+    return found
+
+
+def element(annotation: Any) -> Any:
+    """What a list annotation holds: `object` when it does not say."""
+    args = typing.get_args(unwrap(annotation))
+    return args[0] if args else object
+
+
+def is_list(annotation: Any) -> bool:
+    """Whether the annotation is a list, which a fan-out can be made from."""
+    annotation = unwrap(annotation)
+    return annotation is list or typing.get_origin(annotation) is list
+
+
+def is_changed_as_item(annotation: Any) -> bool:
+    """Whether Argo's `{{item}}` of such a value is not its JSON: it prints strings without quotes, and writes an
+    object anew with its keys sorted, which for a record means the same and for a dict does not.
+    """
+    annotation = unwrap(annotation)
+    if annotation in (bool, int, float, list) or (
+        is_record(annotation) and not typing.is_typeddict(annotation)
+    ):
+        return False
+    return typing.get_origin(annotation) not in (list, tuple)
+
+
+def is_incompatible(source: Any, target: Any) -> bool:
+    """Whether values of `source` can surely not be taken as `target`; in doubt, they can."""
+    source, target = unwrap(source), unwrap(target)
+    if source == target or (source is int and target is float):
+        return False
+    if source in SCALARS and target in SCALARS:
+        return True
+    if is_list(source) and is_list(target):
+        return is_incompatible(element(source), element(target))
+    if source in SCALARS and (is_list(target) or is_record(target)):
+        return True
+    return target in SCALARS and (is_list(source) or is_record(source))
