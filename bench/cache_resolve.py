@@ -185,7 +185,7 @@ async def measure(
     assert all(entries), "not every step is a hit"
     names = [bytes.fromhex(entry.removeprefix("sha256:")) for entry in entries]
     bare = await database.prepare(
-        "SELECT fingerprint, run, step, outputs, confirmed_at, took_us FROM entry WHERE fingerprint = ANY($1)"
+        "SELECT fingerprint, producer_run, producer_step, outputs, confirmed_at, duration FROM entry WHERE fingerprint = ANY($1)"
     )
     places = [blobs.Place(key) for key in plan.objects]
     found = await medians(

@@ -1,29 +1,41 @@
-"""A store and an object store in memory, and a clock that stands: what the service is tested with."""
+"""A store and an object store in memory, and a clock that tests set."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from periplus_cache import rest, told
-from periplus_cache.attempt import Attempt, Savings
 from periplus_cache.domain import (
-    Phase,
-    Place,
-    Policy,
-    Stat,
+    Attempt,
+    AttemptDetails,
+    Candidate,
+    ComparableEntry,
+    Entry,
+    EntryDetails,
+    EntryFilter,
+    EntryPosition,
+    EntrySelector,
+    Invalidation,
+    ObjectVersion,
+    PastInvalidation,
+    Recording,
+    Savings,
+    VersionedObject,
+    WriteOutcome,
+    differing_outputs,
+    replacement_reason,
+    write_outcome,
 )
-from periplus_cache.entry import Entry, Fate, Selector, fate, replaceable
-from periplus_cache.known import Candidate
-from periplus_cache.ports import Burial, Earlier, Recording, Seen, Shown, Tombstone
+from periplus_cache.wire import published
 from periplus_common import digest
 from periplus_common.bus import CloudEvent
 from periplus_common.errors import NotFound, Unavailable
+from periplus_model.steps import CachePolicy, ObjectRef, StepPhase
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -31,20 +43,20 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
-    def move(self, **span: float) -> None:
-        self.now += timedelta(**span)
+    def move(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
 
 
 @dataclass
 class MemoryStore:
-    """The record in memory. What it counts, tests may look at."""
+    """The Store of `ports` in memory. Tests look at its fields."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     attempts: dict[tuple[str, str, str], Attempt] = field(default_factory=dict)
     templates: dict[str, tuple[str, int]] = field(default_factory=dict)
     hits: dict[tuple[str, str, str], tuple[str, timedelta]] = field(default_factory=dict)
-    tombs: list[tuple[str, Tombstone]] = field(default_factory=list)
-    contents: dict[Seen, str] = field(default_factory=dict)
+    invalidations: list[tuple[str, PastInvalidation]] = field(default_factory=list)
+    contents: dict[VersionedObject, str] = field(default_factory=dict)
     events: list[CloudEvent] = field(default_factory=list)
     queries: int = 0
 
@@ -53,80 +65,86 @@ class MemoryStore:
     ) -> tuple[list[Candidate], list[Candidate]]:
         self.queries += 1
         live = [
-            e for e in self.entries.values() if e.project == project and not e.buried and not e.expired(now)
+            entry
+            for entry in self.entries.values()
+            if entry.project == project and not entry.invalidation_reason and not entry.is_expired(now)
         ]
         live.sort(key=lambda entry: entry.confirmed_at, reverse=True)
-        by_static = [
+        by_static_key = [
             _candidate(entry)
             for key, limit in limits.items()
             for entry in [e for e in live if e.static_key == key][: limit + 1]
         ]
-        return by_static, [_candidate(entry) for entry in live if entry.fingerprint in fingerprints]
+        return by_static_key, [_candidate(entry) for entry in live if entry.fingerprint in fingerprints]
 
-    async def bury(self, project: str, burials: Collection[Burial], now: datetime) -> None:
-        for burial in burials:
-            entry = self.entries.get(burial.fingerprint)
-            maker = entry and (entry.project, entry.maker.run, entry.maker.step)
-            if entry and not entry.buried and maker == (project, burial.run, burial.step):
-                self._entomb(entry, burial.reason, now)
-                self.entries[burial.fingerprint] = replace(entry, buried=burial.reason)
-                self.events.append(told.invalidated(entry, burial.reason, now))
+    async def invalidate(self, project: str, invalidations: Collection[Invalidation], now: datetime) -> None:
+        for wanted in invalidations:
+            entry = self.entries.get(wanted.fingerprint)
+            producer = entry and (entry.project, entry.producer.run, entry.producer.step)
+            expected = (project, wanted.producer_run, wanted.producer_step)
+            if entry and not entry.invalidation_reason and producer == expected:
+                self._add_invalidation(entry, wanted.reason, now)
+                self.entries[wanted.fingerprint] = replace(entry, invalidation_reason=wanted.reason)
+                self.events.append(published.entry_invalidated(entry, wanted.reason, now))
 
-    def _entomb(self, entry: Entry, reason: str, at: datetime) -> None:
-        self.tombs.append((entry.fingerprint, Tombstone(entry.maker.run, entry.maker.step, reason, at)))
+    def _add_invalidation(self, entry: Entry, reason: str, at: datetime) -> None:
+        past = PastInvalidation(entry.producer.run, entry.producer.step, reason, at)
+        self.invalidations.append((entry.fingerprint, past))
 
-    async def record(self, *recordings: Recording) -> list[Fate | None]:
+    async def record(self, *recordings: Recording) -> list[WriteOutcome | None]:
         return [self._record(recording) for recording in recordings]
 
-    def _record(self, recording: Recording) -> Fate | None:
+    def _record(self, recording: Recording) -> WriteOutcome | None:
         attempt = recording.attempt
-        name = (attempt.project, attempt.run, attempt.step)
-        if name in self.attempts and self.attempts[name].finished_at >= attempt.finished_at:
+        key = (attempt.project, attempt.run, attempt.step)
+        if key in self.attempts and self.attempts[key].finished_at >= attempt.finished_at:
             return None
-        self.attempts[name] = attempt
+        self.attempts[key] = attempt
         if recording.document:
             self.templates.setdefault(attempt.static_key, (recording.document, recording.epoch))
-        decided = self._add(recording.entry, recording.policy) if recording.entry else None
+        outcome = self._add(recording.entry, recording.policy) if recording.entry else None
         if recording.hit:
-            self.hits.setdefault(name, (recording.hit.fingerprint, recording.hit.saved))
+            self.hits.setdefault(key, (recording.hit.fingerprint, recording.hit.saved))
         if recording.inputs or recording.outputs:
-            self.events += told.digested(recording)
-        return decided
+            self.events += published.artifacts_digested(recording)
+        return outcome
 
-    def _add(self, came: Entry, policy: Policy) -> Fate:
-        kept = self.entries.get(came.fingerprint)
-        if kept is None:
-            self.entries[came.fingerprint] = came
-            self.events.append(told.recorded(came))
-            return Fate.ADDED
-        decided = fate(kept, came, policy)
-        if decided is Fate.REPLACED:
-            if not kept.buried:
-                self._entomb(kept, replaceable(kept, came, policy), came.maker.at)
-            self.entries[came.fingerprint] = came
-            self.events.append(told.recorded(came))
-        elif decided is Fate.DIVERGED:
-            self.events.append(told.diverged(came, kept.outputs.differing(came.outputs)))
-        elif not kept.buried:
-            ends = (kept.expires_at, came.expires_at)
-            self.entries[came.fingerprint] = replace(
-                kept,
-                confirmed_at=max(kept.confirmed_at, came.confirmed_at),
+    def _add(self, new: Entry, policy: CachePolicy) -> WriteOutcome:
+        existing = self.entries.get(new.fingerprint)
+        if existing is None:
+            self.entries[new.fingerprint] = new
+            self.events.append(published.entry_recorded(new))
+            return WriteOutcome.ADDED
+        outcome = write_outcome(existing, new, policy)
+        if outcome is WriteOutcome.REPLACED:
+            if not existing.invalidation_reason:
+                reason = replacement_reason(existing, new, policy)
+                self._add_invalidation(existing, reason, new.producer.finished_at)
+            self.entries[new.fingerprint] = new
+            self.events.append(published.entry_recorded(new))
+        elif outcome is WriteOutcome.DIVERGED:
+            differing = differing_outputs(existing.outputs, new.outputs)
+            self.events.append(published.entry_diverged(new, differing))
+        elif not existing.invalidation_reason:
+            ends = (existing.expires_at, new.expires_at)
+            self.entries[new.fingerprint] = replace(
+                existing,
+                confirmed_at=max(existing.confirmed_at, new.confirmed_at),
                 expires_at=None if None in ends else max(ends),
             )
-        return decided
+        return outcome
 
-    async def digests(self, seen: Collection[Seen]) -> dict[Seen, str]:
-        return {what: self.contents[what] for what in seen if what in self.contents}
+    async def content_digests(self, objects: Collection[VersionedObject]) -> dict[VersionedObject, str]:
+        return {found: self.contents[found] for found in objects if found in self.contents}
 
-    async def remember(self, digests: Mapping[Seen, str]) -> None:
+    async def add_content_digests(self, digests: Mapping[VersionedObject, str]) -> None:
         self.contents = {**digests, **self.contents}
 
-    async def attempt(self, project: str, run: str, step: str) -> tuple[Attempt, str, int] | None:
+    async def attempt(self, project: str, run: str, step: str) -> AttemptDetails | None:
         found = self.attempts.get((project, run, step))
-        return found and (found, *self.templates.get(found.static_key, ("", 0)))
+        return found and AttemptDetails(found, *self.templates.get(found.static_key, ("", 0)))
 
-    async def same(self, attempt: Attempt) -> Attempt | None:
+    async def previous_attempt(self, attempt: Attempt) -> Attempt | None:
         found = [
             other
             for other in self.attempts.values()
@@ -134,111 +152,159 @@ class MemoryStore:
             and other.run != attempt.run
             and attempt.fingerprint
             and other.fingerprint == attempt.fingerprint
-            and other.phase is not Phase.CACHED
+            and other.phase is not StepPhase.CACHED
             and other.finished_at <= attempt.finished_at
         ]
         return max(found, key=lambda other: other.finished_at, default=None)
 
-    async def tombstone(self, project: str, fingerprint: str, until: datetime) -> Tombstone | None:
+    async def last_invalidation(
+        self, project: str, fingerprint: str, until: datetime
+    ) -> PastInvalidation | None:
         return next(
-            (tomb for name, tomb in reversed(self.tombs) if name == fingerprint and tomb.at <= until), None
+            (
+                past
+                for name, past in reversed(self.invalidations)
+                if name == fingerprint and past.invalidated_at <= until
+            ),
+            None,
         )
 
-    async def earlier(self, attempt: Attempt) -> Sequence[Earlier]:
+    async def comparable_entries(self, attempt: Attempt) -> Sequence[ComparableEntry]:
         before = [
             e
             for e in self.entries.values()
             if e.project == attempt.project
-            and e.maker.at <= attempt.finished_at
-            and (e.maker.run, e.maker.step) != (attempt.run, attempt.step)
+            and e.producer.finished_at <= attempt.finished_at
+            and (e.producer.run, e.producer.step) != (attempt.run, attempt.step)
         ]
-        before.sort(key=lambda e: (e.maker.run == attempt.run, -e.maker.at.timestamp()))
-        kind = [e for e in before if e.static_key == attempt.static_key]
-        others = [e for e in kind if e.maker.run != attempt.run]
-        found = others or kind or [e for e in before if e.template == attempt.template]
-        return [self._earlier(e, attempt) for e in found]
+        before.sort(key=lambda e: (e.producer.run == attempt.run, -e.producer.finished_at.timestamp()))
+        same_key = [e for e in before if e.static_key == attempt.static_key]
+        other_runs = [e for e in same_key if e.producer.run != attempt.run]
+        found = other_runs or same_key or [e for e in before if e.template == attempt.template]
+        return [self._comparable(e, attempt) for e in found]
 
-    def _earlier(self, e: Entry, attempt: Attempt) -> Earlier:
-        document, epoch = self.templates[e.static_key]
-        document = None if e.static_key == attempt.static_key else document
-        return Earlier(e.fingerprint, e.maker.run, e.maker.step, e.maker.at, document, epoch, e.inputs)
+    def _comparable(self, entry: Entry, attempt: Attempt) -> ComparableEntry:
+        document, epoch = self.templates[entry.static_key]
+        return ComparableEntry(
+            fingerprint=entry.fingerprint,
+            producer_run=entry.producer.run,
+            producer_step=entry.producer.step,
+            recorded_at=entry.producer.finished_at,
+            document=None if entry.static_key == attempt.static_key else document,
+            epoch=epoch,
+            inputs=entry.inputs,
+        )
 
-    async def entry(self, project: str, fingerprint: str) -> Shown | None:
+    async def entry(self, project: str, fingerprint: str) -> EntryDetails | None:
         found = self.entries.get(fingerprint)
         if found is None or found.project != project:
             return None
-        document, epoch = self.templates[found.static_key]
-        return Shown(found, document, epoch, sum(name == fingerprint for name, _ in self.hits.values()))
+        return EntryDetails(found, self._hits(found), *self.templates[found.static_key])
 
-    async def invalidate(
-        self, project: str, selector: Selector, reason: str, now: datetime, *, only_count: bool
-    ) -> int:
-        chosen = [
-            Burial(e.fingerprint, e.maker.run, e.maker.step, reason)
-            for e in self.entries.values()
-            if e.project == project
-            and not e.buried
-            and (not selector.fingerprints or e.fingerprint in selector.fingerprints)
-            and selector.template in ("", e.template)
-            and selector.run in ("", e.maker.run)
+    def _hits(self, entry: Entry) -> int:
+        return sum(fingerprint == entry.fingerprint for fingerprint, _ in self.hits.values())
+
+    async def list_entries(
+        self, project: str, chosen: EntryFilter, after: EntryPosition | None, limit: int, now: datetime
+    ) -> list[EntryDetails]:
+        def position(entry: Entry) -> tuple[datetime, str]:
+            return entry.producer.finished_at, entry.fingerprint
+
+        found = [
+            entry
+            for entry in self.entries.values()
+            if entry.project == project
+            and (chosen.include_invalid or not (entry.invalidation_reason or entry.is_expired(now)))
+            and chosen.template in ("", entry.template)
+            and chosen.producer_run in ("", entry.producer.run)
+            and (after is None or position(entry) < (after.recorded_at, after.fingerprint))
         ]
-        if not only_count:
-            await self.bury(project, chosen, now)
-        return len(chosen)
+        found.sort(key=position, reverse=True)
+        return [EntryDetails(entry, self._hits(entry)) for entry in found[:limit]]
+
+    async def invalidate_selected(
+        self, project: str, selector: EntrySelector, reason: str, now: datetime
+    ) -> int:
+        selected = [
+            Invalidation(entry.fingerprint, entry.producer.run, entry.producer.step, reason)
+            for entry in self._selected(project, selector)
+        ]
+        await self.invalidate(project, selected, now)
+        return len(selected)
+
+    async def count_selected(self, project: str, selector: EntrySelector) -> int:
+        return len(self._selected(project, selector))
+
+    def _selected(self, project: str, selector: EntrySelector) -> list[Entry]:
+        return [
+            entry
+            for entry in self.entries.values()
+            if entry.project == project
+            and not entry.invalidation_reason
+            and (not selector.fingerprints or entry.fingerprint in selector.fingerprints)
+            and selector.template in ("", entry.template)
+            and selector.producer_run in ("", entry.producer.run)
+        ]
 
     async def savings(self, project: str, run: str) -> Savings:
-        spans = [s for (p, r, _), (_, s) in self.hits.items() if p == project and run in ("", r)]
-        return Savings(len(spans), sum(spans, timedelta()))
+        saved = [s for (p, r, _), (_, s) in self.hits.items() if p == project and run in ("", r)]
+        return Savings(len(saved), sum(saved, timedelta()))
 
 
-def _candidate(e: Entry) -> Candidate:
-    took = e.maker.took // timedelta(microseconds=1)
-    stored = rest.outputs_to_bytes(e.outputs)
-    return Candidate(e.fingerprint, e.static_key, e.maker.run, e.maker.step, stored, e.confirmed_at, took)
+def _candidate(entry: Entry) -> Candidate:
+    return Candidate(
+        fingerprint=entry.fingerprint,
+        static_key=entry.static_key,
+        producer_run=entry.producer.run,
+        producer_step=entry.producer.step,
+        confirmed_at=entry.confirmed_at,
+        duration=entry.producer.duration,
+        load_outputs=lambda: entry.outputs,
+    )
 
 
 @dataclass
-class MemoryObjects:
-    """An object store in memory: contents and times by place."""
+class MemoryObjectStore:
+    """The ObjectStore of `ports` in memory: contents and times by reference."""
 
-    found: dict[Place, tuple[bytes, datetime]] = field(default_factory=dict)
-    away: bool = False
-    stats: int = 0
+    objects: dict[ObjectRef, tuple[bytes, datetime]] = field(default_factory=dict)
+    is_down: bool = False
+    version_requests: int = 0
     reads: int = 0
 
-    def put(self, key: str, content: bytes = b"x", at: datetime = NOON - timedelta(hours=1)) -> Place:
-        place = Place(key)
-        self.found[place] = (content, at)
-        return place
+    def put(self, key: str, content: bytes = b"x", at: datetime = NOON - timedelta(hours=1)) -> ObjectRef:
+        ref = ObjectRef(key)
+        self.objects[ref] = (content, at)
+        return ref
 
-    def absolute(self, place: Place) -> Place:
-        return Place(place.key, place.bucket or "default", place.endpoint or "here")
+    def absolute(self, ref: ObjectRef) -> ObjectRef:
+        return ObjectRef(ref.key, ref.bucket or "default", ref.endpoint or "default.example:9000")
 
-    async def stat_many(self, places: Collection[Place]) -> Mapping[Place, Stat | None]:
+    async def versions(self, refs: Collection[ObjectRef]) -> Mapping[ObjectRef, ObjectVersion | None]:
         self._check()
-        self.stats += len(places)
-        return {place: self._stat(place) for place in places}
+        self.version_requests += len(refs)
+        return {ref: self._version(ref) for ref in refs}
 
-    async def changed(self, held: Mapping[Place, Stat]) -> Mapping[Place, Stat | None]:
-        stats = await self.stat_many(held)
-        return {
-            p: s for p, s in stats.items() if s is None or (s.etag, s.size) != (held[p].etag, held[p].size)
-        }
+    async def changed(
+        self, expected: Mapping[ObjectRef, ObjectVersion]
+    ) -> Mapping[ObjectRef, ObjectVersion | None]:
+        versions = await self.versions(expected)
+        return {ref: version for ref, version in versions.items() if version != expected[ref]}
 
-    async def digest(self, place: Place) -> tuple[Seen, str]:
+    async def read_digest(self, ref: ObjectRef) -> tuple[VersionedObject, str]:
         self._check()
         self.reads += 1
-        stat = self._stat(place)
-        if stat is None:
+        version = self._version(ref)
+        if version is None:
             raise NotFound("no object")
-        return Seen(self.absolute(place), stat.etag, stat.size), digest.of_bytes(self.found[place][0])
+        return VersionedObject(self.absolute(ref), version), digest.of_bytes(self.objects[ref][0])
 
-    def _stat(self, place: Place) -> Stat | None:
-        if place not in self.found:
+    def _version(self, ref: ObjectRef) -> ObjectVersion | None:
+        if ref not in self.objects:
             return None
-        content, at = self.found[place]
-        return Stat(digest.sha256(content)[7:39], len(content), at)
+        content, at = self.objects[ref]
+        return ObjectVersion(digest.sha256(content)[7:39], len(content), at)
 
     def _check(self) -> None:
-        if self.away:
-            raise Unavailable("the object store is away")
+        if self.is_down:
+            raise Unavailable("the object store can not be reached")

@@ -1,16 +1,16 @@
-"""Template documents are read strictly."""
+"""Template documents: what is refused."""
 
 import json
 
 import pytest
 
 from periplus_cache import document
-from periplus_cache.key import Root, Scope
+from periplus_cache.key import Scope, TemplateKey
 from periplus_common.errors import Invalid
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"a": NaN}', "NaN"),
         ('{"a": -Infinity}', "-Infinity"),
@@ -28,18 +28,18 @@ from periplus_common.errors import Invalid
         ('{"a":' + "[" * 200_000 + "]" * 200_000 + "}", "nested deeper"),
     ],
 )
-def test_a_text_without_one_meaning_is_refused(text: str, said: str):
-    with pytest.raises(Invalid, match=said) as caught:
+def test_a_document_without_one_meaning_is_refused(text: str, message: str):
+    with pytest.raises(Invalid, match=message) as caught:
         document.parse(text)
     assert caught.value.reason == "DOCUMENT_INVALID"
 
 
-def test_a_half_of_a_surrogate_pair_has_no_canonical_form():
+def test_a_lone_surrogate_has_no_canonical_form():
     with pytest.raises(Invalid):
-        Root(Scope("p"), r'{"a": "\ud800"}')
+        TemplateKey(Scope("p"), r'{"a": "\ud800"}')
 
 
-def test_the_deepest_and_the_largest_that_is_allowed_is_read():
+def test_the_maximal_depth_and_the_largest_integer_are_allowed():
     deep = '{"a":' * 64 + "1" + "}" * 64
     assert document.parse(deep)
     assert document.parse('{"a": 9223372036854775807}') == {"a": 9223372036854775807}

@@ -2,12 +2,12 @@
 
 import pytest
 
-from periplus_cache import fanout
-from periplus_cache.domain import Outputs
+from periplus_cache.resolve import fanout
 from periplus_common.errors import Invalid
+from periplus_model.steps import Outputs
 
 
-def test_an_item_stands_for_its_text_and_each_member_for_its_own():
+def test_tags_of_an_item_are_its_text_and_those_of_its_members():
     scopes, items = fanout.scopes('["a", 1, 1.0, true, {"k": "v", "n": 1e3}, ["x", 2]]')
     assert scopes == [
         {"item": "a"},
@@ -21,13 +21,13 @@ def test_an_item_stands_for_its_text_and_each_member_for_its_own():
 
 
 @pytest.mark.parametrize("text", ["", "{}", "1", '"a"', "[1", "[NaN]", "a", "[" * 100_000])
-def test_what_is_no_list_is_refused(text):
+def test_a_text_that_is_no_list_is_refused(text):
     with pytest.raises(Invalid):
         fanout.scopes(text)
 
 
 def joined(*values: str) -> str | None:
-    return fanout.joined([Outputs((("p", value),)) for value in values]).parameter("p")
+    return fanout.joined([Outputs({"p": value}) for value in values]).parameters["p"]
 
 
 def results(*values: str) -> str | None:
@@ -59,14 +59,14 @@ def test_parameters_are_joined_as_argo_joins_them(values, expected):
         (["[" * 5000 + "]" * 5000], '["' + "[" * 5000 + "]" * 5000 + '"]'),
     ],
 )
-def test_results_are_joined_as_they_are_written(values, expected):
+def test_results_are_joined_with_their_own_text(values, expected):
     assert results(*values) == expected
 
 
-def test_an_item_that_gave_less_is_left_out_of_what_it_did_not_give():
-    found = fanout.joined([Outputs((("p", "1"), ("q", "2"))), Outputs((("p", "3"),), result="4")])
-    assert (found.parameter("p"), found.parameter("q"), found.result) == ('["1","3"]', '["2"]', "[4]")
+def test_an_item_without_an_output_is_left_out_of_its_array():
+    found = fanout.joined([Outputs({"p": "1", "q": "2"}), Outputs({"p": "3"}, result="4")])
+    assert (found.parameters["p"], found.parameters["q"], found.result) == ('["1","3"]', '["2"]', "[4]")
 
 
-def test_without_results_there_is_none():
-    assert fanout.joined([Outputs((("p", "1"),))]).result is None
+def test_without_results_there_is_no_joined_result():
+    assert fanout.joined([Outputs({"p": "1"})]).result is None

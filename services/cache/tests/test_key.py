@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from periplus_cache import key
-from periplus_cache.key import Root, Roots, Scope
+from periplus_cache.key import Scope, TemplateKey, TemplateKeys
 from periplus_common import digest
 
 VECTORS = Path(__file__).parents[3] / "proto" / "vectors" / "fingerprint.json"
@@ -37,16 +37,16 @@ artifacts = st.dictionaries(texts, digests, max_size=3)
 
 
 def fingerprint(
-    document: Any, given_: dict[str, str], read: dict[str, str], project: str = "p", epoch: int = 0
+    document: Any, parameters_: dict[str, str], artifacts_: dict[str, str], project: str = "p", epoch: int = 0
 ) -> str:
-    return Root(Scope(project, epoch), json.dumps(document)).fingerprint(given_, read)
+    return TemplateKey(Scope(project, epoch), json.dumps(document)).fingerprint(parameters_, artifacts_)
 
 
 @pytest.mark.parametrize("vector", json.loads(VECTORS.read_text())["vectors"], ids=lambda v: v["name"])
 def test_the_published_vectors_hold(vector: dict[str, Any]):
-    root = Root(Scope(vector["project"], vector["epoch"]), vector["template"])
-    assert root.static_key == vector["static_key"]
-    assert root.fingerprint(vector["parameters"], vector["artifacts"]) == vector["fingerprint"]
+    template_key = TemplateKey(Scope(vector["project"], vector["epoch"]), vector["template"])
+    assert template_key.static_key == vector["static_key"]
+    assert template_key.fingerprint(vector["parameters"], vector["artifacts"]) == vector["fingerprint"]
 
 
 @pytest.mark.parametrize("vector", json.loads(VECTORS.read_text())["vectors"], ids=lambda v: v["name"])
@@ -60,7 +60,7 @@ def test_the_published_vectors_follow_from_the_standard_alone(vector: dict[str, 
 
 
 def cbor(value: Any) -> bytes:
-    """Deterministic CBOR by RFC 8949, 4.2, written anew so that it shares no code with what is tested."""
+    """Deterministic CBOR by RFC 8949, 4.2, written for this test so that it shares no code with the tested one."""
     if value is None or isinstance(value, bool):
         return {None: b"\xf6", True: b"\xf5", False: b"\xf4"}[value]
     if isinstance(value, int):
@@ -90,17 +90,19 @@ def head(major: int, number: int) -> bytes:
 
 
 @given(documents, parameters, artifacts)
-def test_the_fingerprint_is_the_digest_of_the_whole_key(document, given_, read):
+def test_the_fingerprint_is_the_digest_of_the_whole_key(document, parameters_, artifacts_):
     text = json.dumps(document)
     scope = Scope("p", 3)
-    assert Root(scope, text).fingerprint(given_, read) == digest.of(key.key(scope, text, given_, read))
-    assert Root(scope, text).static_key == digest.of(key.static(scope, text))
+    assert TemplateKey(scope, text).fingerprint(parameters_, artifacts_) == digest.of(
+        key.whole_key(scope, text, parameters_, artifacts_)
+    )
+    assert TemplateKey(scope, text).static_key == digest.of(key.static_members(scope, text))
 
 
 @given(documents, parameters, artifacts, st.randoms())
-def test_the_order_of_members_does_not_matter(document, given_, read, random):
-    assert fingerprint(document, given_, read) == fingerprint(
-        shuffled(document, random), shuffled(given_, random), shuffled(read, random)
+def test_the_order_of_members_does_not_matter(document, parameters_, artifacts_, random):
+    assert fingerprint(document, parameters_, artifacts_) == fingerprint(
+        shuffled(document, random), shuffled(parameters_, random), shuffled(artifacts_, random)
     )
 
 
@@ -158,7 +160,7 @@ def test_every_field_alone_changes_the_fingerprint(path, change):
         del holder[path[-1]]
     else:
         holder[path[-1]] = {"quite": "different"}
-    before, after = (Root(Scope("p"), json.dumps(d)) for d in (DOCUMENT, changed))
+    before, after = (TemplateKey(Scope("p"), json.dumps(d)) for d in (DOCUMENT, changed))
     assert before.static_key != after.static_key
     assert before.fingerprint({"c": "1"}, {}) != after.fingerprint({"c": "1"}, {})
 
@@ -197,18 +199,18 @@ def test_scope_and_inputs_change_the_fingerprint():
         ({"ab": "c"}, {"a": "bc"}),
     ],
 )
-def test_what_looks_alike_is_not_the_same(one, other):
+def test_values_that_look_alike_have_different_fingerprints(one, other):
     assert fingerprint(one, {}, {}) != fingerprint(other, {}, {})
 
 
-def test_parameters_do_not_run_into_one_another():
+def test_names_and_values_of_parameters_have_boundaries():
     assert fingerprint({}, {"a": "bc", "d": ""}, {}) != fingerprint({}, {"ab": "c", "d": ""}, {})
 
 
 def test_only_the_roots_seen_last_are_kept():
-    roots = Roots(size=2)
-    first = roots.of(Scope("p"), '{"a":1}')
-    assert roots.of(Scope("p"), '{"a":1}') is first
-    assert roots.of(Scope("q"), '{"a":1}') is not first
-    roots.of(Scope("p"), '{"a":2}')
-    assert roots.of(Scope("p"), '{"a":1}') is not first
+    keys = TemplateKeys(max_size=2)
+    first = keys.get(Scope("p"), '{"a":1}')
+    assert keys.get(Scope("p"), '{"a":1}') is first
+    assert keys.get(Scope("q"), '{"a":1}') is not first
+    keys.get(Scope("p"), '{"a":2}')
+    assert keys.get(Scope("p"), '{"a":1}') is not first

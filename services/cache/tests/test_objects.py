@@ -1,4 +1,4 @@
-"""Objects on a real S3: what Argo puts there has one digest, however it was packed."""
+"""Objects on a real S3: versions, and content digests that do not depend on how Argo packed the content."""
 
 import asyncio
 import gzip
@@ -10,20 +10,20 @@ from types import SimpleNamespace
 import pytest
 from pydantic import SecretStr
 
-from periplus_cache.contents import Contents, Read
-from periplus_cache.domain import Place, Stat
-from periplus_cache.objects import S3Objects
-from periplus_cache.values import Unreadable
+from periplus_cache.content import Content, ContentReader, Unreadable
+from periplus_cache.domain import ObjectVersion
+from periplus_cache.objects import S3ObjectStore
 from periplus_common import blobs, digest
 from periplus_common.errors import Invalid, NotFound
 from periplus_local.stack.testing import Servers
+from periplus_model.steps import ObjectRef
 
 
 @pytest.fixture
 def store(embedded: Servers):
     s3 = embedded.s3
     opened = blobs.connect(
-        SimpleNamespace(  # the part of the settings that is read
+        SimpleNamespace(  # the settings that are used
             s3_endpoint=s3.endpoint, s3_access_key=SecretStr(s3.access_key),
             s3_secret_key=SecretStr(s3.secret_key), s3_bucket=s3.bucket, s3_secure=False,
         )
@@ -34,10 +34,10 @@ def store(embedded: Servers):
 
 @pytest.fixture
 def put(store):
-    async def write(content: bytes) -> Place:
-        place = Place(f"objects-test/{secrets.token_hex(8)}")
-        await store.put(blobs.Place(place.key), content)
-        return place
+    async def write(content: bytes) -> ObjectRef:
+        ref = ObjectRef(f"objects-test/{secrets.token_hex(8)}")
+        await store.put(blobs.Place(ref.key), content)
+        return ref
 
     return write
 
@@ -54,8 +54,8 @@ def tar(
     return buffer.getvalue() if plain else gzip.compress(buffer.getvalue(), level, mtime=mtime)
 
 
-async def test_tar_order_times_owners_and_gzip_levels_do_not_count(store, put):
-    objects = S3Objects(store)
+async def test_tar_order_times_owners_and_gzip_levels_do_not_change_the_digest(store, put):
+    objects = S3ObjectStore(store)
     files = {"out/a": b"a" * 200_000, "out/b": secrets.token_bytes(100_000)}
     packed = [
         tar(files),
@@ -64,17 +64,17 @@ async def test_tar_order_times_owners_and_gzip_levels_do_not_count(store, put):
         tar(files, plain=True),
         tar({name.replace("out", "other"): content for name, content in files.items()}),
     ]
-    found = {(await objects.digest(await put(content)))[1] for content in packed}
+    found = {(await objects.read_digest(await put(content)))[1] for content in packed}
     assert len(found) == 1
     changed = files | {"out/a": b"b" + b"a" * 199_999}
-    assert (await objects.digest(await put(tar(changed))))[1] not in found
+    assert (await objects.read_digest(await put(tar(changed))))[1] not in found
 
 
-async def test_a_lone_file_is_the_same_packed_and_plain(store, put):
-    objects = S3Objects(store)
+async def test_a_single_file_has_one_digest_packed_or_plain(store, put):
+    objects = S3ObjectStore(store)
     content = secrets.token_bytes(70_000)
-    places = [await put(content), await put(tar({"model": content}))]
-    assert {(await objects.digest(place))[1] for place in places} == {digest.of_bytes(content)}
+    refs = [await put(content), await put(tar({"model": content}))]
+    assert {(await objects.read_digest(ref))[1] for ref in refs} == {digest.of_bytes(content)}
 
 
 @pytest.mark.parametrize(
@@ -82,93 +82,98 @@ async def test_a_lone_file_is_the_same_packed_and_plain(store, put):
     [b"", b"x", gzip.compress(b"no tar"), b"\x1f\x8b nonsense", b"\0" * 70_000, b"ustar" * 100],
     ids=["empty", "short", "gzip of no tar", "broken gzip", "zeros", "text"],
 )
-async def test_what_is_no_tar_is_its_bytes(store, put, content):
-    seen, found = await S3Objects(store).digest(await put(content))
+async def test_the_digest_of_a_content_that_is_no_tar_is_that_of_its_bytes(store, put, content):
+    found_object, found = await S3ObjectStore(store).read_digest(await put(content))
     assert found == digest.of_bytes(content)
-    assert seen.size == len(content)
+    assert found_object.version.size_bytes == len(content)
 
 
-async def test_what_was_read_is_named_as_a_head_would_name_it(store, put):
-    objects = S3Objects(store)
+async def test_the_version_that_was_read_is_that_of_a_head_request(store, put):
+    objects = S3ObjectStore(store)
     for content in (b"x" * 100_000, tar({"a": b"x" * 100_000}), tar({"a": b"x"}, plain=True)):
-        place = await put(content)
-        seen, _ = await objects.digest(place)
-        stat = (await objects.stat_many([place]))[place]
-        assert (seen.etag, seen.size) == (stat.etag, stat.size)
-        assert seen.place == Place(place.key, store.bucket, store.endpoint)
-        assert stat.modified is not None
+        ref = await put(content)
+        found_object, _ = await objects.read_digest(ref)
+        version = (await objects.versions([ref]))[ref]
+        assert found_object.version == version
+        assert found_object.object == ObjectRef(ref.key, store.bucket, store.endpoint)
+        assert version.modified_at is not None
 
 
 async def test_a_broken_tar_has_no_digest(store, put):
     whole = tar({"a": secrets.token_bytes(300_000)}, plain=True)
     with pytest.raises(Invalid):
-        await S3Objects(store).digest(await put(whole[:200_000]))
+        await S3ObjectStore(store).read_digest(await put(whole[:200_000]))
 
 
-async def test_what_is_not_there_or_lies_elsewhere_has_no_stat(store, put):
-    objects = S3Objects(store)
-    there, gone = await put(b"x"), Place("objects-test/gone")
-    elsewhere = Place(there.key, endpoint="elsewhere.example:9000")
-    found = await objects.stat_many([there, gone, elsewhere, Place("k", "no-such-bucket")])
+async def test_missing_objects_and_those_of_other_stores_have_no_version(store, put):
+    objects = S3ObjectStore(store)
+    there, gone = await put(b"x"), ObjectRef("objects-test/gone")
+    elsewhere = ObjectRef(there.key, endpoint="elsewhere.example:9000")
+    found = await objects.versions([there, gone, elsewhere, ObjectRef("k", "no-such-bucket")])
     assert [stat is not None for stat in found.values()] == [True, False, False, False]
     with pytest.raises(NotFound):
-        await objects.digest(gone)
+        await objects.read_digest(gone)
 
 
-async def test_contents_are_read_once_and_gone_ones_are_named(store, put, memory):
-    contents = Contents(memory, S3Objects(store))
+async def test_contents_are_read_once_and_missing_objects_are_unreadable(store, put, memory):
+    contents = ContentReader(memory, S3ObjectStore(store))
     one, other, broken, gone = (
-        await put(b"1"), await put(b"2"), await put(tar({"a": b"x" * 9000}, plain=True)[:2000]), Place("objects-test/gone"),
+        await put(b"1"), await put(b"2"), await put(tar({"a": b"x" * 9000}, plain=True)[:2000]), ObjectRef("objects-test/gone"),
     )  # fmt: skip
-    asked = [one, other, broken, gone]
-    found, again = await asyncio.gather(contents.of(asked), contents.of(asked))
+    wanted = [one, other, broken, gone]
+    found, again = await asyncio.gather(contents.read(wanted), contents.read(wanted))
     assert found == again
-    assert [type(found[place]) for place in asked] == [Read, Read, Unreadable, Unreadable]
+    assert [type(found[ref]) for ref in wanted] == [Content, Content, Unreadable, Unreadable]
     assert found[one].digest == digest.of_bytes(b"1")
     assert len(memory.contents) == 2
 
 
-@pytest.mark.parametrize("strangers", [0, 50, 200], ids="{} strangers".format)
+@pytest.mark.parametrize("others_count", [0, 50, 200], ids="{} other objects".format)
 @pytest.mark.parametrize("count", [5, 30])
-async def test_what_changed_is_found_though_most_is_only_listed(store, count: int, strangers: int):
-    objects = S3Objects(store)
+async def test_changed_objects_are_found_although_most_are_only_listed(store, count: int, others_count: int):
+    objects = S3ObjectStore(store)
     run = f"objects-test/{secrets.token_hex(8)}"
-    places = [Place(f"{run}/pod-{i:03}/out.tgz") for i in range(count)]
-    others = [Place(f"{run}/other-{i:03}/main.log") for i in range(strangers)]
-    await asyncio.gather(*(store.put(blobs.Place(p.key), p.key.encode()) for p in places + others))
-    held = {place: stat for place, stat in (await objects.stat_many(places)).items() if stat}
-    assert len(held) == count
-    assert await objects.changed(held) == {}
+    refs = [ObjectRef(f"{run}/pod-{i:03}/out.tgz") for i in range(count)]
+    others = [ObjectRef(f"{run}/other-{i:03}/main.log") for i in range(others_count)]
+    await asyncio.gather(*(store.put(blobs.Place(p.key), p.key.encode()) for p in refs + others))
+    expected = {ref: version for ref, version in (await objects.versions(refs)).items() if version}
+    assert len(expected) == count
+    assert await objects.changed(expected) == {}
 
-    gone, longer, other = places[0], places[2], places[4]
+    gone, longer, other = refs[0], refs[2], refs[4]
     store._client.remove_object(store.bucket, gone.key)
     await store.put(blobs.Place(longer.key), longer.key.encode() + b"!")
     await store.put(blobs.Place(other.key), b"!" + other.key.encode()[1:])
-    found = await objects.changed(held)
+    found = await objects.changed(expected)
     assert set(found) == {gone, longer, other}
     assert found[gone] is None
-    assert found[longer].size == held[longer].size + 1
-    assert (found[other].size, found[other].etag != held[other].etag) == (held[other].size, True)
+    assert found[longer].size_bytes == expected[longer].size_bytes + 1
+    assert (found[other].size_bytes, found[other].etag != expected[other].etag) == (
+        expected[other].size_bytes,
+        True,
+    )
 
 
-async def test_what_lies_together_is_not_looked_at_one_by_one(store, monkeypatch):
-    objects = S3Objects(store)
+async def test_objects_of_one_folder_need_no_request_each(store, monkeypatch):
+    objects = S3ObjectStore(store)
     run = f"objects-test/{secrets.token_hex(8)}"
-    places = [Place(f"{run}/pod-{i:03}/out.tgz") for i in range(30)] + [Place(f"{run}-lone/a/b")]
-    await asyncio.gather(*(store.put(blobs.Place(p.key), b"x") for p in places))
-    held = {place: stat for place, stat in (await objects.stat_many(places)).items() if stat}
-    looked: list[str] = []
+    refs = [ObjectRef(f"{run}/pod-{i:03}/out.tgz") for i in range(30)] + [ObjectRef(f"{run}-lone/a/b")]
+    await asyncio.gather(*(store.put(blobs.Place(p.key), b"x") for p in refs))
+    expected = {ref: version for ref, version in (await objects.versions(refs)).items() if version}
+    requested: list[str] = []
     stat = store.stat
 
-    async def counting(place):
-        looked.append(place.key)
-        return await stat(place)
+    async def counting(ref):
+        requested.append(ref.key)
+        return await stat(ref)
 
     monkeypatch.setattr(store, "stat", counting)
-    assert await objects.changed(held) == {}
-    assert looked == [f"{run}-lone/a/b"]
+    assert await objects.changed(expected) == {}
+    assert requested == [f"{run}-lone/a/b"]
 
 
-async def test_objects_of_another_store_are_changed_and_no_failure(store):
-    held = {Place(f"run/pod-{i}/x", endpoint="elsewhere.example:1"): Stat("e", 1) for i in range(20)}
-    assert await S3Objects(store).changed(held) == dict.fromkeys(held)
+async def test_objects_of_another_store_count_as_changed(store):
+    expected = {
+        ObjectRef(f"run/pod-{i}/x", endpoint="elsewhere.example:1"): ObjectVersion("e", 1) for i in range(20)
+    }
+    assert await S3ObjectStore(store).changed(expected) == dict.fromkeys(expected)

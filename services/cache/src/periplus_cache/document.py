@@ -1,26 +1,30 @@
-"""Template documents: JSON read strictly, so that one text has one meaning and that meaning has one digest."""
+"""Template documents: JSON without duplicate names, NaN or integers beyond 64 bits, so that a text has one meaning."""
 
 import json
 from typing import Any
 
 from periplus_common.errors import Invalid
 
-DEPTH = 64
-_LARGEST = 1 << 63
+MAX_DEPTH = 64
+_INT64_BOUND = 1 << 63
 
 
 def parse(text: str) -> dict[str, Any]:
     """A template's document.
 
-    Raises `Invalid` for what is no JSON object, names a member twice, holds NaN, an infinity or an integer
-    beyond 64 bits, or is nested deeper than 64.
+    Raises `Invalid` if it is not a JSON object, names a member twice, contains NaN, an infinity or an integer beyond
+    64 bits, or is nested deeper than 64.
     """
     try:
         value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_refused, parse_float=_finite, parse_int=_bounded
+            text,
+            object_pairs_hook=_unique_members,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
+            parse_int=_bounded_int,
         )
     except RecursionError:
-        raise Invalid(f"is nested deeper than {DEPTH}", reason="DOCUMENT_INVALID") from None
+        raise Invalid(f"is nested deeper than {MAX_DEPTH}", reason="DOCUMENT_INVALID") from None
     except ValueError as error:
         raise Invalid(f"is not JSON: {error}", reason="DOCUMENT_INVALID") from error
     if not isinstance(value, dict):
@@ -29,7 +33,7 @@ def parse(text: str) -> dict[str, Any]:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         names = [name for name, _ in pairs]
@@ -38,26 +42,26 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _refused(constant: str) -> Any:
-    raise Invalid(f"holds {constant}, which has no canonical form", reason="DOCUMENT_INVALID")
+def _refuse_constant(constant: str) -> Any:
+    raise Invalid(f"contains {constant}, which has no canonical form", reason="DOCUMENT_INVALID")
 
 
-def _finite(text: str) -> float:
+def _finite_float(text: str) -> float:
     number = float(text)
     if number in (float("inf"), float("-inf")):
-        raise Invalid(f"holds {text[:40]}, which is too large", reason="DOCUMENT_INVALID")
+        raise Invalid(f"contains {text[:40]}, which is too large", reason="DOCUMENT_INVALID")
     return number
 
 
-def _bounded(text: str) -> int:
-    if len(text) > 20 or not -_LARGEST <= (number := int(text)) < _LARGEST:
-        raise Invalid(f"holds an integer beyond 64 bits: {text[:40]}", reason="DOCUMENT_INVALID")
+def _bounded_int(text: str) -> int:
+    if len(text) > 20 or not -_INT64_BOUND <= (number := int(text)) < _INT64_BOUND:
+        raise Invalid(f"contains an integer beyond 64 bits: {text[:40]}", reason="DOCUMENT_INVALID")
     return number
 
 
 def _check_depth(document: dict[str, Any]) -> None:
     level: list[Any] = [document]
-    for _ in range(DEPTH):
+    for _ in range(MAX_DEPTH):
         level = [
             member
             for value in level
@@ -66,4 +70,4 @@ def _check_depth(document: dict[str, Any]) -> None:
         ]
         if not level:
             return
-    raise Invalid(f"is nested deeper than {DEPTH}", reason="DOCUMENT_INVALID")
+    raise Invalid(f"is nested deeper than {MAX_DEPTH}", reason="DOCUMENT_INVALID")

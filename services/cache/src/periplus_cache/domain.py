@@ -1,149 +1,303 @@
-"""What steps are made of: policies, templates, artifacts, what goes in and what comes out."""
+"""What the cache stores: entries, attempts, hits and invalidations. Which entry stays when a step runs again."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
-
-class Mode(Enum):
-    """How far the cache may be used for a step."""
-
-    OFF = "off"
-    READ = "read"
-    WRITE = "write"
-    READWRITE = "readwrite"
-    REFRESH = "refresh"
-
-
-class Verdict(Enum):
-    """What is known of a step before it runs."""
-
-    NONE = "none"
-    HIT = "hit"
-    MISS = "miss"
-    UNKNOWN = "unknown"
-    UNCACHEABLE = "uncacheable"
-    SKIPPED = "skipped"
+from periplus_model.steps import (
+    Artifact,
+    CacheMode,
+    CachePolicy,
+    Inputs,
+    ObjectRef,
+    Outputs,
+    StepPhase,
+    StepTemplate,
+    Verdict,
+)
 
 
-class Phase(Enum):
-    """How a step ended."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    ERROR = "error"
-    SKIPPED = "skipped"
-    CACHED = "cached"
+def restricted(template: StepTemplate, run_mode: CacheMode | None) -> StepTemplate:
+    """The template with its policy as it applies in a run with a cache mode of its own."""
+    policy = template.policy.restricted_by(run_mode)
+    return template if policy is template.policy else replace(template, policy=policy)
 
 
-LOOKED_UP = frozenset({Mode.READ, Mode.READWRITE})
-RECORDED = frozenset({Mode.WRITE, Mode.READWRITE, Mode.REFRESH})
+def uncacheable_reason(template: StepTemplate) -> str:
+    """Why steps of this template are neither looked up nor recorded; empty if they are."""
+    if template.uncacheable_reason:
+        return template.uncacheable_reason
+    if template.document == "{}":
+        return "what it does is not known"  # all such steps would have the same key
+    if template.policy.side_effects:
+        return "it has side effects, so it always runs"
+    return "its cache mode is off" if template.policy.mode is CacheMode.OFF else ""
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """A step's cache policy."""
-
-    mode: Mode = Mode.READWRITE
-    ttl: timedelta | None = None
-    ignored: frozenset[str] = frozenset()
-    side_effects: bool = False
-
-    def under(self, override: Mode | None) -> "Policy":
-        """The policy in a run that overrides modes. A run may ask for less of a step, never for more."""
-        if override is None or self.mode is Mode.OFF or override is self.mode:
-            return self
-        if override is Mode.REFRESH and self.mode is Mode.READ:
-            return replace(self, mode=Mode.OFF)  # neither looked up nor recorded: nothing is left
-        return replace(self, mode=override)
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """What a step does. `document` is JSON text; `uncacheable` says why it can not be cached, or is empty."""
-
-    name: str
-    document: str
-    policy: Policy = Policy()
-    uncacheable: str = ""
-
-    def forbidden(self) -> str:
-        """Why a step of this template is neither looked up nor recorded; empty where it may be."""
-        if self.uncacheable:
-            return self.uncacheable
-        if self.document == "{}":
-            return "what it does is not known"  # else all such steps would be the same step
-        if self.policy.side_effects:
-            return "it has side effects, so it always runs"
-        return "its cache policy is off" if self.policy.mode is Mode.OFF else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an object lies. Endpoint and bucket are empty for the default store's."""
-
-    key: str
-    bucket: str = ""
-    endpoint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """What the object store says of an object."""
+class ObjectVersion:
+    """An object's ETag and size, which tell two contents of one ObjectRef apart, and when it was written."""
 
     etag: str
-    size: int
-    modified: datetime | None = None
+    size_bytes: int
+    modified_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
-    """An artifact at its place; digest, ETag and size are those of the bytes when they were read."""
+class VersionedObject:
+    """An object at one version. The reference names its bucket and endpoint."""
 
-    name: str
-    place: Place
-    digest: str = ""
-    etag: str = ""
-    size: int = 0
+    object: ObjectRef
+    version: ObjectVersion
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """What a step was given."""
+class Producer:
+    """The step that produced an entry."""
 
-    parameters: tuple[tuple[str, str], ...] = ()
-    artifacts: tuple[Artifact, ...] = ()
+    run: str
+    step: str
+    finished_at: datetime
+    duration: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
-    """What a step gave."""
+class Entry:
+    """A result that can be served. `confirmed_at`: when a run last produced the same outputs."""
 
-    parameters: tuple[tuple[str, str], ...] = ()
-    artifacts: tuple[Artifact, ...] = ()
-    result: str | None = None
-    exit_code: int | None = None
+    project: str
+    fingerprint: str
+    static_key: str
+    template: str
+    producer: Producer
+    inputs: Inputs
+    outputs: Outputs
+    confirmed_at: datetime
+    expires_at: datetime | None = None
+    invalidation_reason: str = ""
 
-    def parameter(self, name: str) -> str | None:
-        """The text of a named output."""
-        return next((value for known, value in self.parameters if known == name), None)
-
-    def artifact(self, name: str) -> Artifact | None:
-        """A named artifact, where the step made it."""
-        return next((artifact for artifact in self.artifacts if artifact.name == name), None)
-
-    def differing(self, other: "Outputs") -> tuple[str, ...]:
-        """Names of the outputs that are not the same in both, as paths. Where the bytes lie does not count.
-
-        A result counts only where both have one: Argo keeps it only if the workflow asks for it.
-        """
-        mine, theirs = _contents(self), _contents(other)
-        found = {name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)}
-        if None not in (self.result, other.result) and self.result != other.result:
-            found.add("result")
-        return tuple(sorted(found))
+    def is_expired(self, now: datetime) -> bool:
+        """Whether its time to live has passed."""
+        return self.expires_at is not None and self.expires_at <= now
 
 
-def _contents(outputs: Outputs) -> dict[str, str]:
-    found = {f"parameters.{name}": value for name, value in outputs.parameters}
-    return found | {f"artifacts.{artifact.name}": artifact.digest for artifact in outputs.artifacts}
+@dataclass(frozen=True, slots=True)
+class EntryDetails:
+    """An entry and how often it was a hit; in answers that show the key also its template's document and epoch."""
+
+    entry: Entry
+    hits: int
+    document: str = ""
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFilter:
+    """The entries to list: of this template, of this producer run; with `include_invalid` also those not served."""
+
+    template: str = ""
+    producer_run: str = ""
+    include_invalid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPosition:
+    """A position in a list of entries, which is sorted by these two, newest first."""
+
+    recorded_at: datetime
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPage:
+    """Entries of a list, and the position of the last one if there are more."""
+
+    entries: tuple[EntryDetails, ...]
+    next_position: EntryPosition | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A live entry that a step may hit. `load_outputs` decodes its outputs, which most candidates do not need."""
+
+    fingerprint: str
+    static_key: str
+    producer_run: str
+    producer_step: str
+    confirmed_at: datetime
+    duration: timedelta
+    load_outputs: Callable[[], Outputs]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparableEntry:
+    """An entry that a step is compared with. `document` is its template's; None if it is that of the step."""
+
+    fingerprint: str
+    producer_run: str
+    producer_step: str
+    recorded_at: datetime
+    document: str | None
+    epoch: int
+    inputs: Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class EntrySelector:
+    """The entries that match every field that is not empty."""
+
+    fingerprints: tuple[str, ...] = ()
+    template: str = ""
+    producer_run: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no field is set."""
+        return not (self.fingerprints or self.template or self.producer_run)
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """Takes an entry out of use if it is still the one that this producer recorded."""
+
+    fingerprint: str
+    producer_run: str
+    producer_step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastInvalidation:
+    """An entry that was taken out of use or replaced."""
+
+    producer_run: str
+    producer_step: str
+    reason: str
+    invalidated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A finished step of a run: its key as far as it is known, and what the cache decided.
+
+    `uncacheable_reason`: why it was not to be recorded. `not_recorded_reason`: why a step that succeeded and was to be
+    recorded has no entry.
+    """
+
+    project: str
+    run: str
+    step: str
+    template: str
+    phase: StepPhase
+    verdict: Verdict
+    finished_at: datetime
+    cache_mode: CacheMode = CacheMode.READWRITE
+    fingerprint: str = ""
+    static_key: str = ""
+    inputs: Inputs | None = None
+    uncacheable_reason: str = ""
+    not_recorded_reason: str = ""
+    producer_run: str = ""
+    producer_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDetails:
+    """An attempt with its template's document (empty if the step did not run) and its epoch."""
+
+    attempt: Attempt
+    document: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A step that was served an entry, and the run time of the entry's producer."""
+
+    project: str
+    run: str
+    step: str
+    fingerprint: str
+    saved: timedelta
+    hit_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """How many steps were hits, and the sum of their producers' run times."""
+
+    hits: int
+    saved: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a finished step adds to the store, in one transaction.
+
+    `document` is JSON text, empty if the step did not run. Inputs and outputs are the artifacts with a digest.
+    """
+
+    attempt: Attempt
+    document: str
+    epoch: int
+    policy: CachePolicy
+    inputs: tuple[Artifact, ...] = ()
+    outputs: tuple[Artifact, ...] = ()
+    entry: Entry | None = None
+    hit: Hit | None = None
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class WriteOutcome(Enum):
+    """What a new result does to the entry with its fingerprint."""
+
+    ADDED = "added"  # there was none
+    UNCHANGED = "unchanged"  # the existing entry stays: it has the same outputs, or the new result is older
+    DIVERGED = "diverged"  # the existing entry stays although its outputs differ; EntryDiverged is published
+    REPLACED = "replaced"  # the existing entry could not be served any more, or was to be refreshed
+
+
+def write_outcome(existing: Entry, new: Entry, policy: CachePolicy) -> WriteOutcome:
+    """What becomes of `existing` when a step with its fingerprint produces `new` under `policy`.
+
+    The first result stays. It is replaced only if it could not be served to this step any more or if the mode is
+    REFRESH, and never by an older result.
+    """
+    if new.producer.finished_at >= existing.producer.finished_at and replacement_reason(
+        existing, new, policy
+    ):
+        return WriteOutcome.REPLACED
+    differs = not existing.invalidation_reason and differing_outputs(existing.outputs, new.outputs)
+    return WriteOutcome.DIVERGED if differs else WriteOutcome.UNCHANGED
+
+
+def replacement_reason(existing: Entry, new: Entry, policy: CachePolicy) -> str:
+    """Why `existing` could not be served to the step that produced `new`, as a sentence; empty if it could."""
+    if existing.invalidation_reason:
+        return existing.invalidation_reason
+    if policy.mode is CacheMode.REFRESH:
+        return "it was refreshed"
+    now = new.producer.finished_at
+    if existing.is_expired(now) or (policy.ttl is not None and existing.confirmed_at + policy.ttl <= now):
+        return "its time to live was over"
+    if existing.outputs.result is None and new.outputs.result is not None:
+        return "its result was not recorded"
+    return ""
+
+
+def differing_outputs(one: Outputs, other: Outputs) -> tuple[str, ...]:
+    """Names of the outputs that differ, as paths ("parameters.accuracy"). Artifacts are compared by digest.
+
+    A result counts only if both have one: Argo stores it only for workflows that refer to it.
+    """
+    first, second = _values_by_path(one), _values_by_path(other)
+    names = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
+    if None not in (one.result, other.result) and one.result != other.result:
+        names.add("result")
+    return tuple(sorted(names))
+
+
+def _values_by_path(outputs: Outputs) -> dict[str, str]:
+    values = {f"parameters.{name}": value for name, value in outputs.parameters.items()}
+    return values | {f"artifacts.{artifact.name}": artifact.digest for artifact in outputs.artifacts}

@@ -1,4 +1,4 @@
-"""Events in, domain out. No decisions are taken here."""
+"""Consumes StepFinished events of the dispatcher."""
 
 from contextlib import AbstractAsyncContextManager
 
@@ -6,9 +6,9 @@ from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 
 from periplus.dispatcher.v1.events_pb2 import StepFinished
-from periplus_cache import wire
-from periplus_cache.recording import Finished
+from periplus_cache.record.finished import FinishedStep
 from periplus_cache.service import Cache
+from periplus_cache.wire.steps import decode_finished
 from periplus_common import pull
 from periplus_common.bus import Link
 from periplus_common.errors import Invalid
@@ -28,7 +28,7 @@ def consuming(link: Link, cache: Cache) -> AbstractAsyncContextManager[None]:
 
     async def handle(batch: list[Msg]) -> pull.Refusals:
         refused: pull.Refusals = []
-        steps: list[tuple[Msg, Finished]] = []
+        steps: list[tuple[Msg, FinishedStep]] = []
         for message in batch:
             try:
                 steps.append((message, _read(message)))
@@ -41,10 +41,10 @@ def consuming(link: Link, cache: Cache) -> AbstractAsyncContextManager[None]:
     return pull.consuming(link, CONSUMER, handle)
 
 
-def _read(message: Msg) -> Finished:
+def _read(message: Msg) -> FinishedStep:
     try:
         event = StepFinished.FromString(message.data)
     except DecodeError as error:
         raise Invalid(f"not a {StepFinished.DESCRIPTOR.full_name}") from error
     validate(event)
-    return wire.finished(event, message.headers or {})
+    return decode_finished(event, message.headers or {})

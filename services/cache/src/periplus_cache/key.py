@@ -1,9 +1,9 @@
-"""What makes a step the same step: its key, the fingerprint of it, and the part known before any input.
+"""A step's key, its fingerprint, and the static key, which is known before the inputs are.
 
-The key is a map: {v, project, tier, epoch, template, parameters, artifacts}; the fingerprint is the digest of
-its canonical form, and the static key that of the same map without parameters and artifacts. Canonical CBOR
-puts shorter names first, and `artifacts` and `parameters` are the two longest: so the bytes of all else stand
-before them, and are made once for all steps of a template.
+The key is a map: {v, project, tier, epoch, template, parameters, artifacts}. The fingerprint is the digest of its
+canonical form; the static key is the digest of the same map without parameters and artifacts. Canonical CBOR sorts
+shorter names first, and `artifacts` and `parameters` are the two longest: the bytes of all other members come first,
+and are hashed once for all steps of a template.
 """
 
 import hashlib
@@ -27,14 +27,14 @@ _ARTIFACTS = digest.canonical("artifacts")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose entries: never shared across projects. Raising the epoch disowns all that went before."""
+    """The project, which never shares entries with others, and the epoch: raising it makes older entries unreachable."""
 
     project: str
     epoch: int = 0
 
 
-def static(scope: Scope, text: str) -> dict[str, Any]:
-    """The part of the key that is known before any input. Raises `Invalid` for a bad document."""
+def static_members(scope: Scope, text: str) -> dict[str, Any]:
+    """The members of the key that are known before the inputs. Raises `Invalid` for an invalid document."""
     return {
         "v": VERSION,
         "project": scope.project,
@@ -44,46 +44,46 @@ def static(scope: Scope, text: str) -> dict[str, Any]:
     }
 
 
-def key(
+def whole_key(
     scope: Scope, text: str, parameters: Mapping[str, str], artifacts: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The key itself. `artifacts` are content digests by name. Raises `Invalid` for a bad document."""
-    return {**static(scope, text), "parameters": dict(parameters), "artifacts": dict(artifacts)}
+    """The key. `artifacts` are content digests by name. Raises `Invalid` for an invalid document."""
+    return {**static_members(scope, text), "parameters": dict(parameters), "artifacts": dict(artifacts)}
 
 
-class Root:
+class TemplateKey:
     """What the keys of all steps of a template have in common."""
 
-    __slots__ = ("_started", "static_key")
+    __slots__ = ("_prefix", "static_key")
 
     def __init__(self, scope: Scope, text: str) -> None:
-        canonical = digest.canonical(static(scope, text))
+        canonical = digest.canonical(static_members(scope, text))
         self.static_key = digest.sha256(canonical)
-        self._started = hashlib.sha256(bytes([_MAP | _ALL_MEMBERS]) + canonical[1:])
+        self._prefix = hashlib.sha256(bytes([_MAP | _ALL_MEMBERS]) + canonical[1:])
         assert canonical[0] == _MAP | _STATIC_MEMBERS
 
     def fingerprint(self, parameters: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
-        """The digest of `key(...)`."""
-        hashed = self._started.copy()
+        """The digest of `whole_key` with these inputs."""
+        hashed = self._prefix.copy()
         hashed.update(_ARTIFACTS + digest.canonical(artifacts) + _PARAMETERS + digest.canonical(parameters))
         return "sha256:" + hashed.hexdigest()
 
 
-class Roots:
-    """The roots of the templates seen last, found by the digest of their text, which may be long."""
+class TemplateKeys:
+    """The keys of the templates that were used last, by the digest of the document, which may be long."""
 
-    def __init__(self, size: int = 4096) -> None:
-        self._size = size
-        self._found: OrderedDict[tuple[Scope, bytes], Root] = OrderedDict()
+    def __init__(self, max_size: int = 4096) -> None:
+        self._max_size = max_size
+        self._keys: OrderedDict[tuple[Scope, bytes], TemplateKey] = OrderedDict()
 
-    def of(self, scope: Scope, text: str) -> Root:
-        """The root of a template's document. Raises `Invalid` for a bad document."""
+    def get(self, scope: Scope, text: str) -> TemplateKey:
+        """The key of a template's document. Raises `Invalid` for an invalid document."""
         name = (scope, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-        root = self._found.get(name)
-        if root is None:
-            root = self._found[name] = Root(scope, text)
-            if len(self._found) > self._size:
-                self._found.popitem(last=False)
+        key = self._keys.get(name)
+        if key is None:
+            key = self._keys[name] = TemplateKey(scope, text)
+            if len(self._keys) > self._max_size:
+                self._keys.popitem(last=False)
         else:
-            self._found.move_to_end(name)
-        return root
+            self._keys.move_to_end(name)
+        return key

@@ -1,4 +1,4 @@
-"""Objects in S3: whether they are there, and the content digests of what Argo puts there."""
+"""Objects in S3: their versions, and the content digests of what Argo stores."""
 
 import asyncio
 import zlib
@@ -6,138 +6,141 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import IO
 
-from periplus_cache.domain import Place, Stat
-from periplus_cache.ports import Seen
+from periplus_cache.domain import ObjectVersion, VersionedObject
 from periplus_common import digest
-from periplus_common.blobs import Blobs
-from periplus_common.blobs import Place as BlobPlace
+from periplus_common.blobs import Blobs, Place
 from periplus_common.errors import NotFound
+from periplus_model.steps import ObjectRef
 
-LISTED = 12  # objects in a folder from which on listing it is cheaper than looking at each
-STRANGERS = 4  # how many more objects may be listed than are asked for, such as the logs beside the artifacts
+MIN_OBJECTS_TO_LIST = 12  # in a folder: from here on one listing is cheaper than a HEAD for each object
+LISTED_PER_OBJECT = 4  # at most: a folder also has other objects, such as logs
 
-_BLOCK = 512  # bytes of a tar header
-_GZIP = b"\x1f\x8b"
-_PEEKED = 64 << 10  # enough of a compressed stream to see the first header
+_TAR_HEADER_BYTES = 512
+_GZIP_MAGIC = b"\x1f\x8b"
+_PEEKED_BYTES = 64 << 10  # enough of a compressed stream to decompress the first header
 
 
-class S3Objects:
-    """The object store, as `ports` asks for it."""
+class S3ObjectStore:
+    """The ObjectStore of `ports` on S3."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
 
-    def absolute(self, place: Place) -> Place:
-        """The place with the default store's names filled in."""
-        return Place(place.key, place.bucket or self._blobs.bucket, place.endpoint or self._blobs.endpoint)
+    def absolute(self, ref: ObjectRef) -> ObjectRef:
+        """The reference with the default bucket and endpoint filled in."""
+        return ObjectRef(
+            key=ref.key,
+            bucket=ref.bucket or self._blobs.bucket,
+            endpoint=ref.endpoint or self._blobs.endpoint,
+        )
 
-    async def stat_many(self, places: Collection[Place]) -> Mapping[Place, Stat | None]:
-        """What the store says of each object; None where it has none, or is a store that is not ours to read."""
-        wanted = list(places)
-        return dict(zip(wanted, await asyncio.gather(*map(self._stat, wanted)), strict=True))
+    async def versions(self, refs: Collection[ObjectRef]) -> Mapping[ObjectRef, ObjectVersion | None]:
+        """The version of each object; None if there is none, or if it is in an object store that is not ours."""
+        wanted = list(refs)
+        return dict(zip(wanted, await asyncio.gather(*map(self._version, wanted)), strict=True))
 
-    async def changed(self, held: Mapping[Place, Stat]) -> Mapping[Place, Stat | None]:
-        """Those of these places that do not hold any more what they held, by tag and size, and what they hold now.
+    async def changed(
+        self, expected: Mapping[ObjectRef, ObjectVersion]
+    ) -> Mapping[ObjectRef, ObjectVersion | None]:
+        """Those objects that do not have the expected version, with the version that they have.
 
-        Where many lie together, one listing says of most that they are as they were; the others are looked at.
+        Where many objects are in one folder, a listing confirms most of them; the others get a HEAD request each.
         """
-        listed = await self._listed(held)
-        doubtful = [place for place, stat in held.items() if not _same(listed.get(place), stat)]
-        stats = await self.stat_many(doubtful)
-        return {place: stat for place, stat in stats.items() if not _same(stat, held[place])}
+        listed = await self._listed(expected)
+        unconfirmed = [ref for ref, version in expected.items() if listed.get(ref) != version]
+        versions = await self.versions(unconfirmed)
+        return {ref: version for ref, version in versions.items() if version != expected[ref]}
 
-    async def _listed(self, places: Collection[Place]) -> Mapping[Place, Stat]:
-        folders = Counter(folder for place in places if (folder := _folder(place)) is not None)
-        lists = await asyncio.gather(
+    async def read_digest(self, ref: ObjectRef) -> tuple[VersionedObject, str]:
+        """Read an object in a thread: the version that was read, and its content digest.
+
+        Raises `NotFound` if there is no such object, `Invalid` if its content has no digest.
+        """
+        version, found = await self._blobs.read(_place(ref), _read_digest)
+        return VersionedObject(self.absolute(ref), version), found
+
+    async def _listed(self, refs: Collection[ObjectRef]) -> Mapping[ObjectRef, ObjectVersion]:
+        folders = Counter(folder for ref in refs if (folder := _run_folder(ref)) is not None)
+        listings = await asyncio.gather(
             *(
-                self._blobs.below(folder, STRANGERS * count)
+                self._blobs.below(folder, LISTED_PER_OBJECT * count)
                 for folder, count in folders.items()
-                if count >= LISTED and folder.endpoint in ("", self._blobs.endpoint)
+                if count >= MIN_OBJECTS_TO_LIST and folder.endpoint in ("", self._blobs.endpoint)
             )
         )
         return {
-            Place(place.key, place.bucket, place.endpoint): Stat(stat.etag, stat.size, stat.modified)
-            for found in lists
-            for place, stat in found.items()
+            ObjectRef(place.key, place.bucket, place.endpoint): ObjectVersion(
+                stat.etag, stat.size, stat.modified
+            )
+            for listing in listings
+            for place, stat in listing.items()
         }
 
-    async def digest(self, place: Place) -> tuple[Seen, str]:
-        """Read an object to its end in a thread: what was read, and its content digest.
-
-        Raises `NotFound` where there is none, `Invalid` where it has no content digest.
-        """
-        etag, size, found = await self._blobs.read(_blob(place), _digest)
-        return Seen(self.absolute(place), etag, size), found
-
-    async def _stat(self, place: Place) -> Stat | None:
+    async def _version(self, ref: ObjectRef) -> ObjectVersion | None:
         try:
-            found = await self._blobs.stat(_blob(place))
+            stat = await self._blobs.stat(_place(ref))
         except NotFound:
             return None
-        return None if found is None else Stat(found.etag, found.size, found.modified)
+        return None if stat is None else ObjectVersion(stat.etag, stat.size, stat.modified)
 
 
-def _folder(place: Place) -> BlobPlace | None:
-    """The folder above the object's own, where all of a run lies: Argo writes <run>/<pod>/<artifact>."""
-    pieces = place.key.rsplit("/", 2)
-    return BlobPlace(pieces[0] + "/", place.bucket, place.endpoint) if len(pieces) > 1 else None
+def _run_folder(ref: ObjectRef) -> Place | None:
+    """The folder two levels up, which has all objects of a run: Argo writes <run>/<pod>/<artifact>."""
+    folder, *rest = ref.key.rsplit("/", 2)
+    return Place(f"{folder}/", ref.bucket, ref.endpoint) if rest else None
 
 
-def _same(one: Stat | None, other: Stat) -> bool:
-    return one is not None and (one.etag, one.size) == (other.etag, other.size)
+def _place(ref: ObjectRef) -> Place:
+    return Place(ref.key, ref.bucket, ref.endpoint)
 
 
-def _blob(place: Place) -> BlobPlace:
-    return BlobPlace(place.key, place.bucket, place.endpoint)
-
-
-def _digest(stream: IO[bytes]) -> tuple[str, int, str]:
-    """ETag, size and content digest of an object that is being read."""
+def _read_digest(stream: IO[bytes]) -> tuple[ObjectVersion, str]:
+    """Version and content digest of an object that is being read."""
     etag = str(getattr(stream, "headers", {}).get("ETag", "")).strip('"')
-    counted = _Counted(stream)
+    counted = _CountingStream(stream)
     found = digest.of_tar(counted) if counted.is_tar() else digest.of_stream(counted)  # type: ignore[arg-type]
     counted.drain()
-    return etag, counted.size, found
+    return ObjectVersion(etag, counted.size), found
 
 
-class _Counted:
-    """A stream that can be looked into before it is read, and that knows how much it has given."""
+class _CountingStream:
+    """A stream whose beginning can be looked at before it is read, and that counts its bytes."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._peeked = _full(stream, _PEEKED)
+        self._peeked = _read_up_to(stream, _PEEKED_BYTES)
         self.size = len(self._peeked)
 
     def is_tar(self) -> bool:
-        """Whether this is a tar, compressed or not: told by the contents, as Argo tells it."""
+        """Whether this is a tar, compressed or not: decided by the content, as Argo does."""
         head = self._peeked
-        if head.startswith(_GZIP):
+        if head.startswith(_GZIP_MAGIC):
             try:
-                head = zlib.decompressobj(wbits=31).decompress(head, _BLOCK)
+                head = zlib.decompressobj(wbits=31).decompress(head, _TAR_HEADER_BYTES)
             except zlib.error:
                 return False
         return head[257:262] == b"ustar"
 
     def read(self, size: int = -1) -> bytes:
-        """As of any stream."""
+        """As `IO.read`."""
         if self._peeked:
-            given = self._peeked if size < 0 else self._peeked[:size]
-            self._peeked = self._peeked[len(given) :]
-            return given
-        given = self._stream.read() if size < 0 else self._stream.read(size)
-        self.size += len(given)
-        return given
+            chunk = self._peeked if size < 0 else self._peeked[:size]
+            self._peeked = self._peeked[len(chunk) :]
+            return chunk
+        chunk = self._stream.read() if size < 0 else self._stream.read(size)
+        self.size += len(chunk)
+        return chunk
 
     def drain(self) -> None:
-        """Read what a reader left: padding after the end of an archive belongs to the object's size."""
+        """Read to the end: the padding after an archive, which tarfile does not read, counts for the object's size."""
         while self.read(1 << 20):
             pass
 
 
-def _full(stream: IO[bytes], size: int) -> bytes:
-    """Up to `size` bytes; fewer only at the end."""
-    pieces, missing = [], size
-    while missing and (piece := stream.read(missing)):
-        pieces.append(piece)
-        missing -= len(piece)
-    return b"".join(pieces)
+def _read_up_to(stream: IO[bytes], size: int) -> bytes:
+    """`size` bytes; fewer only at the end of the stream."""
+    chunks, missing = [], size
+    while missing and (chunk := stream.read(missing)):
+        chunks.append(chunk)
+        missing -= len(chunk)
+    return b"".join(chunks)

@@ -1,143 +1,99 @@
-"""What the cache needs from outside the process, as Protocols."""
+"""What the cache needs from other processes, as Protocols: its store (Postgres) and the object store (S3)."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from periplus_cache.attempt import Attempt, Hit, Savings
-from periplus_cache.domain import Artifact, Inputs, Place, Policy, Stat
-from periplus_cache.entry import Entry, Fate, Selector
-from periplus_cache.known import Candidate
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An object as it was when its bytes were digested."""
-
-    place: Place
-    etag: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """All that a finished step leaves here, to be stored together or not at all."""
-
-    attempt: Attempt
-    document: str  # JSON text; empty where the step did not run
-    epoch: int
-    policy: Policy
-    inputs: tuple[Artifact, ...] = ()  # with their digests
-    outputs: tuple[Artifact, ...] = ()
-    entry: Entry | None = None
-    hit: Hit | None = None
-    trace: Mapping[str, str] = field(
-        default_factory=dict
-    )  # the headers that carry the trace of the step's end
-
-
-@dataclass(frozen=True, slots=True)
-class Burial:
-    """An entry to be taken out of use, as long as it is still this run's."""
-
-    fingerprint: str
-    run: str
-    step: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """An entry that was taken out of use."""
-
-    run: str
-    step: str
-    reason: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """An entry that a step may be compared with. `document` is its template's, or None where that is the step's."""
-
-    fingerprint: str
-    run: str
-    step: str
-    recorded_at: datetime
-    document: str | None
-    epoch: int
-    inputs: Inputs
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One entry with all that is known of it."""
-
-    entry: Entry
-    document: str
-    epoch: int
-    hits: int
+from periplus_cache.domain import (
+    Attempt,
+    AttemptDetails,
+    Candidate,
+    ComparableEntry,
+    EntryDetails,
+    EntryFilter,
+    EntryPosition,
+    EntrySelector,
+    Invalidation,
+    ObjectVersion,
+    PastInvalidation,
+    Recording,
+    Savings,
+    VersionedObject,
+    WriteOutcome,
+)
+from periplus_model.steps import ObjectRef
 
 
 class Store(Protocol):
-    """The record. Every method may raise `Unavailable`."""
+    """Entries, attempts, hits and content digests. Every method raises `Unavailable` if Postgres can not be reached."""
 
     async def candidates(
         self, project: str, limits: Mapping[str, int], fingerprints: Collection[str], now: datetime
     ) -> tuple[list[Candidate], list[Candidate]]:
-        """Live entries: of each static key the newest, one more than its limit at most; and these fingerprints'."""
+        """Live entries: the newest of each static key, at most its limit plus one; and those with these fingerprints."""
 
-    async def bury(self, project: str, burials: Collection[Burial], now: datetime) -> None:
-        """Take entries out of use, and tell of it. Those that are buried, or made anew since, stay as they are."""
+    async def record(self, *recordings: Recording) -> list[WriteOutcome | None]:
+        """Store what finished steps add, and queue the events. None: it was stored before, or has no entry."""
 
-    async def record(self, *recordings: Recording) -> list[Fate | None]:
-        """Store what finished steps leave, and their events. None: it was stored before, or brings no entry."""
+    async def invalidate(self, project: str, invalidations: Collection[Invalidation], now: datetime) -> None:
+        """Invalidate entries and queue the events. Entries that are invalid or were replaced are left alone."""
 
-    async def digests(self, seen: Collection[Seen]) -> dict[Seen, str]:
-        """The digests of those of these objects that were read before."""
-
-    async def remember(self, digests: Mapping[Seen, str]) -> None:
-        """Keep the digests of objects."""
-
-    async def attempt(self, project: str, run: str, step: str) -> tuple[Attempt, str, int] | None:
-        """A step as it was seen to end, with its template's document and epoch."""
-
-    async def same(self, attempt: Attempt) -> Attempt | None:
-        """The last step of another run that ended before with the same fingerprint, and was no hit."""
-
-    async def tombstone(self, project: str, fingerprint: str, until: datetime) -> Tombstone | None:
-        """The last time that an entry with this fingerprint was taken out of use."""
-
-    async def earlier(self, attempt: Attempt) -> Sequence[Earlier]:
-        """Entries that were there when the step ended: of its static key or, without any, of its template's name."""
-
-    async def entry(self, project: str, fingerprint: str) -> Shown | None:
-        """An entry, buried or not."""
-
-    async def invalidate(
-        self, project: str, selector: Selector, reason: str, now: datetime, *, only_count: bool
+    async def invalidate_selected(
+        self, project: str, selector: EntrySelector, reason: str, now: datetime
     ) -> int:
-        """Take the selected live entries out of use, tell of it, and say how many they are."""
+        """Invalidate the live entries that match, queue the events, and return their number."""
+
+    async def count_selected(self, project: str, selector: EntrySelector) -> int:
+        """The number of entries that `invalidate_selected` would invalidate."""
+
+    async def entry(self, project: str, fingerprint: str) -> EntryDetails | None:
+        """An entry, also an invalid one, with its key."""
+
+    async def list_entries(
+        self, project: str, chosen: EntryFilter, after: EntryPosition | None, limit: int, now: datetime
+    ) -> list[EntryDetails]:
+        """At most `limit` entries that match, newest first, that come after a position; without their keys."""
+
+    async def attempt(self, project: str, run: str, step: str) -> AttemptDetails | None:
+        """The attempt of a step."""
+
+    async def previous_attempt(self, attempt: Attempt) -> Attempt | None:
+        """The last attempt of another run with the same fingerprint that finished before and was no hit."""
+
+    async def last_invalidation(
+        self, project: str, fingerprint: str, until: datetime
+    ) -> PastInvalidation | None:
+        """The last time until then that an entry with this fingerprint was invalidated or replaced."""
+
+    async def comparable_entries(self, attempt: Attempt) -> Sequence[ComparableEntry]:
+        """Entries that existed when the step finished: of its static key, or else of its template's name."""
 
     async def savings(self, project: str, run: str) -> Savings:
-        """What hits saved, in a run or, without one, in all."""
+        """What the hits of a run saved; with an empty `run`, of all runs of the project."""
+
+    async def content_digests(self, objects: Collection[VersionedObject]) -> dict[VersionedObject, str]:
+        """The digests of those objects that were read before."""
+
+    async def add_content_digests(self, digests: Mapping[VersionedObject, str]) -> None:
+        """Store the digests of objects."""
 
 
-class Objects(Protocol):
-    """The object store. Every method may raise `Unavailable`."""
+class ObjectStore(Protocol):
+    """The object store. Every method raises `Unavailable` if it can not be reached."""
 
-    def absolute(self, place: Place) -> Place:
-        """The place with the default store's names filled in."""
+    def absolute(self, ref: ObjectRef) -> ObjectRef:
+        """The reference with the default bucket and endpoint filled in."""
 
-    async def stat_many(self, places: Collection[Place]) -> Mapping[Place, Stat | None]:
-        """What the store says of each object; None where it has none."""
+    async def versions(self, refs: Collection[ObjectRef]) -> Mapping[ObjectRef, ObjectVersion | None]:
+        """The version of each object; None if there is no such object."""
 
-    async def changed(self, held: Mapping[Place, Stat]) -> Mapping[Place, Stat | None]:
-        """Those of these places that do not hold any more what they held, by tag and size, and what they hold now."""
+    async def changed(
+        self, expected: Mapping[ObjectRef, ObjectVersion]
+    ) -> Mapping[ObjectRef, ObjectVersion | None]:
+        """Those objects that do not have the expected version, with the version that they have."""
 
-    async def digest(self, place: Place) -> tuple[Seen, str]:
-        """Read an object to its end: what was read, and its content digest.
+    async def read_digest(self, ref: ObjectRef) -> tuple[VersionedObject, str]:
+        """Read an object: the version that was read, and its content digest.
 
-        Raises `NotFound` where there is none, `Invalid` where it has no content digest.
+        Raises `NotFound` if there is no such object, `Invalid` if its content has no digest.
         """

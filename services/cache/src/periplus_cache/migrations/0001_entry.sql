@@ -1,7 +1,7 @@
--- Digests are kept as their 32 bytes. Inputs, outputs and documents are JSON texts kept as bytes: they may hold
--- any character, and jsonb refuses U+0000.
+-- Digests are stored as their 32 bytes. Inputs, outputs and documents are JSON texts in bytea: they may contain
+-- U+0000, which jsonb refuses.
 
--- What the steps of a template have in common, once for all of them.
+-- The document of each static key.
 CREATE TABLE template (
     static_key bytea PRIMARY KEY,
     project    text  NOT NULL,
@@ -9,81 +9,82 @@ CREATE TABLE template (
     document   bytea NOT NULL
 );
 
--- Results that can be used again. The fingerprint covers the project.
+-- Results that can be served. The fingerprint covers the project.
 CREATE TABLE entry (
-    fingerprint  bytea       PRIMARY KEY,
-    project      text        NOT NULL,
-    static_key   bytea       NOT NULL,
-    template     text        NOT NULL,
-    run          text        NOT NULL,
-    step         text        NOT NULL,
-    inputs       bytea       NOT NULL,
-    outputs      bytea       NOT NULL,
-    recorded_at  timestamptz NOT NULL,
-    confirmed_at timestamptz NOT NULL,
-    expires_at   timestamptz,
-    took_us      bigint      NOT NULL,
-    buried       text        NOT NULL DEFAULT '',
+    fingerprint         bytea       PRIMARY KEY,
+    project             text        NOT NULL,
+    static_key          bytea       NOT NULL,
+    template            text        NOT NULL,
+    producer_run        text        NOT NULL,
+    producer_step       text        NOT NULL,
+    inputs              bytea       NOT NULL,
+    outputs             bytea       NOT NULL,
+    recorded_at         timestamptz NOT NULL,
+    confirmed_at        timestamptz NOT NULL,
+    expires_at          timestamptz,
+    duration            interval    NOT NULL,
+    invalidation_reason text        NOT NULL DEFAULT '',
     CHECK (length(fingerprint) = 32 AND length(static_key) = 32)
 );
-CREATE INDEX entry_live ON entry (static_key, confirmed_at DESC) WHERE buried = '';
-CREATE INDEX entry_of_step ON entry (static_key, step, recorded_at DESC);
-CREATE INDEX entry_of_template ON entry (project, template, step, recorded_at DESC);
-CREATE INDEX entry_of_run ON entry (project, run);
+CREATE INDEX entry_live ON entry (static_key, confirmed_at DESC) WHERE invalidation_reason = '';
+CREATE INDEX entry_of_step ON entry (static_key, producer_step, recorded_at DESC);
+CREATE INDEX entry_of_template ON entry (project, template, producer_step, recorded_at DESC);
+CREATE INDEX entry_of_run ON entry (project, producer_run);
+CREATE INDEX entry_newest ON entry (project, recorded_at DESC, fingerprint DESC);
 
--- Entries that were taken out of use or replaced, and why.
-CREATE TABLE tombstone (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    fingerprint bytea       NOT NULL,
-    project     text        NOT NULL,
-    run         text        NOT NULL,
-    step        text        NOT NULL,
-    reason      text        NOT NULL,
-    buried_at   timestamptz NOT NULL
+-- Entries that were invalidated or replaced, and why.
+CREATE TABLE invalidation (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    fingerprint    bytea       NOT NULL,
+    project        text        NOT NULL,
+    producer_run   text        NOT NULL,
+    producer_step  text        NOT NULL,
+    reason         text        NOT NULL,
+    invalidated_at timestamptz NOT NULL
 );
-CREATE INDEX tombstone_of_entry ON tombstone (fingerprint, buried_at DESC);
+CREATE INDEX invalidation_of_entry ON invalidation (fingerprint, invalidated_at DESC);
 
--- Every step of every run as it was seen to end: what it would have been found by. Also the inbox: a step is
--- recorded once.
+-- Every finished step of every run, with the key that it had or would have had. A StepFinished event that is delivered
+-- again finds its row here and changes nothing.
 CREATE TABLE attempt (
-    project     text        NOT NULL,
-    run         text        NOT NULL,
-    step        text        NOT NULL,
-    template    text        NOT NULL,
-    phase       text        NOT NULL,
-    verdict     text        NOT NULL,
-    mode        text        NOT NULL,
-    fingerprint bytea,
-    static_key  bytea,
-    inputs      bytea,
-    reason      text        NOT NULL,
-    unkept      text        NOT NULL,
-    producer_run    text        NOT NULL,
-    producer_step   text        NOT NULL,
-    finished_at timestamptz NOT NULL,
+    project             text        NOT NULL,
+    run                 text        NOT NULL,
+    step                text        NOT NULL,
+    template            text        NOT NULL,
+    phase               text        NOT NULL,
+    verdict             text        NOT NULL,
+    cache_mode          text        NOT NULL,
+    fingerprint         bytea,
+    static_key          bytea,
+    inputs              bytea,
+    uncacheable_reason  text        NOT NULL,
+    not_recorded_reason text        NOT NULL,
+    producer_run        text        NOT NULL,
+    producer_step       text        NOT NULL,
+    finished_at         timestamptz NOT NULL,
     PRIMARY KEY (project, run, step)
 );
-CREATE INDEX attempt_of_key ON attempt (fingerprint, finished_at DESC);
+CREATE INDEX attempt_of_fingerprint ON attempt (fingerprint, finished_at DESC);
 
--- Steps that were not run.
+-- Steps that were served an entry, and the run time of its producer.
 CREATE TABLE hit (
     project     text        NOT NULL,
     run         text        NOT NULL,
     step        text        NOT NULL,
     fingerprint bytea       NOT NULL,
-    saved_us    bigint      NOT NULL,
+    saved       interval    NOT NULL,
     hit_at      timestamptz NOT NULL,
     PRIMARY KEY (project, run, step)
 );
 CREATE INDEX hit_of_entry ON hit (fingerprint);
 
--- Content digests of objects, by what tells two contents of one place apart.
+-- Content digests of objects that were read, by the ETag and size that tell two contents of one object apart.
 CREATE TABLE content (
-    endpoint text   NOT NULL,
-    bucket   text   NOT NULL,
-    key      text   NOT NULL,
-    etag     text   NOT NULL,
-    size     bigint NOT NULL,
-    digest   bytea  NOT NULL,
-    PRIMARY KEY (key, etag, size, bucket, endpoint)
+    endpoint   text   NOT NULL,
+    bucket     text   NOT NULL,
+    key        text   NOT NULL,
+    etag       text   NOT NULL,
+    size_bytes bigint NOT NULL,
+    digest     bytea  NOT NULL,
+    PRIMARY KEY (key, etag, size_bytes, bucket, endpoint)
 );

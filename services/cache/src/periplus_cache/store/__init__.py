@@ -1,1 +1,1 @@
-"""The record in Postgres, a file for each table: all SQL of this service is here."""
+"""The store on Postgres: all SQL of this service."""

@@ -3,60 +3,96 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from periplus_cache import rest
-from periplus_cache.attempt import Attempt, Hit, Savings
-from periplus_cache.domain import Mode, Phase, Verdict
-from periplus_cache.store.digests import microseconds, or_none, to_bytes, to_text
+from periplus_cache.domain import Attempt, AttemptDetails, Hit, Savings
+from periplus_cache.store.rows import (
+    decode_digest,
+    decode_inputs,
+    encode_digest,
+    encode_inputs,
+    encode_optional_digest,
+)
 from periplus_common.postgres import Connection, Database, Row
+from periplus_model.steps import CacheMode, StepPhase, Verdict
 
-Key = tuple[str, str, str]
+StepKey = tuple[str, str, str]
 """Project, run and step."""
 
+_COLUMNS = {
+    "project": "text",
+    "run": "text",
+    "step": "text",
+    "template": "text",
+    "phase": "text",
+    "verdict": "text",
+    "cache_mode": "text",
+    "fingerprint": "bytea",
+    "static_key": "bytea",
+    "inputs": "bytea",
+    "uncacheable_reason": "text",
+    "not_recorded_reason": "text",
+    "producer_run": "text",
+    "producer_step": "text",
+    "finished_at": "timestamptz",
+}
+_ADD = f"""
+    INSERT INTO attempt ({", ".join(_COLUMNS)})
+    SELECT * FROM unnest({", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_COLUMNS.values(), start=1))})
+    ON CONFLICT (project, run, step) DO UPDATE SET
+        {", ".join(f"{name} = excluded.{name}" for name in list(_COLUMNS)[3:])}
+    WHERE attempt.finished_at < excluded.finished_at
+    RETURNING project, run, step
+"""  # noqa: S608  # the columns are those above
 
-async def add(connection: Connection, attempts: Sequence[Attempt]) -> set[Key]:
-    """Keep how steps ended, each of another step. Those are left out that were told before, or something newer."""
-    rows = await connection.fetch(
-        """
-        INSERT INTO attempt (project, run, step, template, phase, verdict, mode, fingerprint, static_key,
-                             inputs, reason, unkept, producer_run, producer_step, finished_at)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-            $8::bytea[], $9::bytea[], $10::bytea[], $11::text[], $12::text[], $13::text[], $14::text[],
-            $15::timestamptz[])
-        ON CONFLICT (project, run, step) DO UPDATE SET
-            template = excluded.template, phase = excluded.phase, verdict = excluded.verdict,
-            mode = excluded.mode, fingerprint = excluded.fingerprint, static_key = excluded.static_key,
-            inputs = excluded.inputs, reason = excluded.reason, unkept = excluded.unkept, producer_run = excluded.producer_run,
-            producer_step = excluded.producer_step, finished_at = excluded.finished_at
-        WHERE attempt.finished_at < excluded.finished_at
-        RETURNING project, run, step
-        """,
-        *zip(*map(_values, attempts), strict=True),
-    )
+
+async def add(connection: Connection, attempts: Sequence[Attempt]) -> set[StepKey]:
+    """Store attempts, each of another step. Returns those that are new or newer than the stored one."""
+    stored = [_encode(attempt) for attempt in attempts]
+    rows = await connection.fetch(_ADD, *([row[name] for row in stored] for name in _COLUMNS))
     return {(row["project"], row["run"], row["step"]) for row in rows}
 
 
-def _values(attempt: Attempt) -> tuple[object, ...]:
-    return (
-        attempt.project,
-        attempt.run,
-        attempt.step,
-        attempt.template,
-        attempt.phase.value,
-        attempt.verdict.value,
-        attempt.mode.value,
-        or_none(attempt.fingerprint),
-        or_none(attempt.static_key),
-        None if attempt.inputs is None else rest.inputs_to_bytes(attempt.inputs),
-        attempt.reason,
-        attempt.unkept,
-        attempt.producer_run,
-        attempt.producer_step,
-        attempt.finished_at,
+def _encode(attempt: Attempt) -> dict[str, object]:
+    return {
+        "project": attempt.project,
+        "run": attempt.run,
+        "step": attempt.step,
+        "template": attempt.template,
+        "phase": attempt.phase.label,
+        "verdict": attempt.verdict.label,
+        "cache_mode": attempt.cache_mode.label,
+        "fingerprint": encode_optional_digest(attempt.fingerprint),
+        "static_key": encode_optional_digest(attempt.static_key),
+        "inputs": None if attempt.inputs is None else encode_inputs(attempt.inputs),
+        "uncacheable_reason": attempt.uncacheable_reason,
+        "not_recorded_reason": attempt.not_recorded_reason,
+        "producer_run": attempt.producer_run,
+        "producer_step": attempt.producer_step,
+        "finished_at": attempt.finished_at,
+    }
+
+
+def _decode(row: Row) -> Attempt:
+    return Attempt(
+        project=row["project"],
+        run=row["run"],
+        step=row["step"],
+        template=row["template"],
+        phase=StepPhase.from_label(row["phase"]),
+        verdict=Verdict.from_label(row["verdict"]),
+        finished_at=row["finished_at"],
+        cache_mode=CacheMode.from_label(row["cache_mode"]),
+        fingerprint=decode_digest(row["fingerprint"]),
+        static_key=decode_digest(row["static_key"]),
+        inputs=None if row["inputs"] is None else decode_inputs(row["inputs"]),
+        uncacheable_reason=row["uncacheable_reason"],
+        not_recorded_reason=row["not_recorded_reason"],
+        producer_run=row["producer_run"],
+        producer_step=row["producer_step"],
     )
 
 
-async def find(database: Database, project: str, run: str, step: str) -> tuple[Attempt, str, int] | None:
-    """A step as it was seen to end, with its template's document and epoch."""
+async def find(database: Database, project: str, run: str, step: str) -> AttemptDetails | None:
+    """The attempt of a step, with its template's document and epoch."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
             """
@@ -67,31 +103,13 @@ async def find(database: Database, project: str, run: str, step: str) -> tuple[A
             run,
             step,
         )
-    return (_attempt(row), (row["document"] or b"").decode(), row["epoch"] or 0) if row else None
+    if row is None:
+        return None
+    return AttemptDetails(_decode(row), document=(row["document"] or b"").decode(), epoch=row["epoch"] or 0)
 
 
-def _attempt(row: Row) -> Attempt:
-    return Attempt(
-        row["project"],
-        row["run"],
-        row["step"],
-        row["template"],
-        Phase(row["phase"]),
-        Verdict(row["verdict"]),
-        row["finished_at"],
-        Mode(row["mode"]),
-        to_text(row["fingerprint"]),
-        to_text(row["static_key"]),
-        None if row["inputs"] is None else rest.inputs_from_bytes(row["inputs"]),
-        row["reason"],
-        row["unkept"],
-        row["producer_run"],
-        row["producer_step"],
-    )
-
-
-async def same(database: Database, attempt: Attempt) -> Attempt | None:
-    """The last step of another run that did just this, or tried to."""
+async def find_previous(database: Database, attempt: Attempt) -> Attempt | None:
+    """The last attempt of another run with the same fingerprint that finished before and was no hit."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
             """
@@ -99,35 +117,43 @@ async def same(database: Database, attempt: Attempt) -> Attempt | None:
             WHERE fingerprint = $1 AND project = $2 AND run <> $3 AND finished_at <= $4 AND phase <> 'cached'
             ORDER BY finished_at DESC LIMIT 1
             """,
-            to_bytes(attempt.fingerprint),
+            encode_digest(attempt.fingerprint),
             attempt.project,
             attempt.run,
             attempt.finished_at,
         )
-    return _attempt(row) if row else None
+    return _decode(row) if row else None
 
 
-async def count(connection: Connection, hits: Sequence[Hit]) -> None:
-    """Count steps that were not run, each once."""
-    await connection.executemany(
+async def add_hits(connection: Connection, hits: Sequence[Hit]) -> None:
+    """Store hits. A step that has one already keeps it."""
+    if not hits:
+        return
+    await connection.execute(
         """
-        INSERT INTO hit (project, run, step, fingerprint, saved_us, hit_at) VALUES ($1, $2, $3, $4, $5, $6)
+        INSERT INTO hit (project, run, step, fingerprint, saved, hit_at)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::interval[], $6::timestamptz[])
         ON CONFLICT DO NOTHING
         """,
-        [(h.project, h.run, h.step, to_bytes(h.fingerprint), microseconds(h.saved), h.at) for h in hits],
+        [hit.project for hit in hits],
+        [hit.run for hit in hits],
+        [hit.step for hit in hits],
+        [encode_digest(hit.fingerprint) for hit in hits],
+        [hit.saved for hit in hits],
+        [hit.hit_at for hit in hits],
     )
 
 
 async def savings(database: Database, project: str, run: str) -> Savings:
-    """What hits saved, in a run or, without one, in the project."""
+    """What the hits of a run saved; with an empty `run`, of all runs of the project."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
             """
-            SELECT count(*), coalesce(sum(saved_us), 0)::bigint
+            SELECT count(*) AS hits, sum(saved) AS saved
             FROM hit WHERE project = $1 AND ($2 = '' OR run = $2)
             """,
             project,
             run,
         )
-    assert row is not None  # an aggregate always has its row
-    return Savings(row[0], timedelta(microseconds=row[1]))
+    assert row is not None  # an aggregate always has a row
+    return Savings(hits=row["hits"], saved=row["saved"] or timedelta())

@@ -1,29 +1,31 @@
-"""The hot query: the live entries that a plan may hit, all in one."""
+"""The query of ResolveSteps: the live entries that the steps of a request may hit, in one round trip."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import partial
 
-from periplus_cache.known import Candidate
-from periplus_cache.store.digests import to_bytes, to_text
+from periplus_cache.domain import Candidate
+from periplus_cache.store.rows import decode_digest, decode_outputs, encode_digest
 from periplus_common.postgres import Database
 
-# One branch by static key, newest first, each with its own limit; one branch by fingerprint.
+# The first branch reads by static key, newest first, each with its own limit; the second by fingerprint.
 CANDIDATES = """
-    SELECT found.fingerprint, wanted.static_key, found.run, found.step, found.outputs,
-           found.confirmed_at, found.took_us, false AS exact
-    FROM unnest($1::bytea[], $2::int[]) AS wanted (static_key, most)
+    SELECT found.fingerprint, wanted.static_key, found.producer_run, found.producer_step, found.outputs,
+           found.confirmed_at, found.duration, false AS is_exact
+    FROM unnest($1::bytea[], $2::int[]) AS wanted (static_key, max_rows)
     CROSS JOIN LATERAL (
-        SELECT fingerprint, run, step, outputs, confirmed_at, took_us
+        SELECT fingerprint, producer_run, producer_step, outputs, confirmed_at, duration
         FROM entry
-        WHERE entry.static_key = wanted.static_key AND project = $5 AND buried = ''
+        WHERE entry.static_key = wanted.static_key AND project = $5 AND invalidation_reason = ''
           AND (expires_at IS NULL OR expires_at > $4)
         ORDER BY confirmed_at DESC
-        LIMIT wanted.most + 1
+        LIMIT wanted.max_rows + 1
     ) AS found
     UNION ALL
-    SELECT fingerprint, static_key, run, step, outputs, confirmed_at, took_us, true
+    SELECT fingerprint, static_key, producer_run, producer_step, outputs, confirmed_at, duration, true
     FROM entry
-    WHERE fingerprint = ANY($3) AND project = $5 AND buried = '' AND (expires_at IS NULL OR expires_at > $4)
+    WHERE fingerprint = ANY($3) AND project = $5 AND invalidation_reason = ''
+      AND (expires_at IS NULL OR expires_at > $4)
 """
 
 
@@ -38,17 +40,23 @@ async def candidates(
     async with database.connection() as connection:
         rows = await connection.fetch(
             CANDIDATES,
-            [to_bytes(static_key) for static_key in limits],
+            [encode_digest(static_key) for static_key in limits],
             list(limits.values()),
-            [to_bytes(fingerprint) for fingerprint in fingerprints],
+            [encode_digest(fingerprint) for fingerprint in fingerprints],
             now,
             project,
         )
-    by_static: list[Candidate] = []
+    by_static_key: list[Candidate] = []
     exact: list[Candidate] = []
-    for fingerprint, static_key, run, step, outputs, confirmed_at, took_us, is_exact in rows:
+    for fingerprint, static_key, run, step, outputs, confirmed_at, duration, is_exact in rows:
         candidate = Candidate(
-            to_text(fingerprint), to_text(static_key), run, step, outputs, confirmed_at, took_us
+            fingerprint=decode_digest(fingerprint),
+            static_key=decode_digest(static_key),
+            producer_run=run,
+            producer_step=step,
+            confirmed_at=confirmed_at,
+            duration=duration,
+            load_outputs=partial(decode_outputs, outputs),
         )
-        (exact if is_exact else by_static).append(candidate)
-    return by_static, exact
+        (exact if is_exact else by_static_key).append(candidate)
+    return by_static_key, exact

@@ -1,47 +1,47 @@
-"""The content table: the digests of objects that were read."""
+"""The content table: digests of objects that were read."""
 
 from collections.abc import Collection, Mapping
 
-from periplus_cache.ports import Seen
-from periplus_cache.store.digests import to_bytes, to_text
+from periplus_cache.domain import VersionedObject
+from periplus_cache.store.rows import decode_digest, encode_digest
 from periplus_common.postgres import Database
 
 
-async def find(database: Database, seen: Collection[Seen]) -> dict[Seen, str]:
-    """The digests of those of these objects that were read before."""
-    asked = list(seen)
+async def find(database: Database, objects: Collection[VersionedObject]) -> dict[VersionedObject, str]:
+    """The digests of those objects that were read before."""
+    wanted = list(objects)
     async with database.connection() as connection:
         rows = await connection.fetch(
             """
-            SELECT asked.position, content.digest
+            SELECT wanted.position, content.digest
             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
-                 WITH ORDINALITY AS asked (endpoint, bucket, key, etag, size, position)
-            JOIN content USING (endpoint, bucket, key, etag, size)
+                 WITH ORDINALITY AS wanted (endpoint, bucket, key, etag, size_bytes, position)
+            JOIN content USING (endpoint, bucket, key, etag, size_bytes)
             """,
-            *_columns(asked),
+            *_columns(wanted),
         )
-    return {asked[position - 1]: to_text(digest) for position, digest in rows}
+    return {wanted[position - 1]: decode_digest(digest) for position, digest in rows}
 
 
-async def keep(database: Database, digests: Mapping[Seen, str]) -> None:
-    """Keep the digests of objects. Whoever read the same bytes found the same."""
+async def add(database: Database, digests: Mapping[VersionedObject, str]) -> None:
+    """Store the digests of objects. An object version has one digest, so an existing row is right."""
     async with database.connection() as connection:
         await connection.execute(
             """
-            INSERT INTO content (endpoint, bucket, key, etag, size, digest)
+            INSERT INTO content (endpoint, bucket, key, etag, size_bytes, digest)
             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bytea[])
             ON CONFLICT DO NOTHING
             """,
             *_columns(list(digests)),
-            [to_bytes(digest) for digest in digests.values()],
+            [encode_digest(digest) for digest in digests.values()],
         )
 
 
-def _columns(seen: list[Seen]) -> tuple[list[str], list[str], list[str], list[str], list[int]]:
+def _columns(objects: list[VersionedObject]) -> tuple[list[str], list[str], list[str], list[str], list[int]]:
     return (
-        [what.place.endpoint for what in seen],
-        [what.place.bucket for what in seen],
-        [what.place.key for what in seen],
-        [what.etag for what in seen],
-        [what.size for what in seen],
+        [found.object.endpoint for found in objects],
+        [found.object.bucket for found in objects],
+        [found.object.key for found in objects],
+        [found.version.etag for found in objects],
+        [found.version.size_bytes for found in objects],
     )

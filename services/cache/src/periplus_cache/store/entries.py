@@ -1,174 +1,196 @@
-"""The entry, template and tombstone tables."""
+"""The entry and invalidation tables."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from periplus_cache import rest, told
-from periplus_cache.domain import Policy
-from periplus_cache.entry import Entry, Fate, Maker, Selector, fate, replaceable
-from periplus_cache.ports import Burial, Shown, Tombstone
-from periplus_cache.store.digests import microseconds, to_bytes, to_text
+from periplus_cache.domain import (
+    Entry,
+    EntryDetails,
+    EntryFilter,
+    EntryPosition,
+    EntrySelector,
+    Invalidation,
+    PastInvalidation,
+    Producer,
+    WriteOutcome,
+    differing_outputs,
+    replacement_reason,
+    write_outcome,
+)
+from periplus_cache.store.rows import (
+    decode_digest,
+    decode_inputs,
+    decode_outputs,
+    encode_digest,
+    encode_inputs,
+    encode_outputs,
+)
+from periplus_cache.wire import published
 from periplus_common import outbox
 from periplus_common.postgres import Connection, Database, Row
+from periplus_model.steps import CachePolicy
 
-_COLUMNS = """
-    fingerprint, project, static_key, template, run, step, inputs, outputs,
-    recorded_at, confirmed_at, expires_at, took_us, buried
+_COLUMNS = (
+    "fingerprint", "project", "static_key", "template", "producer_run", "producer_step", "inputs", "outputs",
+    "recorded_at", "confirmed_at", "expires_at", "duration", "invalidation_reason",
+)  # fmt: skip
+_COLUMN_LIST = ", ".join(_COLUMNS)
+_INSERT = f"""
+    INSERT INTO entry ({_COLUMN_LIST}) VALUES ({", ".join(f"${n}" for n in range(1, len(_COLUMNS) + 1))})
+    ON CONFLICT (fingerprint) DO NOTHING RETURNING true
+"""  # noqa: S608  # the columns are those above
+_REPLACE = f"""
+    UPDATE entry SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_COLUMNS, start=1) if n > 1)}
+    WHERE fingerprint = $1
+"""  # noqa: S608
+_SELECTED = """
+    project = $1 AND invalidation_reason = ''
+    AND ($2::bytea[] IS NULL OR fingerprint = ANY($2)) AND ($3 = '' OR template = $3)
+    AND ($4 = '' OR producer_run = $4)
 """
 
 
-async def add(connection: Connection, entry: Entry, policy: Policy) -> tuple[Fate, Entry]:
-    """Add an entry: what became of it, and the one that is kept."""
-    added = await connection.fetchval(
-        f"""
-        INSERT INTO entry ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-        ON CONFLICT (fingerprint) DO NOTHING RETURNING true
-        """,  # noqa: S608  # the columns are ours
-        *_values(entry),
-    )
-    if added:
-        return Fate.ADDED, entry
-    # The row is locked, so that what is decided now holds when it is written.
+async def add(connection: Connection, entry: Entry, policy: CachePolicy) -> tuple[WriteOutcome, Entry]:
+    """Add an entry. Returns what became of it, and the entry that is stored now."""
+    if await connection.fetchval(_INSERT, *_values(entry)):
+        return WriteOutcome.ADDED, entry
+    # The row is locked, so that the decision holds when it is written.
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM entry WHERE fingerprint = $1 FOR UPDATE",  # noqa: S608
-        to_bytes(entry.fingerprint),
+        f"SELECT {_COLUMN_LIST} FROM entry WHERE fingerprint = $1 FOR UPDATE",  # noqa: S608
+        encode_digest(entry.fingerprint),
     )
     assert row is not None  # no row of this table is ever deleted
-    kept = _entry(row)
-    decided = fate(kept, entry, policy)
-    if decided is Fate.REPLACED:
-        await _replace(connection, kept, entry, policy)
-        return decided, entry
-    if not kept.buried and not kept.outputs.differing(entry.outputs):
-        await _confirm(connection, kept, entry)
-    return decided, kept
+    existing = _decode(row)
+    outcome = write_outcome(existing, entry, policy)
+    if outcome is WriteOutcome.REPLACED:
+        if not existing.invalidation_reason:
+            reasons = {existing.fingerprint: replacement_reason(existing, entry, policy)}
+            await _add_invalidations(connection, [existing], reasons, entry.producer.finished_at)
+        await connection.execute(_REPLACE, *_values(entry))
+        return outcome, entry
+    if not existing.invalidation_reason and not differing_outputs(existing.outputs, entry.outputs):
+        await _confirm(connection, existing, entry)
+    return outcome, existing
 
 
-async def _replace(connection: Connection, kept: Entry, entry: Entry, policy: Policy) -> None:
-    if not kept.buried:
-        reasons = {kept.fingerprint: replaceable(kept, entry, policy)}
-        await _entomb(connection, [kept], reasons, entry.maker.at)
-    await connection.execute(
-        """
-        UPDATE entry SET template = $2, run = $3, step = $4, inputs = $5, outputs = $6, recorded_at = $7,
-            confirmed_at = $8, expires_at = $9, took_us = $10, buried = ''
-        WHERE fingerprint = $1
-        """,
-        to_bytes(entry.fingerprint),
-        entry.template,
-        entry.maker.run,
-        entry.maker.step,
-        rest.inputs_to_bytes(entry.inputs),
-        rest.outputs_to_bytes(entry.outputs),
-        entry.maker.at,
-        entry.confirmed_at,
-        entry.expires_at,
-        microseconds(entry.maker.took),
-    )
-
-
-async def _confirm(connection: Connection, kept: Entry, came: Entry) -> None:
-    """The same again: its time to live begins anew."""
+async def _confirm(connection: Connection, existing: Entry, new: Entry) -> None:
+    """The same outputs were produced again: the entry's time to live starts anew."""
     expires_at = (
-        None if kept.expires_at is None or came.expires_at is None else max(kept.expires_at, came.expires_at)
+        None
+        if existing.expires_at is None or new.expires_at is None
+        else max(existing.expires_at, new.expires_at)
     )
     await connection.execute(
         "UPDATE entry SET confirmed_at = $2, expires_at = $3 WHERE fingerprint = $1",
-        to_bytes(kept.fingerprint),
-        max(kept.confirmed_at, came.confirmed_at),
+        encode_digest(existing.fingerprint),
+        max(existing.confirmed_at, new.confirmed_at),
         expires_at,
     )
 
 
-async def bury(database: Database, project: str, burials: Collection[Burial], now: datetime) -> None:
-    """Take entries out of use, each for its reason, and tell of it."""
+async def invalidate(
+    database: Database, project: str, invalidations: Collection[Invalidation], now: datetime
+) -> None:
+    """Invalidate entries, each for its reason, and queue the events."""
     async with database.transaction() as connection:
         rows = await connection.fetch(
             f"""
-            UPDATE entry SET buried = asked.reason
-            FROM unnest($2::bytea[], $3::text[], $4::text[], $5::text[]) AS asked (name, maker, at, reason)
-            WHERE fingerprint = asked.name AND project = $1 AND buried = '' AND run = asked.maker AND step = asked.at
-            RETURNING {_COLUMNS}
+            UPDATE entry SET invalidation_reason = wanted.reason
+            FROM unnest($2::bytea[], $3::text[], $4::text[], $5::text[]) AS wanted (name, run, step, reason)
+            WHERE fingerprint = wanted.name AND project = $1 AND invalidation_reason = ''
+              AND producer_run = wanted.run AND producer_step = wanted.step
+            RETURNING {_COLUMN_LIST}
             """,  # noqa: S608
             project,
-            [to_bytes(burial.fingerprint) for burial in burials],
-            [burial.run for burial in burials],
-            [burial.step for burial in burials],
-            [burial.reason for burial in burials],
+            [encode_digest(invalidation.fingerprint) for invalidation in invalidations],
+            [invalidation.producer_run for invalidation in invalidations],
+            [invalidation.producer_step for invalidation in invalidations],
+            [invalidation.reason for invalidation in invalidations],
         )
-        reasons = {burial.fingerprint: burial.reason for burial in burials}
-        await _tell(connection, [_entry(row) for row in rows], reasons, now)
+        reasons = {invalidation.fingerprint: invalidation.reason for invalidation in invalidations}
+        await _publish_invalidated(connection, list(map(_decode, rows)), reasons, now)
 
 
-async def invalidate(
-    database: Database, project: str, selector: Selector, reason: str, now: datetime, *, only_count: bool
+async def invalidate_selected(
+    database: Database, project: str, selector: EntrySelector, reason: str, now: datetime
 ) -> int:
-    """Take the selected live entries out of use, tell of it, and say how many they are."""
-    chosen = """
-        project = $1 AND buried = ''
-        AND ($2::bytea[] IS NULL OR fingerprint = ANY($2)) AND ($3 = '' OR template = $3) AND ($4 = '' OR run = $4)
-    """
-    arguments = (
-        project,
-        [to_bytes(fingerprint) for fingerprint in selector.fingerprints] or None,
-        selector.template,
-        selector.run,
-    )
+    """Invalidate the live entries that match, queue the events, and return their number."""
     async with database.transaction() as connection:
-        if only_count:
-            return int(await connection.fetchval(f"SELECT count(*) FROM entry WHERE {chosen}", *arguments))  # noqa: S608
         rows = await connection.fetch(
-            f"UPDATE entry SET buried = $5 WHERE {chosen} RETURNING {_COLUMNS}",  # noqa: S608
-            *arguments,
+            f"UPDATE entry SET invalidation_reason = $5 WHERE {_SELECTED} RETURNING {_COLUMN_LIST}",  # noqa: S608
+            *_selected_arguments(project, selector),
             reason,
         )
-        entries = [_entry(row) for row in rows]
-        await _tell(connection, entries, {entry.fingerprint: reason for entry in entries}, now)
+        entries = list(map(_decode, rows))
+        await _publish_invalidated(
+            connection, entries, dict.fromkeys((entry.fingerprint for entry in entries), reason), now
+        )
         return len(entries)
 
 
-async def _tell(
+async def count_selected(database: Database, project: str, selector: EntrySelector) -> int:
+    """The number of live entries that match."""
+    async with database.connection() as connection:
+        return int(
+            await connection.fetchval(
+                f"SELECT count(*) FROM entry WHERE {_SELECTED}",  # noqa: S608
+                *_selected_arguments(project, selector),
+            )
+        )
+
+
+def _selected_arguments(project: str, selector: EntrySelector) -> tuple[object, ...]:
+    fingerprints = [encode_digest(fingerprint) for fingerprint in selector.fingerprints] or None
+    return project, fingerprints, selector.template, selector.producer_run
+
+
+async def _publish_invalidated(
     connection: Connection, entries: list[Entry], reasons: Mapping[str, str], now: datetime
 ) -> None:
-    await _entomb(connection, entries, reasons, now)
+    await _add_invalidations(connection, entries, reasons, now)
     await outbox.add(
-        connection, [told.invalidated(entry, reasons[entry.fingerprint], now) for entry in entries]
+        connection,
+        [published.entry_invalidated(entry, reasons[entry.fingerprint], now) for entry in entries],
     )
 
 
-async def _entomb(
+async def _add_invalidations(
     connection: Connection, entries: list[Entry], reasons: Mapping[str, str], now: datetime
 ) -> None:
-    await connection.executemany(
+    await connection.execute(
         """
-        INSERT INTO tombstone (fingerprint, project, run, step, reason, buried_at)
-        VALUES ($1, $2, $3, $4, $5, $6)
+        INSERT INTO invalidation (fingerprint, project, producer_run, producer_step, reason, invalidated_at)
+        SELECT *, $6::timestamptz FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[])
         """,
-        [
-            (to_bytes(e.fingerprint), e.project, e.maker.run, e.maker.step, reasons[e.fingerprint], now)
-            for e in entries
-        ],
+        [encode_digest(entry.fingerprint) for entry in entries],
+        [entry.project for entry in entries],
+        [entry.producer.run for entry in entries],
+        [entry.producer.step for entry in entries],
+        [reasons[entry.fingerprint] for entry in entries],
+        now,
     )
 
 
-async def tombstone(database: Database, project: str, fingerprint: str, until: datetime) -> Tombstone | None:
-    """The last time, up to `until`, that an entry with this fingerprint was taken out of use."""
+async def last_invalidation(
+    database: Database, project: str, fingerprint: str, until: datetime
+) -> PastInvalidation | None:
+    """The last time until then that an entry with this fingerprint was invalidated or replaced."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
             """
-            SELECT run, step, reason, buried_at FROM tombstone
-            WHERE fingerprint = $1 AND project = $2 AND buried_at <= $3
-            ORDER BY buried_at DESC, id DESC LIMIT 1
+            SELECT producer_run, producer_step, reason, invalidated_at FROM invalidation
+            WHERE fingerprint = $1 AND project = $2 AND invalidated_at <= $3
+            ORDER BY invalidated_at DESC, id DESC LIMIT 1
             """,
-            to_bytes(fingerprint),
+            encode_digest(fingerprint),
             project,
             until,
         )
-    return Tombstone(*row) if row else None
+    return PastInvalidation(**row) if row else None
 
 
-async def shown(database: Database, project: str, fingerprint: str) -> Shown | None:
-    """An entry, buried or not, with its template's document and how often it was served."""
+async def find(database: Database, project: str, fingerprint: str) -> EntryDetails | None:
+    """An entry, also an invalid one, with its template's document and the number of its hits."""
     async with database.connection() as connection:
         row = await connection.fetchrow(
             """
@@ -177,40 +199,89 @@ async def shown(database: Database, project: str, fingerprint: str) -> Shown | N
             FROM entry JOIN template USING (static_key)
             WHERE entry.fingerprint = $1 AND entry.project = $2
             """,
-            to_bytes(fingerprint),
+            encode_digest(fingerprint),
             project,
         )
-    return Shown(_entry(row), row["document"].decode(), row["epoch"], row["hits"]) if row else None
+    if row is None:
+        return None
+    return EntryDetails(_decode(row), row["hits"], document=row["document"].decode(), epoch=row["epoch"])
 
 
-def _values(entry: Entry) -> tuple[object, ...]:
-    return (
-        to_bytes(entry.fingerprint),
-        entry.project,
-        to_bytes(entry.static_key),
-        entry.template,
-        entry.maker.run,
-        entry.maker.step,
-        rest.inputs_to_bytes(entry.inputs),
-        rest.outputs_to_bytes(entry.outputs),
-        entry.maker.at,
-        entry.confirmed_at,
-        entry.expires_at,
-        microseconds(entry.maker.took),
-        entry.buried,
-    )
+async def list_page(
+    database: Database,
+    project: str,
+    chosen: EntryFilter,
+    after: EntryPosition | None,
+    limit: int,
+    now: datetime,
+) -> list[EntryDetails]:
+    """At most `limit` entries that match, newest first, that come after a position; without their keys."""
+    arguments: list[object] = [project, limit]
+
+    def argument(value: object) -> str:
+        arguments.append(value)
+        return f"${len(arguments)}"
+
+    conditions = ["project = $1"]
+    if not chosen.include_invalid:
+        conditions += [
+            "invalidation_reason = ''",
+            f"(expires_at IS NULL OR expires_at > {argument(now)})",
+        ]
+    if chosen.template:
+        conditions.append(f"template = {argument(chosen.template)}")
+    if chosen.producer_run:
+        conditions.append(f"producer_run = {argument(chosen.producer_run)}")
+    if after is not None:
+        position = f"({argument(after.recorded_at)}, {argument(encode_digest(after.fingerprint))})"
+        conditions.append(f"(recorded_at, fingerprint) < {position}")
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            f"""
+            SELECT {_COLUMN_LIST},
+                   (SELECT count(*) FROM hit WHERE hit.fingerprint = entry.fingerprint) AS hits
+            FROM entry WHERE {" AND ".join(conditions)}
+            ORDER BY recorded_at DESC, fingerprint DESC LIMIT $2
+            """,  # noqa: S608
+            *arguments,
+        )
+    return [EntryDetails(_decode(row), row["hits"]) for row in rows]
 
 
-def _entry(row: Row) -> Entry:
+def _values(entry: Entry) -> list[object]:
+    row = {
+        "fingerprint": encode_digest(entry.fingerprint),
+        "project": entry.project,
+        "static_key": encode_digest(entry.static_key),
+        "template": entry.template,
+        "producer_run": entry.producer.run,
+        "producer_step": entry.producer.step,
+        "inputs": encode_inputs(entry.inputs),
+        "outputs": encode_outputs(entry.outputs),
+        "recorded_at": entry.producer.finished_at,
+        "confirmed_at": entry.confirmed_at,
+        "expires_at": entry.expires_at,
+        "duration": entry.producer.duration,
+        "invalidation_reason": entry.invalidation_reason,
+    }
+    return [row[name] for name in _COLUMNS]
+
+
+def _decode(row: Row) -> Entry:
     return Entry(
-        row["project"],
-        to_text(row["fingerprint"]),
-        to_text(row["static_key"]),
-        row["template"],
-        Maker(row["run"], row["step"], row["recorded_at"], timedelta(microseconds=row["took_us"])),
-        rest.inputs_from_bytes(row["inputs"]),
-        rest.outputs_from_bytes(row["outputs"]),
-        row["confirmed_at"],
-        row["expires_at"],
-        row["buried"],
+        project=row["project"],
+        fingerprint=decode_digest(row["fingerprint"]),
+        static_key=decode_digest(row["static_key"]),
+        template=row["template"],
+        producer=Producer(
+            run=row["producer_run"],
+            step=row["producer_step"],
+            finished_at=row["recorded_at"],
+            duration=row["duration"],
+        ),
+        inputs=decode_inputs(row["inputs"]),
+        outputs=decode_outputs(row["outputs"]),
+        confirmed_at=row["confirmed_at"],
+        expires_at=row["expires_at"],
+        invalidation_reason=row["invalidation_reason"],
     )

@@ -1,4 +1,4 @@
-"""The whole service in process, on real NATS, Postgres and S3, and a client that speaks to it."""
+"""The service in this process, on real NATS, Postgres and S3, and a client of it."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from periplus_local.stack.testing import Servers
 
 TOKEN = "secret"
 NOW = datetime.now(UTC)
-LATER = NOW + timedelta(minutes=10)  # as the objects of these tests are written after NOW
+LATER = NOW + timedelta(minutes=10)  # an object that a test writes must be older than its step
 
 
 def settings(embedded: Servers, dsn: str, **more: Any) -> Settings:
@@ -40,15 +40,15 @@ def settings(embedded: Servers, dsn: str, **more: Any) -> Settings:
 
 
 @dataclass
-class Served:
-    """A running service, a client of it, and a link on which to tell it things."""
+class Service:
+    """A running service, a client of it, and a connection that publishes StepFinished events."""
 
     stub: CacheServiceStub
     link: bus.Link
     store: blobs.Blobs
     project: str
 
-    async def tell(self, *events: dispatcher.StepFinished) -> None:
+    async def publish(self, *events: dispatcher.StepFinished) -> None:
         await self.link.publish(
             [
                 bus.cloud_event(e, project=e.project, run=e.run, key=e.step + secrets.token_hex(4), at=NOW)
@@ -58,10 +58,10 @@ class Served:
 
     async def resolve(self, *steps: pb.StepQuery) -> list[pb.StepVerdict]:
         templates = {step.template: template(step.template) for step in steps}
-        request = pb.ResolveStepsRequest(project=self.project, run="asks", templates=templates, steps=steps)
+        request = pb.ResolveStepsRequest(project=self.project, run="r", templates=templates, steps=steps)
         return list((await self.stub.ResolveSteps(request)).verdicts)
 
-    async def until_hit(self, *steps: pb.StepQuery) -> list[pb.StepVerdict]:
+    async def until_all_hit(self, *steps: pb.StepQuery) -> list[pb.StepVerdict]:
         async with asyncio.timeout(20):
             while True:
                 found = await self.resolve(*steps)
@@ -69,7 +69,15 @@ class Served:
                     return found
                 await asyncio.sleep(0.05)
 
-    async def until_saved(self) -> pb.GetSavingsResponse:
+    async def until_listed(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                page = await self.stub.ListEntries(pb.ListEntriesRequest(project=self.project))
+                if len(page.entries) >= count:
+                    return
+                await asyncio.sleep(0.05)
+
+    async def until_a_hit_is_counted(self) -> pb.GetSavingsResponse:
         async with asyncio.timeout(20):
             while True:
                 savings = await self.stub.GetSavings(pb.GetSavingsRequest(project=self.project))
@@ -77,39 +85,39 @@ class Served:
                     return savings
                 await asyncio.sleep(0.05)
 
-    def finished(self, step: str, kind: str, run: str = "r1", **more: Any) -> dispatcher.StepFinished:
+    def finished(self, step: str, template_: str, run: str = "r1", **more: Any) -> dispatcher.StepFinished:
         return dispatcher.StepFinished(
             **{
-                "project": self.project, "run": run, "step": step, "template": template(kind),
+                "project": self.project, "run": run, "step": step, "template": template(template_),
                 "phase": types.STEP_PHASE_SUCCEEDED, "verdict": types.VERDICT_MISS,
-                "started_at": stamp(LATER - timedelta(seconds=60)), "finished_at": stamp(LATER),
+                "started_at": timestamp(LATER - timedelta(seconds=60)), "finished_at": timestamp(LATER),
             } | more
         )  # fmt: skip
 
 
 @asynccontextmanager
-async def running(given: Settings, nats_url: str) -> AsyncIterator[Served]:
+async def running(service_settings: Settings, nats_url: str) -> AsyncIterator[Service]:
     async with (
-        app(given) as port,
+        app(service_settings) as port,
         rpc.channel(f"127.0.0.1:{port}", TOKEN) as channel,
         bus.link(nats_url) as link,
     ):
-        store = blobs.connect(given)
-        yield Served(CacheServiceStub(channel), link, store, f"p-{secrets.token_hex(4)}")
+        store = blobs.connect(service_settings)
+        yield Service(CacheServiceStub(channel), link, store, f"p-{secrets.token_hex(4)}")
         store.close()
 
 
 @pytest.fixture
-async def served(embedded: Servers, dsn: str) -> AsyncIterator[Served]:
+async def service(embedded: Servers, dsn: str) -> AsyncIterator[Service]:
     async with running(settings(embedded, dsn), embedded.nats_url) as opened:
         yield opened
 
 
-def template(kind: str) -> types.StepTemplate:
-    return types.StepTemplate(name=kind, document=json.dumps({"does": kind}))
+def template(name: str) -> types.StepTemplate:
+    return types.StepTemplate(name=name, document=json.dumps({"does": name}))
 
 
-def stamp(at: datetime) -> Timestamp:
+def timestamp(at: datetime) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(at)
     return message
@@ -119,10 +127,10 @@ def parameters(**values: str) -> list[types.Parameter]:
     return [types.Parameter(name=name, value=value) for name, value in values.items()]
 
 
-def query(id_: str, kind: str, items: pb.TextPart | None = None, **values: pb.TextPart) -> pb.StepQuery:
+def query(id_: str, template_: str, items: pb.TextPart | None = None, **values: pb.TextPart) -> pb.StepQuery:
     return pb.StepQuery(
         id=id_,
-        template=kind,
+        template=template_,
         parameters=[pb.ParameterSource(name=n, value=pb.Text(parts=[part])) for n, part in values.items()],
         items=None if items is None else pb.Text(parts=[items]),
     )
@@ -136,7 +144,7 @@ def output(step: str, name: str) -> pb.TextPart:
     return pb.TextPart(output=pb.OutputRef(step=step, name=name))
 
 
-async def failing(call: Any) -> PeriplusError:
+async def error_of(call: Any) -> PeriplusError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return rpc.from_status(caught.value)

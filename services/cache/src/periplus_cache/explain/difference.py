@@ -1,4 +1,4 @@
-"""How one key differs from another: field by field, most telling first, and in words."""
+"""How one key differs from another: field by field, the most informative first, and as a sentence."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,20 +7,20 @@ from typing import Any
 
 from periplus_common import digest
 
-_SHOWN = 200  # characters of a value
-_TOLD = 3  # changes that a sentence tells
+MAX_VALUE_CHARACTERS = 200
+MAX_CHANGES_IN_SENTENCE = 3
 _ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A field that differs; None where a key has no such field."""
+    """A field that differs, with its value in each key as text; None if the key does not have it."""
 
     field: str
     old: str | None
     new: str | None
 
-    def in_words(self) -> str:
+    def sentence(self) -> str:
         """Such as "c was 0.1 and is 0.5"."""
         name = self.field
         for prefix in ("inputs.parameters.", "inputs.artifacts."):
@@ -35,7 +35,7 @@ class Change:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """Each field of two keys that differs, most telling first."""
+    """Each field that differs between two keys, the most informative first."""
     before, after = dict(_fields(old)), dict(_fields(new))
     found = [
         _change(name, before.get(name, _ABSENT), after.get(name, _ABSENT))
@@ -43,9 +43,16 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
         if not _same(before.get(name, _ABSENT), after.get(name, _ABSENT))
     ]
     if not found and digest.canonical(old) != digest.canonical(new):
-        # Paths are for people, and two shapes can share one: then the whole is what differs.
+        # Two structures can have the same paths; then the whole key is the field that differs.
         return [Change("key", _short(json.dumps(old)), _short(json.dumps(new)))]
     return sorted(found, key=lambda change: (_rank(change.field), _natural(change.field)))
+
+
+def sentence(found: Sequence[Change]) -> str:
+    """The first changes as a sentence."""
+    text = "; ".join(change.sentence() for change in found[:MAX_CHANGES_IN_SENTENCE])
+    more = len(found) - MAX_CHANGES_IN_SENTENCE
+    return text if more <= 0 else f"{text}; and {more} more"
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -53,47 +60,40 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _change(field: str, old: Any, new: Any) -> Change:
-    """Values of other types that read alike are shown as JSON, or nobody would see the difference."""
-    alike = _text(old) == _text(new)
+    """Values of different types with the same text are given as JSON, so that the difference is visible."""
+    as_json = _text(old) == _text(new)
     before, after = (
-        None if value is _ABSENT else _short(json.dumps(value) if alike else _text(value))
+        None if value is _ABSENT else _short(json.dumps(value) if as_json else _text(value))
         for value in (old, new)
     )
     return Change(field, before, after)
 
 
-def sentence(found: Sequence[Change]) -> str:
-    """The first changes in words."""
-    told = "; ".join(change.in_words() for change in found[:_TOLD])
-    rest = len(found) - _TOLD
-    return told if rest <= 0 else f"{told}; and {rest} more"
-
-
 def _fields(key: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The key's leaves as paths and values, as people know them: the template's members stand at the top."""
+    """The key's values with their paths. The template's members have paths of their own, without "template."."""
     for name, value in key.items():
         if name == "template":
             for member, inner in value.items():
-                yield from _leaves(member, inner)
+                yield from _values(member, inner)
         elif name in ("parameters", "artifacts"):
-            yield from _leaves(f"inputs.{name}", value)
+            yield from _values(f"inputs.{name}", value)
         else:
-            yield from _leaves(name, value)
+            yield from _values(name, value)
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _values(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
-            yield from _leaves(f"{path}.{name}", inner)
+            yield from _values(f"{path}.{name}", inner)
     elif isinstance(value, list) and value:
         names = [item["name"] for item in value if isinstance(item, Mapping) and _is_named(item)]
         if len(names) == len(value) == len(set(names)):
             for name, item in zip(names, value, strict=True):
-                yield from _named(f"{path}.{name}", item)
+                yield from _named_element(f"{path}.{name}", item)
             yield f"{path}.order", ", ".join(names)
         else:
             for index, item in enumerate(value):
-                yield from _leaves(f"{path}[{index}]", item)
+                yield from _values(f"{path}[{index}]", item)
     else:
         yield path, value
 
@@ -102,13 +102,13 @@ def _is_named(item: Mapping[str, Any]) -> bool:
     return isinstance(item.get("name"), str)
 
 
-def _named(path: str, item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """An element that has a name, such as a variable of the environment: a lone value is its own leaf."""
-    rest = {name: value for name, value in item.items() if name != "name"}
-    if set(rest) == {"value"}:
-        yield from _leaves(path, rest["value"])
+def _named_element(path: str, item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """An element with a name, such as an environment variable. One that has only a value is that value."""
+    members = {name: value for name, value in item.items() if name != "name"}
+    if set(members) == {"value"}:
+        yield from _values(path, members["value"])
     else:
-        yield from _leaves(path, rest)
+        yield from _values(path, members)
 
 
 def _text(value: Any) -> str:
@@ -122,7 +122,11 @@ def _text(value: Any) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+    return (
+        text
+        if len(text) <= MAX_VALUE_CHARACTERS
+        else f"{text[:MAX_VALUE_CHARACTERS]}… ({len(text)} characters)"
+    )
 
 
 def _rank(field: str) -> int:
@@ -137,6 +141,6 @@ def _rank(field: str) -> int:
 
 
 def _natural(field: str) -> tuple[tuple[bool, int, str], ...]:
-    """So that args[10] comes after args[9]."""
-    pieces = field.replace("]", "").split("[")
-    return tuple((piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece) for piece in pieces)
+    """A sort key by which args[10] comes after args[9]."""
+    parts = field.replace("]", "").split("[")
+    return tuple((part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts)

@@ -1,0 +1,1 @@
+"""Explanations: why a step was not a hit."""

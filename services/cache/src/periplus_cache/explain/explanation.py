@@ -1,0 +1,169 @@
+"""Why a step ran: the most similar entry of before, and how its key differs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from periplus_cache.domain import Attempt, AttemptDetails, ComparableEntry, PastInvalidation
+from periplus_cache.explain import difference
+from periplus_cache.explain.difference import Change
+from periplus_cache.key import Scope, whole_key
+from periplus_cache.ports import Store
+from periplus_common.errors import NotFound
+from periplus_model.steps import CacheMode, Inputs, StepPhase
+
+MAX_COMPARED_CHARACTERS = 1 << 20  # of differing documents, for one explanation
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a step ran, or which producer's outputs it was served."""
+
+    reason: str
+    fingerprint: str
+    nearest_fingerprint: str = ""
+    producer_run: str = ""
+    producer_step: str = ""
+    recorded_at: datetime | None = None
+    changes: tuple[Change, ...] = ()
+    hit: bool = False
+
+
+async def explain(store: Store, project: str, run: str, step: str) -> Explanation:
+    """Why this step was not a hit. Raises `NotFound` if it is not recorded (yet)."""
+    found = await store.attempt(project, run, step)
+    if found is None:
+        raise NotFound(
+            f"step {step} of run {run} is not recorded",
+            reason="STEP_NOT_RECORDED",
+            fix="check the names, or ask again when the step has finished",
+        )
+    attempt = found.attempt
+    if attempt.phase is StepPhase.CACHED:
+        return await _explain_hit(store, attempt)
+    excluded = _excluded_reason(attempt)
+    if excluded:
+        return Explanation(excluded, attempt.fingerprint)
+    invalidation = await store.last_invalidation(project, attempt.fingerprint, attempt.finished_at)
+    if invalidation is not None:
+        return _explain_invalidation(attempt, invalidation)
+    previous = await store.previous_attempt(attempt)
+    if previous is not None and (reason := _no_entry_reason(previous)):
+        return Explanation(
+            reason,
+            attempt.fingerprint,
+            producer_run=previous.run,
+            producer_step=previous.step,
+            recorded_at=previous.finished_at,
+        )
+    return _explain_nearest(found, await store.comparable_entries(attempt))
+
+
+def _excluded_reason(attempt: Attempt) -> str:
+    """Why the step was not looked up at all; empty if it was."""
+    if attempt.phase is StepPhase.SKIPPED:
+        return "it was skipped: neither run nor looked up"
+    if attempt.uncacheable_reason:
+        return f"it is not cached: {attempt.uncacheable_reason}"
+    if attempt.cache_mode in (CacheMode.WRITE, CacheMode.REFRESH):
+        return f"its cache mode was {attempt.cache_mode.label}, so it was not looked up"
+    if not attempt.static_key or attempt.inputs is None:
+        return "its key is not known"
+    return ""
+
+
+async def _explain_hit(store: Store, attempt: Attempt) -> Explanation:
+    details = await store.entry(attempt.project, attempt.fingerprint) if attempt.fingerprint else None
+    producer = details.entry.producer if details else None
+    is_current = producer is not None and (producer.run, producer.step) == (
+        attempt.producer_run,
+        attempt.producer_step,
+    )
+    return Explanation(
+        f"it was served from the cache: run {attempt.producer_run} produced it in step {attempt.producer_step}",
+        attempt.fingerprint,
+        nearest_fingerprint=attempt.fingerprint,
+        producer_run=attempt.producer_run,
+        producer_step=attempt.producer_step,
+        recorded_at=producer.finished_at if producer is not None and is_current else None,
+        hit=True,
+    )
+
+
+def _explain_invalidation(attempt: Attempt, past: PastInvalidation) -> Explanation:
+    return Explanation(
+        f"run {past.producer_run} did the same in step {past.producer_step}, "
+        f"but its result is no longer served: {past.reason}",
+        attempt.fingerprint,
+        nearest_fingerprint=attempt.fingerprint,
+        producer_run=past.producer_run,
+        producer_step=past.producer_step,
+    )
+
+
+def _no_entry_reason(previous: Attempt) -> str:
+    """Why an attempt with the same fingerprint has no entry; empty if it has one."""
+    if previous.phase is not StepPhase.SUCCEEDED:
+        return f"run {previous.run} tried the same and did not succeed"
+    if previous.not_recorded_reason:
+        return f"run {previous.run} did the same, but its result could not be recorded: {previous.not_recorded_reason}"
+    if previous.cache_mode is CacheMode.READ:
+        return f"run {previous.run} did the same, but its cache mode was read, so its result was not recorded"
+    return ""
+
+
+def _explain_nearest(details: AttemptDetails, entries: Sequence[ComparableEntry]) -> Explanation:
+    attempt = details.attempt
+    if not entries:
+        return Explanation("no step of this template was recorded before", attempt.fingerprint)
+    compared = [(_changes(details, entry), entry) for entry in _within_budget(attempt, entries)]
+    changes, nearest = min(compared, key=lambda pair: _distance(attempt, *pair))
+    same = f"run {nearest.producer_run} did the same in step {nearest.producer_step}, but not in time or too long ago"
+    return Explanation(
+        difference.sentence(changes) if changes else same,
+        attempt.fingerprint,
+        nearest_fingerprint=nearest.fingerprint,
+        producer_run=nearest.producer_run,
+        producer_step=nearest.producer_step,
+        recorded_at=nearest.recorded_at,
+        changes=tuple(changes),
+    )
+
+
+def _distance(
+    attempt: Attempt, changes: Sequence[Change], entry: ComparableEntry
+) -> tuple[int, bool, bool, float]:
+    """Few differences first, then the same step of another run, then the newest."""
+    return (
+        len(changes),
+        entry.producer_run == attempt.run,
+        entry.producer_step != attempt.step,
+        -entry.recorded_at.timestamp(),
+    )
+
+
+def _changes(details: AttemptDetails, entry: ComparableEntry) -> list[Change]:
+    attempt = details.attempt
+    # A document that both share is left out of the comparison.
+    document = "{}" if entry.document is None else details.document
+    return difference.changes(
+        _key(attempt.project, entry.document or "{}", entry.epoch, entry.inputs),
+        _key(attempt.project, document, details.epoch, attempt.inputs),
+    )
+
+
+def _within_budget(attempt: Attempt, entries: Sequence[ComparableEntry]) -> list[ComparableEntry]:
+    """The nearest entries whose documents have at most `MAX_COMPARED_CHARACTERS` together, and at least one."""
+    budget, found = MAX_COMPARED_CHARACTERS, []
+    for entry in sorted(entries, key=lambda entry: _distance(attempt, (), entry)):
+        if budget > 0:
+            budget -= len(entry.document or "")
+            found.append(entry)
+    return found
+
+
+def _key(project: str, document: str, epoch: int, inputs: Inputs | None) -> dict[str, Any]:
+    inputs = inputs or Inputs()
+    digests = {artifact.name: artifact.digest for artifact in inputs.artifacts}
+    return whole_key(Scope(project, epoch), document, inputs.parameters, digests)

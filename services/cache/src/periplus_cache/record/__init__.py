@@ -1,0 +1,1 @@
+"""Recording: what a finished step adds to the cache."""

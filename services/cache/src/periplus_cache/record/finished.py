@@ -1,0 +1,44 @@
+"""A step that finished, as the dispatcher reports it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from periplus_model.steps import CacheMode, CachePolicy, Inputs, Outputs, StepPhase, StepTemplate, Verdict
+
+EXECUTED = frozenset({StepPhase.SUCCEEDED, StepPhase.FAILED, StepPhase.ERROR})
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedStep:
+    """A finished step. `template.policy` is the step's own; `run_mode` is the run's cache mode, which restricts it.
+
+    `trace_headers` carry the trace in which the step finished. The artifacts have no digests yet.
+    """
+
+    project: str
+    run: str
+    step: str
+    template: StepTemplate
+    phase: StepPhase
+    verdict: Verdict
+    inputs: Inputs
+    outputs: Outputs
+    started_at: datetime
+    finished_at: datetime
+    run_mode: CacheMode | None = None
+    fingerprint: str = ""
+    producer_run: str = ""
+    producer_step: str = ""
+    saved: timedelta = timedelta()
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> CachePolicy:
+        """The step's policy as it applies in its run."""
+        return self.template.policy.restricted_by(self.run_mode)
+
+    @property
+    def has_artifacts_to_read(self) -> bool:
+        """Whether objects have to be read before it can be recorded."""
+        return self.phase in EXECUTED and bool(self.inputs.artifacts or self.outputs.artifacts)

@@ -1,0 +1,45 @@
+"""The live entries that a request's queries have fetched so far, and whether there are more."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from periplus_cache.domain import Candidate
+
+
+@dataclass(slots=True)
+class CandidateIndex:
+    """Candidates by fingerprint.
+
+    `fetched` and `fetched_static` are the fingerprints and static keys that were queried. A static key in `live` has a
+    live entry; of one in `complete` all live entries are here.
+    """
+
+    by_fingerprint: dict[str, Candidate] = field(default_factory=dict)
+    fetched: set[str] = field(default_factory=set)
+    fetched_static: set[str] = field(default_factory=set)
+    live: set[str] = field(default_factory=set)
+    complete: set[str] = field(default_factory=set)
+
+    def add(
+        self, limits: Mapping[str, int], by_static_key: Iterable[Candidate], exact: Iterable[Candidate]
+    ) -> None:
+        """Add the rows of a query: of each static key up to its limit plus one, which shows that there are more."""
+        counts = dict.fromkeys(limits, 0)
+        for candidate in by_static_key:
+            counts[candidate.static_key] += 1
+            self.by_fingerprint[candidate.fingerprint] = candidate
+        for candidate in exact:
+            self.by_fingerprint[candidate.fingerprint] = candidate
+            self.live.add(candidate.static_key)
+        self.fetched_static |= limits.keys()
+        self.live.update(key for key, count in counts.items() if count)
+        self.complete.update(key for key, limit in limits.items() if counts[key] <= limit)
+
+    def remove(self, fingerprints: Iterable[str]) -> None:
+        """Remove entries that were invalidated."""
+        for fingerprint in fingerprints:
+            candidate = self.by_fingerprint.pop(fingerprint)
+            if candidate.static_key in self.complete and not any(
+                other.static_key == candidate.static_key for other in self.by_fingerprint.values()
+            ):
+                self.live.discard(candidate.static_key)

@@ -1,0 +1,171 @@
+"""The Store of `ports` on Postgres."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from opentelemetry.trace import SpanKind
+
+from periplus_cache.domain import (
+    Attempt,
+    AttemptDetails,
+    Candidate,
+    ComparableEntry,
+    Entry,
+    EntryDetails,
+    EntryFilter,
+    EntryPosition,
+    EntrySelector,
+    Invalidation,
+    PastInvalidation,
+    Recording,
+    Savings,
+    VersionedObject,
+    WriteOutcome,
+    differing_outputs,
+)
+from periplus_cache.store import attempts, contents, entries
+from periplus_cache.store.candidates import candidates
+from periplus_cache.store.comparable import comparable_entries
+from periplus_cache.store.rows import encode_digest
+from periplus_cache.wire import published
+from periplus_common import outbox, telemetry
+from periplus_common.bus import CloudEvent
+from periplus_common.postgres import Connection, Database
+
+
+class PostgresStore:
+    """Each method does what `ports.Store` says."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def candidates(
+        self, project: str, limits: Mapping[str, int], fingerprints: Collection[str], now: datetime
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        return await candidates(self._database, project, limits, fingerprints, now)
+
+    async def record(self, *recordings: Recording) -> list[WriteOutcome | None]:
+        outcomes: dict[int, WriteOutcome | None] = {}
+        async with self._database.transaction() as connection:
+            for group in _groups(recordings):
+                added = await attempts.add(connection, [recording.attempt for _, recording in group])
+                new = [(index, recording) for index, recording in group if _step_key(recording) in added]
+                await _add_templates(connection, [recording for _, recording in new])
+                events: list[CloudEvent] = []
+                for index, recording in sorted(new, key=_fingerprint):
+                    with telemetry.continuing("record", recording.trace_headers, SpanKind.CONSUMER):
+                        outcomes[index], queued = await _add_entry(connection, recording)
+                    events += queued
+                await attempts.add_hits(connection, [r.hit for _, r in new if r.hit is not None])
+                await outbox.add(connection, events)
+        return [outcomes.get(index) for index in range(len(recordings))]
+
+    async def invalidate(self, project: str, invalidations: Collection[Invalidation], now: datetime) -> None:
+        await entries.invalidate(self._database, project, invalidations, now)
+
+    async def invalidate_selected(
+        self, project: str, selector: EntrySelector, reason: str, now: datetime
+    ) -> int:
+        return await entries.invalidate_selected(self._database, project, selector, reason, now)
+
+    async def count_selected(self, project: str, selector: EntrySelector) -> int:
+        return await entries.count_selected(self._database, project, selector)
+
+    async def entry(self, project: str, fingerprint: str) -> EntryDetails | None:
+        return await entries.find(self._database, project, fingerprint)
+
+    async def list_entries(
+        self, project: str, chosen: EntryFilter, after: EntryPosition | None, limit: int, now: datetime
+    ) -> list[EntryDetails]:
+        return await entries.list_page(self._database, project, chosen, after, limit, now)
+
+    async def attempt(self, project: str, run: str, step: str) -> AttemptDetails | None:
+        return await attempts.find(self._database, project, run, step)
+
+    async def previous_attempt(self, attempt: Attempt) -> Attempt | None:
+        return await attempts.find_previous(self._database, attempt)
+
+    async def last_invalidation(
+        self, project: str, fingerprint: str, until: datetime
+    ) -> PastInvalidation | None:
+        return await entries.last_invalidation(self._database, project, fingerprint, until)
+
+    async def comparable_entries(self, attempt: Attempt) -> Sequence[ComparableEntry]:
+        return await comparable_entries(self._database, attempt)
+
+    async def savings(self, project: str, run: str) -> Savings:
+        return await attempts.savings(self._database, project, run)
+
+    async def content_digests(self, objects: Collection[VersionedObject]) -> dict[VersionedObject, str]:
+        return await contents.find(self._database, objects)
+
+    async def add_content_digests(self, digests: Mapping[VersionedObject, str]) -> None:
+        await contents.add(self._database, digests)
+
+
+IndexedRecording = tuple[int, Recording]
+
+
+def _groups(recordings: Sequence[Recording]) -> Iterator[list[IndexedRecording]]:
+    """The recordings in groups that have each step once, so that one statement can store a group.
+
+    A group is sorted by project, run and step: transactions that lock the same rows lock them in the same order, so that
+    none deadlocks with another.
+    """
+    remaining = list(enumerate(recordings))
+    while remaining:
+        group: dict[attempts.StepKey, IndexedRecording] = {}
+        for indexed in remaining:
+            group.setdefault(_step_key(indexed[1]), indexed)
+        indices = {index for index, _ in group.values()}
+        yield [group[key] for key in sorted(group)]
+        remaining = [indexed for indexed in remaining if indexed[0] not in indices]
+
+
+def _step_key(recording: Recording) -> attempts.StepKey:
+    attempt = recording.attempt
+    return attempt.project, attempt.run, attempt.step
+
+
+def _fingerprint(indexed: IndexedRecording) -> str:
+    return indexed[1].attempt.fingerprint
+
+
+async def _add_templates(connection: Connection, recordings: Sequence[Recording]) -> None:
+    by_static_key = {r.attempt.static_key: r for r in recordings if r.document}
+    if not by_static_key:
+        return
+    rows = sorted(by_static_key.items())
+    await connection.execute(
+        """
+        INSERT INTO template (static_key, project, epoch, document)
+        SELECT * FROM unnest($1::bytea[], $2::text[], $3::int[], $4::bytea[])
+        ON CONFLICT DO NOTHING
+        """,
+        [encode_digest(static_key) for static_key, _ in rows],
+        [recording.attempt.project for _, recording in rows],
+        [recording.epoch for _, recording in rows],
+        [recording.document.encode() for _, recording in rows],
+    )
+
+
+async def _add_entry(
+    connection: Connection, recording: Recording
+) -> tuple[WriteOutcome | None, list[CloudEvent]]:
+    """Store the recording's entry, if it has one. Returns what became of it, and the events to queue."""
+    outcome: WriteOutcome | None = None
+    events: list[CloudEvent] = []
+    if recording.entry is not None:
+        outcome, stored = await entries.add(connection, recording.entry, recording.policy)
+        events = _entry_events(recording.entry, outcome, stored)
+    if recording.inputs or recording.outputs:
+        events += published.artifacts_digested(recording)
+    return outcome, events
+
+
+def _entry_events(new: Entry, outcome: WriteOutcome, stored: Entry) -> list[CloudEvent]:
+    if outcome in (WriteOutcome.ADDED, WriteOutcome.REPLACED):
+        return [published.entry_recorded(new)]
+    if outcome is WriteOutcome.DIVERGED:
+        return [published.entry_diverged(new, differing_outputs(stored.outputs, new.outputs))]
+    return []

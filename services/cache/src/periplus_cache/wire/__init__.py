@@ -1,0 +1,1 @@
+"""Protobuf messages ↔ domain, both directions."""

@@ -1,0 +1,34 @@
+"""ResolveSteps: requests and answers."""
+
+from collections.abc import Iterable
+
+from periplus.cache.v1 import cache_pb2
+from periplus_cache.resolve.request import ResolveRequest
+from periplus_common.errors import Invalid
+from periplus_model.codec import decode_query, decode_run_mode, decode_template, encode_verdict
+from periplus_model.queries import StepVerdict
+
+
+def decode_request(message: cache_pb2.ResolveStepsRequest) -> ResolveRequest:
+    """The request. Raises `Invalid` for names that can not be stored and inputs that are given twice."""
+    for index, step in enumerate(message.steps):
+        _check_unique(f"steps[{index}].parameters", [parameter.name for parameter in step.parameters])
+        _check_unique(f"steps[{index}].artifacts", [artifact.name for artifact in step.artifacts])
+    return ResolveRequest(
+        project=message.project,
+        templates={name: decode_template(template) for name, template in message.templates.items()},
+        steps=tuple(map(decode_query, message.steps)),
+        run_mode=decode_run_mode(message.cache_mode),
+    )
+
+
+def encode_response(verdicts: Iterable[StepVerdict]) -> cache_pb2.ResolveStepsResponse:
+    """The answer."""
+    return cache_pb2.ResolveStepsResponse(verdicts=map(encode_verdict, verdicts))
+
+
+def _check_unique(field: str, names: list[str]) -> None:
+    if len(set(names)) == len(names):
+        return
+    index = next(index for index, name in enumerate(names) if name in names[:index])
+    raise Invalid(f"{names[index]!r} is given twice", field=f"{field}[{index}].name", reason="INPUT_TWICE")
