@@ -1,7 +1,7 @@
 """expr-lang, the language of {{=…}}, `expression` and `fromExpression`: compiled, and evaluated within bounds.
 
-Nothing here is ever given to Python to run: an expression is parsed to a tree of our own, and the tree is
-walked with a budget of steps and room.
+No expression is ever run by Python: it is parsed to a tree of our own, which is evaluated within a budget of steps
+and sizes.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Expression", "ExpressionError", "compile", "evaluate"]
 
-_LONGEST_KEPT = 512
+_MAX_CACHED_CHARACTERS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
     """A compiled expression.
 
-    `variables` are the names that it reads from its environment, with as much of their path as is written out
-    ("tasks.a.outputs.parameters.x"). `required` are those that no ?. or ?? stands in for.
+    `variables` are the names that it reads from its environment, with their path as far as it is constant
+    ("tasks.a.outputs.parameters.x"). `required` are those without a ?. or ?? that covers their absence.
     """
 
     text: str
@@ -35,12 +35,12 @@ class Expression:
     required: frozenset[str]
 
     def evaluate(self, env: Mapping[str, Any]) -> Any:
-        """Give its value. Raises ExpressionError; UnknownVariable when `env` lacks a name that it reads."""
+        """Return its value. Raises ExpressionError; UnknownVariable when `env` lacks a name that it reads."""
         from .evaluation import Evaluation
 
         evaluation = Evaluation(env)
         try:
-            return evaluation.budget.weigh(evaluation.value(self.tree))
+            return evaluation.budget.measure(evaluation.value(self.tree))
         except RecursionError:
             raise ExpressionError("", "nested too deeply") from None
 
@@ -50,26 +50,26 @@ def compile(text: str) -> Expression:  # noqa: A001 - the word that languages ha
 
     Raises ExpressionError for more than 16 KiB, bad syntax, and a function that Argo does not have.
     """
-    # Short ones come again with every run of a workflow; long ones would only fill the memory.
-    return _kept(text) if len(text) <= _LONGEST_KEPT else _compiled(text)
+    # Short expressions recur in every run of a workflow; long ones would fill the cache's memory.
+    return _compile_cached(text) if len(text) <= _MAX_CACHED_CHARACTERS else _compile(text)
 
 
-def _compiled(text: str) -> Expression:
-    # The parser, the evaluator and two hundred functions load with the first expression: many manifests
-    # have none, and whoever only reads or checks those starts sooner.
-    from . import scope
+def _compile(text: str) -> Expression:
+    # The parser, the evaluator and two hundred functions are imported with the first expression: many manifests have
+    # none, and a process that reads only those starts faster.
+    from . import references
     from .parsing import parse
 
     tree = parse(text)
-    found = scope.names(tree)
+    found = references.names(tree)
     return Expression(text, tree, frozenset(found.variables), frozenset(found.required))
 
 
-_kept = lru_cache(maxsize=2048)(_compiled)
+_compile_cached = lru_cache(maxsize=2048)(_compile)
 
 
 def evaluate(text: str, env: Mapping[str, Any]) -> Any:
-    """Compile and evaluate. `env` is nested maps; texts, numbers, booleans, lists and maps come back.
+    """Compile and evaluate. `env` is nested maps; the value is a text, number, boolean, list or map.
 
     Raises ExpressionError, and UnknownVariable when `env` lacks a name. At most 500,000 steps are taken, and
     no value becomes larger than a million characters or items.

@@ -1,4 +1,4 @@
-"""Walking an expression's tree with an environment, within a budget."""
+"""Evaluates an expression's tree with an environment, within a budget."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from periplus_manifest.errors import ExpressionError, UnknownVariable
 
-from . import kinds, value
+from . import static_kinds, value
 from .budget import Budget
 from .builtin import predicates, times
 from .functions import FUNCTIONS
@@ -25,11 +25,11 @@ from .tree import (
     Method,
     Name,
     Node,
+    OperatorChain,
     Path,
-    Piped,
+    PipedValue,
     Pointer,
     Prefix,
-    Row,
     Sequence,
     Slice,
     Ternary,
@@ -37,19 +37,19 @@ from .tree import (
 
 
 class Evaluation:
-    """One evaluation: what is known, what was bound on the way, and what may still be spent."""
+    """One evaluation: its environment, the variables that let bound so far, and its budget."""
 
     def __init__(self, env: Mapping[str, Any]) -> None:
         self._env = env
         self._bound: dict[str, Any] = {}
         self._item: tuple[Any, int, Any] | None = None
-        self._handed: Any = None
+        self._piped_value: Any = None
         self.budget = Budget()
 
     def value(self, node: Node) -> Any:
-        """Give a node's value. Raises ExpressionError, and UnknownVariable for a name that nobody gave."""
+        """Return a node's value. Raises ExpressionError, and UnknownVariable for a name that is not in the environment."""
         self.budget.step()
-        return self._ways[type(node)](self, node)
+        return self._evaluators[type(node)](self, node)
 
     def _name(self, node: Name) -> Any:
         if node.name in self._bound:
@@ -60,8 +60,8 @@ class Evaluation:
 
     def _pointer(self, node: Pointer) -> Any:
         assert self._item is not None
-        item, place, gathered = self._item
-        return {"": item, "index": place, "acc": gathered}[node.name]
+        item, index, accumulated = self._item
+        return {"": item, "index": index, "acc": accumulated}[node.name]
 
     def _path(self, node: Path) -> Any:
         found = self.value(node.base)
@@ -75,7 +75,7 @@ class Evaluation:
                 continue
             dotted = isinstance(step, Method) or step.dotted
             # a?.b.c is nil as a whole when a is; [0] after it is not part of that chain.
-            skipping = (skipping and dotted) or (step.maybe and found is None)
+            skipping = (skipping and dotted) or (step.optional and found is None)
             if skipping:
                 continue
             if isinstance(step, Method):
@@ -106,9 +106,9 @@ class Evaluation:
             raise ExpressionError("", f"invalid operation: {operator} takes bool, not {value.kind(found)}")
         return found
 
-    def _row(self, node: Row) -> Any:
+    def _chain(self, node: OperatorChain) -> Any:
         left = self.value(node.first)
-        for place, infix in enumerate(node.rest):
+        for index, infix in enumerate(node.operations):
             self.budget.step()
             lazy = self._lazy.get(infix.operator)
             if lazy is not None:
@@ -116,36 +116,36 @@ class Evaluation:
                 continue
             right = self.value(infix.right)
             if infix.operator in ("==", "!=") and value.kind(left) != value.kind(right):
-                before = Row(node.first, node.rest[:place]) if place else node.first
-                kinds.check_comparable(before, infix.right, self._env, self._bound)
+                before = OperatorChain(node.first, node.operations[:index]) if index else node.first
+                static_kinds.check_comparable(before, infix.right, self._env, self._bound)
             left = applied(self.budget, infix.operator, left, right, negated=infix.negated)
         return left
 
     def _and(self, left: Any, infix: Infix) -> Any:
-        kinds.check_bool(infix.right, infix.operator, self._env, self._bound)
+        static_kinds.check_bool(infix.right, infix.operator, self._env, self._bound)
         return self._right(infix) if self._bool(left, infix.operator) else False
 
     def _or(self, left: Any, infix: Infix) -> Any:
-        kinds.check_bool(infix.right, infix.operator, self._env, self._bound)
+        static_kinds.check_bool(infix.right, infix.operator, self._env, self._bound)
         return True if self._bool(left, infix.operator) else self._right(infix)
 
     def _right(self, infix: Infix) -> Any:
-        """Give the right side of and/or; what comes from a variable is handed on unseen, as in Go."""
+        """Return the right side of and/or; Go does not check its type where it is a variable."""
         return self.value(infix.right)
 
     def _else(self, left: Any, infix: Infix) -> Any:
         return self.value(infix.right) if left is None else left
 
     def _pipe(self, left: Any, infix: Infix) -> Any:
-        before, self._handed = self._handed, left
+        before, self._piped_value = self._piped_value, left
         try:
             return self.value(infix.right)
         finally:
-            self._handed = before
+            self._piped_value = before
 
     def _comparison(self, node: Comparison) -> bool:
         left = self.value(node.first)
-        for sign, part in node.rest:
+        for sign, part in node.operations:
             right = self.value(part)
             if not value.compares(sign, left, right):
                 return False
@@ -167,24 +167,24 @@ class Evaluation:
     def _predicate(self, node: Call) -> Any:
         first, *others = node.arguments
         items = self.value(first)
-        ask = self._asking(others[0]) if others else None
-        more = self.value(others[1]) if len(others) > 1 else None
+        evaluate = self._predicate_function(others[0]) if others else None
+        initial = self.value(others[1]) if len(others) > 1 else None
         if node.function == "reduce":
-            assert ask is not None
-            return predicates.reduced(items, ask, more, started=len(others) > 1)
-        return predicates.apply(self.budget, node.function, items, ask, more)
+            assert evaluate is not None
+            return predicates.reduced(items, evaluate, initial, started=len(others) > 1)
+        return predicates.apply(self.budget, node.function, items, evaluate, initial)
 
-    def _asking(self, node: Node) -> predicates.Ask:
+    def _predicate_function(self, node: Node) -> predicates.Predicate:
         body = node.body if isinstance(node, Closure) else node
 
-        def ask(item: Any, place: int, gathered: Any) -> Any:
-            before, self._item = self._item, (item, place, gathered)
+        def evaluate(item: Any, index: int, accumulated: Any) -> Any:
+            before, self._item = self._item, (item, index, accumulated)
             try:
                 return self.value(body)
             finally:
                 self._item = before
 
-        return ask
+        return evaluate
 
     def _let(self, node: Let) -> Any:
         bound = self.value(node.value)
@@ -213,8 +213,8 @@ class Evaluation:
     def _literal(self, node: Literal) -> Any:
         return node.value
 
-    def _piped(self, _: Piped) -> Any:
-        return self._handed
+    def _piped(self, _: PipedValue) -> Any:
+        return self._piped_value
 
     _lazy: ClassVar[Mapping[str, Callable[..., Any]]] = {
         "and": _and,
@@ -225,15 +225,15 @@ class Evaluation:
         "|": _pipe,
     }
 
-    _ways: ClassVar[Mapping[type, Callable[..., Any]]] = {
+    _evaluators: ClassVar[Mapping[type, Callable[..., Any]]] = {
         Literal: _literal,
         Name: _name,
         Pointer: _pointer,
         Path: _path,
         Prefix: _prefix,
-        Row: _row,
+        OperatorChain: _chain,
         Comparison: _comparison,
-        Piped: _piped,
+        PipedValue: _piped,
         Ternary: _ternary,
         Call: _call,
         Let: _let,

@@ -1,4 +1,4 @@
-"""How a function of the language is declared: its name, what it takes, and what it does."""
+"""How a function of the language is declared: its name, its arguments, and its body."""
 
 from __future__ import annotations
 
@@ -22,45 +22,46 @@ LIST: Kind = ("array", lambda it: isinstance(it, (list, tuple)))
 MAP: Kind = ("map", lambda it: isinstance(it, Mapping))
 
 
-_EMPTY: Mapping[str, Any] = {"string": "", "int": 0, "number": 0, "bool": False, "map": {}}
+_ZERO_VALUES: Mapping[str, Any] = {"string": "", "int": 0, "number": 0, "bool": False, "map": {}}
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function: the kinds of its arguments, how many of them must be there, and of those that may follow."""
+    """A function: the kinds of its arguments, how many of them are required, and the kind of any further ones."""
 
     name: str
     kinds: tuple[Kind, ...]
-    least: int
-    more: Kind | None
+    required: int
+    variadic: Kind | None
     body: Callable[..., Any]
-    empties: bool = False
-    """Whether nil stands for an empty text, 0, false or an empty map, as where Go calls by reflection."""
+    nil_is_zero: bool = False
+    """Whether nil is passed as "", 0, false or an empty map, as Go does where it calls by reflection."""
 
-    def counts(self, given: int) -> None:
+    def check_count(self, count: int) -> None:
         """Raise ExpressionError when so many arguments do not fit."""
-        if given < self.least or (self.more is None and given > len(self.kinds)):
+        if count < self.required or (self.variadic is None and count > len(self.kinds)):
             wanted = (
-                str(self.least) if self.least == len(self.kinds) else f"{self.least} to {len(self.kinds)}"
+                str(self.required)
+                if self.required == len(self.kinds)
+                else f"{self.required} to {len(self.kinds)}"
             )
-            wanted = f"at least {self.least}" if self.more else wanted
-            raise ExpressionError("", f"{self.name} takes {wanted} arguments, not {given}")
+            wanted = f"at least {self.required}" if self.variadic else wanted
+            raise ExpressionError("", f"{self.name} takes {wanted} arguments, not {count}")
 
     def call(self, budget: Budget, arguments: list[Any]) -> Any:
         """Call it. Raises ExpressionError when an argument is of the wrong kind, and for what goes wrong."""
-        self.counts(len(arguments))
-        for place, argument in enumerate(arguments):
-            kind = self.kinds[place] if place < len(self.kinds) else self.more
-            given = argument
-            if given is None and self.empties and kind is not None and kind[0] in _EMPTY:
-                given = arguments[place] = _EMPTY[kind[0]]
-            if kind is not None and not kind[1](given):
+        self.check_count(len(arguments))
+        for index, argument in enumerate(arguments):
+            kind = self.kinds[index] if index < len(self.kinds) else self.variadic
+            if argument is None and self.nil_is_zero and kind is not None and kind[0] in _ZERO_VALUES:
+                argument = arguments[index] = _ZERO_VALUES[kind[0]]  # noqa: PLW2901
+            if kind is not None and not kind[1](argument):
                 raise ExpressionError(
                     "",
-                    f"cannot use {value.kind(given)} as argument {place + 1} (type {kind[0]}) to call {self.name}",
+                    f"cannot use {value.kind(argument)} as argument {index + 1} (type {kind[0]}) to call {self.name}",
                 )
-            if isinstance(given, str):
-                budget.step(len(given) >> 10)
+            if isinstance(argument, str):
+                budget.step(len(argument) >> 10)
         return self.body(budget, *arguments)
 
 
@@ -68,24 +69,26 @@ Table = dict[str, Function]
 
 
 def declare(
-    table: Table, name: str, *kinds: Kind, least: int | None = None, more: Kind | None = None
+    table: Table, name: str, *kinds: Kind, required: int | None = None, variadic: Kind | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Put the decorated body into a table; it gets the budget, then the arguments."""
+    """Add the decorated body to a table; it is called with the budget, then the arguments."""
 
     def put(body: Callable[..., Any]) -> Callable[..., Any]:
-        table[name] = Function(name, kinds, len(kinds) if least is None else least, more, body)
+        table[name] = Function(name, kinds, len(kinds) if required is None else required, variadic, body)
         return body
 
     return put
 
 
 def declare_both(
-    table: Table, name: str, *kinds: Kind, least: int | None = None, more: Kind | None = None
+    table: Table, name: str, *kinds: Kind, required: int | None = None, variadic: Kind | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare a body under its own name and with must before it, as sprig has many: ours always must."""
+    """Declare a body as `name` and as `mustName`: sprig's first keeps some errors to itself, ours raises in both."""
 
     def put(body: Callable[..., Any]) -> Callable[..., Any]:
-        declare(table, name, *kinds, least=least, more=more)(body)
-        return declare(table, f"must{name[0].upper()}{name[1:]}", *kinds, least=least, more=more)(body)
+        declare(table, name, *kinds, required=required, variadic=variadic)(body)
+        return declare(
+            table, f"must{name[0].upper()}{name[1:]}", *kinds, required=required, variadic=variadic
+        )(body)
 
     return put

@@ -8,6 +8,6 @@ from . import builtin, sprig
 from .function import Table
 
 FUNCTIONS: Table = builtin.TABLE | {
-    f"sprig.{name}": replace(function, name=f"sprig.{name}", empties=True)
+    f"sprig.{name}": replace(function, name=f"sprig.{name}", nil_is_zero=True)
     for name, function in sprig.TABLE.items()
 }

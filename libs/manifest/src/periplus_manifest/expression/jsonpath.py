@@ -1,4 +1,4 @@
-"""The JSONPath that Argo's jsonpath() takes: names, places, slices, unions, * and .., and simple filters."""
+"""The JSONPath of Argo's jsonpath(): names, indexes, slices, unions, *, .. and simple filters."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ _FILTER = re.compile(r"\?\((?P<test>.*)\)", re.DOTALL)
 _TEST = re.compile(
     r"""\s*@((?:\.[^\W\d][\w-]*)+)\s*(?:(==|!=|<=|>=|<|>)\s*('[^']*'|"[^"]*"|-?[\d.]+|true|false|null)\s*)?"""
 )
-_LONGEST = 1_000
+_MAX_PATH_CHARACTERS = 1_000
 
 Step = tuple[str, Any]
 Test = tuple[list[str], str | None, Any]
 
 
 def query(budget: Budget, found: Any, path: str) -> Any:
-    """Give what a path finds: one value for a path that names one place, else a list.
+    """Return what a path selects: one value for a path of names and indexes alone, else a list.
 
-    Raises ExpressionError for a bad path, and where a named place is not there.
+    Raises ExpressionError for a bad path, and where such a value does not exist.
     """
     steps = _steps(path)
-    if all(kind in ("name", "place") for kind, _ in steps):
+    if all(kind in ("name", "index") for kind, _ in steps):
         for kind, key in steps:
-            found = _taken(found, kind, key, path)
+            found = _child(found, kind, key, path)
         return found
     values = [found]
     for step in steps:
-        spread: list[Any] = []
+        selected: list[Any] = []
         for each in values:
-            for item in _spread(each, step):
+            for item in _select(each, step):
                 budget.step()
-                spread.append(item)
-        values = spread
+                selected.append(item)
+        values = selected
     return values
 
 
 @lru_cache(maxsize=256)
 def _steps(path: str) -> tuple[Step, ...]:
-    if not path.startswith("$") or len(path) > _LONGEST:
+    if not path.startswith("$") or len(path) > _MAX_PATH_CHARACTERS:
         raise ExpressionError("", f"a JSONPath starts with $: {path[:60]!r}")
     steps: list[Step] = []
     position = 1
@@ -101,7 +101,7 @@ def _part(text: str, path: str) -> Step:
     if match := _QUOTED.fullmatch(text):
         return "name", re.sub(r"\\(.)", r"\1", match[1] if match[1] is not None else match[2])
     if re.fullmatch(r"-?\d{1,9}", text):
-        return "place", int(text)
+        return "index", int(text)
     if re.fullmatch(r"(?:-?\d{1,9})?:(?:-?\d{1,9})?(?::(?:-?\d{1,9})?)?", text):
         ends = [int(each) if each else None for each in text.split(":")]
         if len(ends) < 3 or ends[2] != 0:
@@ -122,22 +122,22 @@ def _literal(text: str | None) -> Any:
         raise ExpressionError("", f"{text[:40]!r} is no number") from None
 
 
-def _taken(found: Any, kind: str, key: Any, path: str) -> Any:
+def _child(found: Any, kind: str, key: Any, path: str) -> Any:
     if kind == "name" and isinstance(found, Mapping) and key in found:
         return found[key]
-    if kind == "place" and isinstance(found, list) and -len(found) <= key < len(found):
+    if kind == "index" and isinstance(found, list) and -len(found) <= key < len(found):
         return found[key]
     raise ExpressionError("", f"JSONPath {path[:60]!r}: there is no {key!r} in {value.kind(found)}")
 
 
-def _spread(found: Any, step: Step) -> Iterator[Any]:
+def _select(found: Any, step: Step) -> Iterator[Any]:
     kind, key = step
     if kind == "deep":
-        yield from _below(found)
+        yield from _descendants(found)
     elif kind == "name":
         if isinstance(found, Mapping) and key in found:
             yield found[key]
-    elif kind == "place":
+    elif kind == "index":
         if isinstance(found, list) and -len(found) <= key < len(found):
             yield found[key]
     elif kind == "slice":
@@ -145,34 +145,34 @@ def _spread(found: Any, step: Step) -> Iterator[Any]:
             yield from found[key]
     elif kind == "union":
         for part in key:
-            yield from _spread(found, part)
+            yield from _select(found, part)
     else:
         items = found.values() if isinstance(found, Mapping) else found if isinstance(found, list) else ()
         for item in items:
-            if kind == "any" or any(all(_passes(item, *test) for test in tests) for tests in key):
+            if kind == "any" or any(all(_holds(item, *test) for test in tests) for tests in key):
                 yield item
 
 
-def _below(found: Any) -> Iterator[Any]:
-    waiting = [found]
-    while waiting:
-        each = waiting.pop()
+def _descendants(found: Any) -> Iterator[Any]:
+    pending = [found]
+    while pending:
+        each = pending.pop()
         yield each
         inner = list(each.values()) if isinstance(each, Mapping) else each if isinstance(each, list) else []
-        waiting += inner[::-1]
+        pending += inner[::-1]
 
 
-def _passes(item: Any, names: list[str], sign: str | None, wanted: Any) -> bool:
+def _holds(item: Any, names: list[str], operator: str | None, literal: Any) -> bool:
     for name in names:
         if not isinstance(item, Mapping) or name not in item:
             return False
         item = item[name]
-    if sign is None:
+    if operator is None:
         return True
-    if sign in ("==", "!="):
-        return value.equal(item, wanted) is (sign == "==")
+    if operator in ("==", "!="):
+        return value.equal(item, literal) is (operator == "==")
     try:
-        below, above = value.less(item, wanted), value.less(wanted, item)
+        below, above = value.less(item, literal), value.less(literal, item)
     except ExpressionError:
         return False
-    return {"<": below, ">": above, "<=": not above, ">=": not below}[sign]
+    return {"<": below, ">": above, "<=": not above, ">=": not below}[operator]

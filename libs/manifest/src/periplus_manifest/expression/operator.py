@@ -20,12 +20,12 @@ def applied(budget: Budget, sign: str, left: Any, right: Any, *, negated: bool) 
         budget.step(len(left) >> 10)
     if sign in ("==", "!="):
         if isinstance(left, (list, Mapping)) and isinstance(right, (list, Mapping)):
-            budget.weigh(left)
-            budget.weigh(right)
+            budget.measure(left)
+            budget.measure(right)
         return value.equal(left, right) is (sign == "==")
     if sign == "+":
         if isinstance(left, str) and isinstance(right, str):
-            budget.room(len(left) + len(right))
+            budget.allocate(len(left) + len(right))
         return value.added(left, right)
     if sign == "in":
         _search(budget, right)
@@ -37,17 +37,17 @@ def applied(budget: Budget, sign: str, left: Any, right: Any, *, negated: bool) 
     return value.computed(sign, left, right)
 
 
-def _search(budget: Budget, place: Any) -> None:
+def _search(budget: Budget, container: Any) -> None:
     """Spend what looking through a list takes."""
-    if isinstance(place, (list, tuple)):
-        budget.step(len(place) >> 3)
-        if any(isinstance(item, (list, Mapping)) for item in place):
-            budget.weigh(place)
+    if isinstance(container, (list, tuple)):
+        budget.step(len(container) >> 3)
+        if any(isinstance(item, (list, Mapping)) for item in container):
+            budget.measure(container)
 
 
 def _range(budget: Budget, first: Any, last: Any) -> list[int]:
     low, high = value.whole(first), value.whole(last)
-    budget.room(max(high - low + 1, 0))
+    budget.allocate(max(high - low + 1, 0))
     return list(range(low, high + 1))
 
 

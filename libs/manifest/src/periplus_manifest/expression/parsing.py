@@ -11,7 +11,7 @@ from periplus_manifest.errors import ExpressionError
 
 from . import literal
 from .builtin.predicates import PREDICATES
-from .climbing import Item, Operator, Pipe, Sign, climb, piped
+from .precedence import Item, Operator, Pipe, Sign, group, piped
 from .tree import (
     Array,
     Call,
@@ -30,17 +30,17 @@ from .tree import (
     Ternary,
 )
 
-LONGEST = 16 * 1024
-_DEEPEST = 120
-_MOST_PIECES = 10_000
-_PIECE = re.compile(r"\w+|[^\w\s]")
+MAX_EXPRESSION_CHARACTERS = 16 * 1024
+_MAX_NESTING = 120
+_MAX_TOKENS = 10_000
+_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "nil": None}
 
 
 @cache
 def _parser() -> Any:
-    # Loading lark and making its tables takes a tenth of a second, once.
+    # Importing lark and building its tables takes 0.1 s, once in a process.
     from importlib.resources import files
 
     from lark import Lark
@@ -50,28 +50,28 @@ def _parser() -> Any:
 
 
 def parse(text: str) -> Node:
-    """Parse an expression. Raises ExpressionError with the place where it stops making sense."""
-    if len(text) > LONGEST:
-        raise ExpressionError("", f"the expression is longer than {LONGEST} characters")
+    """Parse an expression. Raises ExpressionError with the position of the first token that does not fit."""
+    if len(text) > MAX_EXPRESSION_CHARACTERS:
+        raise ExpressionError("", f"the expression is longer than {MAX_EXPRESSION_CHARACTERS} characters")
     if not text.strip():
         raise ExpressionError("", "the expression is empty")
-    if sum(1 for _ in _PIECE.finditer(text)) > _MOST_PIECES:
-        raise ExpressionError("", f"the expression has more than {_MOST_PIECES} words and signs")
+    if sum(1 for _ in _TOKEN.finditer(text)) > _MAX_TOKENS:
+        raise ExpressionError("", f"the expression has more than {_MAX_TOKENS} words and signs")
     from lark.exceptions import LarkError
 
     try:
         found = _parser().parse(text)
     except LarkError as error:
-        raise ExpressionError("", _words(error, text)) from None
+        raise ExpressionError("", _syntax_error(error, text)) from None
     return _Builder().node(found, 0)
 
 
-def _words(error: Any, text: str) -> str:
-    place = getattr(error, "pos_in_stream", None)
+def _syntax_error(error: Any, text: str) -> str:
+    position = getattr(error, "pos_in_stream", None)
     ended = getattr(getattr(error, "token", None), "type", "") == "$END"
-    if ended or not isinstance(place, int) or not 0 <= place < len(text):
+    if ended or not isinstance(position, int) or not 0 <= position < len(text):
         return f"the expression {_short(text)} ends too early"
-    return f"unexpected {text[place : place + 20]!r} at character {place + 1} of {_short(text)}"
+    return f"unexpected {text[position : position + 20]!r} at character {position + 1} of {_short(text)}"
 
 
 def _short(text: str) -> str:
@@ -79,10 +79,10 @@ def _short(text: str) -> str:
 
 
 class _Builder:
-    """Turns the grammar's tree into ours, one method for each of its names; single tokens come without one."""
+    """Turns the grammar's tree into ours: one method for each rule, and _TOKENS for single tokens."""
 
     def node(self, tree: Any, depth: int) -> Node:
-        if depth > _DEEPEST:
+        if depth > _MAX_NESTING:
             raise ExpressionError("", "nested too deeply")
         kind = getattr(tree, "type", None)
         if kind is not None:
@@ -109,7 +109,7 @@ class _Builder:
     def _let(self, children: list[Any], depth: int) -> Node:
         return Let(str(children[0]), self.node(children[1], depth), self.node(children[2], depth))
 
-    def _row(self, children: list[Any], depth: int) -> Node:
+    def _chain(self, children: list[Any], depth: int) -> Node:
         items: list[Item] = []
         wants_value, negated = True, False
         for child in children:
@@ -128,7 +128,7 @@ class _Builder:
             else:
                 items.append(Operator(str(child), negated=negated))
                 wants_value, negated = True, False
-        return climb(items)
+        return group(items)
 
     def _pipe(self, tree: Any, depth: int) -> Pipe:
         _check_predicate(str(tree.children[0]), tree.children[1].children[:1])
@@ -153,14 +153,14 @@ class _Builder:
 
     def _step(self, tail: Any, depth: int) -> Member | Slice | Method:
         kind, children = tail.data, tail.children
-        maybe = kind.startswith("maybe_")
+        optional = kind.startswith("optional_")
         if kind.endswith("member"):
-            return Member(Literal(str(children[0])), maybe=maybe, dotted=True)
+            return Member(Literal(str(children[0])), optional=optional, dotted=True)
         if kind.endswith("method"):
-            return Method(str(children[0]), self._arguments(children[1], depth), maybe=maybe)
+            return Method(str(children[0]), self._arguments(children[1], depth), optional=optional)
         nodes = [self.node(child, depth) for child in children]
         if kind.endswith("index"):
-            return Member(nodes[0], maybe=maybe, dotted=False)
+            return Member(nodes[0], optional=optional, dotted=False)
         start = nodes[0] if kind in ("slice", "slice_from") else None
         end = nodes[-1] if kind in ("slice", "slice_to") else None
         return Slice(start, end)
@@ -182,14 +182,16 @@ class _Builder:
         written = str(key)
         return Literal(literal.text(written) if written[0] in "'\"" else written), self.node(value, depth)
 
-    def _own(self, children: list[Any], _: int) -> Node:
-        return Path(Pointer(""), (Member(Literal(str(children[0])), maybe=False, dotted=True),))
+    def _own_member(self, children: list[Any], _: int) -> Node:
+        return Path(Pointer(""), (Member(Literal(str(children[0])), optional=False, dotted=True),))
 
 
-def _check_predicate(function: str, asked: list[Any]) -> None:
-    """Refuse a map where a predicate stands: its brace opens the predicate's body there."""
-    if function in PREDICATES and asked and getattr(asked[0], "data", "") == "map":
-        raise ExpressionError("", f"a map as the predicate of {function} stands in parentheses or braces")
+def _check_predicate(function: str, predicate: list[Any]) -> None:
+    """Refuse a map as a predicate: there its brace opens the predicate's body."""
+    if function in PREDICATES and predicate and getattr(predicate[0], "data", "") == "map":
+        raise ExpressionError(
+            "", f"a map as the predicate of {function} needs parentheses or braces around it"
+        )
 
 
 def _named(name: str) -> Node:

@@ -1,4 +1,4 @@
-"""An expression's tree: what was written, grouped, with names not yet looked up."""
+"""The syntax tree of an expression."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """.name or [key]; `maybe` for ?. and ?.[…], `dotted` where it belongs to the chain before it."""
+    """.name or [key]; `optional` for ?. and ?.[…]; `dotted` where a nil before it makes it nil as well."""
 
     key: Node
-    maybe: bool
+    optional: bool
     dotted: bool
 
 
@@ -50,12 +50,12 @@ class Method:
 
     name: str
     arguments: tuple[Node, ...]
-    maybe: bool
+    optional: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A value and the steps taken from it."""
+    """A value and the members, slices and methods applied to it in turn."""
 
     base: Node
     steps: tuple[Member | Slice | Method, ...]
@@ -71,7 +71,7 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Infix:
-    """An operator and what stands right of it; `negated` for not in, not contains…"""
+    """An operator and its right operand; `negated` for not in, not contains…"""
 
     operator: str
     right: Node
@@ -79,11 +79,11 @@ class Infix:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A value to which one operator after another is applied."""
+class OperatorChain:
+    """A value to which one operator after another is applied, from the left."""
 
     first: Node
-    rest: tuple[Infix, ...]
+    operations: tuple[Infix, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,12 @@ class Comparison:
     """a < b <= c, true when each neighbouring pair is."""
 
     first: Node
-    rest: tuple[tuple[str, Node], ...]
+    operations: tuple[tuple[str, Node], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Piped:
-    """The place of the value that a pipe hands on, as first argument."""
+class PipedValue:
+    """The left side of a pipe, as the first argument of the call on its right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """What a predicate asks of each item."""
+    """{ … }: a predicate, evaluated for each item."""
 
     body: Node
 
@@ -159,9 +159,9 @@ Node = (
     | Pointer
     | Path
     | Prefix
-    | Row
+    | OperatorChain
     | Comparison
-    | Piped
+    | PipedValue
     | Ternary
     | Call
     | Closure

@@ -31,7 +31,7 @@ def kind(value: Any) -> str:
 
 
 def mismatch(sign: str, left: str | None, right: str | None) -> ExpressionError:
-    """Say that an operator stands between values of kinds that it does not join."""
+    """Build the error for an operator between values of kinds that it does not take."""
     return ExpressionError("", f"invalid operation: {sign} (mismatched types {left} and {right})")
 
 
@@ -243,12 +243,12 @@ def sliced(source: Any, start: Any, end: Any) -> Any:
     return part.decode(errors="replace") if isinstance(part, bytes) else part
 
 
-def contains(needle: Any, place: Any) -> bool:
-    """Say whether a list holds a value, or a map a key. Raises ExpressionError for other places."""
-    if place is None:
+def contains(needle: Any, container: Any) -> bool:
+    """Say whether a list holds a value, or a map a key. Raises ExpressionError for other values."""
+    if container is None:
         return False
-    if isinstance(place, Mapping):
-        return isinstance(needle, (str, int, float, bool, type(None))) and needle in place
-    if isinstance(place, (list, tuple)):
-        return any(equal(item, needle) for item in place)
-    raise ExpressionError("", f'operator "in" not defined on {kind(place)}')
+    if isinstance(container, Mapping):
+        return isinstance(needle, (str, int, float, bool, type(None))) and needle in container
+    if isinstance(container, (list, tuple)):
+        return any(equal(item, needle) for item in container)
+    raise ExpressionError("", f'operator "in" not defined on {kind(container)}')

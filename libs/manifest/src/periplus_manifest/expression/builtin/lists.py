@@ -15,10 +15,10 @@ from periplus_manifest.gotext import AnyKeyed, NilList
 TABLE: Table = {}
 
 
-def _numbers(name: str, given: tuple[Any, ...], budget: Budget, depth: int = 0) -> list[Any]:
+def _numbers(name: str, argument: tuple[Any, ...], budget: Budget, depth: int = 0) -> list[Any]:
     found: list[Any] = []
-    budget.step(len(given))
-    for item in given:
+    budget.step(len(argument))
+    for item in argument:
         if isinstance(item, (list, tuple)) and depth < 50:
             found += _numbers(name, tuple(item), budget, depth + 1)
         elif value.is_number(item):
@@ -28,25 +28,25 @@ def _numbers(name: str, given: tuple[Any, ...], budget: Budget, depth: int = 0) 
     return found
 
 
-@declare(TABLE, "max", more=ANY)
-def _max(budget: Budget, *given: Any) -> Any:
-    return max(_numbers("max", given, budget), default=None) if given != (None,) else None
+@declare(TABLE, "max", variadic=ANY)
+def _max(budget: Budget, *arguments: Any) -> Any:
+    return max(_numbers("max", arguments, budget), default=None) if arguments != (None,) else None
 
 
-@declare(TABLE, "min", more=ANY)
-def _min(budget: Budget, *given: Any) -> Any:
-    return min(_numbers("min", given, budget), default=None) if given != (None,) else None
+@declare(TABLE, "min", variadic=ANY)
+def _min(budget: Budget, *arguments: Any) -> Any:
+    return min(_numbers("min", arguments, budget), default=None) if arguments != (None,) else None
 
 
-@declare(TABLE, "mean", more=ANY)
-def _mean(budget: Budget, *given: Any) -> float:
-    found = _numbers("mean", given, budget)
+@declare(TABLE, "mean", variadic=ANY)
+def _mean(budget: Budget, *arguments: Any) -> float:
+    found = _numbers("mean", arguments, budget)
     return sum(map(float, found)) / len(found) if found else 0.0
 
 
-@declare(TABLE, "median", more=ANY)
-def _median(budget: Budget, *given: Any) -> float:
-    found = sorted(map(float, _numbers("median", given, budget)))
+@declare(TABLE, "median", variadic=ANY)
+def _median(budget: Budget, *arguments: Any) -> float:
+    found = sorted(map(float, _numbers("median", arguments, budget)))
     middle = len(found) // 2
     if not found:
         return 0.0
@@ -54,123 +54,123 @@ def _median(budget: Budget, *given: Any) -> float:
 
 
 @declare(TABLE, "first", ANY)
-def _first(_: Budget, given: Any) -> Any:
-    return given[0] if isinstance(given, (list, tuple)) and given else None
+def _first(_: Budget, argument: Any) -> Any:
+    return argument[0] if isinstance(argument, (list, tuple)) and argument else None
 
 
 @declare(TABLE, "last", ANY)
-def _last(_: Budget, given: Any) -> Any:
-    return given[-1] if isinstance(given, (list, tuple)) and given else None
+def _last(_: Budget, argument: Any) -> Any:
+    return argument[-1] if isinstance(argument, (list, tuple)) and argument else None
 
 
 @declare(TABLE, "get", ANY, ANY)
-def _get(_: Budget, given: Any, key: Any) -> Any:
-    if given is None:
+def _get(_: Budget, argument: Any, key: Any) -> Any:
+    if argument is None:
         return None
     try:
-        return value.fetched(given, key)
+        return value.fetched(argument, key)
     except ExpressionError:
-        if isinstance(given, (list, tuple, str)) and value.is_number(key):
+        if isinstance(argument, (list, tuple, str)) and value.is_number(key):
             return None
         raise
 
 
 @declare(TABLE, "take", LIST, WHOLE)
-def _take(_: Budget, given: list[Any], count: int) -> list[Any]:
+def _take(_: Budget, argument: list[Any], count: int) -> list[Any]:
     if count < 0:
         raise ExpressionError("", f"cannot take {count} elements")
-    return given[:count]
+    return argument[:count]
 
 
 @declare(TABLE, "keys", MAP)
-def _keys(_: Budget, given: Mapping[str, Any]) -> list[Any]:
-    return sorted(given, key=str)
+def _keys(_: Budget, argument: Mapping[str, Any]) -> list[Any]:
+    return sorted(argument, key=str)
 
 
 @declare(TABLE, "values", MAP)
-def _values(_: Budget, given: Mapping[str, Any]) -> list[Any]:
-    return [given[key] for key in sorted(given, key=str)]
+def _values(_: Budget, argument: Mapping[str, Any]) -> list[Any]:
+    return [argument[key] for key in sorted(argument, key=str)]
 
 
 @declare(TABLE, "toPairs", MAP)
-def _to_pairs(_: Budget, given: Mapping[str, Any]) -> list[list[Any]]:
-    return [[key, given[key]] for key in sorted(given, key=str)]
+def _to_pairs(_: Budget, argument: Mapping[str, Any]) -> list[list[Any]]:
+    return [[key, argument[key]] for key in sorted(argument, key=str)]
 
 
 @declare(TABLE, "fromPairs", LIST)
-def _from_pairs(budget: Budget, given: list[Any]) -> AnyKeyed:
-    budget.step(len(given))
-    for pair in given:
+def _from_pairs(budget: Budget, argument: list[Any]) -> AnyKeyed:
+    budget.step(len(argument))
+    for pair in argument:
         if (
             not isinstance(pair, (list, tuple))
             or len(pair) != 2
             or isinstance(pair[0], (list, tuple, Mapping))
         ):
             raise ExpressionError("", "invalid pair for fromPairs")
-    return AnyKeyed((pair[0], pair[1]) for pair in given)
+    return AnyKeyed((pair[0], pair[1]) for pair in argument)
 
 
 @declare(TABLE, "reverse", LIST)
-def _reverse(budget: Budget, given: list[Any]) -> list[Any]:
-    budget.room(len(given))
-    return list(given)[::-1]
+def _reverse(budget: Budget, argument: list[Any]) -> list[Any]:
+    budget.allocate(len(argument))
+    return list(argument)[::-1]
 
 
 @declare(TABLE, "uniq", LIST)
-def uniq(budget: Budget, given: list[Any]) -> list[Any]:
+def uniq(budget: Budget, argument: list[Any]) -> list[Any]:
     """Keep the first of equal items."""
-    kept: list[Any] = []
+    unique: list[Any] = []
     plain: set[Any] = set()
-    budget.weigh(given)
-    for item in given:
+    budget.measure(argument)
+    for item in argument:
         if isinstance(item, str) or value.is_number(item):
             if item not in plain:
                 plain.add(item)
-                kept.append(item)
+                unique.append(item)
             continue
-        budget.step(len(kept))
-        if not value.contains(item, kept):
-            kept.append(item)
-    return kept
+        budget.step(len(unique))
+        if not value.contains(item, unique):
+            unique.append(item)
+    return unique
 
 
-@declare(TABLE, "concat", LIST, more=LIST)
-def concat(budget: Budget, *given: list[Any]) -> list[Any]:
+@declare(TABLE, "concat", LIST, variadic=LIST)
+def concat(budget: Budget, *arguments: list[Any]) -> list[Any]:
     """Put lists after one another."""
-    budget.room(sum(map(len, given)))
-    return [item for each in given for item in each]
+    budget.allocate(sum(map(len, arguments)))
+    return [item for each in arguments for item in each]
 
 
 @declare(TABLE, "flatten", LIST)
-def _flatten(budget: Budget, given: list[Any]) -> list[Any]:
-    budget.weigh(given)
+def _flatten(budget: Budget, argument: list[Any]) -> list[Any]:
+    budget.measure(argument)
     flat: list[Any] = []
-    waiting = list(given)[::-1]
-    while waiting:
-        item = waiting.pop()
+    pending = list(argument)[::-1]
+    while pending:
+        item = pending.pop()
         if isinstance(item, (list, tuple)):
-            waiting += list(item)[::-1]
+            pending += list(item)[::-1]
         else:
             flat.append(item)
     return flat
 
 
-@declare(TABLE, "sort", ANY, TEXT, least=1)
-def _sort(budget: Budget, given: Any, order: str = "asc") -> list[Any]:
-    if not isinstance(given, (list, tuple)):
+@declare(TABLE, "sort", ANY, TEXT, required=1)
+def _sort(budget: Budget, argument: Any, order: str = "asc") -> list[Any]:
+    if not isinstance(argument, (list, tuple)):
         return NilList()  # expr-lang takes anything else for a list without items
-    return ordered(budget, list(given), list(given), order)
+    return ordered(budget, list(argument), list(argument), order)
 
 
 def ordered(budget: Budget, items: list[Any], keys: list[Any], order: str) -> list[Any]:
     """Sort items by their keys, which are all numbers or all texts, "asc" or "desc"."""
     if order not in ("asc", "desc"):
         raise ExpressionError("", f"invalid order {order[:40]}, expected asc or desc")
-    budget.room(len(items))
+    budget.allocate(len(items))
     budget.step(len(items) * 4)
     for before, after in pairwise(keys):
         value.less(before, after)
     pairs = sorted(
         zip(keys, range(len(items)), strict=True), key=lambda pair: pair[0], reverse=order == "desc"
     )
-    return [items[place] for _, place in pairs]
+    return [items[index] for _, index in pairs]

@@ -1,4 +1,4 @@
-"""The functions that ask something of each item: filter, map, any, reduce and their like."""
+"""The functions that evaluate a predicate for each item: filter, map, any, reduce and others."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ PREDICATES = {
     **dict.fromkeys(("sortBy", "reduce"), (2, 3)),
 }
 
-Ask = Callable[[Any, int, Any], Any]
-"""Evaluates the predicate for an item, its place, and what reduce has gathered."""
+Predicate = Callable[[Any, int, Any], Any]
+"""Evaluates a predicate for an item, its index, and what reduce has accumulated."""
 
 
-def apply(budget: Budget, name: str, items: Any, ask: Ask | None, more: Any) -> Any:
-    """Apply one of PREDICATES. Raises ExpressionError for what is no list, and for answers that do not fit."""
+def apply(budget: Budget, name: str, items: Any, predicate: Predicate | None, extra: Any) -> Any:
+    """Apply one of PREDICATES. Raises ExpressionError for what is no list, and for results of a wrong kind."""
     if not isinstance(items, (list, tuple)):
         raise ExpressionError("", f"{name} takes an array, not {value.kind(items)}")
-    budget.room(len(items))
-    answers = _answers(items, ask)
+    budget.allocate(len(items))
+    answers = _answers(items, predicate)
     if name in ("map", "sum", "groupBy", "sortBy"):
-        return _gathered(budget, name, items, list(answers), more)
+        return _gathered(budget, name, items, list(answers), extra)
     if name == "reduce":
-        raise AssertionError("reduce has its own way")
+        raise AssertionError("reduce is evaluated by reduced()")
     yes = (_holds(name, answer) for answer in answers)
     if name in ("all", "any", "none"):
         found = any(not it for it in yes) if name == "all" else any(yes)
@@ -41,9 +41,9 @@ def apply(budget: Budget, name: str, items: Any, ask: Ask | None, more: Any) -> 
     return _chosen(name, items, yes)
 
 
-def _answers(items: Any, ask: Ask | None) -> Iterator[Any]:
-    for place, item in enumerate(items):
-        yield item if ask is None else ask(item, place, None)
+def _answers(items: Any, predicate: Predicate | None) -> Iterator[Any]:
+    for index, item in enumerate(items):
+        yield item if predicate is None else predicate(item, index, None)
 
 
 def _holds(name: str, answer: Any) -> bool:
@@ -56,24 +56,24 @@ def _holds(name: str, answer: Any) -> bool:
 
 def _chosen(name: str, items: Any, yes: Iterator[bool]) -> Any:
     if name in ("find", "findIndex"):
-        place = next((place for place, it in enumerate(yes) if it), -1)
+        index = next((index for index, it in enumerate(yes) if it), -1)
     else:
-        places = [place for place, it in enumerate(yes) if it]
+        indexes = [index for index, it in enumerate(yes) if it]
         if name == "filter":
-            return [items[place] for place in places]
+            return [items[index] for index in indexes]
         if name in ("count", "one"):
-            return len(places) if name == "count" else len(places) == 1
-        place = places[-1] if places else -1
+            return len(indexes) if name == "count" else len(indexes) == 1
+        index = indexes[-1] if indexes else -1
     if name.endswith("Index"):
-        return place if place >= 0 else None
-    return items[place] if place >= 0 else None
+        return index if index >= 0 else None
+    return items[index] if index >= 0 else None
 
 
-def _gathered(budget: Budget, name: str, items: Any, answers: list[Any], more: Any) -> Any:
+def _gathered(budget: Budget, name: str, items: Any, answers: list[Any], extra: Any) -> Any:
     if name == "map":
         return answers
     if name == "sortBy":
-        order = more if more is not None else "asc"
+        order = extra if extra is not None else "asc"
         if not isinstance(order, str):
             raise ExpressionError("", f"the order of sortBy is asc or desc, not {value.kind(order)}")
         return ordered(budget, list(items), answers, order)
@@ -90,13 +90,13 @@ def _gathered(budget: Budget, name: str, items: Any, answers: list[Any], more: A
     return groups
 
 
-def reduced(items: Any, ask: Ask, start: Any, *, started: bool) -> Any:
-    """Gather the items into one value, beginning with `start` or, if not `started`, with the first item."""
+def reduced(items: Any, predicate: Predicate, start: Any, *, started: bool) -> Any:
+    """Reduce the items to one value, beginning with `start` or, if not `started`, with the first item."""
     if not isinstance(items, (list, tuple)):
         raise ExpressionError("", f"reduce takes an array, not {value.kind(items)}")
     if not items and not started:
         raise ExpressionError("", "reduce of an empty array needs an initial value")
     gathered = start if started else items[0]
-    for place in range(0 if started else 1, len(items)):
-        gathered = ask(items[place], place, gathered)
+    for index in range(0 if started else 1, len(items)):
+        gathered = predicate(items[index], index, gathered)
     return gathered

@@ -18,17 +18,17 @@ BLANKS = (
 )
 
 
-@declare(TABLE, "trim", TEXT, TEXT, least=1)
+@declare(TABLE, "trim", TEXT, TEXT, required=1)
 def _trim(_: Budget, text: str, cut: str = BLANKS) -> str:
     return text.strip(cut) if cut else text
 
 
-@declare(TABLE, "trimPrefix", TEXT, TEXT, least=1)
+@declare(TABLE, "trimPrefix", TEXT, TEXT, required=1)
 def _trim_prefix(_: Budget, text: str, cut: str = " ") -> str:
     return text.removeprefix(cut)
 
 
-@declare(TABLE, "trimSuffix", TEXT, TEXT, least=1)
+@declare(TABLE, "trimSuffix", TEXT, TEXT, required=1)
 def _trim_suffix(_: Budget, text: str, cut: str = " ") -> str:
     return text.removesuffix(cut)
 
@@ -45,7 +45,7 @@ def _lower(budget: Budget, text: str) -> str:
 
 def pieces(budget: Budget, text: str, separator: str, most: int = -1) -> list[str]:
     """Split as Go's strings.SplitN: by characters without a separator, into at most so many pieces."""
-    budget.room(text.count(separator) + 1 + len(text))
+    budget.allocate(text.count(separator) + 1 + len(text))
     if most == 0:
         return NilList()
     if separator:
@@ -54,12 +54,12 @@ def pieces(budget: Budget, text: str, separator: str, most: int = -1) -> list[st
     return characters if most < 0 or most >= len(text) else [*characters[: most - 1], text[most - 1 :]]
 
 
-@declare(TABLE, "split", TEXT, TEXT, NUMBER, least=2)
+@declare(TABLE, "split", TEXT, TEXT, NUMBER, required=2)
 def _split(budget: Budget, text: str, separator: str, most: float = -1) -> list[str]:
     return pieces(budget, text, separator, whole(most))
 
 
-@declare(TABLE, "splitAfter", TEXT, TEXT, NUMBER, least=2)
+@declare(TABLE, "splitAfter", TEXT, TEXT, NUMBER, required=2)
 def _split_after(budget: Budget, text: str, separator: str, most: float = -1) -> list[str]:
     found = pieces(budget, text, separator, whole(most))
     return found and [*(piece + separator for piece in found[:-1]), found[-1]]
@@ -68,11 +68,11 @@ def _split_after(budget: Budget, text: str, separator: str, most: float = -1) ->
 def replaced(budget: Budget, text: str, old: str, new: str, most: int = -1) -> str:
     """Replace as Go's strings.Replace."""
     times = text.count(old) if most < 0 else min(most, text.count(old))
-    budget.room(len(text) + max(times, 0) * len(new))
+    budget.allocate(len(text) + max(times, 0) * len(new))
     return text.replace(old, new, most)
 
 
-@declare(TABLE, "replace", TEXT, TEXT, TEXT, WHOLE, least=3)
+@declare(TABLE, "replace", TEXT, TEXT, TEXT, WHOLE, required=3)
 def _replace(budget: Budget, text: str, old: str, new: str, most: int = -1) -> str:
     return replaced(budget, text, old, new, most)
 
@@ -81,7 +81,7 @@ def repeated(budget: Budget, text: str, times: int) -> str:
     """Write a text so many times."""
     if times < 0:
         raise ExpressionError("", f"cannot repeat {times} times")
-    budget.room(len(text) * times)
+    budget.allocate(len(text) * times)
     return text * times
 
 
@@ -90,7 +90,7 @@ def _repeat(budget: Budget, text: str, times: int) -> str:
     return repeated(budget, text, times)
 
 
-@declare(TABLE, "join", LIST, TEXT, least=1)
+@declare(TABLE, "join", LIST, TEXT, required=1)
 def _join(budget: Budget, items: list[Any], glue: str = "") -> str:
     budget.step(len(items) >> 4)
     size = len(glue) * len(items)
@@ -98,7 +98,7 @@ def _join(budget: Budget, items: list[Any], glue: str = "") -> str:
         if not isinstance(item, str):
             raise ExpressionError("", f"join takes texts, not {kind(item)}")
         size += len(item)
-    budget.room(size)
+    budget.allocate(size)
     return glue.join(items)
 
 

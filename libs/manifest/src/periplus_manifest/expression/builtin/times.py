@@ -10,7 +10,7 @@ from periplus_manifest.duration import parse_duration
 from periplus_manifest.errors import ExpressionError, ManifestError
 from periplus_manifest.expression.budget import Budget
 from periplus_manifest.expression.function import TEXT, Table, declare
-from periplus_manifest.expression.layout import RFC3339, parsed, written, zone
+from periplus_manifest.expression.time_layout import RFC3339, parsed, written, zone
 from periplus_manifest.expression.value import kind, moved
 from periplus_manifest.gotext import duration_text
 
@@ -35,10 +35,10 @@ def duration(text: str) -> timedelta:
         raise ExpressionError("", error.message) from None
 
 
-@declare(TABLE, "date", TEXT, TEXT, TEXT, least=1)
-def _date(_: Budget, text: str, layout: str | None = None, place: str = "UTC") -> datetime:
+@declare(TABLE, "date", TEXT, TEXT, TEXT, required=1)
+def _date(_: Budget, text: str, layout: str | None = None, zone_name: str = "UTC") -> datetime:
     if layout is not None:
-        return parsed(text, layout, zone(place))
+        return parsed(text, layout, zone(zone_name))
     for each in (
         "2006-01-02",
         "15:04:05",
@@ -79,23 +79,23 @@ _DURATION_METHODS: Mapping[str, Any] = {
 METHODS = frozenset((*_TIME_METHODS, *_DURATION_METHODS, "Format", "Add", "Sub", "Before", "After"))
 
 
-def method(given: Any, name: str, arguments: list[Any]) -> Any:
+def method(argument: Any, name: str, arguments: list[Any]) -> Any:
     """Call a method of a time or a duration. Raises ExpressionError for other values and methods."""
     table = (
         _TIME_METHODS
-        if isinstance(given, datetime)
+        if isinstance(argument, datetime)
         else _DURATION_METHODS
-        if isinstance(given, timedelta)
+        if isinstance(argument, timedelta)
         else {}
     )
     if name in table and not arguments:
-        return table[name](given)
-    if isinstance(given, datetime) and len(arguments) == 1:
+        return table[name](argument)
+    if isinstance(argument, datetime) and len(arguments) == 1:
         other = arguments[0]
         if name == "Format" and isinstance(other, str):
-            return written(given, other)
+            return written(argument, other)
         if name == "Add" and isinstance(other, timedelta):
-            return moved(given, other)
+            return moved(argument, other)
         if name in ("Sub", "Before", "After") and isinstance(other, datetime):
-            return {"Sub": given - other, "Before": given < other, "After": given > other}[name]
-    raise ExpressionError("", f"{kind(given)} has no method {name} for {len(arguments)} arguments")
+            return {"Sub": argument - other, "Before": argument < other, "After": argument > other}[name]
+    raise ExpressionError("", f"{kind(argument)} has no method {name} for {len(arguments)} arguments")

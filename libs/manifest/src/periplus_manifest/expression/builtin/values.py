@@ -21,15 +21,15 @@ _DECIMAL = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)
 
 
 @declare(TABLE, "len", ANY)
-def _len(_: Budget, given: Any) -> int:
-    if not isinstance(given, (str, list, tuple, Mapping)):
-        raise ExpressionError("", f"invalid argument for len (type {value.kind(given)})")
-    return len(given)
+def _len(_: Budget, argument: Any) -> int:
+    if not isinstance(argument, (str, list, tuple, Mapping)):
+        raise ExpressionError("", f"invalid argument for len (type {value.kind(argument)})")
+    return len(argument)
 
 
 @declare(TABLE, "type", ANY)
-def _type(_: Budget, given: Any) -> str:
-    return value.kind(given)
+def _type(_: Budget, argument: Any) -> str:
+    return value.kind(argument)
 
 
 @declare(TABLE, "abs", NUMBER)
@@ -54,46 +54,52 @@ def _round(_: Budget, number: Any) -> float:
 
 @declare(TABLE, "int", ANY)
 @declare(TABLE, "asInt", ANY)
-def as_int(_: Budget, given: Any) -> int:
+def as_int(_: Budget, argument: Any) -> int:
     """Give a number or a text as an int; a text must be a whole number."""
-    if isinstance(given, str):
-        if not re.fullmatch(r"[-+]?[0-9]{1,19}", given, re.ASCII) or value.wrapped(int(given)) != int(given):
-            raise ExpressionError("", f"invalid operation: int({given[:60]})")
-        return int(given)
-    return value.whole(given)
+    if isinstance(argument, str):
+        if not re.fullmatch(r"[-+]?[0-9]{1,19}", argument, re.ASCII) or value.wrapped(int(argument)) != int(
+            argument
+        ):
+            raise ExpressionError("", f"invalid operation: int({argument[:60]})")
+        return int(argument)
+    return value.whole(argument)
 
 
 @declare(TABLE, "float", ANY)
 @declare(TABLE, "asFloat", ANY)
-def as_float(_: Budget, given: Any) -> float:
+def as_float(_: Budget, argument: Any) -> float:
     """Give a number or a text as a float."""
-    if isinstance(given, str):
-        if len(given) > 400 or not _DECIMAL.fullmatch(given) or float(given) in (math.inf, -math.inf):
-            raise ExpressionError("", f"invalid operation: float({given[:60]})")
-        return float(given)
-    if not value.is_number(given):
-        raise ExpressionError("", f"invalid operation: float({value.kind(given)})")
-    return float(given)
+    if isinstance(argument, str):
+        if (
+            len(argument) > 400
+            or not _DECIMAL.fullmatch(argument)
+            or float(argument) in (math.inf, -math.inf)
+        ):
+            raise ExpressionError("", f"invalid operation: float({argument[:60]})")
+        return float(argument)
+    if not value.is_number(argument):
+        raise ExpressionError("", f"invalid operation: float({value.kind(argument)})")
+    return float(argument)
 
 
 @declare(TABLE, "string", ANY)
-def _string(budget: Budget, given: Any) -> str:
-    return budget.text(gotext.display(budget.weigh(given)))
+def _string(budget: Budget, argument: Any) -> str:
+    return budget.text(gotext.display(budget.measure(argument)))
 
 
 @declare(TABLE, "toJSON", ANY)
-def _to_json_indented(budget: Budget, given: Any) -> str:
-    return _json(budget, given, "  ")
+def _to_json_indented(budget: Budget, argument: Any) -> str:
+    return _json(budget, argument, "  ")
 
 
 @declare(TABLE, "toJson", ANY)
-def _to_json(budget: Budget, given: Any) -> str:
-    return _json(budget, given, "")
+def _to_json(budget: Budget, argument: Any) -> str:
+    return _json(budget, argument, "")
 
 
-def _json(budget: Budget, given: Any, indent: str) -> str:
+def _json(budget: Budget, argument: Any, indent: str) -> str:
     try:
-        return budget.text(gotext.json_text(budget.weigh(given), indent=indent))
+        return budget.text(gotext.json_text(budget.measure(argument), indent=indent))
     except ValueError as error:
         if isinstance(error, ExpressionError):
             raise
@@ -103,15 +109,15 @@ def _json(budget: Budget, given: Any, indent: str) -> str:
 @declare(TABLE, "fromJSON", TEXT)
 def from_json(budget: Budget, text: str) -> Any:
     """Parse JSON; every number is a float, as in Go."""
-    if text in budget.parsed:
-        return budget.parsed[text]
-    budget.room(len(text))
+    if text in budget.parsed_json:
+        return budget.parsed_json[text]
+    budget.allocate(len(text))
     budget.step(len(text) >> 6)
     try:
         found = json.loads(text, parse_int=float, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ExpressionError("", f"not JSON: {text[:60]!r}: {error}") from None
-    budget.parsed[text] = found
+    budget.parsed_json[text] = found
     return found
 
 

@@ -11,7 +11,7 @@ from periplus_manifest.errors import ExpressionError, ManifestError
 from periplus_manifest.expression.budget import Budget
 from periplus_manifest.expression.builtin.times import duration
 from periplus_manifest.expression.function import ANY, TEXT, Table, declare
-from periplus_manifest.expression.layout import parsed, written, zone
+from periplus_manifest.expression.time_layout import parsed, written, zone
 from periplus_manifest.expression.value import kind, moved
 from periplus_manifest.gotext import duration_text
 
@@ -23,32 +23,32 @@ def _now(_: Budget) -> datetime:
     return datetime.now(UTC)
 
 
-def _time(given: Any) -> datetime:
-    if isinstance(given, datetime):
-        return given
-    if isinstance(given, int) and not isinstance(given, bool):
+def _time(argument: Any) -> datetime:
+    if isinstance(argument, datetime):
+        return argument
+    if isinstance(argument, int) and not isinstance(argument, bool):
         try:
-            return datetime.fromtimestamp(given, UTC)
+            return datetime.fromtimestamp(argument, UTC)
         except (ValueError, OverflowError, OSError):
-            raise ExpressionError("", f"{given} is no time") from None
+            raise ExpressionError("", f"{argument} is no time") from None
     # Anything else is the present to sprig, a text too.
     return datetime.now(UTC)
 
 
 @declare(TABLE, "date", TEXT, ANY)
-def _sprig_date(_: Budget, layout: str, given: Any) -> str:
-    return written(_time(given).astimezone(UTC), layout)
+def _sprig_date(_: Budget, layout: str, argument: Any) -> str:
+    return written(_time(argument).astimezone(UTC), layout)
 
 
 @declare(TABLE, "dateInZone", TEXT, ANY, TEXT)
 @declare(TABLE, "date_in_zone", TEXT, ANY, TEXT)
-def _date_inzone(_: Budget, layout: str, given: Any, place: str) -> str:
-    return written(_time(given).astimezone(zone(place)), layout)
+def _date_inzone(_: Budget, layout: str, argument: Any, zone_name: str) -> str:
+    return written(_time(argument).astimezone(zone(zone_name)), layout)
 
 
 @declare(TABLE, "htmlDate", ANY)
-def _html_date(_: Budget, given: Any) -> str:
-    return written(_time(given).astimezone(UTC), "2006-01-02")
+def _html_date(_: Budget, argument: Any) -> str:
+    return written(_time(argument).astimezone(UTC), "2006-01-02")
 
 
 @declare(TABLE, "toDate", TEXT, TEXT)
@@ -58,38 +58,38 @@ def _to_date(_: Budget, layout: str, text: str) -> datetime:
 
 
 @declare(TABLE, "unixEpoch", ANY)
-def _unix_epoch(_: Budget, given: Any) -> str:
-    if not isinstance(given, datetime):
-        raise ExpressionError("", f"sprig.unixEpoch takes a time, not {kind(given)}")
-    return str(int(given.timestamp()))
+def _unix_epoch(_: Budget, argument: Any) -> str:
+    if not isinstance(argument, datetime):
+        raise ExpressionError("", f"sprig.unixEpoch takes a time, not {kind(argument)}")
+    return str(int(argument.timestamp()))
 
 
 @declare(TABLE, "htmlDateInZone", ANY, TEXT)
-def _html_date_in_zone(_: Budget, given: Any, place: str) -> str:
-    return written(_time(given).astimezone(zone(place)), "2006-01-02")
+def _html_date_in_zone(_: Budget, argument: Any, zone_name: str) -> str:
+    return written(_time(argument).astimezone(zone(zone_name)), "2006-01-02")
 
 
 @declare(TABLE, "ago", ANY)
-def _ago(_: Budget, given: Any) -> str:
-    seconds = round((datetime.now(UTC) - _time(given)).total_seconds())
+def _ago(_: Budget, argument: Any) -> str:
+    seconds = round((datetime.now(UTC) - _time(argument)).total_seconds())
     return duration_text(timedelta(seconds=seconds))
 
 
 @declare(TABLE, "duration", ANY)
-def _seconds(_: Budget, given: Any) -> str:
-    whole = re.fullmatch(r"[-+]?[0-9]{1,18}", given, re.ASCII) if isinstance(given, str) else None
+def _seconds(_: Budget, argument: Any) -> str:
+    whole = re.fullmatch(r"[-+]?[0-9]{1,18}", argument, re.ASCII) if isinstance(argument, str) else None
     try:
-        return duration_text(timedelta(seconds=int(given) if whole else 0))
+        return duration_text(timedelta(seconds=int(argument) if whole else 0))
     except OverflowError:
-        raise ExpressionError("", f"{given[:40]} seconds are too many") from None
+        raise ExpressionError("", f"{argument[:40]} seconds are too many") from None
 
 
 @declare(TABLE, "durationRound", ANY)
-def _duration_round(_: Budget, given: Any) -> str:
-    span = datetime.now(UTC) - given if isinstance(given, datetime) else timedelta()
-    if isinstance(given, str):
+def _duration_round(_: Budget, argument: Any) -> str:
+    span = datetime.now(UTC) - argument if isinstance(argument, datetime) else timedelta()
+    if isinstance(argument, str):
         try:
-            span = parse_duration(given)
+            span = parse_duration(argument)
         except ManifestError:
             span = timedelta()
     for unit, size in _ROUND.items():
@@ -112,5 +112,5 @@ _ROUND = {
 @declare(TABLE, "date_modify", TEXT, ANY)
 @declare(TABLE, "must_date_modify", TEXT, ANY)
 @declare(TABLE, "mustDateModify", TEXT, ANY)
-def _date_modify(_: Budget, by: str, given: Any) -> Any:
-    return moved(_time(given), duration(by))
+def _date_modify(_: Budget, by: str, argument: Any) -> Any:
+    return moved(_time(argument), duration(by))

@@ -42,8 +42,8 @@ def _decoded(budget: Budget, digits: int, decode: Callable[[bytes], bytes], text
         except ValueError:
             # What is left over after the last whole group does not make a byte.
             group = {64: 4, 32: 8}[digits]
-            place = len(plain) if len(raw) > len(plain) else len(plain) - len(plain) % group
-            return f"illegal base{digits} data at input byte {place}"
+            offset = len(plain) if len(raw) > len(plain) else len(plain) - len(plain) % group
+            return f"illegal base{digits} data at input byte {offset}"
     return f"illegal base{digits} data at input byte {len(text[: bad.start()].encode())}"
 
 
@@ -85,7 +85,7 @@ def _uuidv4(_: Budget) -> str:
 def _random(name: str, alphabet: str) -> None:
     @declare(TABLE, name, WHOLE)
     def _(budget: Budget, count: int) -> str:
-        budget.room(max(count, 0))
+        budget.allocate(max(count, 0))
         budget.step(max(count, 0))
         return "".join(secrets.choice(alphabet) for _ in range(count))
 
@@ -98,7 +98,7 @@ _random("randAscii", "".join(map(chr, range(32, 127))))
 
 @declare(TABLE, "randBytes", WHOLE)
 def _rand_bytes(budget: Budget, count: int) -> str:
-    budget.room(max(count, 0))
+    budget.allocate(max(count, 0))
     return base64.b64encode(secrets.token_bytes(max(count, 0))).decode()
 
 

@@ -23,83 +23,83 @@ _TYPES = {
 }
 
 
-def _kind(given: Any) -> str:
-    found = value.kind(given)
+def _kind(argument: Any) -> str:
+    found = value.kind(argument)
     return "ptr" if found == "Version" else _KINDS.get(found, found)
 
 
-def _type(given: Any) -> str:
-    if isinstance(given, AnyKeyed):
+def _type(argument: Any) -> str:
+    if isinstance(argument, AnyKeyed):
         return "map[interface {}]interface {}"
-    found = value.kind(given)
+    found = value.kind(argument)
     return _TYPES.get(found, found)
 
 
 @declare(TABLE, "kindOf", ANY)
-def _kind_of(_: Budget, given: Any) -> str:
-    return _kind(given)
+def _kind_of(_: Budget, argument: Any) -> str:
+    return _kind(argument)
 
 
 @declare(TABLE, "kindIs", TEXT, ANY)
-def _kind_is(_: Budget, wanted: str, given: Any) -> bool:
-    return wanted == _kind(given)
+def _kind_is(_: Budget, wanted: str, argument: Any) -> bool:
+    return wanted == _kind(argument)
 
 
 @declare(TABLE, "typeOf", ANY)
-def _type_of(_: Budget, given: Any) -> str:
-    return _type(given)
+def _type_of(_: Budget, argument: Any) -> str:
+    return _type(argument)
 
 
 @declare(TABLE, "typeIs", TEXT, ANY)
-def _type_is(_: Budget, wanted: str, given: Any) -> bool:
-    return wanted == _type(given)
+def _type_is(_: Budget, wanted: str, argument: Any) -> bool:
+    return wanted == _type(argument)
 
 
 @declare(TABLE, "typeIsLike", TEXT, ANY)
-def _type_is_like(_: Budget, wanted: str, given: Any) -> bool:
-    return _type(given) in (wanted, f"*{wanted}")
+def _type_is_like(_: Budget, wanted: str, argument: Any) -> bool:
+    return _type(argument) in (wanted, f"*{wanted}")
 
 
 @declare(TABLE, "deepEqual", ANY, ANY)
 def _deep_equal(budget: Budget, left: Any, right: Any) -> bool:
-    budget.weigh(left)
-    budget.weigh(right)
+    budget.measure(left)
+    budget.measure(right)
     return value.same(left, right)
 
 
-def empty(given: Any) -> bool:
-    """Say whether a value counts as not given: nil, 0, false, or without content."""
+def empty(argument: Any) -> bool:
+    """Say whether a value is empty to sprig: nil, 0, false, or without content."""
     return (
-        given is None
-        or given is False
-        or (value.is_number(given) and given == 0)
-        or given in ("", [], {}, ())
+        argument is None
+        or argument is False
+        or (value.is_number(argument) and argument == 0)
+        or argument in ("", [], {}, ())
     )
 
 
 @declare(TABLE, "empty", ANY)
-def _empty(_: Budget, given: Any) -> bool:
-    return empty(given)
+def _empty(_: Budget, argument: Any) -> bool:
+    return empty(argument)
 
 
-@declare(TABLE, "default", ANY, ANY, least=1)
-def _default(_: Budget, fallback: Any, given: Any = None) -> Any:
-    return fallback if empty(given) else given
+@declare(TABLE, "default", ANY, ANY, required=1)
+def _default(_: Budget, fallback: Any, argument: Any = None) -> Any:
+    return fallback if empty(argument) else argument
 
 
-@declare(TABLE, "coalesce", more=ANY)
-def _coalesce(_: Budget, *given: Any) -> Any:
-    return next((item for item in given if not empty(item)), None)
+@declare(TABLE, "coalesce", variadic=ANY)
+def _coalesce(_: Budget, *arguments: Any) -> Any:
+    return next((item for item in arguments if not empty(item)), None)
 
 
-@declare(TABLE, "all", more=ANY)
-def _all(_: Budget, *given: Any) -> bool:
-    return not any(empty(item) for item in given)
+@declare(TABLE, "all", variadic=ANY)
+def _all(_: Budget, *arguments: Any) -> bool:
+    return not any(empty(item) for item in arguments)
 
 
-@declare(TABLE, "any", more=ANY)
-def _any(_: Budget, *given: Any) -> bool:
-    return any(not empty(item) for item in given)
+@declare(TABLE, "any", variadic=ANY)
+def _any(_: Budget, *arguments: Any) -> bool:
+    return any(not empty(item) for item in arguments)
 
 
 @declare(TABLE, "ternary", ANY, ANY, BOOL)

@@ -30,72 +30,72 @@ def _from_json(budget: Budget, text: str) -> Any:
 
 
 @declare_both(TABLE, "toJson", ANY)
-def _to_json(budget: Budget, given: Any) -> str:
-    return _json(budget, given, "")
+def _to_json(budget: Budget, argument: Any) -> str:
+    return _json(budget, argument, "")
 
 
 @declare_both(TABLE, "toPrettyJson", ANY)
-def _to_pretty_json(budget: Budget, given: Any) -> str:
-    return _json(budget, given, "  ")
+def _to_pretty_json(budget: Budget, argument: Any) -> str:
+    return _json(budget, argument, "  ")
 
 
 @declare_both(TABLE, "toRawJson", ANY)
-def _to_raw_json(budget: Budget, given: Any) -> str:
-    return _json(budget, given, "", html=False)
+def _to_raw_json(budget: Budget, argument: Any) -> str:
+    return _json(budget, argument, "", html=False)
 
 
-def _json(budget: Budget, given: Any, indent: str, *, html: bool = True) -> str:
+def _json(budget: Budget, argument: Any, indent: str, *, html: bool = True) -> str:
     try:
-        return budget.text(gotext.json_text(budget.weigh(given), indent=indent, html=html))
+        return budget.text(gotext.json_text(budget.measure(argument), indent=indent, html=html))
     except ExpressionError:
         raise
     except ValueError as error:
         raise ExpressionError("", str(error)) from None
 
 
-@declare(TABLE, "dict", more=ANY)
-def _dict(_: Budget, *given: Any) -> dict[str, Any]:
-    keys = [gotext.display(key) for key in given[::2]]
-    return dict(zip(keys, (*given[1::2], "") if len(given) % 2 else given[1::2], strict=True))
+@declare(TABLE, "dict", variadic=ANY)
+def _dict(_: Budget, *arguments: Any) -> dict[str, Any]:
+    keys = [gotext.display(key) for key in arguments[::2]]
+    return dict(zip(keys, (*arguments[1::2], "") if len(arguments) % 2 else arguments[1::2], strict=True))
 
 
 @declare(TABLE, "get", MAP, TEXT)
-def _get(_: Budget, given: Mapping[str, Any], key: str) -> Any:
-    return given.get(key, "")
+def _get(_: Budget, argument: Mapping[str, Any], key: str) -> Any:
+    return argument.get(key, "")
 
 
 @declare(TABLE, "hasKey", MAP, TEXT)
-def _has_key(_: Budget, given: Mapping[str, Any], key: str) -> bool:
-    return key in given
+def _has_key(_: Budget, argument: Mapping[str, Any], key: str) -> bool:
+    return key in argument
 
 
-@declare(TABLE, "keys", more=MAP)
-def _keys(_: Budget, *given: Mapping[str, Any]) -> list[str]:
-    return [key for each in given for key in sorted(each, key=str)]
+@declare(TABLE, "keys", variadic=MAP)
+def _keys(_: Budget, *arguments: Mapping[str, Any]) -> list[str]:
+    return [key for each in arguments for key in sorted(each, key=str)]
 
 
 @declare(TABLE, "values", MAP)
-def _values(_: Budget, given: Mapping[str, Any]) -> list[Any]:
-    return [given[key] for key in sorted(given, key=str)]
+def _values(_: Budget, argument: Mapping[str, Any]) -> list[Any]:
+    return [argument[key] for key in sorted(argument, key=str)]
 
 
-@declare(TABLE, "pluck", TEXT, more=MAP)
-def _pluck(_: Budget, key: str, *given: Mapping[str, Any]) -> list[Any]:
-    return [each[key] for each in given if key in each]
+@declare(TABLE, "pluck", TEXT, variadic=MAP)
+def _pluck(_: Budget, key: str, *arguments: Mapping[str, Any]) -> list[Any]:
+    return [each[key] for each in arguments if key in each]
 
 
-@declare(TABLE, "pick", MAP, more=TEXT)
-def _pick(_: Budget, given: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: given[key] for key in keys if key in given}
+@declare(TABLE, "pick", MAP, variadic=TEXT)
+def _pick(_: Budget, argument: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: argument[key] for key in keys if key in argument}
 
 
-@declare(TABLE, "omit", MAP, more=TEXT)
-def _omit(budget: Budget, given: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    budget.room(len(given))
-    return {key: item for key, item in given.items() if key not in keys}
+@declare(TABLE, "omit", MAP, variadic=TEXT)
+def _omit(budget: Budget, argument: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    budget.allocate(len(argument))
+    return {key: item for key, item in argument.items() if key not in keys}
 
 
-@declare_both(TABLE, "merge", MAP, more=MAP)
+@declare_both(TABLE, "merge", MAP, variadic=MAP)
 def _merge(budget: Budget, first: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(first)
     for other in others:
@@ -103,7 +103,7 @@ def _merge(budget: Budget, first: Mapping[str, Any], *others: Mapping[str, Any])
     return merged
 
 
-@declare_both(TABLE, "mergeOverwrite", MAP, more=MAP)
+@declare_both(TABLE, "mergeOverwrite", MAP, variadic=MAP)
 def _merge_overwrite(budget: Budget, first: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(first)
     for other in others:
@@ -116,7 +116,7 @@ def _merged(
 ) -> dict[str, Any]:
     if depth > 50:
         raise ExpressionError("", "maps nested too deeply to merge")
-    budget.room(len(into) + len(other))
+    budget.allocate(len(into) + len(other))
     budget.step(len(other))
     merged = dict(into)
     for key, item in other.items():
@@ -128,33 +128,33 @@ def _merged(
     return merged
 
 
-@declare(TABLE, "dig", TEXT, more=ANY)
-def _dig(_: Budget, first: str, *given: Any) -> Any:
-    *keys, fallback, place = (first, *given) if len(given) > 1 else ("", "", "")
-    if not keys or not isinstance(place, Mapping) or not all(isinstance(key, str) for key in keys):
+@declare(TABLE, "dig", TEXT, variadic=ANY)
+def _dig(_: Budget, first: str, *arguments: Any) -> Any:
+    *keys, fallback, current = (first, *arguments) if len(arguments) > 1 else ("", "", "")
+    if not keys or not isinstance(current, Mapping) or not all(isinstance(key, str) for key in keys):
         raise ExpressionError("", "sprig.dig takes keys, a default and a map")
     for key in keys:
-        if not isinstance(place, Mapping) or key not in place:
+        if not isinstance(current, Mapping) or key not in current:
             return fallback
-        place = place[key]
-    return place
+        current = current[key]
+    return current
 
 
 @declare_both(TABLE, "deepCopy", ANY)
-def _deep_copy(_: Budget, given: Any) -> Any:
-    # No function here changes what it is given, so a value is as good as its copy.
-    if given is None:
+def _deep_copy(_: Budget, argument: Any) -> Any:
+    # No function changes its arguments, so the value itself serves as its copy.
+    if argument is None:
         raise ExpressionError("", "sprig.deepCopy takes no nil")
-    return given
+    return argument
 
 
 @declare(TABLE, "set", MAP, TEXT, ANY)
-def _set(budget: Budget, given: Mapping[str, Any], key: str, item: Any) -> dict[str, Any]:
-    budget.room(len(given) + 1)
-    return {**given, key: item}
+def _set(budget: Budget, arguments: Mapping[str, Any], key: str, item: Any) -> dict[str, Any]:
+    budget.allocate(len(arguments) + 1)
+    return {**arguments, key: item}
 
 
 @declare(TABLE, "unset", MAP, TEXT)
-def _unset(budget: Budget, given: Mapping[str, Any], key: str) -> dict[str, Any]:
-    budget.room(len(given))
-    return {each: item for each, item in given.items() if each != key}
+def _unset(budget: Budget, argument: Mapping[str, Any], key: str) -> dict[str, Any]:
+    budget.allocate(len(argument))
+    return {each: item for each, item in argument.items() if each != key}

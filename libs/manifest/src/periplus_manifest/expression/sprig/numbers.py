@@ -21,13 +21,13 @@ _INTEGER = re.compile(r"([-+]?)(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9
 _DECIMAL = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 
 
-def integer(given: Any) -> int:
+def integer(argument: Any) -> int:
     """Give anything as an int; what is none is 0."""
-    if isinstance(given, bool):
-        return int(given)
-    if isinstance(given, (int, float)):
-        return whole(given)
-    if not isinstance(given, str) or len(given) > 400 or not (match := _INTEGER.fullmatch(given)):
+    if isinstance(argument, bool):
+        return int(argument)
+    if isinstance(argument, (int, float)):
+        return whole(argument)
+    if not isinstance(argument, str) or len(argument) > 400 or not (match := _INTEGER.fullmatch(argument)):
         return 0
     digits = match[2]
     if len(digits) > 1 and digits[0] == "0" and digits[1].isdigit():
@@ -36,25 +36,25 @@ def integer(given: Any) -> int:
     return number if wrapped(number) == number else 0
 
 
-def fraction(given: Any) -> float:
+def fraction(argument: Any) -> float:
     """Give anything as a float; what is none is 0."""
-    if isinstance(given, (bool, int, float)):
-        return float(given)
-    if not isinstance(given, str) or len(given) > 400 or not _DECIMAL.fullmatch(given):
+    if isinstance(argument, (bool, int, float)):
+        return float(argument)
+    if not isinstance(argument, str) or len(argument) > 400 or not _DECIMAL.fullmatch(argument):
         return 0.0
-    number = float(given)
+    number = float(argument)
     return number if math.isfinite(number) else 0.0
 
 
 @declare(TABLE, "int", ANY)
 @declare(TABLE, "int64", ANY)
-def _int(_: Budget, given: Any) -> int:
-    return integer(given)
+def _int(_: Budget, argument: Any) -> int:
+    return integer(argument)
 
 
 @declare(TABLE, "float64", ANY)
-def _float64(_: Budget, given: Any) -> float:
-    return fraction(given)
+def _float64(_: Budget, argument: Any) -> float:
+    return fraction(argument)
 
 
 @declare(TABLE, "atoi", TEXT)
@@ -63,19 +63,19 @@ def _atoi(_: Budget, text: str) -> int:
 
 
 @declare(TABLE, "toDecimal", ANY)
-def _to_decimal(_: Budget, given: Any) -> int:
-    text = display(given)
+def _to_decimal(_: Budget, argument: Any) -> int:
+    text = display(argument)
     return int(text, 8) if re.fullmatch(r"[-+]?[0-7]{1,20}", text, re.ASCII) else 0
 
 
-@declare(TABLE, "add", more=ANY)
-def _add(_: Budget, *given: Any) -> int:
-    return wrapped(sum(map(integer, given)))
+@declare(TABLE, "add", variadic=ANY)
+def _add(_: Budget, *arguments: Any) -> int:
+    return wrapped(sum(map(integer, arguments)))
 
 
 @declare(TABLE, "add1", ANY)
-def _add1(_: Budget, given: Any) -> int:
-    return wrapped(integer(given) + 1)
+def _add1(_: Budget, argument: Any) -> int:
+    return wrapped(integer(argument) + 1)
 
 
 @declare(TABLE, "sub", ANY, ANY)
@@ -83,7 +83,7 @@ def _sub(_: Budget, left: Any, right: Any) -> int:
     return wrapped(integer(left) - integer(right))
 
 
-@declare(TABLE, "mul", ANY, more=ANY)
+@declare(TABLE, "mul", ANY, variadic=ANY)
 def _mul(_: Budget, first: Any, *others: Any) -> int:
     product = integer(first)
     for other in others:
@@ -110,25 +110,25 @@ def _mod(_: Budget, left: Any, right: Any) -> int:
     return _quotient(left, right)[1]
 
 
-@declare(TABLE, "max", ANY, more=ANY)
-@declare(TABLE, "biggest", ANY, more=ANY)
-def _max(_: Budget, *given: Any) -> int:
-    return max(map(integer, given))
+@declare(TABLE, "max", ANY, variadic=ANY)
+@declare(TABLE, "biggest", ANY, variadic=ANY)
+def _max(_: Budget, *arguments: Any) -> int:
+    return max(map(integer, arguments))
 
 
-@declare(TABLE, "min", ANY, more=ANY)
-def _min(_: Budget, *given: Any) -> int:
-    return min(map(integer, given))
+@declare(TABLE, "min", ANY, variadic=ANY)
+def _min(_: Budget, *arguments: Any) -> int:
+    return min(map(integer, arguments))
 
 
-@declare(TABLE, "maxf", ANY, more=ANY)
-def _maxf(_: Budget, *given: Any) -> float:
-    return max(map(fraction, given))
+@declare(TABLE, "maxf", ANY, variadic=ANY)
+def _maxf(_: Budget, *arguments: Any) -> float:
+    return max(map(fraction, arguments))
 
 
-@declare(TABLE, "minf", ANY, more=ANY)
-def _minf(_: Budget, *given: Any) -> float:
-    return min(map(fraction, given))
+@declare(TABLE, "minf", ANY, variadic=ANY)
+def _minf(_: Budget, *arguments: Any) -> float:
+    return min(map(fraction, arguments))
 
 
 # sprig counts in decimals: 3 times 0.1 is 0.3 there. Two floats of any size have no more digits together.
@@ -137,7 +137,7 @@ _DIVISION = Decimal("1e-16")
 
 
 def _fold(name: str, compute: Callable[[Decimal, Decimal], Decimal]) -> None:
-    @declare(TABLE, name, ANY, more=ANY)
+    @declare(TABLE, name, ANY, variadic=ANY)
     def _(budget: Budget, first: Any, *others: Any) -> float:
         result = _decimal(first)
         for other in others:
@@ -149,8 +149,8 @@ def _fold(name: str, compute: Callable[[Decimal, Decimal], Decimal]) -> None:
         return float(result)
 
 
-def _decimal(given: Any) -> Decimal:
-    number = fraction(given)
+def _decimal(argument: Any) -> Decimal:
+    number = fraction(argument)
     if not math.isfinite(number):
         raise ExpressionError("", f"cannot count with {display(number)}")
     return Decimal(repr(number))
@@ -166,30 +166,30 @@ _fold(
 
 
 @declare(TABLE, "add1f", ANY)
-def _add1f(_: Budget, given: Any) -> float:
-    return float(_DECIMALS.add(_decimal(given), Decimal(1)))
+def _add1f(_: Budget, argument: Any) -> float:
+    return float(_DECIMALS.add(_decimal(argument), Decimal(1)))
 
 
 @declare(TABLE, "floor", ANY)
-def _floor(_: Budget, given: Any) -> float:
-    number = fraction(given)
+def _floor(_: Budget, argument: Any) -> float:
+    number = fraction(argument)
     return float(math.floor(number)) if math.isfinite(number) else number
 
 
 @declare(TABLE, "ceil", ANY)
-def _ceil(_: Budget, given: Any) -> float:
-    number = fraction(given)
+def _ceil(_: Budget, argument: Any) -> float:
+    number = fraction(argument)
     return float(math.ceil(number)) if math.isfinite(number) else number
 
 
-@declare(TABLE, "round", ANY, WHOLE, NUMBER, least=2)
-def _round(_: Budget, given: Any, places: int, turn: float = 0.5) -> float:
+@declare(TABLE, "round", ANY, WHOLE, NUMBER, required=2)
+def _round(_: Budget, argument: Any, places: int, turn: float = 0.5) -> float:
     if abs(places) > 300:
         raise ExpressionError("", f"cannot round to {places} places")
     scale = math.pow(10, places)
-    scaled = scale * fraction(given)
+    scaled = scale * fraction(argument)
     if not math.isfinite(scaled):
-        return fraction(given)
+        return fraction(argument)
     rest = math.modf(scaled)[0]
     return (math.ceil(scaled) if rest >= turn else math.floor(scaled)) / scale
 
@@ -197,7 +197,7 @@ def _round(_: Budget, given: Any, places: int, turn: float = 0.5) -> float:
 def _steps(budget: Budget, start: int, stop: int, step: int) -> list[int]:
     if (stop < start and step >= 0) or (stop >= start and step <= 0):
         return []
-    budget.room(abs(stop - start) // abs(step) + 1)
+    budget.allocate(abs(stop - start) // abs(step) + 1)
     return list(range(start, stop, step))
 
 
@@ -211,13 +211,13 @@ def _until_step(budget: Budget, start: int, stop: int, step: int) -> list[int]:
     return _steps(budget, start, stop, step)
 
 
-@declare(TABLE, "seq", WHOLE, WHOLE, WHOLE, least=0)
-def _seq(budget: Budget, *given: int) -> str:
-    if not given:
+@declare(TABLE, "seq", WHOLE, WHOLE, WHOLE, required=0)
+def _seq(budget: Budget, *arguments: int) -> str:
+    if not arguments:
         return ""
-    start, stop = (1 if len(given) == 1 else given[0]), given[-1]
+    start, stop = (1 if len(arguments) == 1 else arguments[0]), arguments[-1]
     towards = -1 if stop < start else 1
-    step = given[1] if len(given) == 3 else towards
+    step = arguments[1] if len(arguments) == 3 else towards
     if towards < 0 < step:
         return ""
     return budget.text(" ".join(map(str, _steps(budget, start, stop + towards, step))))

@@ -91,12 +91,12 @@ def _parse(_: Budget, text: str) -> dict[str, str]:
 @declare(TABLE, "urlJoin", MAP)
 def _join(budget: Budget, parts: Mapping[str, Any]) -> str:
     def part(name: str) -> str:
-        given = parts.get(name, "")
-        if not isinstance(given, str):
+        argument = parts.get(name, "")
+        if not isinstance(argument, str):
             raise ExpressionError(
-                "", f"unable to parse {name} key, must be of type string, but {value.kind(given)} found"
+                "", f"unable to parse {name} key, must be of type string, but {value.kind(argument)} found"
             )
-        return given
+        return argument
 
     text = f"{part('scheme')}:" if part("scheme") else ""
     if part("opaque"):

@@ -41,7 +41,7 @@ def _match(budget: Budget, pattern: str, text: str) -> bool:
     try:
         regex.compile(pattern)
     except ManifestError:
-        return False  # sprig keeps the error of a bad pattern to itself, here alone
+        return False  # sprig hides the error of a bad pattern in this function only
     return _matches(budget, pattern, text)
 
 
@@ -64,7 +64,7 @@ def _replaced(budget: Budget, pattern: str, text: str, written: str, *, literal:
         out.append(text[position : spans[0]])
         out.append(written if literal else _expanded(compiled, spans, text, written))
         position = spans[1]
-        budget.room(len(out[-1]))
+        budget.allocate(len(out[-1]))
     return budget.text("".join((*out, text[position:])))
 
 

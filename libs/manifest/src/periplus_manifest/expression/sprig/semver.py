@@ -13,7 +13,7 @@ from periplus_manifest.expression.function import TEXT, Table, declare
 
 TABLE: Table = {}
 
-_LONGEST = 1_000
+_MAX_CHARACTERS = 1_000
 _TAIL = r"(?:-(?P<pre>[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+(?P<meta>[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?"
 _VERSION = re.compile(r"v?(?P<a>[0-9]+)(?:\.(?P<b>[0-9]+))?(?:\.(?P<c>[0-9]+))?" + _TAIL, re.ASCII)
 _LOOSE = r"v?(?P<a>[0-9]+|[xX*])(?:\.(?P<b>[0-9]+|[xX*]))?(?:\.(?P<c>[0-9]+|[xX*]))?" + _TAIL
@@ -49,8 +49,8 @@ def _rank(before: str) -> tuple[bool, list[tuple[bool, int, str]]]:
 
 def version(text: str) -> Version:
     """Read a version. Raises ExpressionError for what is none."""
-    match = _VERSION.fullmatch(text[:_LONGEST])
-    if match is None or len(text) > _LONGEST:
+    match = _VERSION.fullmatch(text[:_MAX_CHARACTERS])
+    if match is None or len(text) > _MAX_CHARACTERS:
         raise ExpressionError("", f"invalid semantic version {text[:60]!r}")
     numbers = tuple(int(match[part] or 0) for part in "abc")
     before = match["pre"] or ""
@@ -70,7 +70,7 @@ class Bound:
     written: int
 
     def holds(self, found: Version) -> bool:
-        """Say whether a version keeps within it."""
+        """Say whether a version satisfies it."""
         loose = self.written < 3
         if found.before and not self.limit.before and (loose or self.sign != "!="):
             return False  # a version before its release is meant only where the bound names such a one
@@ -140,8 +140,8 @@ def _bound(match: re.Match[str]) -> Bound:
 def bounds(text: str) -> list[list[Bound]]:
     """Read a constraint: alternatives, each of bounds that must all hold. Raises ExpressionError."""
     found: list[list[Bound]] = []
-    if len(text) > _LONGEST:
-        raise ExpressionError("", f"a version constraint longer than {_LONGEST} characters")
+    if len(text) > _MAX_CHARACTERS:
+        raise ExpressionError("", f"a version constraint longer than {_MAX_CHARACTERS} characters")
     for part in _RANGE.sub(r">= \1, <= \2 ", text).split("||"):
         together: list[Bound] = []
         position = 0
@@ -188,10 +188,10 @@ _COMPARISONS: Mapping[str, Callable[[int], Any]] = {
 METHODS = frozenset((*_METHODS, *_COMPARISONS))
 
 
-def method(given: Version, name: str, arguments: list[Any]) -> Any:
+def method(argument: Version, name: str, arguments: list[Any]) -> Any:
     """Call a method of a version. Raises ExpressionError for others."""
     if name in _METHODS and not arguments:
-        return _METHODS[name](given)
+        return _METHODS[name](argument)
     if name in _COMPARISONS and len(arguments) == 1 and isinstance(arguments[0], Version):
-        return _COMPARISONS[name](given.compare(arguments[0]))
+        return _COMPARISONS[name](argument.compare(arguments[0]))
     raise ExpressionError("", f"a version has no method {name} for {len(arguments)} arguments")

@@ -138,24 +138,28 @@ def _has_suffix(_: Budget, part: str, text: str) -> bool:
     return text.endswith(part)
 
 
-@declare(TABLE, "quote", more=ANY)
-def _quote(budget: Budget, *given: Any) -> str:
-    return budget.text(" ".join(go_quoted(display(budget.weigh(item))) for item in given if item is not None))
+@declare(TABLE, "quote", variadic=ANY)
+def _quote(budget: Budget, *arguments: Any) -> str:
+    return budget.text(
+        " ".join(go_quoted(display(budget.measure(item))) for item in arguments if item is not None)
+    )
 
 
-@declare(TABLE, "squote", more=ANY)
-def _squote(budget: Budget, *given: Any) -> str:
-    return budget.text(" ".join(f"'{display(budget.weigh(item))}'" for item in given if item is not None))
+@declare(TABLE, "squote", variadic=ANY)
+def _squote(budget: Budget, *arguments: Any) -> str:
+    return budget.text(
+        " ".join(f"'{display(budget.measure(item))}'" for item in arguments if item is not None)
+    )
 
 
-@declare(TABLE, "cat", more=ANY)
-def _cat(budget: Budget, *given: Any) -> str:
-    return budget.text(" ".join(display(budget.weigh(item)) for item in given if item is not None))
+@declare(TABLE, "cat", variadic=ANY)
+def _cat(budget: Budget, *arguments: Any) -> str:
+    return budget.text(" ".join(display(budget.measure(item)) for item in arguments if item is not None))
 
 
 @declare(TABLE, "toString", ANY)
-def _to_string(budget: Budget, given: Any) -> str:
-    return budget.text(display(budget.weigh(given)))
+def _to_string(budget: Budget, argument: Any) -> str:
+    return budget.text(display(budget.measure(argument)))
 
 
 def _indented(budget: Budget, spaces: int, text: str) -> str:
@@ -209,7 +213,7 @@ def _abbrevboth(_: Budget, left: int, right: int, text: str) -> str:
 
 
 def _abbreviated(text: str, start: int, width: int) -> str:
-    """Keep so many bytes of a text, from a place in it, with dots for what is left out."""
+    """Cut a text to `width` bytes from byte `start` on, with dots for what is left out."""
     raw = text.encode()
     if len(raw) <= width:
         return text
@@ -252,5 +256,5 @@ def _wrapped(budget: Budget, text: str, width: int, separator: str, *, breaks: b
         start = len(raw) if end < 0 else end + 1
         if end < 0:
             return separator.join(line.decode(errors="replace") for line in lines)
-        budget.room(len(separator))
+        budget.allocate(len(separator))
     return budget.text(separator.join(line.decode(errors="replace") for line in [*lines, raw[start:]]))

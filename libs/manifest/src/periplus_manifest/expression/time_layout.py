@@ -39,13 +39,13 @@ _MONTHS = [
     "December",
 ]
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-_LONGEST_LAYOUT = 200
+_MAX_LAYOUT_CHARACTERS = 200
 
 
 def written(moment: datetime, layout: str) -> str:
     """Write a moment by one of Go's layouts."""
-    if len(layout) > _LONGEST_LAYOUT:
-        raise ExpressionError("", f"a layout longer than {_LONGEST_LAYOUT} characters")
+    if len(layout) > _MAX_LAYOUT_CHARACTERS:
+        raise ExpressionError("", f"a layout longer than {_MAX_LAYOUT_CHARACTERS} characters")
     return _LAYOUT.sub(lambda match: _written_part(moment, match[0]), layout)
 
 
@@ -55,8 +55,8 @@ def _written_part(moment: datetime, part: str) -> str:
     sign = "-" if offset < timedelta() else "+"
     if part[0] in ".,":
         fraction = f"{moment.microsecond * 1000:09d}"[: len(part) - 1]
-        kept = fraction.rstrip("0") if part[1] == "9" else fraction
-        return part[0] + kept if kept else ""
+        digits = fraction.rstrip("0") if part[1] == "9" else fraction
+        return part[0] + digits if digits else ""
     if part[0] == "Z" and not offset:
         return "Z"
     if part[-2:] in ("00", "07"):
@@ -75,10 +75,10 @@ def _written_part(moment: datetime, part: str) -> str:
     }[part]  # fmt: skip
 
 
-def parsed(text: str, layout: str, place: tzinfo = UTC) -> datetime:
+def parsed(text: str, layout: str, default_zone: tzinfo = UTC) -> datetime:
     """Read a moment by one of Go's layouts. Raises ExpressionError when it does not fit."""
     match = None
-    if len(layout) <= _LONGEST_LAYOUT and len(text) <= _LONGEST_LAYOUT:
+    if len(layout) <= _MAX_LAYOUT_CHARACTERS and len(text) <= _MAX_LAYOUT_CHARACTERS:
         pattern, position = "", 0
         for part in _LAYOUT.finditer(layout):
             pattern += re.escape(layout[position : part.start()]) + _pattern(part[0])
@@ -90,7 +90,7 @@ def parsed(text: str, layout: str, place: tzinfo = UTC) -> datetime:
     if match is None:
         raise ExpressionError("", f"the time {text[:60]!r} is not written as {layout[:60]!r}")
     try:
-        return _moment(match.groupdict(), place)
+        return _moment(match.groupdict(), default_zone)
     except (ValueError, OverflowError) as error:
         raise ExpressionError("", f"the time {text[:60]!r}: {error}") from None
 
@@ -101,7 +101,7 @@ def _pattern(part: str) -> str:
     return _READ[part]
 
 
-def _moment(parts: Mapping[str, str | None], place: tzinfo) -> datetime:
+def _moment(parts: Mapping[str, str | None], default_zone: tzinfo) -> datetime:
     month = int(parts.get("m") or 1)
     if name := parts.get("B") or parts.get("b"):
         month = 1 + next((number for number, full in enumerate(_MONTHS) if full.startswith(name)), 12)
@@ -112,7 +112,7 @@ def _moment(parts: Mapping[str, str | None], place: tzinfo) -> datetime:
     year = int(parts.get("Y") or 0) or (2000 + int(parts["y"] or 0) if parts.get("y") else 1)
     written_zone = parts.get("z")
     if written_zone:
-        place = datetime.strptime(written_zone.replace("Z", "+0000").ljust(5, "0"), "%z").tzinfo or UTC
+        default_zone = datetime.strptime(written_zone.replace("Z", "+0000").ljust(5, "0"), "%z").tzinfo or UTC
     return datetime(
         year,
         month,
@@ -120,7 +120,7 @@ def _moment(parts: Mapping[str, str | None], place: tzinfo) -> datetime:
         hour,
         int(parts.get("M") or 0),
         int(parts.get("S") or 0),
-        tzinfo=place,
+        tzinfo=default_zone,
     )
 
 

@@ -1,4 +1,4 @@
-"""What an expression refers to: its variables with their paths, and whether its functions exist."""
+"""What an expression refers to: its variables with their paths, and its functions, which must exist."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .tree import (
     Method,
     Name,
     Node,
+    OperatorChain,
     Path,
     Pointer,
     Prefix,
-    Row,
     Sequence,
     Slice,
     Ternary,
@@ -37,25 +37,25 @@ _METHODS = times.METHODS | semver.METHODS
 
 
 @dataclass(slots=True)
-class Found:
-    """The variables of an expression, and those of them that nothing stands in for when they are missing."""
+class References:
+    """The variables of an expression, and those that are required: not guarded by ?. or ??."""
 
     variables: set[str] = field(default_factory=set)
     required: set[str] = field(default_factory=set)
 
 
-def names(tree: Node) -> Found:
+def names(tree: Node) -> References:
     """Collect a tree's variables. Raises ExpressionError for an unknown function, a wrong number of
     arguments, # outside of a predicate, and a bad regular expression.
     """
-    walk = _Walk()
-    walk.node(tree, frozenset(), predicate=False, guarded=False)
-    return walk.found
+    collector = _Collector()
+    collector.node(tree, frozenset(), predicate=False, guarded=False)
+    return collector.references
 
 
-class _Walk:
+class _Collector:
     def __init__(self) -> None:
-        self.found = Found()
+        self.references = References()
 
     def node(self, node: Node, bound: frozenset[str], *, predicate: bool, guarded: bool) -> None:
         if isinstance(node, Path):
@@ -64,36 +64,38 @@ class _Walk:
             self._variable(node.name, node.name, bound, guarded=guarded)
         elif isinstance(node, Pointer):
             self._pointer(node, predicate=predicate)
-        elif isinstance(node, Row):
-            self._row(node, bound, predicate=predicate, guarded=guarded)
+        elif isinstance(node, OperatorChain):
+            self._chain(node, bound, predicate=predicate, guarded=guarded)
         elif isinstance(node, Let):
             self.node(node.value, bound, predicate=predicate, guarded=guarded)
             self.node(node.body, bound | {node.name}, predicate=predicate, guarded=guarded)
         elif isinstance(node, Call):
             self._call(node, bound, predicate=predicate, guarded=guarded)
         elif isinstance(node, Closure):
-            raise ExpressionError("", "a predicate in braces stands only in functions such as filter and map")
+            raise ExpressionError(
+                "", "a predicate in braces is only allowed in functions such as filter and map"
+            )
         else:
             for child in _children(node):
                 self.node(child, bound, predicate=predicate, guarded=guarded)
 
     def _variable(self, name: str, path: str, bound: frozenset[str], *, guarded: bool) -> None:
         if name not in bound:
-            self.found.variables.add(path)
+            self.references.variables.add(path)
             if not guarded:
-                self.found.required.add(path)
+                self.references.required.add(path)
 
     def _pointer(self, node: Pointer, *, predicate: bool) -> None:
         if not predicate:
             raise ExpressionError(
-                "", f"#{node.name} stands only in the predicate of a function such as filter"
+                "", f"#{node.name} is only allowed in the predicate of a function such as filter"
             )
         if node.name not in ("", "acc", "index"):
             raise ExpressionError("", f"unknown pointer #{node.name}")
 
     def _path(self, node: Path, bound: frozenset[str], *, predicate: bool, guarded: bool) -> None:
         parts: list[str] = []
-        maybe = False
+        optional = False
         for step in node.steps:
             if (
                 not isinstance(step, Member)
@@ -101,11 +103,11 @@ class _Walk:
                 or not isinstance(step.key.value, str)
             ):
                 break
-            maybe = maybe or step.maybe
+            optional = optional or step.optional
             parts.append(step.key.value)
         if isinstance(node.base, Name):
             path = ".".join((node.base.name, *parts))
-            self._variable(node.base.name, path, bound, guarded=guarded or maybe)
+            self._variable(node.base.name, path, bound, guarded=guarded or optional)
         else:
             self.node(node.base, bound, predicate=predicate, guarded=guarded)
         for step in node.steps:
@@ -114,28 +116,28 @@ class _Walk:
             for child in _inside(step):
                 self.node(child, bound, predicate=predicate, guarded=guarded)
 
-    def _row(self, node: Row, bound: frozenset[str], *, predicate: bool, guarded: bool) -> None:
-        falls_back = any(infix.operator == "??" for infix in node.rest)
-        self.node(node.first, bound, predicate=predicate, guarded=guarded or falls_back)
-        for infix in node.rest:
+    def _chain(self, node: OperatorChain, bound: frozenset[str], *, predicate: bool, guarded: bool) -> None:
+        has_fallback = any(infix.operator == "??" for infix in node.operations)
+        self.node(node.first, bound, predicate=predicate, guarded=guarded or has_fallback)
+        for infix in node.operations:
             _check_pattern(infix)
             self.node(infix.right, bound, predicate=predicate, guarded=guarded)
 
     def _call(self, node: Call, bound: frozenset[str], *, predicate: bool, guarded: bool) -> None:
-        given = node.arguments
+        arguments = node.arguments
         limits = PREDICATES.get(node.function)
         if limits is None:
             if node.function not in FUNCTIONS:
                 raise ExpressionError("", f"unknown function {node.function}")
-            FUNCTIONS[node.function].counts(len(given))
-        elif not limits[0] <= len(given) <= limits[1]:
+            FUNCTIONS[node.function].check_count(len(arguments))
+        elif not limits[0] <= len(arguments) <= limits[1]:
             raise ExpressionError(
-                "", f"{node.function} takes {limits[0]} to {limits[1]} arguments, not {len(given)}"
+                "", f"{node.function} takes {limits[0]} to {limits[1]} arguments, not {len(arguments)}"
             )
-        for place, argument in enumerate(given):
-            asks = limits is not None and place == 1
-            inner = argument.body if asks and isinstance(argument, Closure) else argument
-            self.node(inner, bound, predicate=predicate or asks, guarded=guarded)
+        for index, argument in enumerate(arguments):
+            is_predicate = limits is not None and index == 1
+            inner = argument.body if is_predicate and isinstance(argument, Closure) else argument
+            self.node(inner, bound, predicate=predicate or is_predicate, guarded=guarded)
 
 
 def _check_pattern(infix: Infix) -> None:
@@ -162,7 +164,7 @@ def _children(node: Node) -> tuple[Node, ...]:
     if isinstance(node, Prefix):
         return (node.operand,)
     if isinstance(node, Comparison):
-        return (node.first, *(part for _, part in node.rest))
+        return (node.first, *(part for _, part in node.operations))
     if isinstance(node, Ternary):
         return tuple(part for part in (node.condition, node.yes, node.no) if part is not None)
     if isinstance(node, Sequence):

@@ -1,4 +1,4 @@
-"""What kind of value a node must have, as far as that is plain before it is evaluated.
+"""The kind of value that a node has, as far as it is certain before the evaluation.
 
 Go compares values of different kinds at run time as unequal, but will not compile a comparison that can never
 hold: `len(x) == '3'` is an error there, and must not quietly be false here.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import value
-from .tree import Array, Call, Comparison, Literal, Map, Name, Node, Prefix, Row, Ternary
+from .tree import Array, Call, Comparison, Literal, Map, Name, Node, OperatorChain, Prefix, Ternary
 
 # Functions of the environment that Go declares without a type (asInt, asFloat, jsonpath, sprig) are not here.
 _RETURNS = {
@@ -24,12 +24,12 @@ _RETURNS = {
 _LOGICAL = frozenset(("==", "!=", "in", "contains", "matches", "startsWith", "endsWith"))
 
 
-def plain(node: Node, env: Mapping[str, Any], bound: Mapping[str, Any]) -> str | None:
-    """Give the kind of a node's value, or None where only its evaluation tells."""
+def static_kind(node: Node, env: Mapping[str, Any], bound: Mapping[str, Any]) -> str | None:
+    """Return the kind of a node's value; None where only the evaluation decides it."""
     if isinstance(node, Literal):
         return _kind(node.value)
     if isinstance(node, Name):
-        # What lies deeper in the environment has no type in Go; what lies at its top has that of its value.
+        # In Go the top level of the environment has types, those of its values; deeper levels have none.
         return None if node.name in bound else _kind(env.get(node.name))
     if isinstance(node, Call):
         return _RETURNS.get(node.function)
@@ -37,22 +37,25 @@ def plain(node: Node, env: Mapping[str, Any], bound: Mapping[str, Any]) -> str |
         return "bool"
     if isinstance(node, Prefix):
         return "number"
-    if isinstance(node, Row):
-        return _row(node, env, bound)
+    if isinstance(node, OperatorChain):
+        return _chain(node, env, bound)
     if isinstance(node, Ternary) and node.yes is not None:
-        yes, no = plain(node.yes, env, bound), plain(node.no, env, bound)
+        yes, no = static_kind(node.yes, env, bound), static_kind(node.no, env, bound)
         return yes if yes == no else None
     return "array" if isinstance(node, Array) else "map" if isinstance(node, Map) else None
 
 
-def _row(node: Row, env: Mapping[str, Any], bound: Mapping[str, Any]) -> str | None:
-    last = node.rest[-1].operator
+def _chain(node: OperatorChain, env: Mapping[str, Any], bound: Mapping[str, Any]) -> str | None:
+    last = node.operations[-1].operator
     if last in _LOGICAL:
         return "bool"
     if last in ("/", "%", "**", "^"):
         return "number"
     if last in ("+", "-", "*"):
-        sides = {plain(node.first, env, bound), *(plain(infix.right, env, bound) for infix in node.rest)}
+        sides = {
+            static_kind(node.first, env, bound),
+            *(static_kind(infix.right, env, bound) for infix in node.operations),
+        }
         return sides.pop() if len(sides) == 1 else None
     return None
 
@@ -64,12 +67,12 @@ def _kind(found: Any) -> str | None:
 
 def check_bool(node: Node, sign: str, env: Mapping[str, Any], bound: Mapping[str, Any]) -> None:
     """Raise ExpressionError when a side of and or of or can never be true or false."""
-    if plain(node, env, bound) not in (None, "bool"):
-        raise value.mismatch(sign, "bool", plain(node, env, bound))
+    if static_kind(node, env, bound) not in (None, "bool"):
+        raise value.mismatch(sign, "bool", static_kind(node, env, bound))
 
 
 def check_comparable(left: Node, right: Node, env: Mapping[str, Any], bound: Mapping[str, Any]) -> None:
     """Raise ExpressionError when the two sides of == or != can never be equal."""
-    kinds = plain(left, env, bound), plain(right, env, bound)
+    kinds = static_kind(left, env, bound), static_kind(right, env, bound)
     if None not in kinds and kinds[0] != kinds[1]:
         raise value.mismatch("==", *kinds)
