@@ -1,4 +1,4 @@
-"""How long the cache takes to resolve a plan of hits, beside the floor of the same machine at the same time.
+"""How long the cache takes to resolve a plan of hits, and the lower bound on the same machine at the same time.
 
     python bench/cache_resolve.py [rounds]
 
@@ -28,6 +28,7 @@ from periplus.dispatcher.v1.events_pb2 import StepFinished
 from periplus.types.v1 import step_pb2 as types
 from periplus_cache.settings import Settings
 from periplus_common import blobs, bus, rpc
+from periplus_common.bus import Broker
 from periplus_local.stack.testing import Servers, servers
 
 FAN = 100
@@ -203,11 +204,11 @@ async def measure(
     )
 
 
-async def prepared(plan: Plan, stub: CacheServiceStub, link: bus.Link, store: blobs.Blobs) -> None:
+async def prepared(plan: Plan, stub: CacheServiceStub, broker: Broker, store: blobs.Blobs) -> None:
     """Have the service record the plan's steps, and wait until all are hits."""
     for key in plan.objects:
         await store.put(blobs.Place(key), key.encode())
-    await link.publish(
+    await broker.publish_events(
         [
             bus.cloud_event(e, project=PROJECT, run=e.run, key=e.step, at=datetime.now(UTC))
             for e in plan.events
@@ -255,13 +256,13 @@ async def main(rounds: int) -> None:
 async def report(settings: Settings, address: str, running: Servers, rounds: int) -> None:
     database = await asyncpg.connect(running.service_dsns["cache"])
     store = blobs.connect(settings)
-    async with rpc.channel(address, TOKEN) as channel, bus.link(running.nats_url) as link:
+    async with rpc.channel(address, TOKEN) as channel, Broker(running.nats_url) as broker:
         await asyncio.wait_for(channel.channel_ready(), 30)
         stub = CacheServiceStub(channel)
         for artifacts in (False, True):
             for name in ("chain-20", "1-100-1"):
                 plan = Plan(name, artifacts=artifacts)
-                await prepared(plan, stub, link, store)
+                await prepared(plan, stub, broker, store)
                 print(await measure(plan, stub, database, store, rounds), flush=True)
     store.close()
     await database.close()

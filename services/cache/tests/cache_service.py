@@ -20,6 +20,7 @@ from periplus.types.v1 import step_pb2 as types
 from periplus_cache.app import app
 from periplus_cache.settings import Settings
 from periplus_common import blobs, bus, rpc
+from periplus_common.bus import Broker
 from periplus_common.errors import PeriplusError
 from periplus_local.stack.testing import Servers
 
@@ -44,12 +45,12 @@ class Service:
     """A running service, a client of it, and a connection that publishes StepFinished events."""
 
     stub: CacheServiceStub
-    link: bus.Link
+    broker: Broker
     store: blobs.Blobs
     project: str
 
     async def publish(self, *events: dispatcher.StepFinished) -> None:
-        await self.link.publish(
+        await self.broker.publish_events(
             [
                 bus.cloud_event(e, project=e.project, run=e.run, key=e.step + secrets.token_hex(4), at=NOW)
                 for e in events
@@ -100,10 +101,10 @@ async def running(service_settings: Settings, nats_url: str) -> AsyncIterator[Se
     async with (
         app(service_settings) as port,
         rpc.channel(f"127.0.0.1:{port}", TOKEN) as channel,
-        bus.link(nats_url) as link,
+        Broker(nats_url) as broker,
     ):
         store = blobs.connect(service_settings)
-        yield Service(CacheServiceStub(channel), link, store, f"p-{secrets.token_hex(4)}")
+        yield Service(CacheServiceStub(channel), broker, store, f"p-{secrets.token_hex(4)}")
         store.close()
 
 

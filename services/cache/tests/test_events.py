@@ -53,7 +53,7 @@ async def test_artifacts_are_digested_published_and_verified(service: Service):
     key = f"cache-test/{secrets.token_hex(6)}/model.tgz"
     await service.store.put(blobs.Place(key), b"weights")
     model = types.Artifact(name="model", object=types.ObjectRef(key=key))
-    jetstream = (await service.link.client()).jetstream()
+    jetstream = service.broker.connection.jetstream()
     subscription = await jetstream.subscribe(
         f"periplus.cache.v1.ArtifactsDigested.{service.project}.*", stream="CACHE", ordered_consumer=True
     )
@@ -112,7 +112,7 @@ async def test_events_that_are_delivered_repeatedly_and_out_of_order_have_one_ef
 
 
 async def test_an_invalid_event_becomes_a_dead_letter_and_delays_no_other(service: Service):
-    jetstream = (await service.link.client()).jetstream()
+    jetstream = service.broker.connection.jetstream()
     dead = await jetstream.subscribe("periplus-dead.cache", stream="DEAD", ordered_consumer=True)
     bad = service.finished("main.bad", "a", template=types.StepTemplate(name="a", document='{"x": NaN}'))
     await service.publish(bad, service.finished("main.a", "a"))

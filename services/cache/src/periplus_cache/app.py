@@ -1,7 +1,7 @@
 """The whole service: what is opened, in which order, and how it is wired."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing
 from functools import partial
 
 from periplus.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
@@ -12,24 +12,23 @@ from periplus_cache.service import Cache
 from periplus_cache.settings import Settings
 from periplus_cache.store.postgres import PostgresStore
 from periplus_common import blobs, bus, outbox, postgres
+from periplus_common.bus import Broker
 from periplus_common.rpc import serving
 
 
 @asynccontextmanager
 async def app(settings: Settings) -> AsyncIterator[int]:
     """Serve gRPC, consume and publish events until the block is left. Yields the port. NATS may start later."""
-    dsn = settings.postgres_dsn.get_secret_value()
-    async with AsyncExitStack() as opened:
-        database = await opened.enter_async_context(postgres.database(dsn))
-        link = await opened.enter_async_context(bus.link(settings.nats_url.get_secret_value()))
-        objects = S3ObjectStore(opened.enter_context(closing(blobs.connect(settings))))
-        cache = Cache(PostgresStore(database), objects, epoch=settings.epoch)
-        servicer = partial(add_CacheServiceServicer_to_server, CacheServicer(cache))
-        async with (
-            events.consuming(link, cache),
-            outbox.relaying(dsn, link, "CACHE"),
-            serving(
-                settings.grpc_address, settings.token.get_secret_value(), servicer, names=[rpc.NAME]
-            ) as port,
-        ):
-            yield port
+    dsn, token = settings.postgres_dsn.get_secret_value(), settings.token.get_secret_value()
+    async with postgres.database(dsn) as database:
+        with closing(blobs.connect(settings)) as opened:
+            cache = Cache(PostgresStore(database), S3ObjectStore(opened), epoch=settings.epoch)
+            broker = Broker(settings.nats_url.get_secret_value())
+            events.subscribe(broker, cache)
+            register = partial(add_CacheServiceServicer_to_server, CacheServicer(cache))
+            async with (
+                bus.consuming(broker),
+                outbox.relaying(dsn, broker, "CACHE"),
+                serving(settings.grpc_address, token, register, names=[rpc.NAME]) as port,
+            ):
+                yield port

@@ -1,50 +1,31 @@
-"""Consumes StepFinished events of the dispatcher."""
+"""Events in: records the steps that the dispatcher reports as finished. Declares the events that the outbox publishes."""
 
-from contextlib import AbstractAsyncContextManager
-
-from google.protobuf.message import DecodeError
-from nats.aio.msg import Msg
-
+from periplus.cache.v1.events_pb2 import ArtifactsDigested, EntryDiverged, EntryInvalidated, EntryRecorded
 from periplus.dispatcher.v1.events_pb2 import StepFinished
 from periplus_cache.record.finished import FinishedStep
 from periplus_cache.service import Cache
 from periplus_cache.wire.steps import decode_finished
-from periplus_common import pull
-from periplus_common.bus import Link
+from periplus_common.bus import Batch, Broker, Event
 from periplus_common.errors import Invalid
-from periplus_common.rpc import validate
 
-CONSUMER = pull.Consumer(
-    "DISPATCHER",
-    "cache",
-    (f"{StepFinished.DESCRIPTOR.full_name}.>",),
-    batch=128,
-    flights=8,  # a large artifact takes long to read, and keeps its batch
-)
+MAX_IN_FLIGHT = 8  # batches: reading a large artifact takes long and occupies its batch
 
 
-def consuming(link: Link, cache: Cache) -> AbstractAsyncContextManager[None]:
-    """Record each finished step for as long as the block is open; as soon as NATS is there, which may be later."""
+def subscribe(broker: Broker, cache: Cache, *, max_in_flight: int = MAX_IN_FLIGHT) -> None:
+    """Register the consumer of StepFinished events."""
 
-    async def handle(batch: list[Msg]) -> pull.Refusals:
-        refused: pull.Refusals = []
-        steps: list[tuple[Msg, FinishedStep]] = []
-        for message in batch:
+    @broker.batches("DISPATCHER", "cache", batch=128, max_in_flight=max_in_flight)
+    async def on_finished_steps(batch: Batch[StepFinished]) -> None:
+        """Record finished steps: their attempts, content digests, entries and hits."""
+        steps: list[tuple[Event[StepFinished], FinishedStep]] = []
+        for event in batch:
             try:
-                steps.append((message, _read(message)))
+                steps.append((event, decode_finished(event.data, event.headers)))
             except Invalid as error:
-                refused.append((message, error))
-        problems = await cache.record(*(step for _, step in steps))
-        found = zip(steps, problems, strict=True)
-        return refused + [(message, problem) for (message, _), problem in found if problem is not None]
+                batch.refuse(event, error)
+        refused = await cache.record(*(step for _, step in steps))
+        for (event, _), reason in zip(steps, refused, strict=True):
+            if reason is not None:
+                batch.refuse(event, reason)
 
-    return pull.consuming(link, CONSUMER, handle)
-
-
-def _read(message: Msg) -> FinishedStep:
-    try:
-        event = StepFinished.FromString(message.data)
-    except DecodeError as error:
-        raise Invalid(f"not a {StepFinished.DESCRIPTOR.full_name}") from error
-    validate(event)
-    return decode_finished(event, message.headers or {})
+    broker.publishes(EntryRecorded, EntryDiverged, EntryInvalidated, ArtifactsDigested)
