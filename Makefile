@@ -51,7 +51,7 @@ test: setup  ## every test that needs no cluster, on real NATS, Postgres and S3
 e2e: setup  ## the same on the real Argo that ARGO_SERVER and S3_ENDPOINT name
 	$(BIN)/pytest tests/e2e
 
-conformance: setup  ## run a folder of manifests on the local Argo, and say of each what became of it: DIR=… [ARGS="-o json"]
+conformance: setup  ## run a folder of manifests on the local Argo, and print the outcome of each: DIR=… [ARGS="-o json"]
 	$(BIN)/python -m tests.conformance.folder $(DIR) $(ARGS)
 
 record: setup  ## make the recordings anew on the Argo that ARGO_SERVER names

@@ -1,18 +1,18 @@
-"""What of a workflow must be the same on every Argo, and how two of them differ."""
+"""The parts of a workflow that must be the same on every Argo, and the differences of two workflows."""
 
 import re
 from typing import Any
 
-Plain = dict[str, Any]
+Json = dict[str, Any]
 
 LABELS = {"phase", "completed", "resubmitted-from-workflow"}
 ID = re.compile(r"[a-z0-9][-a-z0-9]*-\d{6,10}\b")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 HASH = re.compile(r"-\d{6,10}(?=/)")
 DEADLINE = "Pod was active on the node longer than the specified deadline"
-# Messages that say the same in other words; the words that come from the manifest stay.
+# Messages with the same meaning are replaced by one; the words that come from the manifest stay.
 MEANINGS = (
-    # What the executor says of a file that is not there depends on where it looked; that it is missing does not.
+    # The executor's message for a missing file depends on the step of the search that failed.
     (
         re.compile(r"^(?:wait: )?Error.*(?:no such file or directory|does not exist).*$", re.IGNORECASE),
         "a declared output is not there",
@@ -58,121 +58,132 @@ MEANINGS = (
 )
 
 
-def essences(workflows: list[Plain | None]) -> list[Plain | None]:
+def comparable(workflows: list[Json | None]) -> list[Json | None]:
     """The workflows of one recording, without what depends on names, on time and on the machine.
 
-    Each speaks of itself as "$", and of the one at place n as "$n"; one that was deleted is None.
+    Each refers to itself as "$", and to the one with index n as "$n"; one that was deleted is None.
     """
-    places = {end["metadata"]["name"]: f"${place}" for place, end in reversed([*enumerate(workflows)]) if end}
+    references = {
+        end["metadata"]["name"]: f"${index}" for index, end in reversed([*enumerate(workflows)]) if end
+    }
     nodes = {
         node["id"]: node["name"]
         for end in workflows
         if end
         for node in (end["status"].get("nodes") or {}).values()
     }
-    return [end and _essence(end, nodes, places) for end in workflows]
+    return [end and _comparable(end, nodes, references) for end in workflows]
 
 
-def _essence(workflow: Plain, names: dict[str, str], places: dict[str, str]) -> Plain:
+def _comparable(workflow: Json, names: dict[str, str], references: dict[str, str]) -> Json:
     status = workflow["status"]
-    made = {
+    parts = {
         "phase": status["phase"],
         "message": _message(status.get("message", "")),
         "progress": status.get("progress"),
-        "outputs": _puts(status.get("outputs")),
+        "outputs": _by_name(status.get("outputs")),
         "labels": {
-            key: value for key, value in (workflow["metadata"].get("labels") or {}).items() if _is_kept(key)
+            key: value
+            for key, value in (workflow["metadata"].get("labels") or {}).items()
+            if _is_compared(key)
         },
         "annotations": {
             key: value
             for key, value in (workflow["metadata"].get("annotations") or {}).items()
-            if _is_kept(key)
+            if _is_compared(key)
         },
         "conditions": {
             item["type"]: item["status"] for item in status["conditions"] if item["type"] != "PodRunning"
         },
         "nodes": {node["name"]: _node(node, names) for node in (status.get("nodes") or {}).values()},
     }
-    plain = _renamed(made, names, {**places, workflow["metadata"]["name"]: "$"})
-    return dict(plain)
+    return dict(_renamed(parts, names, {**references, workflow["metadata"]["name"]: "$"}))
 
 
-def _is_kept(key: str) -> bool:
+def _is_compared(key: str) -> bool:
     prefix, _, name = key.rpartition("/")
     return prefix != "workflows.argoproj.io" or name in LABELS
 
 
-def _node(node: Plain, names: dict[str, str]) -> Plain:
-    kept = ("type", "phase", "displayName", "templateName", "templateScope", "nodeFlag", "progress")
-    made = {key: node[key] for key in kept if key in node}
-    made["boundary"] = names.get(node.get("boundaryID", ""), "")
+def _node(node: Json, names: dict[str, str]) -> Json:
+    copied = ("type", "phase", "displayName", "templateName", "templateScope", "nodeFlag", "progress")
+    parts = {key: node[key] for key in copied if key in node}
+    parts["boundary"] = names.get(node.get("boundaryID", ""), "")
     for key in ("children", "outboundNodes"):
-        # Argo writes down children before it makes them, and may then not come to it.
-        made[key] = sorted(names[item] for item in node.get(key) or () if item in names)
-    made["message"] = _message(node.get("message", ""))
-    made["inputs"] = _puts(node.get("inputs"))
-    outputs = _puts(node.get("outputs"))
-    if made["message"] == DEADLINE or made["message"].startswith("workflow shutdown"):
-        outputs.pop("exitCode", None)  # whether the process had begun, and what ended it first, is chance
-    made["outputs"] = outputs
-    return made
+        # Argo writes children before it starts them, and may then not start them.
+        parts[key] = sorted(names[item] for item in node.get(key) or () if item in names)
+    parts["message"] = _message(node.get("message", ""))
+    parts["inputs"] = _by_name(node.get("inputs"))
+    outputs = _by_name(node.get("outputs"))
+    if parts["message"] == DEADLINE or parts["message"].startswith("workflow shutdown"):
+        outputs.pop(
+            "exitCode", None
+        )  # it depends on whether the process had started, and on what ended it first
+    parts["outputs"] = outputs
+    return parts
 
 
-def _puts(puts: Plain | None) -> Plain:
-    """Inputs or outputs, with lists by name and without empty parts."""
-    made: Plain = {}
-    for key, value in (puts or {}).items():
-        plain = {item["name"]: item for item in value} if isinstance(value, list) else value
-        if plain != {}:
-            made[key] = plain
-    return made
+def _by_name(inputs_or_outputs: Json | None) -> Json:
+    """Inputs or outputs with lists as objects by name, and without empty ones."""
+    by_name: Json = {}
+    for key, value in (inputs_or_outputs or {}).items():
+        items = {item["name"]: item for item in value} if isinstance(value, list) else value
+        if items != {}:
+            by_name[key] = items
+    return by_name
 
 
 def _message(message: str) -> str:
     for pattern, meaning in MEANINGS:
         message = pattern.sub(meaning, message)
-    return message.removesuffix("; ")  # a resume puts what it has to say after the message, also nothing
+    return message.removesuffix("; ")  # a resume appends its own message, which may be empty
 
 
-def _renamed(value: Any, names: dict[str, str], places: dict[str, str]) -> Any:
+def _renamed(value: Any, names: dict[str, str], references: dict[str, str]) -> Any:
     if isinstance(value, str):
         value = TIME.sub("then", ID.sub(lambda found: names.get(found[0], found[0]), value))
-        for name, place in places.items():
-            value = value.replace(name, place)
+        for name, reference in references.items():
+            value = value.replace(name, reference)
         return HASH.sub("-#", value) if "/" in value else value
     if isinstance(value, dict):
-        return {_renamed(key, names, places): _renamed(item, names, places) for key, item in value.items()}
+        return {
+            _renamed(key, names, references): _renamed(item, names, references) for key, item in value.items()
+        }
     if isinstance(value, list):
-        return [_renamed(item, names, places) for item in value]
+        return [_renamed(item, names, references) for item in value]
     return value
 
 
-def settled(recorded: Plain, seen: Plain) -> tuple[Plain, Plain]:
-    """Both essences without how those nodes ended that the recorded workflow left behind when it ended itself.
+def without_abandoned_nodes(recorded: Json, actual: Json) -> tuple[Json, Json]:
+    """Both workflows without the ends of those nodes that had not ended when the recorded workflow did.
 
-    Argo does not wait for what runs beside a step that could not start, nor for what waits beside a failure in
-    a template with `failFast`: these nodes stay as they were. Here a workflow ends when all of it has ended.
+    Argo does not wait for steps beside one that could not start, nor for those that wait beside a failure in a
+    template with `failFast`: their nodes stay as they were. Here a workflow ends when all its steps have ended.
     """
     nodes = recorded["nodes"]
-    left = {name for name, node in nodes.items() if node["phase"] in {"Pending", "Running"}}
-    return (_without(recorded, left), _without(seen, left)) if left else (recorded, seen)
+    abandoned = {name for name, node in nodes.items() if node["phase"] in {"Pending", "Running"}}
+    if not abandoned:
+        return recorded, actual
+    return _without_ends(recorded, abandoned), _without_ends(actual, abandoned)
 
 
-def _without(essence: Plain, left: set[str]) -> Plain:
-    kept = ("type", "displayName", "templateName", "templateScope", "boundary", "children", "inputs")
+def _without_ends(workflow: Json, abandoned: set[str]) -> Json:
+    compared = ("type", "displayName", "templateName", "templateScope", "boundary", "children", "inputs")
     nodes = {
-        name: {key: node[key] for key in node if (key in kept if name in left else key != "progress")}
-        for name, node in essence["nodes"].items()
+        name: {
+            key: node[key] for key in node if (key in compared if name in abandoned else key != "progress")
+        }
+        for name, node in workflow["nodes"].items()
     }
-    return {**essence, "progress": None, "nodes": nodes}
+    return {**workflow, "progress": None, "nodes": nodes}
 
 
-def differences(recorded: Any, seen: Any, path: str = "") -> list[str]:
-    """The places where two essences are not the same, each with both values."""
-    if isinstance(recorded, dict) and isinstance(seen, dict):
+def differences(recorded: Any, actual: Any, path: str = "") -> list[str]:
+    """The paths at which two values differ, each with both values."""
+    if isinstance(recorded, dict) and isinstance(actual, dict):
         found = []
-        for key in sorted({*recorded, *seen}):
-            here = f"{path}.{key}" if path else str(key)
-            found += differences(recorded.get(key), seen.get(key), here)
+        for key in sorted({*recorded, *actual}):
+            key_path = f"{path}.{key}" if path else str(key)
+            found += differences(recorded.get(key), actual.get(key), key_path)
         return found
-    return [] if recorded == seen else [f"{path}: recorded {recorded!r}, seen {seen!r}"]
+    return [] if recorded == actual else [f"{path}: recorded {recorded!r}, actual {actual!r}"]

@@ -1,4 +1,4 @@
-"""Record what an Argo makes of the manifests, as data for the suite.
+"""Record what a real Argo makes of the manifests, as data for the suite.
 
     ARGO_SERVER=https://… ARGO_TOKEN=… python -m tests.conformance.record [NAME…]
 
@@ -10,12 +10,12 @@ import sys
 
 from periplus_local.argo.testing import Client
 
-from .contents import contents
+from .artifact_contents import artifact_contents
 from .folder import argo
-from .recording import NAMES, made, write
-from .theirs import their_store
+from .real_argo import real_repository
+from .recording import NAMES, play, write
 
-SECONDS = 400
+MAX_SECONDS = 400
 
 
 def main() -> int:
@@ -24,24 +24,25 @@ def main() -> int:
         sys.stderr.write("ARGO_SERVER is not set: recordings are made of a real Argo only\n")
         return 2
     with argo() as client:
-        told = [_recorded(client, name) for name in sys.argv[1:] or NAMES]
-    return 0 if all(told) else 1
+        recorded = [_record(client, name) for name in sys.argv[1:] or NAMES]
+    return 0 if all(recorded) else 1
 
 
-def _recorded(client: Client, name: str) -> bool:
-    """Whether the manifest came to an end, which is then kept."""
+def _record(client: Client, name: str) -> bool:
+    """Record one manifest; False when its workflows did not end in time."""
     try:
-        recording = made(client, name, SECONDS)
+        recording = play(client, name, MAX_SECONDS)
     except AssertionError as error:
         sys.stdout.write(f"{name}: not recorded: {error}\n")
         return False
-    if (held := their_store()) and (found := contents(*held, recording.get("workflows", []))):
-        recording["contents"] = found
+    repository = real_repository()
+    if repository and (contents := artifact_contents(*repository, recording.get("workflows", []))):
+        recording["contents"] = contents
     write(name, recording)
-    ends = [end["status"]["phase"] if end else "deleted" for end in recording.get("workflows", ())]
-    refused = [said for said in recording.get("deeds", ()) if said]
-    said = [recording["refused"]] if "refused" in recording else [", ".join(ends), *refused]
-    sys.stdout.write(f"{name}: {'; '.join(said)}\n")
+    phases = [end["status"]["phase"] if end else "deleted" for end in recording.get("workflows", ())]
+    refusals = [refusal for refusal in recording.get("actions", ()) if refusal]
+    summary = [recording["refused"]] if "refused" in recording else [", ".join(phases), *refusals]
+    sys.stdout.write(f"{name}: {'; '.join(summary)}\n")
     return True
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from periplus_local.argo.testing import Client, nodes_of
 
-from .stores import BUCKET, Store
+from .s3_store import BUCKET, S3Store
 
 Body = dict[str, Any]
 
@@ -31,7 +31,7 @@ def steps(*groups: list[Body], **more: Any) -> Body:
 
 
 def run(client: Client, *templates: Body, **spec: Any) -> tuple[str, dict[str, Body]]:
-    """The workflow's name and its nodes by what follows that name."""
+    """Run a workflow: its name, and its nodes by their name without the workflow's."""
     body = {"entrypoint": templates[0]["name"], "templates": list(templates), **spec}
     name = client.create({"metadata": {"generateName": "a-"}, "spec": body})
     seen = client.ended(name)
@@ -42,15 +42,15 @@ def run(client: Client, *templates: Body, **spec: Any) -> tuple[str, dict[str, B
 OUT = {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/o"}}]}
 
 
-def said(node: Body) -> str:
+def output(node: Body) -> str:
     return node["outputs"]["parameters"][0]["value"]
 
 
-pytestmark = pytest.mark.skipif("ARGO_SERVER" in os.environ, reason="looks into the local Argo's own store")
+pytestmark = pytest.mark.skipif("ARGO_SERVER" in os.environ, reason="reads the local Argo's own store")
 
 
-def test_a_key_that_the_manifest_names_is_used_and_can_be_read_by_key_alone(
-    client: Client, s3: Store
+def test_an_artifact_is_stored_under_the_key_in_the_manifest_and_loaded_by_that_key(
+    client: Client, s3: S3Store
 ) -> None:
     place = {"key": "named/{{workflow.name}}/x.txt"}
     make = sh(
@@ -66,12 +66,12 @@ def test_a_key_that_the_manifest_names_is_used_and_can_be_read_by_key_alone(
     )
     main = steps([{"name": "m", "template": "make"}], [{"name": "t", "template": "take"}])
     name, nodes = run(client, main, make, take)
-    assert said(nodes["[1].t"]) == "here"
+    assert output(nodes["[1].t"]) == "here"
     assert nodes["[0].m"]["outputs"]["artifacts"][0]["s3"]["key"] == f"named/{name}/x.txt"
     assert s3.minio.get_object(BUCKET, f"named/{name}/x.txt").data == b"here\n"
 
 
-def test_an_artifact_is_a_tar_of_the_file_or_the_folder(client: Client, s3: Store) -> None:
+def test_an_artifact_is_stored_as_a_tar_of_its_folder(client: Client, s3: S3Store) -> None:
     make = sh(
         "main", "mkdir -p /tmp/d/e; echo 1 > /tmp/d/e/f", outputs=artifacts({"name": "d", "path": "/tmp/d"})
     )
@@ -82,7 +82,7 @@ def test_an_artifact_is_a_tar_of_the_file_or_the_folder(client: Client, s3: Stor
         assert "d/e/f" in packed.getnames()
 
 
-def test_raw_data_a_mode_and_a_sub_path(client: Client) -> None:
+def test_an_input_may_be_raw_data_with_a_mode_or_a_sub_path_of_an_output(client: Client) -> None:
     make = sh(
         "make",
         "mkdir /tmp/d; echo deep > /tmp/d/f",
@@ -96,16 +96,16 @@ def test_raw_data_a_mode_and_a_sub_path(client: Client) -> None:
     )
     main = steps([{"name": "m", "template": "make"}], [{"name": "t", "template": "take", "arguments": given}])
     _, nodes = run(client, main, make, take)
-    assert said(nodes["[1].t"]) == "ran\ndeep"
+    assert output(nodes["[1].t"]) == "ran\ndeep"
 
 
 def test_an_artifact_argument_of_the_workflow_reaches_its_entrypoint(client: Client) -> None:
     take = sh("main", "cat /tmp/in > /tmp/o", inputs=artifacts({"name": "x", "path": "/tmp/in"}), outputs=OUT)
     given = artifacts({"name": "x", "raw": {"data": "from outside"}})
-    assert said(run(client, take, arguments=given)[1][""]) == "from outside"
+    assert output(run(client, take, arguments=given)[1][""]) == "from outside"
 
 
-def test_a_nested_template_hands_artifacts_out_and_in(client: Client) -> None:
+def test_nested_templates_pass_artifacts_out_and_in(client: Client) -> None:
     make = sh("make", "echo deep > /tmp/x", outputs=artifacts({"name": "x", "path": "/tmp/x"}))
     inner = {
         "name": "inner",
@@ -131,7 +131,7 @@ def test_a_nested_template_hands_artifacts_out_and_in(client: Client) -> None:
         [{"name": "i", "template": "inner"}], [{"name": "o", "template": "outer", "arguments": given}]
     )
     _, nodes = run(client, main, make, inner, outer, take)
-    assert said(nodes["[1].o[0].t"]) == "deep"
+    assert output(nodes["[1].o[0].t"]) == "deep"
     assert nodes["[0].i"]["outputs"]["artifacts"][0]["name"] == "y"
 
 

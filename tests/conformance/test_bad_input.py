@@ -1,4 +1,4 @@
-"""Manifests that are broken in some place are refused, or run to some end; the server lives on."""
+"""Manifests with one broken value and malformed requests are accepted or refused; the server goes on."""
 
 import copy
 import random
@@ -17,31 +17,31 @@ JUNK = [
 ]  # fmt: skip
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path to everything within a manifest."""
-    held = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+def paths_within(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values within a manifest."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = [path] if path else []
-    for key, inner in held:
-        found += places(inner, (*path, key))
+    for key, inner in items:
+        found += paths_within(inner, (*path, key))
     return found
 
 
 def broken(manifest: dict[str, Any], chance: random.Random) -> dict[str, Any]:
-    """The manifest with something else, or nothing, in one place."""
-    made = copy.deepcopy(manifest)
-    *above, last = chance.choice(places(made))
-    holder: Any = made
-    for key in above:
+    """The manifest with one value replaced or removed."""
+    changed = copy.deepcopy(manifest)
+    *parents, last = chance.choice(paths_within(changed))
+    holder: Any = changed
+    for key in parents:
         holder = holder[key]
     if chance.random() < 0.25:
         del holder[last]
     else:
         holder[last] = copy.deepcopy(chance.choice(JUNK))
-    return made
+    return changed
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_broken_manifest_is_taken_or_refused_with_a_reason(client: Client, seed: int) -> None:
+def test_a_broken_manifest_is_accepted_or_refused_with_a_reason(client: Client, seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(60):
         manifest = broken(yaml.safe_load(chance.choice(MANIFESTS).read_text()), chance)
@@ -50,7 +50,7 @@ def test_a_broken_manifest_is_taken_or_refused_with_a_reason(client: Client, see
 
 
 def refusal_of(client: Client, manifest: dict[str, Any]) -> Refusal | None:
-    """How the manifest is refused; None when it is taken."""
+    """How the manifest is refused; None when it is accepted."""
     try:
         client.call("POST", f"workflows/{client.namespace}/lint", {"workflow": manifest})
     except Refusal as refusal:
@@ -71,7 +71,7 @@ def refusal_of(client: Client, manifest: dict[str, Any]) -> Refusal | None:
         ("POST", "set", {}),
     ],
 )
-def test_a_deed_that_makes_no_sense_is_refused(client: Client, method: str, path: str, body: Any) -> None:
+def test_a_malformed_action_is_refused(client: Client, method: str, path: str, body: Any) -> None:
     gate = {"name": "main", "suspend": {}}
     name = client.create(
         {"metadata": {"generateName": "b-"}, "spec": {"entrypoint": "main", "templates": [gate]}}

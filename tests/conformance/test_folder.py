@@ -1,4 +1,4 @@
-"""A folder of manifests is run, and each is told honestly."""
+"""Running a folder of manifests gives the outcome of each."""
 
 import json
 import os
@@ -12,9 +12,9 @@ import pytest
 from periplus_local.argo.samples import OK, sh, workflow
 from periplus_local.argo.testing import Client
 
-from .corpus import manifests
-from .crowd import run
-from .outcome import LABEL, Outcome
+from .folder_run import run_manifests
+from .manifest_files import manifests
+from .outcome import MAY_FAIL_LABEL, Outcome
 
 WAITS = {
     "name": "waits",
@@ -30,10 +30,10 @@ def put(folder: Path, name: str, *bodies: Any) -> None:
 
 
 def outcomes(client: Client, folder: Path, seconds: float = 60) -> dict[str, Outcome]:
-    return {outcome.path: outcome for outcome in run(client, manifests(folder), seconds)}
+    return {outcome.path: outcome for outcome in run_manifests(client, manifests(folder), seconds)}
 
 
-def test_each_manifest_is_told_by_what_became_of_it(client: Client, tmp_path: Path) -> None:
+def test_each_manifest_has_the_outcome_that_its_run_gives(client: Client, tmp_path: Path) -> None:
     put(tmp_path, "ok.yaml", workflow(OK), workflow(sh("lacks", "sh -c no-such-program-here")))
     put(
         tmp_path, "absent.yaml", workflow({**OK, "container": {"image": "i", "command": ["no-such-program"]}})
@@ -42,7 +42,7 @@ def test_each_manifest_is_told_by_what_became_of_it(client: Client, tmp_path: Pa
     put(tmp_path, "refused.yaml", workflow({"name": "web", "http": {"url": "http://127.0.0.1"}}))
     put(tmp_path, "differs.yaml", workflow(sh("bad", "exit 3")))
     allowed = workflow(sh("bad", "exit 3"))
-    allowed["metadata"]["labels"] = {LABEL: "expected-failure"}
+    allowed["metadata"]["labels"] = {MAY_FAIL_LABEL: "expected-failure"}
     put(tmp_path, "allowed.yaml", allowed)
     put(tmp_path, "waits.yaml", workflow(WAITS))
     put(tmp_path, "nightly.yaml", {"kind": "CronWorkflow", "metadata": {"name": "n"}, "spec": {}})
@@ -68,13 +68,13 @@ def test_each_manifest_is_told_by_what_became_of_it(client: Client, tmp_path: Pa
     assert found["differs.yaml"].why == "Failed: main: Error (exit code 3)"
 
 
-def test_a_workflow_that_goes_on_and_on_is_stopped(client: Client, tmp_path: Path) -> None:
+def test_a_workflow_that_exceeds_the_time_limit_is_stopped(client: Client, tmp_path: Path) -> None:
     put(tmp_path, "sleeps.yaml", workflow(sh("sleeps", "sleep 1000")))
     found = outcomes(client, tmp_path, seconds=1)
     assert str(found["sleeps.yaml"]) == "sleeps.yaml: runs long: Running after 1 s, then stopped"
 
 
-def test_templates_are_kept_in_whatever_order_they_refer_to_each_other(
+def test_templates_that_refer_to_each_other_are_created_in_whatever_order_their_files_have(
     client: Client, tmp_path: Path
 ) -> None:
     ref = {"name": "folder-inner", "template": "ok"}
@@ -86,14 +86,14 @@ def test_templates_are_kept_in_whatever_order_they_refer_to_each_other(
     assert {path: each.kind for path, each in outcomes(client, tmp_path).items()} == {"c.yaml": "expected"}
 
 
-@pytest.mark.skipif("ARGO_SERVER" in os.environ, reason="the command is asked of a local Argo")
-def test_the_command_tells_in_json_and_by_its_exit_code(tmp_path: Path) -> None:
+@pytest.mark.skipif("ARGO_SERVER" in os.environ, reason="the command runs a local Argo")
+def test_the_command_prints_json_and_its_exit_code_says_whether_a_manifest_differs(tmp_path: Path) -> None:
     put(tmp_path, "differs.yaml", workflow(sh("bad", "exit 3")))
     command = [sys.executable, "-m", "tests.conformance.folder", "-o", "json"]
-    made = subprocess.run([*command, str(tmp_path)], stdout=subprocess.PIPE, check=False)
-    assert made.returncode == 1
-    told = json.loads(made.stdout)
-    assert told["counts"] == {"differs": 1}
-    assert told["manifests"][0]["path"] == "differs.yaml"
+    ended = subprocess.run([*command, str(tmp_path)], stdout=subprocess.PIPE, check=False)
+    assert ended.returncode == 1
+    printed = json.loads(ended.stdout)
+    assert printed["counts"] == {"differs": 1}
+    assert printed["manifests"][0]["path"] == "differs.yaml"
     nothing = subprocess.run([*command, str(tmp_path / "none")], stderr=subprocess.PIPE, check=False)
     assert nothing.returncode == 2

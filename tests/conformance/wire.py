@@ -1,10 +1,10 @@
-"""What an Argo answers to requests that it cannot do: asked, compared by status, code and meaning, and recorded.
+"""What an Argo answers to requests that fail: sending, comparing by status, code and meaning, and recording.
 
     ARGO_SERVER=https://… ARGO_TOKEN=… python -m tests.conformance.wire
 
-writes the server's answers into recordings/wire.json. A case is a request (what is made `before` it is taken away
-again), a pattern for what the message `says`, and the `answer`. Where the local Argo does otherwise on purpose, `here`
-has its status and code, and why.
+writes the server's answers into recordings/wire.json. A case is a request, requests that are sent `before` it, a
+pattern for what the message `says`, and the `answer`. Where the local Argo answers differently on purpose, `local` has
+its status and code, and why.
 """
 
 import json
@@ -17,15 +17,16 @@ from typing import Any
 
 from periplus_local.argo.testing import Client, Refusal
 
-from .theirs import theirs
+from .real_argo import real_argo
 
 FILE = Path(__file__).parent / "recordings" / "wire.json"
-MADE = ("workflows/{namespace}/wire-gate", "workflow-templates/{namespace}/wire-template")
+# What the requests `before` a case create; deleted after it.
+CREATED = ("workflows/{namespace}/wire-gate", "workflow-templates/{namespace}/wire-template")
 Case = dict[str, Any]
 
 
 def cases() -> list[Case]:
-    """All cases, in their order."""
+    """All cases."""
     return list(json.loads(FILE.read_text()))
 
 
@@ -36,7 +37,7 @@ def answer(client: Client, case: Case) -> dict[str, Any]:
     try:
         return _send(client, case)
     finally:
-        for path in MADE if "before" in case else ():
+        for path in CREATED if "before" in case else ():
             with suppress(Refusal):
                 client.call("DELETE", path.format(namespace=client.namespace))
 
@@ -49,17 +50,18 @@ def _send(client: Client, request: Case) -> dict[str, Any]:
         ) as answered:
             return {"status": answered.status}
     except Refusal as refusal:
-        told = json.loads(refusal.body)
-        stream = told.get("error", {})
-        code, message = stream.get("grpc_code", told.get("code")), stream.get("message", told.get("message"))
+        body = json.loads(refusal.body)
+        stream = body.get("error", {})
+        code, message = stream.get("grpc_code", body.get("code")), stream.get("message", body.get("message"))
         return {"status": refusal.status, "code": code, "message": message}
 
 
-def differences(case: Case, seen: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    """How an answer differs from the one that is expected; its words need only say the same."""
-    found = [f"{key}: {seen.get(key)}" for key in ("status", "code") if seen.get(key) != expected.get(key)]
-    if "code" in seen and "code" in expected and not re.search(case["says"], str(seen["message"])):
-        found.append(f"says: {seen['message']}")
+def differences(case: Case, actual: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """How an answer differs from the expected one; the message need only match the case's pattern."""
+    keys = ("status", "code")
+    found = [f"{key}: {actual.get(key)}" for key in keys if actual.get(key) != expected.get(key)]
+    if "code" in actual and "code" in expected and not re.search(case["says"], str(actual["message"])):
+        found.append(f"says: {actual['message']}")
     return found
 
 
@@ -68,11 +70,11 @@ def main() -> int:
     if "ARGO_SERVER" not in os.environ:
         sys.stderr.write("ARGO_SERVER is not set: recordings are made of a real Argo only\n")
         return 2
-    client, recorded = theirs(), cases()
+    client, recorded = real_argo(), cases()
     for case in recorded:
         case["answer"] = answer(client, case)
         if differences(case, case["answer"], case["answer"]):
-            sys.stdout.write(f"{case['told']}: not as it says: {case['answer']}\n")
+            sys.stdout.write(f"{case['case']}: does not match `says`: {case['answer']}\n")
     FILE.write_text("[\n" + ",\n".join(json.dumps(case, ensure_ascii=False) for case in recorded) + "\n]\n")
     return 0
 

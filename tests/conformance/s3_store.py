@@ -1,4 +1,4 @@
-"""A real S3 store for the conformance suite, with what a recorded run found in it."""
+"""A real S3 store for the conformance suite, with the artifact that a recorded run read from its own."""
 
 import contextlib
 import io
@@ -23,27 +23,27 @@ from periplus_local.argo.settings import ArgoSettings
 from periplus_local.stack.running_process import tied_to_this_process
 
 KEY, SECRET, BUCKET = "conformance", "conformance-secret", "artifacts"
-PARTS = ("master", "volume", "filer", "s3", "admin")
-# What the recorded run of gate-hit.yaml found under the key of its answer.
+SERVERS = ("master", "volume", "filer", "s3", "admin")
+# The artifact that the recorded answer of the gate in gate-hit.yaml refers to: key, file name, content.
 MODEL = ("recordings/model.tgz", "model", b"model\ndata100\n97\n")
 
 
 @dataclass(frozen=True)
-class Store:
-    """Where the store answers, and a client of it."""
+class S3Store:
+    """A running store: its host:port, and a client of it."""
 
     endpoint: str
     minio: Minio
 
 
-def settings(home: Path, s3: Store, **more: Any) -> ArgoSettings:
+def argo_settings(home: Path, s3: S3Store, **more: Any) -> ArgoSettings:
     """The settings of a local Argo on the store."""
     keys = {"s3_access_key": KEY, "s3_secret_key": SECRET, "s3_bucket": BUCKET}
     return ArgoSettings(home=home, s3_endpoint=s3.endpoint, **(keys | more))
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on just now."""
+    """Ports that no process listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -55,15 +55,15 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def store(folder: Path) -> Iterator[Store]:
+def s3_store(folder: Path) -> Iterator[S3Store]:
     """SeaweedFS on loopback, its data below the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    ports = free_ports(2 * len(PARTS))
+    ports = free_ports(2 * len(SERVERS))
     keys = [{"accessKey": KEY, "secretKey": SECRET}]
     identity = {"name": KEY, "credentials": keys, "actions": ["Admin", "Read", "Write", "List"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    flags = [f"-{part}.port={ports[2 * at]}" for at, part in enumerate(PARTS)]
-    flags += [f"-{part}.port.grpc={ports[2 * at + 1]}" for at, part in enumerate(PARTS)]
+    flags = [f"-{server}.port={ports[2 * index]}" for index, server in enumerate(SERVERS)]
+    flags += [f"-{server}.port.grpc={ports[2 * index + 1]}" for index, server in enumerate(SERVERS)]
     fixed = "-ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false -admin.ui=false -webdav=false"
     fixed += " -s3.iam=false -s3.port.iceberg=0 -s3.port.lance=0"
     weed = str(Path(sys.executable).parent / "weed")
@@ -75,14 +75,14 @@ def store(folder: Path) -> Iterator[Store]:
         )
     try:
         endpoint = f"127.0.0.1:{ports[6]}"
-        yield Store(endpoint, with_bucket(endpoint, process))
+        yield S3Store(endpoint, client_with_bucket(endpoint, process))
     finally:
         process.terminate()
         process.wait(20)
 
 
-def with_bucket(endpoint: str, process: "subprocess.Popen[bytes]") -> Minio:
-    """A client of the store once it answers, with the bucket and the recorded object in it."""
+def client_with_bucket(endpoint: str, process: "subprocess.Popen[bytes]") -> Minio:
+    """Wait until the store answers, make the bucket and put the recorded artifact; gives a client."""
     minio = Minio(endpoint, KEY, SECRET, secure=False, http_client=PoolManager(retries=Retry(0)))
     end = time.monotonic() + 30
     while True:
@@ -97,7 +97,7 @@ def with_bucket(endpoint: str, process: "subprocess.Popen[bytes]") -> Minio:
 
 
 def put_model(minio: Minio, bucket: str) -> None:
-    """Put the recorded object where the answer of a gate names it."""
+    """Put the recorded artifact at its key."""
     key, name, content = MODEL
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:

@@ -11,17 +11,19 @@ from periplus_manifest.read import read
 
 KINDS = ("Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow")
 SUFFIXES = {".yaml", ".yml", ".json"}
-OURS = re.compile(rf"""(?m)^\s*["']?kind["']?\s*:\s*["']?(?:{"|".join(KINDS)})["']?\s*[,}}]?\s*(?:#.*)?$""")
-BETWEEN = re.compile(r"(?m)^---(?:[ \t].*)?$")
+KIND_LINE = re.compile(
+    rf"""(?m)^\s*["']?kind["']?\s*:\s*["']?(?:{"|".join(KINDS)})["']?\s*[,}}]?\s*(?:#.*)?$"""
+)
+DOCUMENT_SEPARATOR = re.compile(r"(?m)^---(?:[ \t].*)?$")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One document; `unreadable` says why there is no body."""
+    """One document; `parse_error` says why it has no body."""
 
     path: str
     body: dict[str, Any] = field(default_factory=dict)
-    unreadable: str = ""
+    parse_error: str = ""
 
     @property
     def kind(self) -> str:
@@ -35,20 +37,20 @@ class Manifest:
 
 
 def manifests(folder: Path) -> list[Manifest]:
-    """All that is Argo's below a folder, by path; documents of a file beyond the first by their number, too."""
+    """All manifests below a folder, by path; the second and later ones of a file as "path#number"."""
     files = [path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file()]
-    return [made for path in sorted(files) for made in _documents(path, str(path.relative_to(folder)))]
+    return [each for path in sorted(files) for each in _documents(path, str(path.relative_to(folder)))]
 
 
 def _documents(path: Path, name: str) -> Iterator[Manifest]:
     text = path.read_text(encoding="utf-8", errors="replace")
-    pieces = [text] if path.suffix == ".json" else BETWEEN.split(text)
-    for number, piece in enumerate(piece for piece in pieces if OURS.search(piece)):
-        shown = f"{name}#{number + 1}" if number else name
+    documents = [text] if path.suffix == ".json" else DOCUMENT_SEPARATOR.split(text)
+    for number, document in enumerate(document for document in documents if KIND_LINE.search(document)):
+        numbered = f"{name}#{number + 1}" if number else name
         try:
-            body = read(piece)
+            body = read(document)
         except ManifestError as error:
-            yield Manifest(shown, unreadable=str(error))
+            yield Manifest(numbered, parse_error=str(error))
             continue
         if body.get("kind") in KINDS:
-            yield Manifest(shown, body)
+            yield Manifest(numbered, body)
