@@ -1,0 +1,36 @@
+"""The YAML in docs/rewrite.md is what the rewrite gives."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from periplus_dispatcher.manifest import read
+from periplus_dispatcher.rewrite.plan import decide
+from periplus_dispatcher.rewrite.rewriter import rewrite
+from periplus_model.queries import StepVerdict
+from periplus_model.steps import Artifact, ObjectRef, Outputs, Verdict
+
+DOC = Path(__file__).parents[3] / "docs" / "rewrite.md"
+BEFORE, MAIN, ADDED = re.findall(r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL)
+DATA = Artifact("data", ObjectRef("runs/a/data.csv"))
+
+
+def test_the_yaml_of_the_document_is_what_the_rewrite_gives() -> None:
+    checked = read.read(BEFORE, {})
+    expanded = checked.expand("")
+    verdicts = {
+        "prepare": StepVerdict("prepare", Verdict.HIT, outputs=Outputs({}, (DATA,))),
+        "train": StepVerdict("train", Verdict.MISS),
+        "evaluate": StepVerdict("evaluate", Verdict.UNKNOWN),
+    }
+    rewritten = rewrite(
+        checked.manifest, decide(expanded, verdicts), expanded.templates, gate_timeout=timedelta(seconds=60)
+    )
+    before: dict[str, Any] = yaml.safe_load(BEFORE)
+    user = {template["name"]: template for template in before["spec"]["templates"]}
+    templates = rewritten.manifest["spec"]["templates"]
+    assert [t for t in templates if t["name"] not in user] == yaml.safe_load(ADDED)
+    assert {t["name"]: t for t in templates if t["name"] in user} == user | {"main": yaml.safe_load(MAIN)}
