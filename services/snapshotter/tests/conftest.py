@@ -1,4 +1,4 @@
-"""Fakes and fixtures of the snapshotter's tests."""
+"""Fakes in memory, and databases on the embedded servers."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -9,10 +9,11 @@ import pytest
 from periplus_common import postgres
 from periplus_common.errors import NotFound
 from periplus_local.stack.testing import Servers, database, embedded
-from periplus_snapshotter.domain import Claim, File, Git, Lockfile, Package, Part, Platform, Snapshot, Taken
-from periplus_snapshotter.lockfiles import reading
-from periplus_snapshotter.service import Kept, Known, Snapshotter
-from periplus_snapshotter.store import PostgresStore
+from periplus_snapshotter.lockfiles.formats import parse_lockfile
+from periplus_snapshotter.service import Snapshotter
+from periplus_snapshotter.snapshots.claim import Blob, Claim, File, GitState, Lockfile, Package, Platform
+from periplus_snapshotter.snapshots.snapshot import Snapshot, StoredContent, StoredObject, TakenSnapshot
+from periplus_snapshotter.store.snapshots import PostgresSnapshots
 
 __all__ = ["embedded"]
 
@@ -41,78 +42,84 @@ source = { editable = "." }
 class MemoryStore:
     def __init__(self) -> None:
         self.snapshots: dict[tuple[str, str], Snapshot] = {}
-        self.blobs: dict[str, Kept] = {}
+        self.objects: dict[str, StoredObject] = {}
         self.locked: dict[tuple[str, str], tuple[Package, ...]] = {}
         self.calls: list[str] = []
 
-    async def taken(self, project, snapshot, code_key):
-        self.calls.append("taken")
+    async def find(self, project, snapshot, code_key):
+        self.calls.append("find")
         found = self.snapshots.get((project, snapshot))
-        return (self._taken(found) if found else None), self.blobs.get(code_key)
+        return (_taken_snapshot(found) if found else None), self.objects.get(code_key)
 
-    async def known(self, lockfile, keys):
-        self.calls.append("known")
-        locked = self.locked.get((lockfile.name, lockfile.part.digest)) if lockfile else None
-        return Known({key: self.blobs[key] for key in keys if key in self.blobs}, locked)
+    async def stored_content(self, lockfile, keys):
+        self.calls.append("stored_content")
+        locked = self.locked.get((lockfile.name, lockfile.blob.digest)) if lockfile else None
+        return StoredContent({key: self.objects[key] for key in keys if key in self.objects}, locked)
 
-    async def add(self, snapshot, blobs):
+    async def add(self, snapshot, objects):
         self.calls.append("add")
-        self.blobs |= {blob.key: blob for blob in blobs}
+        self.objects |= {stored.key: stored for stored in objects}
         if lockfile := snapshot.claim.lockfile:
-            self.locked[lockfile.name, lockfile.part.digest] = snapshot.locked
-        return self._taken(self.snapshots.setdefault((snapshot.project, snapshot.id), bare(snapshot)))
+            self.locked[lockfile.name, lockfile.blob.digest] = snapshot.locked
+        return _taken_snapshot(
+            self.snapshots.setdefault((snapshot.project, snapshot.id), without_content(snapshot))
+        )
 
     async def get(self, project, snapshot):
         return self.snapshots.get((project, snapshot))
 
-    def _taken(self, snapshot: Snapshot) -> Taken:
-        code = snapshot.claim.code
-        return Taken(snapshot.id, snapshot.environment, code.code_key if code else "", snapshot.warnings)
+
+def _taken_snapshot(snapshot: Snapshot) -> TakenSnapshot:
+    code_archive = snapshot.claim.code_archive
+    code_key = code_archive.code_key if code_archive else ""
+    return TakenSnapshot(snapshot.id, snapshot.environment, code_key, snapshot.warnings)
 
 
 class MemoryObjects:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.writes: list[str] = []
-        self.looks: list[str] = []
+        self.checks: list[str] = []
 
-    async def is_there(self, kept: Kept) -> bool:
-        self.looks.append(kept.key)
-        return kept.key in self.objects
+    async def is_unchanged(self, stored: StoredObject) -> bool:
+        self.checks.append(stored.key)
+        return stored.key in self.objects
 
-    async def keep(self, key: str, part: Part) -> Kept:
+    async def write(self, key: str, blob: Blob) -> StoredObject:
         self.writes.append(key)
-        self.objects[key] = part.content
-        return Kept(part.digest, key, part.size, "etag")
+        self.objects[key] = blob.content
+        return StoredObject(blob.digest, key, blob.size_bytes, "etag")
 
-    async def read(self, part: Part) -> bytes:
-        if part.key not in self.objects:
-            raise NotFound(f"no object {part.key}")
-        return self.objects[part.key]
+    async def read(self, blob: Blob) -> bytes:
+        if blob.key not in self.objects:
+            raise NotFound(f"no object {blob.key}")
+        return self.objects[blob.key]
 
 
-class CountingReader:
+class CountingParser:
     def __init__(self) -> None:
-        self.read = 0
+        self.parsed = 0
 
-    async def packages(self, name: str, content: bytes) -> tuple[Package, ...]:
-        self.read += 1
-        return tuple(Package(n, v, tuple(h)) for n, v, h in reading.packages(name, content))
+    async def parse(self, name: str, content: bytes) -> tuple[Package, ...]:
+        self.parsed += 1
+        return tuple(Package(n, v, tuple(h)) for n, v, h in parse_lockfile(name, content))
 
 
-def bare(snapshot: Snapshot) -> Snapshot:
-    """Without the bytes, as a database holds it, and with the untracked files in order of path."""
+def without_content(snapshot: Snapshot) -> Snapshot:
+    """As a database returns it: without contents, and with the untracked files in the order of their paths."""
 
-    def empty(part: Part | None) -> Part | None:
-        return part and replace(part, content=b"")
+    def empty(blob: Blob | None) -> Blob | None:
+        return blob and replace(blob, content=b"")
 
     claim = snapshot.claim
     git = claim.git
     if git:
-        files = tuple(File(f.path, empty(f.part)) for f in sorted(git.untracked, key=lambda f: f.path))
+        files = tuple(File(f.path, empty(f.blob)) for f in sorted(git.untracked, key=lambda f: f.path))
         git = replace(git, patch=empty(git.patch), untracked=files)
-    lockfile = claim.lockfile and replace(claim.lockfile, part=empty(claim.lockfile.part))
-    return replace(snapshot, claim=replace(claim, git=git, lockfile=lockfile, code=empty(claim.code)))
+    lockfile = claim.lockfile and replace(claim.lockfile, blob=empty(claim.lockfile.blob))
+    return replace(
+        snapshot, claim=replace(claim, git=git, lockfile=lockfile, code_archive=empty(claim.code_archive))
+    )
 
 
 @pytest.fixture
@@ -121,13 +128,13 @@ def objects() -> MemoryObjects:
 
 
 @pytest.fixture
-def reader() -> CountingReader:
-    return CountingReader()
+def parser() -> CountingParser:
+    return CountingParser()
 
 
 @pytest.fixture
 async def dsn(embedded: Servers) -> AsyncIterator[str]:
-    """A fresh database with the snapshotter's schema."""
+    """A database with the snapshotter's tables, which are empty."""
     async with database(embedded) as name:
         await postgres.migrate(name, "periplus_common", "periplus_snapshotter")
         yield name
@@ -141,32 +148,32 @@ async def store(request: pytest.FixtureRequest, embedded: Servers) -> AsyncItera
     async with database(embedded) as name:
         await postgres.migrate(name, "periplus_common", "periplus_snapshotter")
         async with postgres.database(name) as opened:
-            yield PostgresStore(opened)
+            yield PostgresSnapshots(opened)
 
 
 @pytest.fixture
-def snapshotter(objects: MemoryObjects, reader: CountingReader) -> Snapshotter:
-    return Snapshotter(MemoryStore(), objects, reader, lambda: NOW)
+def snapshotter(objects: MemoryObjects, parser: CountingParser) -> Snapshotter:
+    return Snapshotter(MemoryStore(), objects, parser, lambda: NOW)
 
 
 @pytest.fixture
 def claim() -> Claim:
-    """A claim with everything in it."""
+    """A claim with every field."""
     claim = Claim(
-        git=Git(
+        git=GitState(
             commit="a" * 40,
             branch="main",
             remote="ssh://git@code.example/team/project.git",
-            patch=Part.of(b"--- a\n+++ b\n"),
+            patch=Blob.of(b"--- a\n+++ b\n"),
             untracked=(
-                File("größe\n.txt".encode(), Part.of_file(b"")),
-                File(b"new file.txt", Part.of_file(b"new")),
-                File(b"raw\xff\\", Part.of_file(b"\x00\xff")),
+                File("größe\n.txt".encode(), Blob.of(b"")),
+                File(b"new file.txt", Blob.of(b"new")),
+                File(b"raw\xff\\", Blob.of(b"\x00\xff")),
             ),
         ),
-        lockfile=Lockfile("uv.lock", Part.of_file(UV_LOCK)),
+        lockfile=Lockfile("uv.lock", Blob.of(UV_LOCK)),
         installed=(Package("numpy", "2.0.1"), Package("pip", "26.0"), Package("stray", "0.1")),
         platform=Platform("3.11.7", "CPython", "Linux", "x86_64"),
-        code=Part.of(b"\x1f\x8bcode"),
+        code_archive=Blob.of(b"\x1f\x8bcode"),
     )
-    return claim.in_order()
+    return claim.canonical()

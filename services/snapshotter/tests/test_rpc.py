@@ -1,5 +1,6 @@
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 import nats
@@ -10,11 +11,13 @@ from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
 from periplus.snapshotter.v1.snapshotter_pb2_grpc import SnapshotterServiceStub
 from periplus_common import auth, blobs, rpc
 from periplus_common.blobs import Place
-from periplus_common.errors import Invalid, NotFound
+from periplus_common.bus import asyncapi
+from periplus_common.errors import Invalid, NotFound, Refused
 from periplus_local.stack.testing import Servers
 from periplus_snapshotter.app import app
-from periplus_snapshotter.domain import Part
+from periplus_snapshotter.asyncapi import application
 from periplus_snapshotter.settings import Settings
+from periplus_snapshotter.snapshots.claim import Blob
 
 LOCK = b'version = 1\nrequires-python = ">=3.11"\n[[package]]\nname = "numpy"\nversion = "2.1.0"\n'
 
@@ -41,7 +44,7 @@ async def stub(settings: Settings) -> AsyncIterator[SnapshotterServiceStub]:
 
 @pytest.fixture
 def request_() -> pb.TakeSnapshotRequest:
-    """Unlike that of any other test: the object store is the session's."""
+    """With content that no other test has, as all tests share the object store."""
     claim = pb.Claim(
         git=pb.GitState(commit="a" * 40, patch=b"patch %d" % time.time_ns()),
         lockfile=pb.Lockfile(name="uv.lock", content=LOCK),
@@ -54,7 +57,7 @@ def request_() -> pb.TakeSnapshotRequest:
     return pb.TakeSnapshotRequest(project="p", claim=claim)
 
 
-async def test_a_claim_comes_back_from_postgres_and_s3(stub, request_, settings: Settings) -> None:
+async def test_a_claim_is_stored_in_postgres_and_s3_and_returned(stub, request_, settings: Settings) -> None:
     taken = await stub.TakeSnapshot(request_)
     assert (await stub.TakeSnapshot(request_)) == taken
     assert taken.warnings[1] == "installed packages differ from uv.lock: numpy 2.0.0 (locked 2.1.0)"
@@ -77,7 +80,7 @@ async def test_a_claim_comes_back_from_postgres_and_s3(stub, request_, settings:
     store.close()
 
 
-async def test_a_code_archive_that_was_damaged_is_put_right(stub, request_, settings: Settings) -> None:
+async def test_a_damaged_code_archive_is_written_again(stub, request_, settings: Settings) -> None:
     taken = await stub.TakeSnapshot(request_)
     store = blobs.connect(settings)
     await store.put(Place(taken.code_key), b"something else!")
@@ -86,18 +89,42 @@ async def test_a_code_archive_that_was_damaged_is_put_right(stub, request_, sett
     store.close()
 
 
-async def test_bytes_that_are_not_what_was_written_are_not_given_out(stub, request_, settings) -> None:
+async def test_damaged_content_is_not_returned(stub, request_, settings) -> None:
     taken = await stub.TakeSnapshot(request_)
     store = blobs.connect(settings)
-    await store.put(Place(Part.of(request_.claim.git.patch).key), b"something else!")
+    await store.put(Place(Blob.of(request_.claim.git.patch).key), b"something else!")
     store.close()
-    asked = pb.GetSnapshotRequest(project="p", snapshot=taken.snapshot, with_content=True)
+    request = pb.GetSnapshotRequest(project="p", snapshot=taken.snapshot, with_content=True)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.GetSnapshot(asked)
+        await stub.GetSnapshot(request)
     assert isinstance(rpc.from_status(caught.value), NotFound)
 
 
-async def test_bad_input_is_told_with_its_field(stub, request_) -> None:
+async def test_a_snapshot_that_exceeds_a_message_is_refused_with_content_and_returned_without(
+    stub, request_
+) -> None:
+    content = b"%d" % time.time_ns()
+    request_.claim.ClearField("code_archive")
+    request_.claim.git.patch = b"p" * (8 << 20)
+    request_.claim.lockfile.name = "requirements.txt"
+    lines = [f"p{i}==1 --hash=sha256:{i:064x}\n" for i in range(20_000)]
+    request_.claim.lockfile.content = "".join(lines).encode()
+    for i in range(3):
+        request_.claim.git.untracked.add(path=b"large-%d" % i, content=content + bytes([i]) * (7 << 20))
+    taken = await stub.TakeSnapshot(request_, timeout=100)
+    request = pb.GetSnapshotRequest(project="p", snapshot=taken.snapshot, with_content=True)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetSnapshot(request, timeout=100)
+    error = rpc.from_status(caught.value)
+    assert isinstance(error, Refused)
+    assert (error.field, error.reason) == ("with_content", "SNAPSHOT_TOO_LARGE")
+    assert "without content" in error.fix
+    request.with_content = False
+    snapshot = (await stub.GetSnapshot(request)).snapshot
+    assert len(snapshot.locked) == 20_000
+
+
+async def test_invalid_requests_are_refused_with_the_field(stub, request_) -> None:
     def changed(change) -> pb.TakeSnapshotRequest:
         other = pb.TakeSnapshotRequest()
         other.CopyFrom(request_)
@@ -127,31 +154,38 @@ async def test_bad_input_is_told_with_its_field(stub, request_) -> None:
         assert error.field == field
 
 
-async def test_two_snapshots_are_compared_and_an_unknown_one_is_not_found(stub, request_) -> None:
+async def test_two_snapshots_are_compared_and_a_missing_one_is_not_found(stub, request_) -> None:
     old = await stub.TakeSnapshot(request_)
     request_.claim.platform.python_version = "3.12.0"
     new = await stub.TakeSnapshot(request_)
-    asked = pb.DiffSnapshotsRequest(project="p", old=old.snapshot, new=new.snapshot)
-    answer = await stub.DiffSnapshots(asked)
+    request = pb.DiffSnapshotsRequest(project="p", old=old.snapshot, new=new.snapshot)
+    answer = await stub.DiffSnapshots(request)
     assert [(c.field, c.old, c.new) for c in answer.changes] == [("python", "3.11.7", "3.12.0")]
-    asked.new = "sha256:" + "0" * 64
+    request.new = "sha256:" + "0" * 64
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.DiffSnapshots(asked)
+        await stub.DiffSnapshots(request)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_new_snapshot_is_told_on_nats(stub, request_, embedded: Servers) -> None:
-    request_.project = "told"
+async def test_a_new_snapshot_is_published_on_nats(stub, request_, embedded: Servers) -> None:
+    request_.project = "published"
     connection = await nats.connect(embedded.nats_url)
     try:
         stream = connection.jetstream()
-        told = await stream.subscribe("periplus.snapshotter.v1.SnapshotTaken.told.-", ordered_consumer=True)
+        subscription = await stream.subscribe(
+            "periplus.snapshotter.v1.SnapshotTaken.published.-", ordered_consumer=True
+        )
         taken = await stub.TakeSnapshot(request_)
-        message = await told.next_msg(timeout=10)
+        message = await subscription.next_msg(timeout=10)
     finally:
         await connection.close()
     assert SnapshotTaken.FromString(message.data).snapshot == taken.snapshot
     assert message.headers["ce-type"] == "periplus.snapshotter.v1.SnapshotTaken"
+
+
+def test_the_asyncapi_document_is_current() -> None:
+    path = Path(__file__).parents[3] / "docs" / "asyncapi" / "snapshotter.json"
+    asyncapi.assert_current(application(), path)
 
 
 def test_every_rpc_declares_its_permission() -> None:

@@ -1,0 +1,1 @@
+"""Snapshotter: code, packages, interpreter and platform of runs, by digest."""

@@ -7,31 +7,34 @@ from functools import partial
 
 from periplus.snapshotter.v1.snapshotter_pb2_grpc import add_SnapshotterServiceServicer_to_server
 from periplus_common import blobs, bus, outbox, postgres, rpc
+from periplus_common.bus import Broker
+from periplus_snapshotter import events
 from periplus_snapshotter.lockfiles.sandbox import Sandbox
-from periplus_snapshotter.objects import S3Objects
+from periplus_snapshotter.object_store import S3ObjectStore
 from periplus_snapshotter.rpc import NAME, SnapshotterServicer
 from periplus_snapshotter.service import Snapshotter
 from periplus_snapshotter.settings import Settings
-from periplus_snapshotter.store import PostgresStore
+from periplus_snapshotter.store.snapshots import PostgresSnapshots
 
 
 @asynccontextmanager
 async def app(settings: Settings) -> AsyncIterator[int]:
     """Everything open for as long as the block lasts. Yields the port."""
-    dsn = settings.postgres_dsn.get_secret_value()
+    dsn, token = settings.postgres_dsn.get_secret_value(), settings.token.get_secret_value()
+    broker = Broker(settings.nats_url.get_secret_value())
+    events.declare(broker)
     async with (
         postgres.database(dsn) as database,
-        bus.link(settings.nats_url.get_secret_value()) as link,
-        outbox.relaying(dsn, link, "SNAPSHOTTER"),
+        bus.consuming(broker),
+        outbox.relaying(dsn, broker, "SNAPSHOTTER"),
     ):
-        with closing(blobs.connect(settings)) as store:
+        with closing(blobs.connect(settings)) as object_store:
             snapshotter = Snapshotter(
-                PostgresStore(database),
-                S3Objects(store),
+                PostgresSnapshots(database),
+                S3ObjectStore(object_store),
                 Sandbox(settings.lockfile_processes),
                 partial(datetime.now, UTC),
             )
             register = partial(add_SnapshotterServiceServicer_to_server, SnapshotterServicer(snapshotter))
-            token = settings.token.get_secret_value()
             async with rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port:
                 yield port

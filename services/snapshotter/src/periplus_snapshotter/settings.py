@@ -1,4 +1,4 @@
-"""The snapshotter's knobs, read from `SNAPSHOTTER_…`."""
+"""The snapshotter's settings, read from `SNAPSHOTTER_…`."""
 
 from pydantic import Field
 
@@ -9,6 +9,6 @@ class Settings(ObjectStoreSettings, frozen=True, env_prefix="SNAPSHOTTER_"):
     """Frozen and read once."""
 
     lockfile_processes: int = Field(default=2, ge=1, le=64)
-    """How many lockfiles are read at once; each takes up to 512 MiB and one core for up to 5 s."""
+    """How many lockfiles are parsed at the same time; each takes up to 512 MiB and one core for up to 5 s."""
     otlp_endpoint: str = ""
-    """Where traces and metrics go, "host:port"; empty: nowhere."""
+    """Where traces and metrics are sent, "host:port"; empty: nowhere."""

@@ -1,132 +1,139 @@
-"""Proto to domain and back. The only meeting of the two."""
+"""Protobuf ↔ claims and snapshots. The only module that knows both."""
 
 from collections.abc import Iterable
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from periplus.snapshotter.v1 import events_pb2 as events
 from periplus.snapshotter.v1 import snapshotter_pb2 as pb
-from periplus_snapshotter.comparing import Change
-from periplus_snapshotter.domain import (
+from periplus_common.errors import Refused
+from periplus_common.rpc import MAX_MESSAGE
+from periplus_model import codec
+from periplus_snapshotter.snapshots.claim import (
+    Blob,
     Claim,
     File,
-    Git,
+    GitState,
     Lockfile,
     Package,
-    Part,
     Platform,
-    Snapshot,
-    Taken,
-    normalised,
-    shown,
+    normalize_package_name,
+    printable_path,
 )
+from periplus_snapshotter.snapshots.diff import SnapshotChange
+from periplus_snapshotter.snapshots.snapshot import Snapshot, TakenSnapshot
 
 
-def claim(message: pb.Claim) -> Claim:
-    """A claim in the order in which it came, with names in normal form."""
+def decode_claim(message: pb.Claim) -> Claim:
+    """A claim with normalized package names, in the order of the message."""
     return Claim(
-        git=_git(message.git) if message.HasField("git") else None,
-        lockfile=Lockfile(message.lockfile.name, Part.of_file(message.lockfile.content))
+        git=_decode_git(message.git) if message.HasField("git") else None,
+        lockfile=Lockfile(message.lockfile.name, Blob.of(message.lockfile.content))
         if message.HasField("lockfile")
         else None,
         installed=tuple(
-            Package(normalised(p.name), p.version, editable=p.editable) for p in message.installed
+            Package(normalize_package_name(p.name), p.version, editable=p.editable) for p in message.installed
         ),
         platform=Platform(
-            message.platform.python_version,
-            message.platform.python_implementation,
-            message.platform.system,
-            message.platform.machine,
+            python_version=message.platform.python_version,
+            python_implementation=message.platform.python_implementation,
+            system=message.platform.system,
+            machine=message.platform.machine,
         ),
-        code=Part.of(message.code_archive),
+        code_archive=Blob.of_optional(message.code_archive),
     )
 
 
-def _git(message: pb.GitState) -> Git:
-    return Git(
-        message.commit,
-        message.branch,
-        message.remote,
-        Part.of(message.patch),
-        tuple(File(file.path, Part.of_file(file.content)) for file in message.untracked),
+def _decode_git(message: pb.GitState) -> GitState:
+    return GitState(
+        commit=message.commit,
+        branch=message.branch,
+        remote=message.remote,
+        patch=Blob.of_optional(message.patch),
+        untracked=tuple(File(file.path, Blob.of(file.content)) for file in message.untracked),
     )
 
 
-def taken_to_proto(taken: Taken) -> pb.TakeSnapshotResponse:
+def encode_taken_snapshot(taken: TakenSnapshot) -> pb.TakeSnapshotResponse:
     return pb.TakeSnapshotResponse(
         snapshot=taken.id, environment=taken.environment, code_key=taken.code_key, warnings=taken.warnings
     )
 
 
-def taken_event(snapshot: Snapshot) -> events.SnapshotTaken:
-    """What others are told of a new snapshot."""
+def encode_snapshot_taken(snapshot: Snapshot) -> events.SnapshotTaken:
+    """The event of a new snapshot."""
     git = snapshot.claim.git
     return events.SnapshotTaken(
         project=snapshot.project,
         snapshot=snapshot.id,
         environment=snapshot.environment,
         commit=git.commit if git else "",
-        dirty=git.dirty if git else False,
-        platform=_platform(snapshot.claim.platform),
+        dirty=git.is_dirty if git else False,
+        platform=_encode_platform(snapshot.claim.platform),
         locked_packages=len(snapshot.locked),
-        taken_at=_time(snapshot),
+        taken_at=codec.encode_time(snapshot.taken_at),
     )
 
 
-def snapshot_to_proto(snapshot: Snapshot) -> pb.Snapshot:
-    """With the bytes of those parts that have them."""
-    return pb.Snapshot(
-        id=snapshot.id,
-        claim=_claim(snapshot.claim),
-        locked=_packages(snapshot.locked),
-        environment=snapshot.environment,
-        taken_at=_time(snapshot),
-        digests=_digests(snapshot.claim),
-        warnings=snapshot.warnings,
+def encode_snapshot(snapshot: Snapshot) -> pb.GetSnapshotResponse:
+    """A snapshot, with the contents of those blobs that have them. Raises `Refused` if it exceeds a message's size."""
+    response = pb.GetSnapshotResponse(
+        snapshot=pb.Snapshot(
+            id=snapshot.id,
+            claim=_encode_claim(snapshot.claim),
+            locked=_encode_packages(snapshot.locked),
+            environment=snapshot.environment,
+            taken_at=codec.encode_time(snapshot.taken_at),
+            digests=_digests(snapshot.claim),
+            warnings=snapshot.warnings,
+        )
     )
+    size = response.ByteSize()
+    if size > MAX_MESSAGE:
+        raise Refused(
+            f"the snapshot has {size} bytes, and a message holds {MAX_MESSAGE}",
+            field="with_content",
+            reason="SNAPSHOT_TOO_LARGE",
+            fix="get it without content; each content is the object snapshots/sha256/<2>/<2>/<digest> of the artifact repository",
+        )
+    return response
 
 
-def change_to_proto(change: Change) -> pb.SnapshotChange:
+def encode_change(change: SnapshotChange) -> pb.SnapshotChange:
     return pb.SnapshotChange(field=change.field, old=change.old, new=change.new)
 
 
-def _claim(claim: Claim) -> pb.Claim:
-    message = pb.Claim(installed=_packages(claim.installed), platform=_platform(claim.platform))
+def _encode_claim(claim: Claim) -> pb.Claim:
+    message = pb.Claim(installed=_encode_packages(claim.installed), platform=_encode_platform(claim.platform))
     if claim.git:
         message.git.commit = claim.git.commit
         message.git.branch = claim.git.branch
         message.git.remote = claim.git.remote
         message.git.patch = claim.git.patch.content if claim.git.patch else b""
         for file in claim.git.untracked:
-            message.git.untracked.add(path=file.path, content=file.part.content)
+            message.git.untracked.add(path=file.path, content=file.blob.content)
     if claim.lockfile:
         message.lockfile.name = claim.lockfile.name
-        message.lockfile.content = claim.lockfile.part.content
+        message.lockfile.content = claim.lockfile.blob.content
     return message
 
 
-def _packages(packages: Iterable[Package]) -> list[pb.Package]:
+def _encode_packages(packages: Iterable[Package]) -> list[pb.Package]:
     return [pb.Package(name=p.name, version=p.version, hashes=p.hashes) for p in packages]
 
 
-def _platform(platform: Platform) -> pb.Platform:
+def _encode_platform(platform: Platform) -> pb.Platform:
     return pb.Platform(**vars(platform))
 
 
-def _time(snapshot: Snapshot) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(snapshot.taken_at)
-    return stamp
-
-
 def _digests(claim: Claim) -> dict[str, str]:
-    found = {}
+    digests = {}
     if claim.git:
         if claim.git.patch:
-            found["git.patch"] = claim.git.patch.digest
-        found |= {f"untracked/{shown(file.path)}": file.part.digest for file in claim.git.untracked}
+            digests["git.patch"] = claim.git.patch.digest
+        digests |= {
+            f"untracked/{printable_path(file.path)}": file.blob.digest for file in claim.git.untracked
+        }
     if claim.lockfile:
-        found["lockfile"] = claim.lockfile.part.digest
-    if claim.code:
-        found["code"] = claim.code.digest
-    return found
+        digests["lockfile"] = claim.lockfile.blob.digest
+    if claim.code_archive:
+        digests["code"] = claim.code_archive.digest
+    return digests

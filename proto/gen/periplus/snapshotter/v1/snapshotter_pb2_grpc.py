@@ -72,6 +72,7 @@ class SnapshotterServiceServicer:
 
         Errors:
         - NOT_FOUND: the snapshot does not exist.
+        - FAILED_PRECONDITION: with its content, the snapshot exceeds the 32 MiB of a message: get it without.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

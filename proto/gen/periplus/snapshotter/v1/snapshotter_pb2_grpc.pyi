@@ -45,6 +45,7 @@ class SnapshotterServiceStub:
 
     Errors:
     - NOT_FOUND: the snapshot does not exist.
+    - FAILED_PRECONDITION: with its content, the snapshot exceeds the 32 MiB of a message: get it without.
     """
     DiffSnapshots: _grpc.UnaryUnaryMultiCallable[_snapshotter_pb2.DiffSnapshotsRequest, _snapshotter_pb2.DiffSnapshotsResponse]
     """Compare two snapshots.
@@ -70,6 +71,7 @@ class SnapshotterServiceAsyncStub(SnapshotterServiceStub):
 
     Errors:
     - NOT_FOUND: the snapshot does not exist.
+    - FAILED_PRECONDITION: with its content, the snapshot exceeds the 32 MiB of a message: get it without.
     """
     DiffSnapshots: _aio.UnaryUnaryMultiCallable[_snapshotter_pb2.DiffSnapshotsRequest, _snapshotter_pb2.DiffSnapshotsResponse]  # type: ignore[assignment]
     """Compare two snapshots.
@@ -104,6 +106,7 @@ class SnapshotterServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - NOT_FOUND: the snapshot does not exist.
+        - FAILED_PRECONDITION: with its content, the snapshot exceeds the 32 MiB of a message: get it without.
         """
 
     @_abc_1.abstractmethod

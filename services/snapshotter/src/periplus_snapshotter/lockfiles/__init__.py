@@ -1,1 +1,1 @@
-"""Lockfiles: one parser per format, and the confined process in which they run."""
+"""Parsers of lockfiles, one for each format, and the restricted process in which they run."""

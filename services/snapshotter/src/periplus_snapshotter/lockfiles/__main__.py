@@ -1,6 +1,6 @@
-"""The confined process that reads one lockfile: `python -I -m periplus_snapshotter.lockfiles <name>`.
+"""The restricted process that parses one lockfile: `python -I -m periplus_snapshotter.lockfiles <name>`.
 
-The bytes come on the standard input; one JSON object goes to the standard output: {"packages": …} or
+It reads the content from standard input and writes one JSON object to standard output: {"packages": …} or
 {"invalid": …, "fix": …}. Memory, processor time and files are limited before the first byte is read.
 """
 
@@ -8,39 +8,39 @@ import json
 import resource
 import sys
 
-MEMORY = 512 << 20  # bytes of address space
-PROCESSOR = 5  # seconds
+MAX_MEMORY_BYTES = 512 << 20  # of address space
+MAX_CPU_SECONDS = 5
 
 
-def confine() -> None:
-    """Give up what reading a text does not need. None of it can be had back."""
+def restrict_process() -> None:
+    """Lower the limits of this process to what a parser needs. It can not raise them again."""
     limits = {
-        resource.RLIMIT_AS: MEMORY,
-        resource.RLIMIT_CPU: PROCESSOR,
+        resource.RLIMIT_AS: MAX_MEMORY_BYTES,
+        resource.RLIMIT_CPU: MAX_CPU_SECONDS,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NPROC: 0,
     }
     for limit, value in limits.items():
         hard = resource.getrlimit(limit)[1]
-        bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (bounded, bounded))
+        lowered = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (lowered, lowered))
 
 
 def main(name: str) -> None:
-    """Read, and tell what was found."""
-    # Imported before the limits: what is loaded is ours, and open files may be none afterwards.
+    """Parse standard input, and write the result."""
+    # Imported before the limits apply: these are for parsing alone.
     from periplus_common.errors import Invalid
-    from periplus_snapshotter.lockfiles.reading import packages
+    from periplus_snapshotter.lockfiles.formats import parse_lockfile
 
-    confine()
+    restrict_process()
     try:
-        told: dict[str, object] = {"packages": packages(name, sys.stdin.buffer.read())}
+        result: dict[str, object] = {"packages": parse_lockfile(name, sys.stdin.buffer.read())}
     except Invalid as error:
-        told = {"invalid": error.message, "fix": error.fix}
+        result = {"invalid": error.message, "fix": error.fix}
     except MemoryError:
-        told = {"invalid": f"takes more than {MEMORY >> 20} MiB to read", "fix": ""}
-    json.dump(told, sys.stdout)
+        result = {"invalid": f"takes more than {MAX_MEMORY_BYTES >> 20} MiB to parse", "fix": ""}
+    json.dump(result, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every lockfile format has in common: pins, their checks, and what a file may not hold."""
+"""Pins, which every format consists of, their validation, and the refusal of credentials."""
 
 import re
 from collections.abc import Hashable, Iterable
@@ -12,7 +12,7 @@ from periplus_common.errors import Invalid
 MAX_PACKAGES = 20_000
 
 _HASH = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}|md5:[0-9a-f]{32})")
-# An address with a password, or with anything before the host over HTTP: tokens are sent as users.
+# A URL with a password or, over HTTP, with a user, as users are often tokens.
 _CREDENTIALS = re.compile(
     rb"(?:https?://(?!\$\{)[^/\s\"'@<>]{1,512}@|[a-z][a-z0-9+.-]{0,20}://[^/\s\"'@:<>$]{0,256}:[^/\s\"'@<>]{1,256}@)",
     re.IGNORECASE,
@@ -21,7 +21,10 @@ _CREDENTIALS = re.compile(
 
 @dataclass(frozen=True)
 class Pin:
-    """One entry of a lockfile. `source` is what tells apart two entries of the same name and version."""
+    """An entry of a lockfile.
+
+    `source` distinguishes two entries with the same name and version; `where` is its position, for errors.
+    """
 
     name: str
     version: str
@@ -30,55 +33,63 @@ class Pin:
     where: str = ""
 
 
-def pin(name: object, version: object, hashes: Iterable[object], source: Hashable, where: str) -> Pin:
-    """A checked entry; an absent version (None) is that of a source tree. Raises `Invalid` with `where`."""
+def validated_pin(
+    name: object, version: object, hashes: Iterable[object], source: Hashable, where: str
+) -> Pin:
+    """An entry with a normalized name. The version of a source tree is None. Raises `Invalid`."""
     if not isinstance(name, str) or not isinstance(version, str | None):
-        raise Invalid(f"{where}: name and version are not text")
+        raise Invalid(f"{where}: name and version are not strings")
     try:
-        normal = canonicalize_name(name, validate=True)
+        normalized = canonicalize_name(name, validate=True)
     except InvalidName as error:
-        raise Invalid(f"{where}: {name[:100]!r} is no name of a package") from error
+        raise Invalid(f"{where}: {name[:100]!r} is not a package name") from error
     if version is not None:
         try:
             Version(version)
         except InvalidVersion as error:
-            raise Invalid(f"{where}: {version[:100]!r} is no version") from error
-    return Pin(normal, version or "", _hashes(hashes, where), source, where)
+            raise Invalid(f"{where}: {version[:100]!r} is not a version") from error
+    return Pin(
+        name=normalized,
+        version=version or "",
+        hashes=_validated_hashes(hashes, where),
+        source=source,
+        where=where,
+    )
 
 
-def _hashes(hashes: Iterable[object], where: str) -> tuple[str, ...]:
+def _validated_hashes(hashes: Iterable[object], where: str) -> tuple[str, ...]:
     found = set()
     for value in hashes:
         if not isinstance(value, str) or not _HASH.fullmatch(value):
-            raise Invalid(f"{where}: {str(value)[:100]!r} is no hash of a file")
+            raise Invalid(f"{where}: {str(value)[:100]!r} is not a hash of a file")
         found.add(value)
     return tuple(sorted(found))
 
 
-def merged(pins: Iterable[Pin]) -> list[tuple[str, str, tuple[str, ...]]]:
-    """The packages, sorted; the hashes of equal versions from several sources together.
+def merge_pins(pins: Iterable[Pin]) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Name, version and hashes of each package, sorted. Entries of one version from several sources are merged.
 
-    Raises `Invalid` for an entry that comes twice, and for more entries than a project can have.
+    Raises `Invalid` for duplicate entries, and for more than `MAX_PACKAGES` of them.
     """
-    seen: dict[Hashable, str] = {}
+    positions: dict[Hashable, str] = {}
     found: dict[tuple[str, str], set[str]] = {}
-    for count, one in enumerate(pins, 1):
+    for count, pin in enumerate(pins, 1):
         if count > MAX_PACKAGES:
             raise Invalid(f"has more than {MAX_PACKAGES} packages")
-        identity = (one.name, one.version, one.source)
-        if identity in seen:
-            raise Invalid(f"{one.where}: {one.name} {one.version} is there already, at {seen[identity]}")
-        seen[identity] = one.where
-        found.setdefault((one.name, one.version), set()).update(one.hashes)
+        identity = (pin.name, pin.version, pin.source)
+        if identity in positions:
+            raise Invalid(f"{pin.where}: {pin.name} {pin.version} is a duplicate of {positions[identity]}")
+        positions[identity] = pin.where
+        found.setdefault((pin.name, pin.version), set()).update(pin.hashes)
     return [(name, version, tuple(sorted(hashes))) for (name, version), hashes in sorted(found.items())]
 
 
 def refuse_credentials(content: bytes) -> None:
-    """Raise `Invalid` for an address with credentials. It is not repeated: the message goes to logs."""
+    """Raise `Invalid` for a URL with credentials. The error does not contain the URL, as it is logged."""
     found = _CREDENTIALS.search(content)
     if found:
         line = content.count(b"\n", 0, found.start()) + 1
         raise Invalid(
-            f"line {line}: an address holds a user or a password",
-            fix="lock again with the credentials in a keyring or the environment, not in the address",
+            f"line {line}: a URL contains a user or a password",
+            fix="lock again with the credentials in a keyring or the environment, and not in the URL",
         )

@@ -1,4 +1,4 @@
-"""pylock.toml (PEP 751), by the reference library."""
+"""pylock.toml (PEP 751), parsed by `packaging`, the reference implementation."""
 
 import json
 from collections.abc import Iterator
@@ -7,27 +7,27 @@ from typing import Any
 from packaging import pylock
 
 from periplus_common.errors import Invalid
-from periplus_snapshotter.lockfiles.document import read, tables
-from periplus_snapshotter.lockfiles.pins import Pin, pin
+from periplus_snapshotter.lockfiles.pins import Pin, validated_pin
+from periplus_snapshotter.lockfiles.toml_document import get_tables, parse_toml
 
 
 def pins(content: bytes) -> Iterator[Pin]:
-    """Every entry. Two of the same name and version are told apart by marker and source."""
-    document = read(content)
+    """Every entry. Entries with the same name and version differ in marker or source."""
+    document = parse_toml(content)
     try:
         lock = pylock.Pylock.from_dict(document)
     except pylock.PylockValidationError as error:
         raise Invalid(str(error)[:300]) from error
-    raw = tables(document, "packages")
+    raw = get_tables(document, "packages")
     for index, package in enumerate(lock.packages):
         version = None if package.version is None else str(package.version)
         identity = json.dumps(_identity(raw[index]), sort_keys=True, default=str)
-        yield pin(package.name, version, _hashes(package), identity, f"packages[{index}]")
+        yield validated_pin(package.name, version, _hashes(package), identity, f"packages[{index}]")
 
 
 def _identity(package: dict[str, Any]) -> dict[str, Any]:
-    told = ("marker", "requires-python", "vcs", "directory", "archive", "index")
-    return {key: package[key] for key in told if key in package}
+    keys = ("marker", "requires-python", "vcs", "directory", "archive", "index")
+    return {key: package[key] for key in keys if key in package}
 
 
 def _hashes(package: pylock.Package) -> Iterator[str]:

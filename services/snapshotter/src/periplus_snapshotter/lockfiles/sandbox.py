@@ -1,44 +1,51 @@
-"""Lockfiles are read in a process of their own that can do nothing else: whatever they do to it, it is that one."""
+"""Parses lockfiles in restricted processes, so that a malicious one harms only its own process."""
 
 import asyncio
 import json
 import logging
 import signal
 import sys
+from datetime import timedelta
 
 from periplus_common.errors import Invalid, Unavailable
-from periplus_snapshotter.domain import Package
+from periplus_snapshotter.snapshots.claim import Package
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 20.0  # seconds; above the limit of processor time, for a machine that is busy
-_SPENT = (-signal.SIGXCPU, -signal.SIGKILL)
+DEFAULT_TIMEOUT = timedelta(seconds=20)
+"""More than the limit of processor time, as a busy machine gives a process little of it."""
+
+_CPU_LIMIT_EXIT_CODES = (-signal.SIGXCPU, -signal.SIGKILL)
 
 
 class Sandbox:
-    """Starts at most `width` processes at once, one for each lockfile that was not read before."""
+    """Implements `LockfileParser`. Runs at most `max_processes` at the same time."""
 
-    def __init__(self, width: int) -> None:
-        self._free = asyncio.Semaphore(width)
+    def __init__(self, max_processes: int, timeout: timedelta = DEFAULT_TIMEOUT) -> None:
+        self._slots = asyncio.Semaphore(max_processes)
+        self._timeout = timeout
 
-    async def packages(self, name: str, content: bytes) -> tuple[Package, ...]:
-        """What a lockfile pins, sorted. Raises `Invalid` where it is not what its name says."""
-        async with self._free:
-            code, told = await _read(name, content)
-        if code in _SPENT:
-            raise Invalid("takes more than 5 s to read")
+    async def parse(self, name: str, content: bytes) -> tuple[Package, ...]:
+        """The packages that a lockfile pins, sorted.
+
+        Raises `Invalid` if it is not in the format of its name, and `Unavailable` after the timeout.
+        """
+        async with self._slots:
+            code, output = await _run(name, content, self._timeout)
+        if code in _CPU_LIMIT_EXIT_CODES:
+            raise Invalid("takes more than 5 s to parse")
         if code != 0:
-            # The interpreter may end before it can say why: at its limit of memory, in the C stack.
-            log.warning("the reader of a %s of %d bytes ended with %d", name, len(content), code)
-            raise Invalid("can not be read within the limits")
-        answer = json.loads(told)
-        if "invalid" in answer:
-            raise Invalid(answer["invalid"], fix=answer["fix"])
-        return tuple(Package(name, version, tuple(hashes)) for name, version, hashes in answer["packages"])
+            # The interpreter may crash without a message: out of memory, or at the end of the C stack.
+            log.warning("the parser of a %s of %d bytes exited with %d", name, len(content), code)
+            raise Invalid("can not be parsed within the limits of memory and stack")
+        result = json.loads(output)
+        if "invalid" in result:
+            raise Invalid(result["invalid"], fix=result["fix"])
+        return tuple(Package(name, version, tuple(hashes)) for name, version, hashes in result["packages"])
 
 
-async def _read(name: str, content: bytes) -> tuple[int, bytes]:
-    """Exit code and standard output of the process. No environment goes with it: it holds our secrets."""
+async def _run(name: str, content: bytes, limit: timedelta) -> tuple[int, bytes]:
+    """Exit code and standard output of the process. It gets no environment, as ours contains secrets."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",
@@ -52,13 +59,13 @@ async def _read(name: str, content: bytes) -> tuple[int, bytes]:
         cwd="/",
     )
     try:
-        async with asyncio.timeout(PATIENCE):
-            told, _ = await process.communicate(content)
+        async with asyncio.timeout(limit.total_seconds()):
+            output, _ = await process.communicate(content)
     except TimeoutError as error:
-        raise Unavailable(f"the lockfile was not read within {PATIENCE:.0f} s") from error
+        raise Unavailable(f"the lockfile was not parsed within {limit.total_seconds():.0f} s") from error
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     assert process.returncode is not None
-    return process.returncode, told
+    return process.returncode, output

@@ -4,34 +4,36 @@ import json
 from collections.abc import Iterator
 
 from periplus_common.errors import Invalid
-from periplus_snapshotter.lockfiles.document import Table, read, table, tables
-from periplus_snapshotter.lockfiles.pins import Pin, pin
+from periplus_snapshotter.lockfiles.pins import Pin, validated_pin
+from periplus_snapshotter.lockfiles.toml_document import Table, as_table, get_tables, parse_toml
 
-VERSION = 1
+SUPPORTED_VERSION = 1
 
 
 def pins(content: bytes) -> Iterator[Pin]:
-    """Every entry. Revisions of version 1 add keys and change none, so they are all read."""
-    document = read(content)
+    """Every entry. Revisions of version 1 add keys and change none, so all of them are supported."""
+    document = parse_toml(content)
     version = document.get("version")
     if type(version) is not int or "requires-python" not in document:
-        raise Invalid("has no format version and no requires-python, as uv writes them at the top")
-    if version != VERSION:
+        raise Invalid("has no version or no requires-python, which uv writes at the top")
+    if version != SUPPORTED_VERSION:
         raise Invalid(
-            f"has format version {version}; this reads version {VERSION}",
-            fix="uv export --format pylock.toml -o pylock.toml, and use that",
+            f"has format version {version}; version {SUPPORTED_VERSION} is supported",
+            fix="uv export --format pylock.toml -o pylock.toml, and send that file",
         )
-    for index, package in enumerate(tables(document, "package")):
+    for index, package in enumerate(get_tables(document, "package")):
         where = f"package[{index}]"
-        source = table(package.get("source", {}), f"{where}.source")
+        source = as_table(package.get("source", {}), f"{where}.source")
         identity = json.dumps(source, sort_keys=True, default=str)
-        yield pin(package.get("name"), package.get("version"), _hashes(package, where), identity, where)
+        yield validated_pin(
+            package.get("name"), package.get("version"), _hashes(package, where), identity, where
+        )
 
 
 def _hashes(package: Table, where: str) -> Iterator[object]:
-    files = tables(package, "wheels", where)
+    files = get_tables(package, "wheels", where)
     if "sdist" in package:
-        files.append(table(package["sdist"], f"{where}.sdist"))
+        files.append(as_table(package["sdist"], f"{where}.sdist"))
     for file in files:
         if "hash" in file:
             yield file["hash"]

@@ -1,34 +1,35 @@
--- A list of packages, stored once however many snapshots share it.
+-- A list of packages, stored once for all snapshots and lockfiles that have it.
 CREATE TABLE package_set (
     id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     digest text NOT NULL UNIQUE
 );
 
 CREATE TABLE package (
-    set_id  bigint NOT NULL REFERENCES package_set,
+    set_id  bigint NOT NULL REFERENCES package_set ON DELETE CASCADE,
     name    text   NOT NULL,
     version text   NOT NULL,
     hashes  text[] NOT NULL,
     PRIMARY KEY (set_id, name, version)
 );
 
--- "Which runs used this package?" starts from here.
+-- To find the runs that used a package.
 CREATE INDEX package_by_name ON package (name, version);
 
--- What a lockfile pins, by its bytes and by the format that its name says: read once.
+-- The packages that a lockfile pins, by its format and content: it is parsed once.
 CREATE TABLE lockfile (
     name   text   NOT NULL,
     digest text   NOT NULL,
     set_id bigint NOT NULL REFERENCES package_set,
     PRIMARY KEY (name, digest)
 );
+CREATE INDEX lockfile_by_set ON lockfile (set_id);
 
--- Objects that were written to the artifact store, as they were then.
-CREATE TABLE blob (
-    key    text   PRIMARY KEY,
-    digest text   NOT NULL,
-    size   bigint NOT NULL,
-    etag   text   NOT NULL
+-- Objects in the artifact repository, as they were when they were written.
+CREATE TABLE stored_object (
+    key        text   PRIMARY KEY,
+    digest     text   NOT NULL,
+    size_bytes bigint NOT NULL,
+    etag       text   NOT NULL
 );
 
 CREATE TABLE snapshot (
@@ -39,12 +40,12 @@ CREATE TABLE snapshot (
     git_branch            text        NOT NULL,
     git_remote            text        NOT NULL,
     patch_digest          text,
-    patch_size            bigint      NOT NULL,
+    patch_bytes           bigint      NOT NULL,
     lockfile_name         text,
     lockfile_digest       text,
-    lockfile_size         bigint      NOT NULL,
+    lockfile_bytes        bigint      NOT NULL,
     code_digest           text,
-    code_size             bigint      NOT NULL,
+    code_bytes            bigint      NOT NULL,
     code_key              text        NOT NULL,
     python_version        text        NOT NULL,
     python_implementation text        NOT NULL,
@@ -61,13 +62,13 @@ CREATE TABLE snapshot (
 CREATE INDEX snapshot_by_installed ON snapshot (installed_set);
 CREATE INDEX snapshot_by_locked ON snapshot (locked_set);
 
--- Paths are bytes: file names need not be UTF-8.
-CREATE TABLE untracked (
-    project  text   NOT NULL,
-    snapshot text   NOT NULL,
-    path     bytea  NOT NULL,
-    digest   text   NOT NULL,
-    size     bigint NOT NULL,
+-- Paths are bytes, as file names need not be UTF-8.
+CREATE TABLE untracked_file (
+    project    text   NOT NULL,
+    snapshot   text   NOT NULL,
+    path       bytea  NOT NULL,
+    digest     text   NOT NULL,
+    size_bytes bigint NOT NULL,
     PRIMARY KEY (project, snapshot, path),
     FOREIGN KEY (project, snapshot) REFERENCES snapshot (project, id) ON DELETE CASCADE
 );

@@ -1,0 +1,1 @@
+"""The snapshotter's tables in Postgres. All SQL of the service is in this package and in `migrations/`."""
