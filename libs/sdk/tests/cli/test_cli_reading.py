@@ -103,7 +103,7 @@ def test_latest_is_the_newest_run_and_a_number_goes_back(script, periplus):
     assert "digits-1" in periplus("runs", "@latest~1").out
     said = periplus("runs", "@latest~5")
     assert said.code == 5
-    assert "there is no run @latest~5: 2 are known" in said.err
+    assert "there is no run @latest~5: the project has 2" in said.err
 
 
 def test_an_unknown_run_exits_with_5(script, periplus):
@@ -147,7 +147,7 @@ def test_why_names_each_field_with_both_values(script, periplus):
     said = periplus("why", "digits-2", "train(2)")
     assert said.out == dedent("""\
         train(2) of digits-2 was not served from the cache: an input differs
-        the nearest result was made by train(2) of digits-1
+        the most similar entry was produced by train(2) of digits-1
 
         FIELD                BEFORE  NOW
         inputs.parameters.c  1.0     10.0
@@ -258,7 +258,7 @@ def test_a_node_may_be_typed_in_short(script, periplus, typed, sent):
 def test_cancel_tells_the_dispatcher_and_says_the_phase(script, periplus):
     script.answers["CancelRun"] = dispatcher.CancelRunResponse(phase=types.RUN_PHASE_RUNNING)
     said = periplus("cancel", "digits-2", "--terminate", "--reason", "wrong data")
-    assert said.out == "run digits-2 is told to stop; it is running\n"
+    assert said.out == "run digits-2 was asked to stop; it is running\n"
     (request,) = script.requests("CancelRun")
     assert (request.run, request.terminate, request.reason) == ("digits-2", True, "wrong data")
     assert periplus("cancel", "digits-2", "-o", "json").document == {"run": "digits-2", "phase": "RUNNING"}

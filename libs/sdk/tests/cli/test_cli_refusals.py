@@ -65,7 +65,7 @@ def test_an_error_is_a_document_too_where_json_is_asked_for(script, periplus, wo
         (["run", "raises.py"], "ZeroDivisionError"),
         (["run", "exits.py"], "SystemExit"),
         (["run", "empty.py"], "no @pipeline"),
-        (["compile", "workflow.yaml"], "nothing to compile"),
+        (["compile", "workflow.yaml"], "only pipelines are compiled"),
         (["frobnicate"], "frobnicate"),
         (["runs", "--limit", "0"], "limit"),
         (["runs", "@latest~x"], "names no run"),

@@ -91,8 +91,8 @@ def test_a_run_that_the_cache_had_ends_at_once_and_says_what_it_saved(script, pe
         dedent("""\
         run digits-1
         STEP    CACHE  SAVES  WHY
-        ingest  hit    2.0 s  made by digits-0
-        train   hit    40 s   made by digits-0
+        ingest  hit    2.0 s  produced by digits-0
+        train   hit    40 s   produced by digits-0
 
         2 steps: 2 cached; saves 42 s
 

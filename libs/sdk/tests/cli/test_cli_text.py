@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from periplus.sdk.cli.folding import folded
-from periplus.sdk.cli.text import columns, line, plain, seconds, table
-from periplus.sdk.client.connections import Connection, NotConnectedError, connection
+from periplus.sdk.cli.text import display_width, duration_text, group_items, one_line, printable, table
+from periplus.sdk.client import Connection, NotConnectedError, connection
 
 FULL = {"dispatcher": "a:1", "cache": "b:2", "snapshotter": "c:3", "lineage": "d:4", "token": "t"}
 STEERING = st.text(
@@ -18,15 +17,15 @@ STEERING = st.text(
 
 @given(STEERING)
 def test_no_text_keeps_what_could_steer_a_terminal(text: str) -> None:
-    assert not set(plain(text)) & set("\x1b\x9b\x9d\x90\x07\x00\r\u202e\u2066")
-    assert plain(plain(text)) == plain(text)
+    assert not set(printable(text)) & set("\x1b\x9b\x9d\x90\x07\x00\r\u202e\u2066")
+    assert printable(printable(text)) == printable(text)
 
 
 @given(STEERING, st.integers(1, 40))
 def test_a_line_is_one_line_and_no_wider_than_asked(text: str, width: int) -> None:
-    told = line(text, width)
+    told = one_line(text, width)
     assert "\n" not in told
-    assert columns(told) <= width
+    assert display_width(told) <= width
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,7 @@ def test_a_line_is_one_line_and_no_wider_than_asked(text: str, width: int) -> No
     ],
 )
 def test_sequences_go_and_letters_stay(data: str, shown: str) -> None:
-    assert plain(data) == shown
+    assert printable(data) == shown
 
 
 def test_a_table_is_straight_whatever_is_in_it() -> None:
@@ -53,12 +52,12 @@ def test_a_table_is_straight_whatever_is_in_it() -> None:
     ("value", "told"), [(0, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (61, "1 min 1 s"), (7500, "2 h 5 min")]
 )
 def test_time_spans_are_told_for_people(value: float, told: str) -> None:
-    assert seconds(value) == told
+    assert duration_text(value) == told
 
 
 def test_nested_fan_outs_and_few_items_are_told_apart() -> None:
     paths = ["a", *(f"b({i})" for i in range(3)), *(f"c({i}).d({j})" for i in range(4) for j in range(4))]
-    told = [(fold.name, len(fold.members)) for fold in folded(paths, lambda path: path)]
+    told = [(group.name, len(group.members)) for group in group_items(paths, lambda path: path)]
     assert told == [("a", 1), ("b(0)", 1), ("b(1)", 1), ("b(2)", 1), ("c(*).d(*)", 16)]
 
 

@@ -1,4 +1,4 @@
-"""`periplus argo serve`: the local Argo alone, for Argo's own clients."""
+"""`periplus argo serve`: the local Argo without the services, for Argo's own clients."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 
 from periplus.sdk.cli.options import Format, Output
 from periplus.sdk.cli.outcome import Failure
-from periplus.sdk.cli.stack import stack_module, teller
-from periplus.sdk.cli.text import line
+from periplus.sdk.cli.stack import change_printer, stack_module
+from periplus.sdk.cli.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,24 +23,31 @@ _KEYS = ("S3_ACCESS_KEY", "S3_SECRET_KEY")
 def serve(
     port: Annotated[
         int,
-        typer.Option("--port", min=0, max=65535, help="Its port on 127.0.0.1; default: a free one, kept."),
+        typer.Option(
+            "--port",
+            min=0,
+            max=65535,
+            help="The port on 127.0.0.1; default: a free one, the same with each start.",
+        ),
     ] = 0,
     home: Annotated[
         str,
         typer.Option(
-            "--home", help="Where everything is; default: argo in $PERIPLUS_HOME, or in .periplus here."
+            "--home", help="The folder of its data; default: argo in $PERIPLUS_HOME, or in .periplus here."
         ),
     ] = "",
     token_file: Annotated[
         str,
-        typer.Option("--token-file", help="Where the token lies; made when absent. Default: in the home."),
+        typer.Option(
+            "--token-file", help="The file of the token, written if it does not exist; default: in the home."
+        ),
     ] = "",
     s3_endpoint: Annotated[
         str,
         typer.Option(
             "--s3-endpoint",
             envvar="S3_ENDPOINT",
-            help="A store to use instead of one of its own; S3_ACCESS_KEY and S3_SECRET_KEY are its keys.",
+            help="An S3 store to use in place of its own; S3_ACCESS_KEY and S3_SECRET_KEY are its keys.",
         ),
     ] = "",
     s3_bucket: Annotated[
@@ -48,7 +55,7 @@ def serve(
     ] = "artifacts",
     output: Output = Format.TEXT,
 ) -> None:
-    """Run the local Argo alone, for `argo` and hera on this machine; Ctrl-C stops it in order.
+    """Run the local Argo without the services, for `argo` and hera on this machine. Ctrl-C stops it.
 
     \b
     Examples:
@@ -59,44 +66,44 @@ def serve(
     """
 
     def ready(serving: Any) -> None:
-        found = {
+        document = {
             "address": serving.argo.url,
             "token_file": str(serving.argo.token_file),
             "home": str(serving.home.path),
             "pid": os.getpid(),
         }
-        print(*([json.dumps(found)] if output is Format.JSON else _told(found)), sep="\n", flush=True)
+        print(*([json.dumps(document)] if output is Format.JSON else _lines(document)), sep="\n", flush=True)
 
     with stack_module(home) as stack:
         bucket = _bucket(stack, s3_endpoint, s3_bucket) if s3_endpoint else None
-        stack.serve(stack.ArgoOptions(home, port, token_file, bucket), teller(output), ready)
+        stack.serve(stack.ArgoOptions(home, port, token_file, bucket), change_printer(output), ready)
 
 
 def _bucket(stack: Any, endpoint: str, name: str) -> Any:
     missing = [key for key in _KEYS if not os.environ.get(key)]
     if missing:
         raise Failure(
-            f"{' and '.join(missing)} must be set for the store at {line(endpoint)}",
+            f"{' and '.join(missing)} must be set for the store at {one_line(endpoint)}",
             where="--s3-endpoint",
-            fix="export them, or leave --s3-endpoint out to have a store of its own",
+            fix="export them, or leave out --s3-endpoint to use its own store",
         )
     return stack.Bucket.at(endpoint, *(os.environ[key] for key in _KEYS), name)
 
 
-def _told(found: dict[str, Any]) -> Iterator[str]:
-    """The address, where the token lies, and what leads Argo's own client there."""
-    server = found["address"].removeprefix("http://")
-    yield f"address  {found['address']}"
-    yield f"token    in {found['token_file']}"
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    """The address, the file of the token, and the variables for Argo's own client."""
+    server = document["address"].removeprefix("http://")
+    yield f"address  {document['address']}"
+    yield f"token    in {document['token_file']}"
     yield "for the argo command and hera, in another terminal:"
     yield f"  export ARGO_SERVER={server} ARGO_HTTP1=true ARGO_SECURE=false ARGO_NAMESPACE=argo KUBECONFIG=/dev/null"
-    yield f'  export ARGO_TOKEN="Bearer $(cat {shlex.quote(found["token_file"])})"'
+    yield f'  export ARGO_TOKEN="Bearer $(cat {shlex.quote(document["token_file"])})"'
     yield "Ctrl-C stops it"
 
 
 def add(app: typer.Typer) -> None:
-    """Put the commands of this file on the application."""
-    group = typer.Typer(help="The local Argo as a thing of its own.", no_args_is_help=True)
+    """Add the commands of this file to the application."""
+    group = typer.Typer(help="The local Argo without the services.", no_args_is_help=True)
     group.callback()(lambda: None)  # without it, a single command would take the place of the group
     group.command("serve")(serve)
     app.add_typer(group, name="argo")

@@ -1,7 +1,7 @@
-"""Messages as JSON for `-o json`: the contracts' own field names, every field, in a form that scripts like.
+"""Messages as JSON for `-o json`: every field under its name in the API.
 
-Enum values come without their prefix ("SUCCEEDED"), durations as seconds, times as RFC 3339 in UTC, whole numbers
-as numbers. What is absent is null.
+Enum values are without their prefix ("SUCCEEDED"), durations in seconds, times RFC 3339 in UTC, int64 numbers. A
+field that is not set is null.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def document(message: Message) -> Any:
-    """The message as what `json.dumps` takes."""
+    """The message as a value for `json.dumps`."""
     name = message.DESCRIPTOR.full_name
     if name == "google.protobuf.Duration":
         return message.seconds + message.nanos / 1e9  # type: ignore[attr-defined]
@@ -47,7 +47,7 @@ def _value(value: Any, field: Any) -> Any:
 
 
 def name_of(enum: EnumDescriptor, number: int) -> str:
-    """An enum value's name without its prefix: RUN_PHASE_FAILED is "FAILED"; a number that is not known yet as text."""
+    """An enum value's name without its prefix: RUN_PHASE_FAILED is "FAILED"; a number that this version does not know as text."""
     found = enum.values_by_number.get(number)
     if found is None:
         return str(number)
@@ -55,27 +55,27 @@ def name_of(enum: EnumDescriptor, number: int) -> str:
     return found.name.removeprefix(zero.removesuffix("UNSPECIFIED"))
 
 
-def phase_of_run(number: int) -> str:
+def run_phase_name(number: int) -> str:
     """A RunPhase for people: "succeeded"."""
     from periplus.types.v1.step_pb2 import RunPhase
 
     return name_of(RunPhase.DESCRIPTOR, number).lower()
 
 
-def phase_of_step(number: int) -> str:
+def step_phase_name(number: int) -> str:
     """A StepPhase for people: "cached"."""
     from periplus.types.v1.step_pb2 import StepPhase
 
     return name_of(StepPhase.DESCRIPTOR, number).lower()
 
 
-def verdict(number: int) -> str:
+def verdict_name(number: int) -> str:
     """A Verdict for people: "hit"."""
     from periplus.types.v1.step_pb2 import Verdict
 
     return name_of(Verdict.DESCRIPTOR, number).lower()
 
 
-def show(told: Mapping[str, Any]) -> None:
-    """Print the one document of a command."""
-    print(json.dumps(told, indent=2))
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print the one JSON document of a command."""
+    print(json.dumps(content, indent=2))

@@ -1,4 +1,4 @@
-"""From the arguments of a process to its exit code. No traceback reaches a user."""
+"""From the arguments of a process to its exit code. Users get no traceback unless PERIPLUS_DEBUG is set."""
 
 from __future__ import annotations
 
@@ -9,46 +9,47 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from periplus.sdk.cli.outcome import CODES, Exit, Failure, of_call, tell
+from periplus.sdk.cli.outcome import CODES, Exit, Failure, failure_of_call, print_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# What typer raises for arguments that it does not take; the class itself has no public name.
+# Typer raises a subclass of this for wrong arguments; the class itself has no public name.
 _UsageError = typer.BadParameter.__bases__[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one command, and leave with its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run one command, and exit with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
-        # Names of files and steps may hold what the terminal's encoding has no letter for.
+        # Names of files and steps may have characters that the terminal's encoding cannot write.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.exit(_run(given))
+    sys.exit(_exit_code(words))
 
 
-def _run(given: list[str]) -> int:
+def _exit_code(words: list[str]) -> int:
     try:
-        return _ran(given)
+        return _run(words)
     except BrokenPipeError:
-        # Whoever read our output has enough of it. Without this, closing the stream would complain again.
+        # The reader of the output, such as `head`, has closed it. Without this, Python prints an error when it
+        # closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     except (typer.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last resort: told, and with the traceback on request
+    except Exception as error:  # noqa: BLE001 - the last resort: reported, with a traceback if PERIPLUS_DEBUG is set
         failure = _failure(error)
     if failure.code is Exit.DEFECT and os.environ.get("PERIPLUS_DEBUG"):
         import traceback
 
         traceback.print_exc()
-    tell(failure, as_json=_wants_json(given))
+    print_failure(failure, as_json=_wants_json(words))
     return failure.code
 
 
-def _ran(given: list[str]) -> int:
-    code = application(given[0] if given else "")(args=given, prog_name="periplus", standalone_mode=False)
+def _run(words: list[str]) -> int:
+    code = application(words[0] if words else "")(args=words, prog_name="periplus", standalone_mode=False)
     sys.stdout.flush()
     return int(code or 0)
 
@@ -60,9 +61,10 @@ def _failure(error: Exception) -> Failure:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "periplus"
         return Failure(error.format_message(), where=command, fix=f"{command} --help")  # type: ignore[attr-defined]
-    refusal = sys.modules.get("periplus.sdk.client.call_error")
-    if refusal and isinstance(error, refusal.CallError):
-        return of_call(error)
+    # No call was made where the module is not imported, and it is not imported for this.
+    calls = sys.modules.get("periplus.sdk.client.call_error")
+    if calls and isinstance(error, calls.CallError):
+        return failure_of_call(error)
     return Failure(
         f"this is a defect of periplus: {type(error).__name__}: {error}",
         where=" ".join(["periplus", *sys.argv[1:2]]),
@@ -71,31 +73,32 @@ def _failure(error: Exception) -> Failure:
     )
 
 
-def _wants_json(given: list[str]) -> bool:
-    joined = " ".join(given)
-    return any(told in joined for told in ("-o json", "-ojson", "-o=json", "--output json", "--output=json"))
+def _wants_json(words: list[str]) -> bool:
+    command = " ".join(words)
+    return any(
+        option in command for option in ("-o json", "-ojson", "-o=json", "--output json", "--output=json")
+    )
 
 
-# Which file holds which command. Typer builds a validator for each option of each command that it is shown, so a
-# command that is named is loaded alone; help and completion see all of them.
-_NOUNS = {
+# The commands of each module. Typer builds a validator for each option of each command that is added, so that only
+# the module of the command in hand is loaded; help and completion load all of them.
+_COMMANDS = {
     "run": ("run",),
     "manifest": ("plan", "compile"),
-    "runs": ("runs", "watch", "cancel"),
-    "logs": ("logs",),
-    "why": ("why",),
-    "diff": ("diff",),
-    "lineage": ("lineage",),
+    "runs": ("runs", "watch", "cancel", "logs"),
+    "cache": ("cache", "why"),
+    "lineage": ("lineage", "diff"),
+    "snapshot": ("snapshot",),
     "stack": ("up", "down", "doctor"),
     "argo": ("argo",),
 }
 
 
 def application(command: str = "") -> typer.Typer:
-    """The command with all its subcommands, or with those that share a file with `command`."""
+    """The application with all commands, or with those of the module that has `command`."""
     app = typer.Typer(
         name="periplus",
-        help="Run Argo workflows and Python pipelines, and leave out every step that was done before.",
+        help="Run Argo workflows and Python pipelines, and skip every step whose result is in the cache.",
         epilog=CODES,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -103,7 +106,7 @@ def application(command: str = "") -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(lambda: None)  # without it, a single command would take the place of the group
-    named = [noun for noun, commands in _NOUNS.items() if command in commands]
-    for noun in named or _NOUNS:
-        importlib.import_module(f"periplus.sdk.cli.{noun}").add(app)
+    modules = [module for module, commands in _COMMANDS.items() if command in commands]
+    for module in modules or _COMMANDS:
+        importlib.import_module(f"periplus.sdk.cli.{module}").add(app)
     return app

@@ -1,4 +1,4 @@
-"""`periplus lineage`: what made an artifact, and what came of it."""
+"""`periplus lineage` and `periplus diff`: where data come from, what uses them, and how two runs differ."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from periplus.sdk.cli.options import LATEST, Format, Output, Project, client, resolve, width
-from periplus.sdk.cli.text import line
+from periplus.sdk.cli.text import one_line, shorten_digests, table
 
 if TYPE_CHECKING:
     from periplus.lineage.v1 import lineage_pb2 as pb
+    from periplus.lineage.v1.lineage_pb2 import RunChange
     from periplus.sdk.client import Client
+
+SNAPSHOT = "snapshot"
+"""The field of RunChange that holds the snapshots of the runs."""
 
 UP, DOWN = 1, 2
 STEP = 1
-PAGE = 1000
+DEFAULT_LIMIT = 1000
+MAX_PAGE_SIZE = 10_000
 CODE = "periplus-code"
-"""The archive that brings the code of SDK steps: every step has it, and it tells nothing of where data come from."""
+"""The archive with the code of SDK steps: an input of every step, and no data."""
 
 Node = Annotated[
     str,
@@ -25,54 +30,64 @@ Node = Annotated[
         help="A run (or @latest), a step as RUN/STEP, an artifact as sha256:… or s3://bucket/key."
     ),
 ]
-Depth = Annotated[int, typer.Option("--depth", min=1, max=1000, help="How many edges at most.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many nodes at most.")]
+Depth = Annotated[
+    int, typer.Option("--depth", min=1, max=1000, help="Follow at most this many edges from the start.")
+]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most this many nodes.")]
 
 
 def up(
-    node: Node, depth: Depth = 100, limit: Limit = PAGE, project: Project = "", output: Output = Format.TEXT
+    node: Node,
+    depth: Depth = 100,
+    limit: Limit = DEFAULT_LIMIT,
+    project: Project = "",
+    output: Output = Format.TEXT,
 ) -> None:
-    """What made this: the steps and artifacts that it comes from.
+    """Show what a run, step or artifact was made from: the steps and artifacts upstream of it.
 
     \b
     Examples:
       periplus lineage up @latest
       periplus lineage up digits-x7k2p/register --depth 2
     """
-    _walk(node, UP, depth, limit, project, output)
+    _traverse(node, UP, depth, limit, project, output)
 
 
 def down(
-    node: Node, depth: Depth = 100, limit: Limit = PAGE, project: Project = "", output: Output = Format.TEXT
+    node: Node,
+    depth: Depth = 100,
+    limit: Limit = DEFAULT_LIMIT,
+    project: Project = "",
+    output: Output = Format.TEXT,
 ) -> None:
-    """What came of this: the steps that used it, and what they made.
+    """Show what was made from a run, step or artifact: the steps and artifacts downstream of it.
 
     \b
     Examples:
       periplus lineage down digits-x7k2p/ingest
       periplus lineage down sha256:4e07…
     """
-    _walk(node, DOWN, depth, limit, project, output)
+    _traverse(node, DOWN, depth, limit, project, output)
 
 
-def _walk(node: str, direction: int, depth: int, limit: int, project: str, output: Format) -> None:
+def _traverse(node: str, direction: int, depth: int, limit: int, project: str, output: Format) -> None:
     with client(project) as services:
-        start = _named(services, node)
+        start = _node_id(services, node)
         nodes, edges, more = _pages(services, start, direction, depth, limit)
     if output is Format.JSON:
-        from periplus.sdk.cli.document import document, show
+        from periplus.sdk.cli.document import document, print_json
 
-        told: dict[str, Any] = {"start": start, "nodes": [document(one) for one in nodes]}
-        show(told | {"edges": [document(one) for one in edges], "more": more})
+        graph: dict[str, Any] = {"start": start, "nodes": [document(one) for one in nodes]}
+        print_json(graph | {"edges": [document(one) for one in edges], "more": more})
         return
     for text in tree(nodes, edges, direction):
-        print(line(text, width()))
+        print(one_line(text, width()))
     if more:
         print(f"… and more: --limit {limit * 10}")
 
 
-def _named(services: Client, node: str) -> str:
-    """The node's id, from the shorter forms that people type."""
+def _node_id(services: Client, node: str) -> str:
+    """The id of a node, from one of the short forms of the command line."""
     if node.startswith(("run:", "step:", "artifact:")):
         return node
     if node.startswith(("sha256:", "s3://")):
@@ -90,59 +105,107 @@ def _pages(
     edges: list[pb.Edge] = []
     page = ""
     while len(nodes) < limit:
-        size = min(10_000, limit - len(nodes))
-        answer = services.traverse(start, direction, depth=depth, size=size, page=page)
-        nodes += answer.nodes
-        edges += answer.edges
-        page = answer.next_page_token
+        size = min(MAX_PAGE_SIZE, limit - len(nodes))
+        response = services.traverse(start, direction, depth=depth, size=size, page=page)
+        nodes += response.nodes
+        edges += response.edges
+        page = response.next_page_token
         if not page:
             break
     return nodes, edges, bool(page)
 
 
 def tree(nodes: list[pb.Node], edges: list[pb.Edge], direction: int) -> list[str]:
-    """The graph as a tree from its starts; what stands further up already is named and not unfolded again."""
-    known = {node.id: node for node in nodes if node.name != CODE}
-    next_: dict[str, list[tuple[str, str]]] = {}
+    """The graph as a tree from its start nodes; the children of a node are listed where it first appears only."""
+    by_id = {node.id: node for node in nodes if node.name != CODE}
+    children: dict[str, list[tuple[str, str]]] = {}
     for edge in edges:
         here, there = (getattr(edge, "from"), edge.to)[:: -1 if direction == UP else 1]
-        if here in known and there in known:
-            next_.setdefault(here, []).append((there, edge.name))
+        if here in by_id and there in by_id:
+            children.setdefault(here, []).append((there, edge.name))
     lines: list[str] = []
-    seen: set[str] = set()
-    reached = {there for found in next_.values() for there, _ in found}
-    starts = [node.id for node in known.values() if node.depth == 0] or [n for n in known if n not in reached]
-    # A stack, as a chain may be longer than Python's own.
+    listed: set[str] = set()
+    reached = {there for found in children.values() for there, _ in found}
+    starts = [node.id for node in by_id.values() if node.depth == 0] or [n for n in by_id if n not in reached]
+    # An explicit stack, as a chain may be longer than Python's recursion limit.
     stack = [(start, "", 0) for start in reversed(starts)]
     while stack:
         identity, name, indent = stack.pop()
-        again = identity in seen and bool(next_.get(identity))
-        lines.append("  " * indent + _label(known[identity], name) + (" (see above)" if again else ""))
-        if identity in seen:
+        is_repeated = identity in listed and bool(children.get(identity))
+        lines.append("  " * indent + _label(by_id[identity], name) + (" (see above)" if is_repeated else ""))
+        if identity in listed:
             continue
-        seen.add(identity)
-        stack += [(there, via, indent + 1) for there, via in reversed(next_.get(identity, []))]
+        listed.add(identity)
+        stack += [(there, via, indent + 1) for there, via in reversed(children.get(identity, []))]
     return lines
 
 
 def _label(node: pb.Node, name: str) -> str:
     if node.kind == STEP:
-        from periplus.sdk.cli.document import phase_of_step
+        from periplus.sdk.cli.document import step_phase_name
 
-        phase = f"  {phase_of_step(node.step.phase)}" if node.HasField("step") else ""
-        return f"{line(node.run)}/{line(node.name)}{phase}"
+        phase = f"  {step_phase_name(node.step.phase)}" if node.HasField("step") else ""
+        return f"{one_line(node.run)}/{one_line(node.name)}{phase}"
     digest = node.artifact.digest.removeprefix("sha256:")[:12]
     where = f"sha256:{digest}" if digest else node.artifact.object.key or node.id.removeprefix("artifact:")
-    return f"[{line(name or node.name)}] {line(where)}"
+    return f"[{one_line(name or node.name)}] {one_line(where)}"
+
+
+def diff(
+    old: Annotated[str, typer.Argument(help="The older run: its id, or @latest~1.")],
+    new: Annotated[str, typer.Argument(help="The newer run.")] = "@latest",
+    project: Project = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Compare two runs: parameters, steps, inputs, outputs, and the code and environment that they claim.
+
+    \b
+    Examples:
+      periplus diff @latest~1 @latest
+      periplus diff digits-x7k2p digits-9q4md -o json
+    """
+    with client(project) as services:
+        before, after = resolve(services, old), resolve(services, new)
+        changes = list(services.diff_runs(before, after).changes)
+        claims = _snapshot_changes(services, changes)
+    if output is Format.JSON:
+        from periplus.sdk.cli.document import document, print_json
+
+        runs: dict[str, Any] = {"old": before, "new": after}
+        print_json(
+            runs | {"changes": [document(c) for c in changes], "snapshot": [document(c) for c in claims]}
+        )
+        return
+    if not changes:
+        print(f"{one_line(before)} and {one_line(after)} do not differ")
+        return
+    rows = [(c.step or "(run)", c.field, _value(c, "old"), _value(c, "new")) for c in changes]
+    print(*table(("STEP", "FIELD", one_line(before), one_line(after)), rows, width()), sep="\n")
+    if claims:
+        lines = [(c.field, _value(c, "old"), _value(c, "new")) for c in claims]
+        print(*["", *table(("CODE AND ENVIRONMENT", "OLD", "NEW"), lines, width())], sep="\n")
+
+
+def _snapshot_changes(services: Client, changes: list[RunChange]) -> list[Any]:
+    """The differences between the snapshots of the runs, if both have one."""
+    for change in changes:
+        if not change.step and change.field == SNAPSHOT and change.old and change.new:
+            return list(services.diff_snapshots(change.old, change.new).changes)
+    return []
+
+
+def _value(change: Any, side: str) -> str:
+    return one_line(shorten_digests(getattr(change, side)), 60) if change.HasField(side) else "-"
 
 
 def add(app: typer.Typer) -> None:
-    """Put the commands of this file on the application."""
+    """Add the commands of this file to the application."""
     group = typer.Typer(
-        help="What made an artifact (up), and what came of it (down).",
+        help="Where data come from (up), and what was made from them (down).",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
     group.command("up")(up)
     group.command("down")(down)
     app.add_typer(group, name="lineage")
+    app.command("diff")(diff)

@@ -1,4 +1,4 @@
-"""`periplus plan` and `periplus compile`: what would be run, without running it."""
+"""`periplus plan` and `periplus compile`: the plan and the manifest of a run, without running anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from periplus.sdk.cli import source
 from periplus.sdk.cli.options import Format, Output, Project, client, width
 from periplus.sdk.cli.outcome import Failure
-from periplus.sdk.cli.text import line
+from periplus.sdk.cli.text import one_line
 
 
 def plan(
@@ -19,29 +19,27 @@ def plan(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Say of every step whether it would be run, and why; do nothing.
+    """Show which steps would run and which are in the cache, and why. Nothing is run.
 
     \b
     Examples:
       periplus plan pipeline.py -p seed=7
       periplus plan workflow.yaml -o json
     """
-    found = source.read(file, parameters)
+    workflow = source.read(file, parameters)
     with client(project) as services:
-        spec, warnings = source.spec(found, cache)
-        made = services.plan(spec)
+        spec, warnings = source.spec(workflow, cache)
+        planned = services.plan(spec)
     if output is Format.JSON:
-        from periplus.sdk.cli.document import document, show
+        from periplus.sdk.cli.document import document, print_json
 
-        told = document(made)
-        show({**told, "warnings": [*warnings, *made.warnings]})
+        print_json({**document(planned), "warnings": [*warnings, *planned.warnings]})
         return
-    from periplus.sdk.cli import planned
+    from periplus.sdk.cli import summary
 
-    for warning in [*warnings, *made.warnings]:
-        print(f"warning: {line(warning)}", file=sys.stderr)
-    for text in planned.told(made, width()):
-        print(text)
+    for warning in [*warnings, *planned.warnings]:
+        print(f"warning: {one_line(warning)}", file=sys.stderr)
+    print(*summary.plan_lines(planned, width()), sep="\n")
 
 
 def compile_(file: source.File, parameters: source.Parameters = None, output: Output = Format.TEXT) -> None:
@@ -54,23 +52,23 @@ def compile_(file: source.File, parameters: source.Parameters = None, output: Ou
     """
     if not source.is_python(file):
         raise Failure(
-            "is no Python file, so there is nothing to compile", where=file, fix=f"periplus plan {file}"
+            "is not a Python file: only pipelines are compiled", where=file, fix=f"periplus plan {file}"
         )
     compiled = source.compiled(file, parameters)
-    compiled.workflow()  # hera's models of Argo's API say the same, or nothing is printed
-    made = compiled.manifest
+    compiled.workflow()  # raises where hera's models of Argo's API would change the manifest
+    manifest = compiled.manifest
     if output is Format.JSON:
-        from periplus.sdk.cli.document import show
+        from periplus.sdk.cli.document import print_json
 
-        show(made)
+        print_json(manifest)
         return
     # Imported here: no other command needs it.
     import yaml
 
-    print(yaml.safe_dump(made, sort_keys=False, allow_unicode=True, width=100), end="")
+    print(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100), end="")
 
 
 def add(app: typer.Typer) -> None:
-    """Put the commands of this file on the application."""
+    """Add the commands of this file to the application."""
     app.command("plan")(plan)
     app.command("compile")(compile_)

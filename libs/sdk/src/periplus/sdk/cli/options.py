@@ -1,4 +1,4 @@
-"""Options that several commands share, and the connection that they lead to."""
+"""Options that several commands share, and the client for the configured connection."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from periplus.sdk.cli.outcome import Exit, Failure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     from periplus.sdk.client import Client
 
 LATEST = "@latest"
 
 
 class Format(StrEnum):
-    """What a command prints: for people, or one JSON document for programs."""
+    """The form of a command's output: for people, or one JSON document for programs."""
 
     TEXT = "text"
     JSON = "json"
@@ -29,20 +31,22 @@ class Format(StrEnum):
 
 Output = Annotated[
     Format,
+    typer.Option("--output", "-o", help="text for people, or json: one document with the fields of the API."),
+]
+Project = Annotated[
+    str,
     typer.Option(
-        "--output", "-o", help="text for people, or json: one document, fields as in the contracts."
+        "--project", help="The project; default: the one that client.json or PERIPLUS_PROJECT names."
     ),
 ]
-Project = Annotated[str, typer.Option("--project", help="The project; default: that of the stack.")]
 Run = Annotated[str, typer.Argument(help="A run's id, or @latest, or @latest~1 for the one before.")]
 
 
 @contextmanager
 def client(project: str = "") -> Iterator[Client]:
-    """The services that the environment names. Raises Failure where it names none."""
-    # Imported here: gRPC takes a while, and `--help` needs none of it.
-    from periplus.sdk.client import Client
-    from periplus.sdk.client.connections import NotConnectedError, connection
+    """A client of the configured services. Raises Failure where none are configured."""
+    # Imported here: gRPC takes a tenth of a second, and `--help` needs none of it.
+    from periplus.sdk.client import Client, NotConnectedError, connection
 
     try:
         to = connection(project=project)
@@ -54,7 +58,7 @@ def client(project: str = "") -> Iterator[Client]:
 
 
 def resolve(services: Client, run: str) -> str:
-    """The run that is meant: its id as given, or the newest one (@latest), or the n-th before it (@latest~n)."""
+    """The id of a run: unchanged, or of the newest run (@latest), or of the n-th before it (@latest~n)."""
     if not run.startswith(LATEST):
         return run
     before = run.removeprefix(LATEST).removeprefix("~") or "0"
@@ -63,7 +67,7 @@ def resolve(services: Client, run: str) -> str:
     runs = services.list_runs(size=int(before) + 1).runs
     if len(runs) <= int(before):
         raise Failure(
-            f"there is no run {run}: {len(runs)} are known",
+            f"there is no run {run}: the project has {len(runs)}",
             where=f"project {services.connection.project}",
             fix="periplus runs",
             code=Exit.NOT_FOUND,
@@ -71,6 +75,15 @@ def resolve(services: Client, run: str) -> str:
     return runs[int(before)].id
 
 
+def local_time(stamp: Timestamp) -> str:
+    """Local time to the second; empty where the timestamp is not set."""
+    from datetime import UTC, datetime
+
+    if not stamp.seconds:
+        return ""
+    return datetime.fromtimestamp(stamp.seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
 def width() -> int:
-    """The columns of the terminal; 0 where the output goes elsewhere and is not cut."""
+    """The columns of the terminal; 0 where the output is no terminal, and lines are not shortened."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0

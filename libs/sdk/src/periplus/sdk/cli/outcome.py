@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and what it says when it could not do what was asked."""
+"""How a command ends: its exit code, and the failure that it prints."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from periplus.sdk.cli.text import plain
+from periplus.sdk.cli.text import printable
 
 if TYPE_CHECKING:
     from periplus.sdk.client.call_error import CallError
 
 
 class Exit(IntEnum):
-    """Exit codes. They are a promise to scripts."""
+    """Exit codes. Scripts rely on them."""
 
     OK = 0
     FAILED = 1
@@ -28,9 +28,9 @@ class Exit(IntEnum):
 
 
 CODES = """\
-Exit codes: 0 done, or the run succeeded; 1 the run failed, or `doctor` found something wrong; 2 bad input;
-3 the stack is not reachable; 4 the run was cancelled; 5 there is no such run, step or node; 6 refused in this
-state; 70 a defect of periplus; 130 interrupted."""
+Exit codes: 0 success; 1 the run failed, or `doctor` found a problem; 2 bad input; 3 the stack is not reachable;
+4 the run was cancelled; 5 no such run, step, entry, snapshot or node; 6 not possible in this state;
+70 a defect of periplus; 130 interrupted."""
 
 _OF_CALLS = {
     "INVALID_ARGUMENT": Exit.BAD_INPUT,
@@ -48,7 +48,9 @@ _OF_RUNS = {4: Exit.FAILED, 5: Exit.FAILED, 6: Exit.CANCELLED}
 
 
 class Failure(Exception):
-    """A command could not do what was asked. `fix` is the command or the change that helps; may be empty."""
+    """A command failed. `where` is the file, option or service; `fix` the command or the change that helps. Both may
+    be empty.
+    """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", code: Exit = Exit.BAD_INPUT) -> None:
         super().__init__(what)
@@ -58,8 +60,8 @@ class Failure(Exception):
         self.code = code
 
 
-def of_call(error: CallError) -> Failure:
-    """A call that failed, as a person needs it told."""
+def failure_of_call(error: CallError) -> Failure:
+    """The failure of a command whose call of a service failed."""
     code = _OF_CALLS.get(error.code, Exit.DEFECT)
     where = error.field or error.service
     if code is Exit.NOT_REACHABLE:
@@ -74,22 +76,22 @@ def of_call(error: CallError) -> Failure:
     return Failure(error.message, where=where, fix=error.fix, code=code)
 
 
-def of_run(phase: int) -> Exit:
+def exit_code_of_run(phase: int) -> Exit:
     """The exit code of a command that waited for a run."""
     return _OF_RUNS.get(phase, Exit.OK)
 
 
-def tell(failure: Failure, *, as_json: bool) -> None:
-    """Say a failure on the standard error and, where JSON is asked for, as the one document of the output."""
-    lines = [f"error: {plain(failure.what)}"]
-    lines += [f"  where: {plain(failure.where)}"] if failure.where else []
-    lines += [f"  fix:   {plain(failure.fix)}"] if failure.fix else []
+def print_failure(failure: Failure, *, as_json: bool) -> None:
+    """Print a failure to the standard error and, `as_json`, also as the one document of the output."""
+    lines = [f"error: {printable(failure.what)}"]
+    lines += [f"  where: {printable(failure.where)}"] if failure.where else []
+    lines += [f"  fix:   {printable(failure.fix)}"] if failure.fix else []
     print(*lines, sep="\n", file=sys.stderr)
     if as_json:
-        told = {
+        error = {
             "what": failure.what,
             "where": failure.where,
             "fix": failure.fix,
             "exit_code": int(failure.code),
         }
-        print(json.dumps({"error": told}, indent=2))
+        print(json.dumps({"error": error}, indent=2))

@@ -1,4 +1,4 @@
-"""`periplus run`: run a pipeline or a manifest, and show what happens."""
+"""`periplus run`: run a pipeline or a manifest, and show its progress."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from periplus.sdk.cli import ended, source, watching
+from periplus.sdk.cli import source, summary, watching
 from periplus.sdk.cli.options import Format, Output, Project, client, width
-from periplus.sdk.cli.outcome import of_run
-from periplus.sdk.cli.text import line
+from periplus.sdk.cli.outcome import exit_code_of_run
+from periplus.sdk.cli.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,17 +28,20 @@ def run(
     file: source.File,
     parameters: source.Parameters = None,
     cache: source.CacheOption = None,
-    watch: Annotated[bool, typer.Option(help="Stay until the run has ended.")] = True,
+    watch: Annotated[
+        bool, typer.Option(help="Show the run until it has finished, and exit with its exit code.")
+    ] = True,
     request_id: Annotated[
         str,
         typer.Option(
-            "--request-id", help="The same id with the same file is the same run; default: a new one."
+            "--request-id",
+            help="Makes a retry safe: a request with the id of an earlier one gives that run. Default: a new id.",
         ),
     ] = "",
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Run a pipeline (.py) or an Argo manifest (.yaml): steps that were done before are not run again.
+    """Run a pipeline (.py) or an Argo manifest (.yaml). Steps whose result is in the cache are not run again.
 
     \b
     Examples:
@@ -47,29 +50,29 @@ def run(
       periplus run workflow.yaml --cache refresh
       periplus run workflow.yaml --no-watch --request-id nightly-2026-11-22 -o json
 
-    The exit code says how the run ended: 0 succeeded, 1 failed, 2 bad input, 3 the stack is not reachable,
+    The exit code is that of the run: 0 succeeded, 1 failed, 2 bad input, 3 the stack is not reachable,
     4 cancelled.
     """
     started = time.monotonic()
-    found = source.read(file, parameters)
+    workflow = source.read(file, parameters)
     with client(project) as services:
-        spec, warnings = source.spec(found, cache)
+        spec, warnings = source.spec(workflow, cache)
         accepted = services.submit(spec, request_id or _new_id())
         if output is Format.TEXT:
             _announce(accepted, [*warnings, *accepted.plan.warnings])
         if accepted.phase == SUCCEEDED or not watch:
-            final = _Final(accepted, took=time.monotonic() - started)
+            result = _Result(accepted, took=time.monotonic() - started)
         else:
             changes = services.watch(accepted.run)
             progress = watching.follow(accepted.run, changes, quiet=output is Format.JSON)
-            final = _Final(accepted, progress.run, progress.steps, took=time.monotonic() - started)
+            result = _Result(accepted, progress.run, progress.steps, took=time.monotonic() - started)
     if output is Format.JSON:
-        final.show([*warnings, *accepted.plan.warnings])
-    elif final.ended:
-        final.tell()
+        result.print_json([*warnings, *accepted.plan.warnings])
+    elif result.is_finished:
+        result.print_text()
     else:
-        print(f"run {line(accepted.run)} was accepted; periplus watch {line(accepted.run)}")
-    raise typer.Exit(of_run(final.phase))
+        print(f"run {one_line(accepted.run)} was accepted; periplus watch {one_line(accepted.run)}")
+    raise typer.Exit(exit_code_of_run(result.phase))
 
 
 def _new_id() -> str:
@@ -79,18 +82,15 @@ def _new_id() -> str:
 
 
 def _announce(accepted: SubmitRunResponse, warnings: Sequence[str]) -> None:
-    from periplus.sdk.cli import planned
-
     for warning in warnings:
-        print(f"warning: {line(warning)}", file=sys.stderr)
-    print(f"run {line(accepted.run)}")
-    for told in planned.told(accepted.plan, width()):
-        print(told)
+        print(f"warning: {one_line(warning)}", file=sys.stderr)
+    print(f"run {one_line(accepted.run)}")
+    print(*summary.plan_lines(accepted.plan, width()), sep="\n")
     print(flush=True)
 
 
-class _Final:
-    """How a run stands when the command ends: from the answer alone, or from what was watched."""
+class _Result:
+    """The state of a run at the end of the command: from the response to SubmitRun, or from what was watched."""
 
     def __init__(
         self, accepted: SubmitRunResponse, run: Run | None = None, steps: Sequence[Step] = (), *, took: float
@@ -100,23 +100,23 @@ class _Final:
         self._steps = steps
         self._took = took
         self.phase: int = run.phase if run else accepted.phase
-        self.ended = self.phase in (3, 4, 5, 6)
+        self.is_finished = self.phase in (3, 4, 5, 6)
         if run:
-            self._ran, self._cached, self._saved = ended.counts(steps)
+            self._ran, self._cached, self._saved = summary.step_counts(steps)
         else:
             saved = accepted.plan.saved
             self._ran = 0
-            self._cached = sum(step.verdict == HIT for step in accepted.plan.steps) if self.ended else 0
-            self._saved = saved.seconds + saved.nanos / 1e9 if self.ended else 0.0
+            self._cached = sum(step.verdict == HIT for step in accepted.plan.steps) if self.is_finished else 0
+            self._saved = saved.seconds + saved.nanos / 1e9 if self.is_finished else 0.0
 
     @property
     def _outputs(self) -> Outputs:
         return self._run.outputs if self._run else self._accepted.outputs
 
-    def tell(self) -> None:
-        """The summary and the outputs; what went wrong goes to the standard error."""
+    def print_text(self) -> None:
+        """Print the summary and the outputs, and failed steps to the standard error."""
         print(
-            ended.summary(
+            summary.run_summary(
                 self._accepted.run,
                 self.phase,
                 ran=self._ran,
@@ -125,20 +125,20 @@ class _Final:
                 took=self._took,
             )
         )
-        for told in ended.outputs(self._outputs, width()):
-            print(told)
+        for text in summary.output_lines(self._outputs, width()):
+            print(text)
         if self._run:
             sys.stdout.flush()
-            ended.complain(self._run, self._steps)
+            summary.print_failed_steps(self._run, self._steps)
 
-    def show(self, warnings: Sequence[str]) -> None:
-        """The one JSON document."""
-        from periplus.sdk.cli.document import document, phase_of_run, show
+    def print_json(self, warnings: Sequence[str]) -> None:
+        """Print the one JSON document."""
+        from periplus.sdk.cli.document import document, print_json, run_phase_name
 
-        show(
+        print_json(
             {
                 "run": self._accepted.run,
-                "phase": phase_of_run(self.phase).upper(),
+                "phase": run_phase_name(self.phase).upper(),
                 "message": self._run.message if self._run else "",
                 "steps_run": self._ran,
                 "steps_cached": self._cached,
@@ -153,5 +153,5 @@ class _Final:
 
 
 def add(app: typer.Typer) -> None:
-    """Put the commands of this file on the application."""
+    """Add the command of this file to the application."""
     app.command("run")(run)

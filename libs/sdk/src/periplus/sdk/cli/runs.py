@@ -1,27 +1,28 @@
-"""`periplus runs`, `watch` and `cancel`: runs that there are, and one of them."""
+"""`periplus runs`, `watch`, `logs` and `cancel`: the runs of the project, and one run."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from periplus.sdk.cli import ended, watching
-from periplus.sdk.cli.options import Format, Output, Project, Run, client, resolve, width
-from periplus.sdk.cli.outcome import of_run
-from periplus.sdk.cli.text import line, seconds, table
+from periplus.sdk.cli import summary, watching
+from periplus.sdk.cli.options import Format, Output, Project, Run, client, local_time, resolve, width
+from periplus.sdk.cli.outcome import exit_code_of_run
+from periplus.sdk.cli.text import duration_text, one_line, printable, table
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from periplus.lineage.v1 import lineage_pb2 as pb
     from periplus.sdk.client import Client
 
 
+MAX_ROWS = 200
+"""Rows of the table of steps of one run."""
+
+
 class Phase(StrEnum):
-    """Phases of a run, as RunPhase counts them."""
+    """The phases of a run, in the order of RunPhase's numbers."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -32,9 +33,11 @@ class Phase(StrEnum):
 
 
 def runs(
-    run: Annotated[str, typer.Argument(help="Show this one: a run's id, @latest, @latest~1.")] = "",
-    pipeline: Annotated[str, typer.Option(help="Only those of this pipeline.")] = "",
-    phase: Annotated[Phase | None, typer.Option(help="Only those in this phase.")] = None,
+    run: Annotated[
+        str, typer.Argument(help="A run to show: its id, @latest, or @latest~1 for the one before.")
+    ] = "",
+    pipeline: Annotated[str, typer.Option(help="Only runs of this pipeline.")] = "",
+    phase: Annotated[Phase | None, typer.Option(help="Only runs in this phase.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many at most.")] = 20,
     project: Project = "",
     output: Output = Format.TEXT,
@@ -59,70 +62,61 @@ def runs(
 def _show_list(services: Client, pipeline: str, phase: int, limit: int, output: Format) -> None:
     page = services.list_runs(pipeline=pipeline, phase=phase, size=limit)
     if output is Format.JSON:
-        from periplus.sdk.cli.document import document, show
+        from periplus.sdk.cli.document import document, print_json
 
-        show({"runs": [document(run) for run in page.runs], "more": bool(page.next_page_token)})
+        print_json({"runs": [document(run) for run in page.runs], "more": bool(page.next_page_token)})
         return
     if not page.runs:
-        print(f"no runs in project {line(services.connection.project)}")
+        print(f"no runs in project {one_line(services.connection.project)}")
         return
     head = ("RUN", "PIPELINE", "PHASE", "SUBMITTED", "TOOK", "STEPS", "CACHED", "SAVED")
-    for told in table(head, map(_row, page.runs), width()):
-        print(told)
+    print(*table(head, map(_row, page.runs), width()), sep="\n")
     if page.next_page_token:
         print(f"… and older ones: periplus runs -n {min(1000, limit * 5)}")
 
 
 def _row(run: pb.Run) -> tuple[str, ...]:
-    from periplus.sdk.cli.document import phase_of_run
-    from periplus.sdk.cli.progress import span
+    from periplus.sdk.cli.document import run_phase_name
+    from periplus.sdk.cli.watching import span
 
     saved = run.saved.seconds + run.saved.nanos / 1e9
-    took = seconds(span(run.submitted_at, run.finished_at))
+    took = duration_text(span(run.submitted_at, run.finished_at))
     return (
-        run.id, run.pipeline, phase_of_run(run.phase), _when(run.submitted_at), took, f"{run.step_count:,}",
-        f"{run.cached_steps:,}", seconds(saved) if saved else "",
+        run.id, run.pipeline, run_phase_name(run.phase), local_time(run.submitted_at), took, f"{run.step_count:,}",
+        f"{run.cached_steps:,}", duration_text(saved) if saved else "",
     )  # fmt: skip
-
-
-def _when(stamp: Timestamp) -> str:
-    """Local time, to the second."""
-    if not stamp.seconds:
-        return ""
-    return datetime.fromtimestamp(stamp.seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _show_one(run: pb.Run, output: Format) -> None:
     from periplus.lineage.v1.lineage_pb2 import WatchRunResponse
-    from periplus.sdk.cli.document import document, phase_of_run, show
-    from periplus.sdk.cli.progress import Progress, span
+    from periplus.sdk.cli.document import document, print_json, run_phase_name
+    from periplus.sdk.cli.watching import RunProgress, span
 
     if output is Format.JSON:
-        show(document(run))
+        print_json(document(run))
         return
-    facts = {
+    fields = {
         "run": run.id,
         "pipeline": run.pipeline,
-        "phase": phase_of_run(run.phase) + (f": {line(run.message)}" if run.message else ""),
-        "submitted": _when(run.submitted_at),
-        "took": seconds(span(run.submitted_at, run.finished_at)),
+        "phase": run_phase_name(run.phase) + (f": {one_line(run.message)}" if run.message else ""),
+        "submitted": local_time(run.submitted_at),
+        "took": duration_text(span(run.submitted_at, run.finished_at)),
         "snapshot": run.snapshot,
         "parameters": ", ".join(f"{p.name}={p.value}" for p in run.parameters),
     }
-    for name, value in facts.items():
+    for name, value in fields.items():
         if value:
-            print(line(f"{name + ':':<12}{line(value)}", width()))
-    progress = Progress()
+            print(one_line(f"{name + ':':<12}{one_line(value)}", width()))
+    progress = RunProgress()
     progress.update(WatchRunResponse(run=run, steps=run.steps))
-    rows = [(name, phases, told) for name, phases, _, told in progress.rows(200)]
+    rows = [(name, phases, details) for name, phases, _, details in progress.rows(MAX_ROWS)]
     print(*["", *table(("STEP", "PHASE", ""), rows, width())], sep="\n")
-    given = list(ended.outputs(run.outputs, width()))
-    if given:
-        print("", "outputs:", *given, sep="\n")
+    if outputs := list(summary.output_lines(run.outputs, width())):
+        print("", "outputs:", *outputs, sep="\n")
 
 
 def watch(run: Run = "@latest", project: Project = "", output: Output = Format.TEXT) -> None:
-    """Follow a run until it has ended. The exit code is that of the run, as with `periplus run`.
+    """Show a run until it has finished. The exit code is that of the run, as with `periplus run`.
 
     \b
     Examples:
@@ -135,48 +129,77 @@ def watch(run: Run = "@latest", project: Project = "", output: Output = Format.T
     final = progress.run
     assert final is not None
     if output is Format.JSON:
-        from periplus.sdk.cli.document import document, show
+        from periplus.sdk.cli.document import document, print_json
 
-        show({**document(final), "steps": [document(step) for step in progress.steps]})
+        print_json({**document(final), "steps": [document(step) for step in progress.steps]})
     else:
-        ran, cached, saved = ended.counts(progress.steps)
+        ran, cached, saved = summary.step_counts(progress.steps)
         took = progress.span()
-        print(ended.summary(final.id, final.phase, ran=ran, cached=cached, saved=saved, took=took))
-        for told in ended.outputs(final.outputs, width()):
-            print(told, flush=True)
-        ended.complain(final, progress.steps)
-    raise typer.Exit(of_run(final.phase))
+        print(summary.run_summary(final.id, final.phase, ran=ran, cached=cached, saved=saved, took=took))
+        for text in summary.output_lines(final.outputs, width()):
+            print(text, flush=True)
+        summary.print_failed_steps(final, progress.steps)
+    raise typer.Exit(exit_code_of_run(final.phase))
 
 
 def cancel(
     run: Run,
     terminate: Annotated[
-        bool, typer.Option("--terminate", help="End the steps at once; no exit handler.")
+        bool, typer.Option("--terminate", help="Kill the running steps at once, and run no exit handler.")
     ] = False,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Stop a run: no new step starts, and the running ones are told to end.
+    """Stop a run: no new step starts, running steps get SIGTERM, and the exit handler runs.
 
     \b
     Examples:
       periplus cancel @latest
       periplus cancel digits-x7k2p --terminate --reason "wrong data"
     """
-    from periplus.sdk.cli.document import phase_of_run, show
+    from periplus.sdk.cli.document import print_json, run_phase_name
 
     with client(project) as services:
         chosen = resolve(services, run)
         phase = services.cancel(chosen, terminate=terminate, reason=reason)
     if output is Format.JSON:
-        show({"run": chosen, "phase": phase_of_run(phase).upper()})
+        print_json({"run": chosen, "phase": run_phase_name(phase).upper()})
     else:
-        print(f"run {line(chosen)} is told to stop; it is {phase_of_run(phase)}")
+        print(f"run {one_line(chosen)} was asked to stop; it is {run_phase_name(phase)}")
+
+
+def logs(
+    run: Run = "@latest",
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new lines until the run finishes.")
+    ] = False,
+    step: Annotated[str, typer.Option("--step", help="Only the lines of this step: its path.")] = "",
+    project: Project = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Print the logs of a run's steps, each line with the name of its step; with --step without it.
+
+    \b
+    Examples:
+      periplus logs
+      periplus logs digits-x7k2p --step 'train(2)' --follow
+    """
+    with client(project) as services:
+        lines = services.logs(resolve(services, run), step=step, follow=follow)
+        if output is Format.JSON:
+            from periplus.sdk.cli.document import document, print_json
+
+            print_json({"lines": [document(one) for one in lines]})
+            return
+        for one in lines:
+            text = printable(one.line)
+            print(text if step else f"{one_line(one.step)} | {text}", flush=True)
 
 
 def add(app: typer.Typer) -> None:
-    """Put the commands of this file on the application."""
+    """Add the commands of this file to the application."""
     app.command("runs")(runs)
     app.command("watch")(watch)
     app.command("cancel")(cancel)
+    app.command("logs")(logs)

@@ -1,4 +1,4 @@
-"""What is to be run: a Python file with a pipeline, or an Argo manifest, made into a RunSpec."""
+"""The file that a command runs, a pipeline or an Argo manifest, as a RunSpec."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from periplus.dispatcher.v1.dispatcher_pb2 import RunSpec
     from periplus.sdk.compiler.manifest import Compiled
 
-LARGEST = 1 << 20  # bytes of a manifest; what Argo takes
+MAX_MANIFEST_BYTES = 1 << 20
+"""Argo accepts no larger manifest."""
 
 
 class Cache(StrEnum):
-    """Overrides the cache policy of every step."""
+    """The cache mode of the run."""
 
     OFF = "off"
     REFRESH = "refresh"
@@ -32,26 +33,30 @@ class Cache(StrEnum):
 File = Annotated[
     str,
     typer.Argument(
-        help="A .py file with a @pipeline (file.py:name where there are several), or Argo YAML; - reads it."
+        help="A .py file with a @pipeline (file.py:name if it has several), or Argo YAML; - is the standard input."
     ),
 ]
 Parameters = Annotated[
     list[str] | None,
     typer.Option(
-        "--parameter", "-p", metavar="NAME=VALUE", help="A parameter of the workflow; may be repeated."
+        "--parameter",
+        "-p",
+        metavar="NAME=VALUE",
+        help="A parameter of the workflow: JSON, or text for a str. Repeatable.",
     ),
 ]
 CacheOption = Annotated[
     Cache | None,
     typer.Option(
-        "--cache", help="off: run every step, keep nothing; refresh: run every step, replace the entries."
+        "--cache",
+        help="off: run every step and record nothing; refresh: run every step and replace its entry.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A manifest as text, values for its parameters, the archive of its code, and where its project is."""
+    """A manifest as text, values for its parameters, the archive of its code, and the directory of its project."""
 
     manifest: str
     directory: Path
@@ -60,23 +65,23 @@ class Source:
 
 
 def read(file: str, parameters: list[str] | None) -> Source:
-    """The file's pipeline compiled, or its text as it stands. Raises Failure that names the place."""
+    """The compiled pipeline of a .py file, or a manifest's text unchanged. Raises Failure."""
     if is_python(file):
         return _pipeline(file, compiled(file, parameters))
     return Source(_text(file), Path(file).parent if file != "-" else Path(), _values(parameters or []))
 
 
 def is_python(file: str) -> bool:
-    """Whether the file is to be compiled, and is not a manifest already."""
+    """Whether the file is a pipeline, which is compiled, and not a manifest."""
     return file.endswith(".py") or ".py:" in file
 
 
 def compiled(file: str, parameters: list[str] | None) -> Compiled:
-    """The file's pipeline compiled. Raises Failure that names the place."""
+    """The compiled pipeline of a file. Raises Failure, with the line of the user's code."""
     from periplus.sdk.errors import PipelineError
 
     values = _values(parameters or [])
-    # What the file prints while it is read is not part of our output.
+    # The output of the file's own code is not part of the command's output.
     with contextlib.redirect_stdout(sys.stderr):
         try:
             from periplus.sdk.compiler.loading import load
@@ -85,32 +90,32 @@ def compiled(file: str, parameters: list[str] | None) -> Compiled:
             pipeline = load(file)
             return compile_(pipeline, pipeline.parse(values))
         except PipelineError as error:
-            places = [file, *([f"{error.function}()"] if error.function else []), error.argument]
-            raise Failure(error.what, where=", ".join(filter(None, places)), fix=error.fix) from error
+            parts = [file, *([f"{error.function}()"] if error.function else []), error.argument]
+            raise Failure(error.what, where=", ".join(filter(None, parts)), fix=error.fix) from error
         except (Exception, SystemExit) as error:
-            raise Failure(f"raised {_said(error)}", where=_place(file, error)) from error
+            raise Failure(f"raised {_exception_text(error)}", where=_location(file, error)) from error
 
 
 def spec(source: Source, cache: Cache | None) -> tuple[RunSpec, list[str]]:
-    """The spec with its claim, and warnings about what the claim leaves out."""
+    """The RunSpec with its claim, and warnings about the parts that the claim leaves out."""
     from periplus.dispatcher.v1.dispatcher_pb2 import RunSpec
     from periplus.sdk.snapshots.claim import claim
     from periplus.types.v1.step_pb2 import CACHE_MODE_OFF, CACHE_MODE_REFRESH
 
-    made = RunSpec(manifest=source.manifest, parameters=source.parameters)
+    run_spec = RunSpec(manifest=source.manifest, parameters=source.parameters)
     if cache:
-        made.cache_mode = CACHE_MODE_OFF if cache is Cache.OFF else CACHE_MODE_REFRESH
+        run_spec.cache_mode = CACHE_MODE_OFF if cache is Cache.OFF else CACHE_MODE_REFRESH
     claimed, warnings = claim(source.directory, source.archive)
-    made.claim.CopyFrom(claimed)
-    return made, warnings
+    run_spec.claim.CopyFrom(claimed)
+    return run_spec, warnings
 
 
 def _values(parameters: list[str]) -> dict[str, str]:
     values: dict[str, str] = {}
-    for given in parameters:
-        name, equals, value = given.partition("=")
+    for parameter in parameters:
+        name, equals, value = parameter.partition("=")
         if not equals or not name:
-            raise Failure(f"{given!r} is not NAME=VALUE", where="-p", fix="-p learning_rate=0.1")
+            raise Failure(f"{parameter!r} is not NAME=VALUE", where="-p", fix="-p learning_rate=0.1")
         if name in values:
             raise Failure(f"{name} is given twice", where="-p")
         values[name] = value
@@ -120,34 +125,34 @@ def _values(parameters: list[str]) -> dict[str, str]:
 def _text(file: str) -> str:
     try:
         if file == "-":
-            content = sys.stdin.buffer.read(LARGEST + 1)
+            content = sys.stdin.buffer.read(MAX_MANIFEST_BYTES + 1)
         else:
             with Path(file).open("rb") as stream:
-                content = stream.read(LARGEST + 1)
+                content = stream.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise Failure(f"can not be read: {error.strerror}", where=file) from error
-    if len(content) > LARGEST:
-        raise Failure("is larger than 1 MiB, which Argo does not take", where=file)
+        raise Failure(f"cannot be read: {error.strerror}", where=file) from error
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise Failure("is larger than 1 MiB, the most that Argo accepts", where=file)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise Failure(f"is no text: byte {error.start} is not UTF-8", where=file) from error
+        raise Failure(f"is not text: byte {error.start} is not UTF-8", where=file) from error
 
 
-def _pipeline(file: str, made: Compiled) -> Source:
+def _pipeline(file: str, pipeline: Compiled) -> Source:
     try:
-        manifest = json.dumps(made.manifest, ensure_ascii=False, allow_nan=False)
+        manifest = json.dumps(pipeline.manifest, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise Failure(f"its manifest is no JSON: {error}", where=file) from error
-    return Source(manifest, made.root, archive=made.archive)
+        raise Failure(f"its manifest cannot be written as JSON: {error}", where=file) from error
+    return Source(manifest, pipeline.root, archive=pipeline.archive)
 
 
-def _said(error: BaseException) -> str:
+def _exception_text(error: BaseException) -> str:
     return traceback.format_exception_only(error)[-1].strip()
 
 
-def _place(file: str, error: BaseException) -> str:
-    """The line of the user's code nearest to where it went wrong."""
+def _location(file: str, error: BaseException) -> str:
+    """The innermost line of the user's code in a traceback."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     ours = str(Path(__file__).parents[1])

@@ -12,20 +12,23 @@ import typer
 
 from periplus.sdk.cli.options import Format, Output
 from periplus.sdk.cli.outcome import Exit, Failure
-from periplus.sdk.cli.text import line
+from periplus.sdk.cli.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Home = Annotated[
-    str, typer.Option("--home", help="Where everything is; default: $PERIPLUS_HOME, or .periplus here.")
+    str,
+    typer.Option(
+        "--home", help="The folder of the stack's data; default: $PERIPLUS_HOME, or .periplus here."
+    ),
 ]
 
 
 @contextmanager
 def stack_module(home: str = "") -> Iterator[Any]:
-    """The module that runs the stack; its errors told as ours. It is not installed with every client."""
-    place = f" --home {shlex.quote(home)}" if home else ""
+    """The module that runs the stack, if it is installed; its errors are raised as Failure."""
+    option = f" --home {shlex.quote(home)}" if home else ""
     try:
         from periplus_local import stack
     except ImportError as error:
@@ -38,23 +41,28 @@ def stack_module(home: str = "") -> Iterator[Any]:
     except (stack.PortTakenError, stack.TokenError) as error:
         raise Failure(str(error)) from error
     except (stack.HomeError, stack.ProgramMissingError) as error:
-        raise Failure(str(error), fix=f"periplus doctor{place}") from error
+        raise Failure(str(error), fix=f"periplus doctor{option}") from error
     except (stack.ProcessFailedError, TimeoutError) as error:
-        raise Failure(str(error), fix=f"periplus doctor{place}", code=Exit.NOT_REACHABLE) from error
+        raise Failure(str(error), fix=f"periplus doctor{option}", code=Exit.NOT_REACHABLE) from error
 
 
-def teller(output: Format) -> Callable[[Any], None]:
+def change_printer(output: Format) -> Callable[[Any], None]:
     """A function that prints each state change of a process; on standard error where the output is JSON."""
 
     def print_change(change: Any) -> None:
         if change.state.name != "STARTING":
-            print(line(change.line()), file=sys.stderr if output is Format.JSON else sys.stdout, flush=True)
+            print(
+                one_line(change.line()), file=sys.stderr if output is Format.JSON else sys.stdout, flush=True
+            )
 
     return print_change
 
 
 def up(
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is ready.")] = False,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", "-d", help="Run in the background, and return when everything is ready."),
+    ] = False,
     cluster: Annotated[
         bool,
         typer.Option(
@@ -74,11 +82,11 @@ def up(
       periplus up --detach && periplus run pipeline.py
       ARGO_SERVER=https://argo.example:2746 ARGO_NAMESPACE=ml S3_ENDPOINT=… periplus up --cluster
     """
-    from periplus.sdk.cli.document import show
+    from periplus.sdk.cli.document import print_json
 
     def ready(running: Any) -> None:
         if output is Format.JSON:
-            show({"home": str(running.home.path), "addresses": dict(running.addresses)})
+            print_json({"home": str(running.home.path), "addresses": dict(running.addresses)})
             sys.stdout.flush()
         else:
             print("ready; Ctrl-C stops everything", flush=True)
@@ -88,11 +96,11 @@ def up(
         if elsewhere and detach:
             raise Failure("--cluster runs in the foreground", fix="leave --detach out")
         if not detach:
-            stack.up(home or None, teller(output), ready, elsewhere)
+            stack.up(home or None, change_printer(output), ready, elsewhere)
             return
-        holder = stack.detach(home or None, teller(output))
+        holder = stack.detach(home or None, change_printer(output))
     if output is Format.JSON:
-        show(
+        print_json(
             {
                 "pid": holder.pid,
                 "home": str(stack.locate(home or None).path),
@@ -111,24 +119,24 @@ def _cluster(stack: Any) -> Any:
 
 
 def down(home: Home = "", output: Output = Format.TEXT) -> None:
-    """Stop the stack, in order, wherever it was started from.
+    """Stop the stack, from any terminal.
 
     \b
     Example:
       periplus down
     """
-    from periplus.sdk.cli.document import show
+    from periplus.sdk.cli.document import print_json
 
     with stack_module(home) as stack:
         holder = stack.down(home or None)
     if output is Format.JSON:
-        show({"stopped": holder.pid if holder else None})
+        print_json({"stopped": holder.pid if holder else None})
     else:
-        print(f"stopped {line(holder.describe())}" if holder else "nothing was running")
+        print(f"stopped {one_line(holder.describe())}" if holder else "nothing was running")
 
 
 def doctor(home: Home = "", output: Output = Format.TEXT) -> None:
-    """Look at everything: what is up, versions, ports, disk, clock; each problem with what fixes it.
+    """Check processes, versions, ports, disk and clock of the stack, and print a fix for each problem.
 
     \b
     Examples:
@@ -141,17 +149,17 @@ def doctor(home: Home = "", output: Output = Format.TEXT) -> None:
     if output is Format.JSON:
         from dataclasses import asdict
 
-        from periplus.sdk.cli.document import show
+        from periplus.sdk.cli.document import print_json
 
-        show({"ok": well, "findings": [asdict(finding) for finding in findings]})
+        print_json({"ok": well, "findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
-            print(line(finding.line()))
+            print(one_line(finding.line()))
     raise typer.Exit(Exit.OK if well else Exit.FAILED)
 
 
 def add(app: typer.Typer) -> None:
-    """Put the commands of this file on the application."""
+    """Add the commands of this file to the application."""
     app.command("up")(up)
     app.command("down")(down)
     app.command("doctor")(doctor)

@@ -1,13 +1,14 @@
-"""Text for terminals: data without what could steer one, and tables of it."""
+"""Text for terminals: printable data, tables, and the items of a fan-out in one row."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+Member = TypeVar("Member")
 
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -20,32 +21,32 @@ _CONTROLS = re.compile(
 )
 
 
-def plain(text: str) -> str:
-    """Data as text that shows and does nothing else: no escape sequences, no controls but newline and tab."""
+def printable(text: str) -> str:
+    """Text without escape sequences and control characters, except newline and tab."""
     return _CONTROLS.sub("", _ESCAPES.sub("", text))
 
 
-def line(text: str, width: int = 0) -> str:
-    """The same on one line, and shortened to `width` columns where that is given."""
-    flat = re.sub(r"[\n\t]+", " ", plain(text)).rstrip()
-    if not width or columns(flat) <= width:
+def one_line(text: str, width: int = 0) -> str:
+    """The printable text on one line, shortened to `width` columns unless that is 0."""
+    flat = re.sub(r"[\n\t]+", " ", printable(text)).rstrip()
+    if not width or display_width(flat) <= width:
         return flat
-    kept, used = "", 0
+    prefix, used = "", 0
     for character in flat:
-        used += columns(character)
+        used += display_width(character)
         if used > width - 1:
             break
-        kept += character
-    return kept + "…"
+        prefix += character
+    return prefix + "…"
 
 
-def short(text: str) -> str:
-    """The text with the digests in it cut to what tells them apart for people."""
+def shorten_digests(text: str) -> str:
+    """The text with each sha256 digest shortened to 12 digits."""
     return re.sub(r"\bsha256:([0-9a-f]{12})[0-9a-f]{52}\b", r"sha256:\1", text)
 
 
-def columns(text: str) -> int:
-    """How many columns of a terminal the text takes."""
+def display_width(text: str) -> int:
+    """The number of terminal columns that the text takes."""
     if text.isascii():
         return len(text)
     return sum(
@@ -54,17 +55,17 @@ def columns(text: str) -> int:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], width: int = 0) -> list[str]:
-    """Rows below their heads in columns, the last one cut where `width` columns are all there is."""
-    lines = [list(head), *([line(cell) for cell in row] for row in rows)]
-    widths = [max(columns(row[index]) for row in lines) for index in range(len(head))]
-    told = []
+    """The lines of a table, each shortened to `width` columns unless that is 0."""
+    lines = [list(head), *([one_line(cell) for cell in row] for row in rows)]
+    widths = [max(display_width(row[index]) for row in lines) for index in range(len(head))]
+    texts = []
     for row in lines:
-        padded = [cell + " " * (widths[index] - columns(cell)) for index, cell in enumerate(row)]
-        told.append(line("  ".join(padded), width).rstrip())
-    return told
+        padded = [cell + " " * (widths[index] - display_width(cell)) for index, cell in enumerate(row)]
+        texts.append(one_line("  ".join(padded), width).rstrip())
+    return texts
 
 
-def seconds(value: float) -> str:
+def duration_text(value: float) -> str:
     """A time span for people: "0.4 s", "12 s", "3 min 20 s", "2 h 5 min"."""
     if value < 10:
         return f"{value:.1f} s"
@@ -79,3 +80,47 @@ def seconds(value: float) -> str:
 def counted(number: int, noun: str) -> str:
     """As in: 1 step, 2 steps."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+_INDEX = re.compile(r"\((\d+)[^()]*\)")
+MAX_LISTED_ITEMS = 6  # items of a fan-out that have a row each
+
+
+@dataclass(frozen=True)
+class ItemGroup(Generic[Member]):
+    """Steps that share a row, and the name of that row."""
+
+    name: str
+    members: Sequence[Member]
+
+
+def fan_out_name(path: str) -> str:
+    """The name of an item's fan-out: that of "train(2)" and "train(11)" is "train(*)"."""
+    return _INDEX.sub("(*)", path)
+
+
+def group_items(
+    steps: Iterable[Member],
+    path: Callable[[Member], str],
+    alike: Callable[[Member], object] = lambda _: None,
+    max_listed: int = MAX_LISTED_ITEMS,
+) -> list[ItemGroup[Member]]:
+    """The steps in order of first appearance; more than `max_listed` items of a fan-out that are `alike` share a row."""
+    similar: dict[tuple[str, object], list[Member]] = {}
+    for step in steps:
+        similar.setdefault((fan_out_name(path(step)), alike(step)), []).append(step)
+    groups: list[ItemGroup[Member]] = []
+    for (name, _), members in similar.items():
+        if len(members) <= max_listed:
+            groups += [ItemGroup(path(one), [one]) for one in members]
+        else:
+            groups.append(ItemGroup(_named(name, [path(one) for one in members]), members))
+    return groups
+
+
+def _named(name: str, paths: list[str]) -> str:
+    """The fan-out's name with the range of its items where there is one: "train(0…99)"."""
+    if name.count("(*)") != 1:
+        return name
+    indexes = sorted(int(found[1]) for path in paths if (found := _INDEX.search(path)))
+    return name.replace("(*)", f"({indexes[0]}…{indexes[-1]})")

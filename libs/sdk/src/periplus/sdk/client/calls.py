@@ -19,7 +19,7 @@ from periplus.sdk.client.call_error import CallError, call_error
 from periplus.sdk.client.connections import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -190,6 +190,69 @@ class Client:
         request = ExplainMissRequest(project=self._project, run=run, step=step)
         response: cache.ExplainMissResponse = self._call("cache", "ExplainMiss", request)
         return response
+
+    def get_entry(self, fingerprint: str) -> cache.Entry:
+        """An entry of the cache, with its key."""
+        from periplus.cache.v1.cache_pb2 import GetEntryRequest
+
+        request = GetEntryRequest(project=self._project, fingerprint=fingerprint)
+        response: cache.GetEntryResponse = self._call("cache", "GetEntry", request)
+        return response.entry
+
+    def list_entries(
+        self, *, template: str = "", run: str = "", invalidated: bool = False, size: int = 50, page: str = ""
+    ) -> cache.ListEntriesResponse:
+        """A page of the cache's entries, newest first; with `invalidated` also those that are not served any more."""
+        from periplus.cache.v1.cache_pb2 import ListEntriesRequest
+
+        request = ListEntriesRequest(
+            project=self._project,
+            template=template,
+            producer_run=run,
+            show_invalidated=invalidated,
+            page_size=size,
+            page_token=page,
+        )
+        response: cache.ListEntriesResponse = self._call("cache", "ListEntries", request)
+        return response
+
+    def invalidate_entries(
+        self,
+        *,
+        fingerprints: Sequence[str] = (),
+        template: str = "",
+        run: str = "",
+        reason: str,
+        validate_only: bool = False,
+    ) -> int:
+        """Take the entries that match every selector out of use, and return how many; `validate_only` counts them."""
+        from periplus.cache.v1.cache_pb2 import InvalidateEntriesRequest
+
+        request = InvalidateEntriesRequest(
+            project=self._project,
+            fingerprints=fingerprints,
+            template=template,
+            producer_run=run,
+            reason=reason,
+            validate_only=validate_only,
+        )
+        return int(self._call("cache", "InvalidateEntries", request).count)
+
+    def get_savings(self, run: str = "") -> cache.GetSavingsResponse:
+        """The hits of a run, or of the whole project, and the run time that they saved."""
+        from periplus.cache.v1.cache_pb2 import GetSavingsRequest
+
+        request = GetSavingsRequest(project=self._project, run=run)
+        response: cache.GetSavingsResponse = self._call("cache", "GetSavings", request)
+        return response
+
+    def get_snapshot(self, snapshot: str, *, content: bool = False) -> snapshotter.Snapshot:
+        """A snapshot; with `content` also the patch, the untracked files and the lockfile."""
+        from periplus.snapshotter.v1.snapshotter_pb2 import GetSnapshotRequest
+
+        request = GetSnapshotRequest(project=self._project, snapshot=snapshot, with_content=content)
+        response: snapshotter.GetSnapshotResponse = self._call("snapshotter", "GetSnapshot", request)
+        return response.snapshot
 
     def diff_snapshots(self, old: str, new: str) -> snapshotter.DiffSnapshotsResponse:
         """How two snapshots differ."""

@@ -1,0 +1,102 @@
+"""`periplus snapshot`: what a run claims to be made with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from periplus.sdk.cli.options import Format, Output, Project, client, local_time, resolve, width
+from periplus.sdk.cli.outcome import Exit, Failure
+from periplus.sdk.cli.text import counted, one_line, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from periplus.sdk.client import Client
+    from periplus.snapshotter.v1 import snapshotter_pb2 as pb
+
+MAX_LISTED_FILES = 20
+
+
+def show(
+    snapshot: Annotated[
+        str,
+        typer.Argument(help="A run (its id, @latest, @latest~1) for its snapshot, or a snapshot's sha256:…."),
+    ] = "@latest",
+    content: Annotated[
+        bool, typer.Option("--content", help="Also the patch; with -o json also files and lockfile.")
+    ] = False,
+    project: Project = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Show a snapshot: commit and changes, lockfile, packages, Python and platform that a run claims.
+
+    \b
+    Examples:
+      periplus snapshot show
+      periplus snapshot show digits-x7k2p --content
+      periplus snapshot show sha256:4e07… -o json
+    """
+    with client(project) as services:
+        found = services.get_snapshot(_identity(services, snapshot), content=content)
+    if output is Format.JSON:
+        from periplus.sdk.cli.document import document, print_json
+
+        print_json(document(found))
+        return
+    for text in _lines(found):
+        print(one_line(text, width()))
+    if found.claim.git.patch:
+        print("", printable(found.claim.git.patch.decode(errors="backslashreplace")), sep="\n", end="")
+
+
+def _identity(services: Client, snapshot: str) -> str:
+    if snapshot.startswith("sha256:"):
+        return snapshot
+    run = services.get_run(resolve(services, snapshot))
+    if not run.snapshot:
+        raise Failure(f"run {run.id} has no snapshot", where="snapshot", code=Exit.NOT_FOUND)
+    return run.snapshot
+
+
+def _lines(snapshot: pb.Snapshot) -> Iterator[str]:
+    claim, digests = snapshot.claim, snapshot.digests
+    platform = claim.platform
+    untracked = sorted(name.removeprefix("untracked/") for name in digests if name.startswith("untracked/"))
+    changes = ["a patch"] if "git.patch" in digests else []
+    changes += [counted(len(untracked), "untracked file")] if untracked else []
+    git = claim.HasField("git")
+    fields = {
+        "snapshot": snapshot.id,
+        "taken": local_time(snapshot.taken_at),
+        "commit": claim.git.commit if git else "not in a git repository",
+        "branch": claim.git.branch,
+        "remote": claim.git.remote,
+        "changes": (" and ".join(changes) or "none") if git else "",
+        "lockfile": f"{claim.lockfile.name}, {counted(len(snapshot.locked), 'package')}"
+        if claim.lockfile.name
+        else "none",
+        "installed": counted(len(claim.installed), "package"),
+        "python": f"{platform.python_implementation} {platform.python_version}".strip(),
+        "platform": f"{platform.system} {platform.machine}".strip(),
+        "environment": snapshot.environment,
+        "code": digests.get("code", ""),
+    }
+    for name, value in fields.items():
+        if value:
+            yield f"{name + ':':<13}{one_line(value)}"
+    for warning in snapshot.warnings:
+        yield f"{'warning:':<13}{one_line(warning)}"
+    if untracked:
+        yield from ("", "untracked:", *(f"  {name}" for name in untracked[:MAX_LISTED_FILES]))
+        if len(untracked) > MAX_LISTED_FILES:
+            yield f"  … and {len(untracked) - MAX_LISTED_FILES:,} more"
+
+
+def add(app: typer.Typer) -> None:
+    """Add the commands of this file to the application."""
+    group = typer.Typer(help="What runs claim to be made with.", no_args_is_help=True, rich_markup_mode=None)
+    group.callback()(lambda: None)  # without it, a single command would take the place of the group
+    group.command("show")(show)
+    app.add_typer(group, name="snapshot")
