@@ -13,7 +13,7 @@ from periplus_manifest.read import read
 
 
 def outcome(call):
-    """Give what a call returns, or the error that it is refused with; any other error fails the test."""
+    """Return what a call returns, or its ManifestError; any other error fails the test."""
     try:
         return call()
     except ManifestError as error:
@@ -89,7 +89,7 @@ def put(document: dict, path: str, value: object) -> None:
         place[steps[-1]] = value
 
 
-def test_a_good_manifest_is_taken_as_yaml_and_as_json():
+def test_a_valid_manifest_is_accepted_as_yaml_and_as_json():
     check(read(GOOD))
     check(read(json.dumps(read(GOOD))))
 
@@ -252,11 +252,28 @@ FINE = [
 
 
 @pytest.mark.parametrize(("where", "value"), FINE, ids=lambda it: str(it)[:60])
-def test_what_argo_takes_is_taken(where, value):
+def test_what_argo_accepts_is_accepted(where, value):
     check(changed(lambda it: put(it, where, value)))
 
 
-def test_an_output_whose_global_name_is_known_later_may_be_referred_to():
+@pytest.mark.parametrize(
+    "action", ["get", "create", "apply", "delete", "replace", "patch", "{{inputs.parameters.n}}"]
+)
+def test_the_actions_of_a_resource_are_those_of_argo(action):
+    resource = {"action": action, "manifest": "kind: ConfigMap"}
+    document = changed(lambda it: put(it, "spec.templates[1].script", ...))
+    put(document, "spec.templates[1].resource", resource)
+    put(document, "spec.templates[1].outputs", ...)
+    put(document, "spec.entrypoint", "wait")
+    put(document, "spec.templates[0]", {"name": "main", "suspend": {}})
+    put(document, "spec.templates[3]", {"name": "pick", "suspend": {}})
+    check(document)
+    put(document, "spec.templates[1].resource.action", "remove")
+    with pytest.raises(ManifestError, match="must be one of: get, create, apply, delete, replace, patch"):
+        check(document)
+
+
+def test_a_global_output_with_a_tag_in_its_name_may_be_referred_to():
     document = changed(
         lambda it: put(it, "spec.templates[2].container.args[0]", "{{workflow.outputs.parameters.acc-7}}")
     )
@@ -266,7 +283,7 @@ def test_an_output_whose_global_name_is_known_later_may_be_referred_to():
     check(document)
 
 
-def test_values_given_at_the_start_count():
+def test_the_values_of_a_run_are_checked():
     document = changed(lambda it: put(it, "spec.arguments.parameters[0].value", ...))
     check(document, parameters={"rows": "5"})
     check(changed(lambda it: put(it, "spec.arguments.parameters", ...)), parameters={"rows": "5", "xs": "[]"})
@@ -276,7 +293,7 @@ def test_values_given_at_the_start_count():
         check(document, parameters={"rows": "6"})
 
 
-def test_a_template_of_another_object_is_taken_to_be_as_it_is_called():
+def test_a_template_of_another_object_is_not_checked():
     ref = {"name": "shared", "template": "t"}
     document = changed(lambda it: put(it, f"{TASKS}[0]", {"name": "prep", "templateRef": ref}))
     check(document)
@@ -365,7 +382,7 @@ def test_a_thousand_tasks_that_wait_for_each_other_are_checked():
         check(document)
 
 
-def test_names_full_of_dots_take_no_room():
+def test_names_with_many_dots_take_little_memory():
     def change(it):
         put(it, f"{TASKS}[2].templateRef", {"name": "a", "template": "b"})
         put(it, f"{TASKS}[2].template", ...)
@@ -375,7 +392,7 @@ def test_names_full_of_dots_take_no_room():
         check(changed(change))
 
 
-def test_names_full_of_braces_take_no_time():
+def test_names_with_many_braces_take_little_time():
     with pytest.raises(ManifestError):
         check(changed(lambda it: put(it, f"{STEPS}[0][0].name", "{{" * 200_000)))
 
@@ -430,28 +447,28 @@ PLACES = places(read(GOOD))
 
 @settings(max_examples=300)
 @given(st.sampled_from(PLACES), SHAPES)
-def test_whatever_stands_in_a_field_it_is_taken_or_refused_and_nothing_breaks(place, value):
+def test_any_value_of_a_field_is_accepted_or_refused(place, value):
     found = outcome(lambda: check(changed(lambda it: put(it, place, value))))
     assert found is None or (found.path and found.message)
 
 
 @settings(max_examples=80)
 @given(st.sampled_from(PLACES))
-def test_whatever_field_is_missing_it_is_taken_or_refused_and_nothing_breaks(place):
+def test_a_manifest_without_a_field_is_accepted_or_refused(place):
     document = read(GOOD)
     put(document, place, ...)
     found = outcome(lambda: check(document))
     assert found is None or found.path
 
 
-def test_checking_changes_nothing():
+def test_a_check_does_not_change_the_manifest():
     document = read(GOOD)
     before = copy.deepcopy(document)
     check(document, parameters={"rows": "7"})
     assert document == before
 
 
-def test_a_manifest_full_of_expressions_is_refused_before_it_takes_long():
+def test_a_manifest_with_too_many_expressions_is_refused_in_little_time():
     args = [f"{{{{={'a' * 8_000} + {n}}}}}" for n in range(80)]
     with pytest.raises(ManifestError, match="characters of expressions") as caught:
         check(changed(lambda it: put(it, "spec.templates[2].container.args", args)))

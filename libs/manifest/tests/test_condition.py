@@ -18,7 +18,7 @@ def outcome(call):
         return error
 
 
-def test_no_text_is_true():
+def test_an_empty_condition_is_true():
     assert condition.evaluate("") is True
 
 
@@ -59,7 +59,7 @@ def test_a_long_text_in_quotes_is_compared():
         "x" * (1 << 20) + "x",
     ],
 )
-def test_what_would_take_too_long_is_stopped(text):
+def test_a_condition_above_the_limits_is_refused(text):
     with pytest.raises(ConditionError):
         condition.evaluate(text)
 
@@ -72,16 +72,16 @@ def test_what_would_take_too_long_is_stopped(text):
         " || ".join(f"'{'a' * 9_000}{n}' =~ '(a|aa)+$b'" for n in range(90)),
     ],
 )
-def test_what_would_take_long_with_backtracking_is_decided(text):
+def test_a_regular_expression_that_defeats_backtracking_is_decided(text):
     assert condition.evaluate(text) is False
 
 
-def test_more_tokens_than_anyone_writes_are_refused():
+def test_more_than_50_000_tokens_are_refused():
     with pytest.raises(ConditionError, match="more than 50000 tokens"):
         condition.evaluate(" && ".join(["true"] * 30_000))
 
 
-def test_long_chains_are_no_nesting():
+def test_long_chains_do_not_count_as_nesting():
     assert condition.evaluate(" && ".join(["1 == 1"] * 5000)) is True
     assert condition.evaluate("0" + " + 1" * 5000 + " == 5000") is True
 
@@ -124,7 +124,7 @@ WORDS = st.sampled_from(
 
 @settings(max_examples=250)
 @given(st.lists(WORDS, max_size=12), st.sampled_from([" ", ""]))
-def test_any_row_of_words_is_decided_or_refused(words, glue):
+def test_any_sequence_of_words_is_decided_or_refused(words, glue):
     assert isinstance(outcome(lambda: condition.evaluate(glue.join(words))), (bool, ConditionError))
 
 

@@ -24,14 +24,14 @@ def holds(text: str, **results: str) -> bool:
     )
 
 
-def test_a_bare_task_stands_for_success_a_skip_or_a_daemon():
+def test_a_task_without_a_result_means_succeeded_skipped_or_daemoned():
     assert [
         holds("a", a=result)
         for result in ("Succeeded", "Skipped", "Daemoned", "Failed", "Errored", "Omitted")
     ] == [True] * 3 + [False] * 3
 
 
-def test_operators_bind_as_in_go():
+def test_operators_have_the_precedence_of_go():
     assert holds("a || b && c", a="Succeeded")
     assert not holds("(a || b) && c", a="Succeeded")
     assert holds("!a.Succeeded && b.Failed", a="Failed", b="Failed")
@@ -39,13 +39,13 @@ def test_operators_bind_as_in_go():
     assert holds("a-b.AnySucceeded&&!c.AllFailed", a_b="Succeeded AnySucceeded", c="Failed")
 
 
-def test_tasks_and_those_with_items_are_known():
+def test_the_tasks_of_a_depends_are_listed():
     found = depends.parse("a && (b-2.Failed || !c.AllFailed)")
     assert found.tasks == {"a", "b-2", "c"}
     assert found.item_tasks == {"c"}
 
 
-def test_dependencies_are_all_awaited_and_continue_on_widens_them():
+def test_dependencies_need_all_tasks_and_continue_on_accepts_more_results():
     found = depends.of({"dependencies": ["a", "b"]}, {"b": {"failed": True}})
     assert found is not None
     assert found.tasks == {"a", "b"}
@@ -81,7 +81,7 @@ def test_a_bad_text_is_refused(text):
         depends.parse(text)
 
 
-def test_the_field_is_named():
+def test_an_error_has_the_path_of_its_field():
     with pytest.raises(ManifestError) as caught:
         depends.of({"depends": "a &&"})
     assert caught.value.path == "depends"
@@ -108,7 +108,7 @@ LOGIC = st.recursive(
 
 
 @given(LOGIC)
-def test_logic_agrees_with_a_table_of_truth(text):
+def test_the_operators_agree_with_python(text):
     found = depends.parse(text)
     for a, b, c in itertools.product((True, False), repeat=3):
         results = {

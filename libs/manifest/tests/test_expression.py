@@ -47,11 +47,11 @@ ENV = {
         ("duration('90m').Hours()", 1.5),
     ],
 )
-def test_the_language_does_what_manifests_need(text, value):
+def test_an_expression_has_the_value_that_expr_lang_gives_it(text, value):
     assert expression.evaluate(text, ENV) == value
 
 
-def test_the_variables_of_an_expression_are_known_with_their_paths():
+def test_the_variables_of_an_expression_are_listed_with_their_paths():
     text = "(tasks['a-b'].outputs?.parameters?.['x'] ?? inputs.parameters.y) + map(xs, .z + item.k)[0]"
     found = expression.compile(text)
     assert found.variables == {"tasks.a-b.outputs.parameters.x", "inputs.parameters.y", "xs", "item.k"}
@@ -71,12 +71,12 @@ def test_the_variables_of_an_expression_are_known_with_their_paths():
         "sortBy([1], #, 'up')",
     ],
 )
-def test_times_and_orders_that_make_no_sense_are_refused(text):
+def test_invalid_times_and_sort_orders_are_refused(text):
     with pytest.raises(ExpressionError):
         expression.evaluate(text, ENV)
 
 
-def test_a_chain_after_a_question_mark_is_nil_as_a_whole_and_an_index_is_not_part_of_it():
+def test_optional_chaining_makes_the_whole_chain_nil_but_not_an_index_after_it():
     assert expression.evaluate("tasks.gate.outputs?.parameters.x", ENV) is None
     assert expression.evaluate("tasks.gate.outputs?.['parameters'].x.y", ENV) is None
     for text in (
@@ -108,11 +108,11 @@ def test_a_comparison_that_can_never_hold_is_refused_as_in_go(text):
 @pytest.mark.parametrize(
     "text", ["inputs.parameters.x == 3", "nil == 1", "map([1], #)[0] == 'a'", "fromJSON('1') == '1'"]
 )
-def test_a_comparison_of_what_only_the_run_tells_is_false(text):
+def test_a_comparison_of_kinds_that_only_the_evaluation_decides_is_false(text):
     assert expression.evaluate(text, ENV) is False
 
 
-def test_a_variable_that_is_not_there_is_an_error_of_its_own():
+def test_a_missing_variable_has_an_error_class_of_its_own():
     with pytest.raises(UnknownVariable, match="unknown name nowhere"):
         expression.evaluate("nowhere ?? 1", ENV)
     assert expression.evaluate("inputs.parameters.nope ?? 'none'", ENV) == "none"
@@ -241,7 +241,7 @@ BOMBS = [
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("text", BOMBS)
-def test_what_would_take_too_long_or_too_much_is_stopped(text):
+def test_an_expression_above_the_limits_of_steps_or_size_is_stopped(text):
     with pytest.raises(ExpressionError):
         expression.evaluate(text, ENV)
 
@@ -260,7 +260,7 @@ def test_deep_nesting_is_refused_and_never_overflows_the_stack(text):
 @pytest.mark.parametrize(
     "text", ["any(1..10000, indexOf(long, 'zz') > 0)", "any(1..10000, long contains 'zz')"]
 )
-def test_looking_through_a_long_text_again_and_again_is_counted(text):
+def test_repeated_searches_of_a_long_text_count_as_steps(text):
     with pytest.raises(ExpressionError, match="steps"):
         expression.evaluate(text, {"long": "a" * 1_000_000})
 
@@ -274,7 +274,7 @@ def test_looking_through_a_long_text_again_and_again_is_counted(text):
         ("'a'" + " + 'a'" * 2000, "a" * 2001),
     ],
 )
-def test_long_chains_are_no_nesting(text, value):
+def test_long_chains_do_not_count_as_nesting(text, value):
     if value is None:
         with pytest.raises(UnknownVariable):
             expression.evaluate(text, ENV)
@@ -310,7 +310,7 @@ WORDS = st.sampled_from(
 
 @settings(max_examples=250)
 @given(st.lists(WORDS, max_size=14), st.sampled_from([" ", ""]))
-def test_any_row_of_words_has_a_value_or_an_expression_error(words, glue):
+def test_any_sequence_of_words_has_a_value_or_an_expression_error(words, glue):
     found = outcome(lambda: expression.evaluate(glue.join(words), ENV))
     assert isinstance(found, ExpressionError) or gotext.display(found) is not None
 
@@ -356,7 +356,7 @@ ARGUMENTS = st.sampled_from(
 
 @settings(max_examples=600)
 @given(CALLS, st.lists(ARGUMENTS, max_size=4))
-def test_every_function_takes_its_arguments_or_refuses_them(name, arguments):
+def test_every_function_accepts_its_arguments_or_refuses_them(name, arguments):
     found = outcome(lambda: expression.evaluate(f"{name}({', '.join(arguments)})", ENV))
     assert isinstance(found, ExpressionError) or not isinstance(found, Exception)
 
@@ -396,7 +396,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_json_goes_out_and_comes_back(value):
+def test_a_value_survives_to_json_and_from_json(value):
     assert expression.evaluate("fromJSON(toJson(v)) == v and fromJSON(toJSON(v)) == v", {"v": value}) is True
 
 
@@ -418,6 +418,6 @@ def test_a_filter_of_a_path_may_compare_with_texts_that_have_its_operators_in_th
 @pytest.mark.parametrize(
     "path", ["$[?(@.n=='a'||)]", "$[?(|| @.n)]", "$[?(@.n=='a' @.v)]", "$[?(@.n=='a||@.v)]", "$[?()]"]
 )
-def test_a_filter_of_a_path_that_is_no_row_of_comparisons_is_refused(path):
+def test_a_filter_of_a_path_that_is_no_list_of_comparisons_is_refused(path):
     with pytest.raises(ExpressionError, match="is not understood"):
         expression.evaluate("jsonpath('[]', path)", {"path": path})

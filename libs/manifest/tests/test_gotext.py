@@ -39,7 +39,7 @@ def test_parameters_are_texts_numbers_and_booleans():
             gotext.parameter_text(value)
 
 
-def test_json_is_compact_sorted_and_safe_inside_html():
+def test_json_is_compact_sorted_and_escaped_for_html():
     assert (
         gotext.json_text({"b": [1, None, True], "a": "<é&\u2028>"})
         == '{"a":"\\u003cé\\u0026\\u2028\\u003e","b":[1,null,true]}'
@@ -55,7 +55,7 @@ def test_json_is_compact_sorted_and_safe_inside_html():
             gotext.json_text(value)
 
 
-def test_values_are_shown_as_go_prints_them():
+def test_values_are_written_as_go_prints_them():
     assert gotext.display({"b": 1, "a": [None, "x", True, 2.0]}) == "map[a:[<nil> x true 2] b:1]"
     assert gotext.display(float("nan")) == "NaN"
     assert gotext.display(float("-inf")) == "-Inf"

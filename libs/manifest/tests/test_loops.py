@@ -98,12 +98,12 @@ def test_a_sequence_is_formatted_as_go_formats(form, number, text):
         ("a<b", "t(0:a<b)", {"item": "a<b"}),
     ],
 )
-def test_an_iteration_is_named_and_filled_as_argo_does(item, name, scope):
+def test_an_iteration_has_the_node_name_and_variables_of_argo(item, name, scope):
     assert loops.item_name("t", 0, item) == name
     assert loops.item_scope(item) == scope
 
 
-def test_a_number_from_a_parameter_keeps_the_form_it_was_written_in():
+def test_a_number_of_a_parameter_is_written_as_in_its_source():
     (item, big) = loops.items({"withParam": "[1.0, 1e3]"}) or []
     assert (loops.item_scope(item), loops.item_name("t", 1, big)) == ({"item": "1.0"}, "t(1:1e3)")
     assert loops.item_scope((loops.items({"withParam": '[{"x": 1.0}]'}) or [])[0])["item"] == '{"x":1.0}'
@@ -111,7 +111,7 @@ def test_a_number_from_a_parameter_keeps_the_form_it_was_written_in():
 
 
 @given(st.lists(ITEMS, max_size=4))
-def test_a_list_given_as_a_parameter_comes_back_as_its_items(items):
+def test_a_list_as_parameter_gives_its_items(items):
     assert loops.items({"withParam": json.dumps(items)}) == items
     for index, item in enumerate(items):
         assert loops.item_name("t", index, item).startswith(f"t({index}:")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from periplus_manifest.errors import ManifestError
-from periplus_manifest.read import LARGEST, read
+from periplus_manifest.read import MAX_MANIFEST_BYTES, read
 
 KEYS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
@@ -92,18 +92,18 @@ def test_nesting_beyond_64_is_refused_and_64_is_read(form):
 
 
 def test_a_million_brackets_are_refused_at_once():
-    assert "deeper than 64" in refusal("[" * (LARGEST - 1)).message
+    assert "deeper than 64" in refusal("[" * (MAX_MANIFEST_BYTES - 1)).message
     assert "deeper than 64" in refusal('{"a":' * 100_000).message
 
 
 def test_one_byte_more_than_a_mebibyte_is_refused_and_a_mebibyte_is_read():
-    text = "a: " + "x" * (LARGEST - 3)
-    assert len(read(text)["a"]) == LARGEST - 3
+    text = "a: " + "x" * (MAX_MANIFEST_BYTES - 3)
+    assert len(read(text)["a"]) == MAX_MANIFEST_BYTES - 3
     assert "1048576" in refusal(text + "x").message
-    assert "1048576" in refusal("a: " + "é" * (LARGEST // 2)).message
+    assert "1048576" in refusal("a: " + "é" * (MAX_MANIFEST_BYTES // 2)).message
 
 
-def test_dates_octals_and_words_come_out_as_argo_has_them():
+def test_dates_octals_and_words_are_read_as_argo_reads_them():
     found = read(
         "day: 2020-01-01\nmode: 0755\non: yes\nname: n\nbig: 123456789012345678901234\nnone: ~\nempty:\n".replace(
             "on:", "'on':"
@@ -120,17 +120,17 @@ def test_dates_octals_and_words_come_out_as_argo_has_them():
     }
 
 
-def test_a_byte_order_mark_and_one_document_marker_are_no_harm():
+def test_a_byte_order_mark_and_one_document_marker_are_accepted():
     assert read("\ufeff---\na: 1\n...\n".encode()) == {"a": 1}
 
 
 @given(DOCUMENTS)
-def test_json_is_read_as_what_was_written(document):
+def test_json_is_read_as_it_was_written(document):
     assert read(json.dumps(document)) == document
 
 
 @given(DOCUMENTS)
-def test_yaml_is_read_as_what_was_written(document):
+def test_yaml_is_read_as_it_was_written(document):
     assert (
         read(
             yaml.safe_dump(document, allow_unicode=True, default_style='"', sort_keys=False).replace("!!", "")
@@ -149,7 +149,7 @@ BASIC = st.text(
         BASIC, st.recursive(BASIC, lambda inner: st.lists(inner, max_size=3), max_leaves=6), max_size=4
     )
 )
-def test_quoted_yaml_texts_come_back_unchanged(document):
+def test_quoted_yaml_texts_are_read_unchanged(document):
     quoted = json.dumps(document)[1:-1]
     assert read(f"{{ {quoted} , }}" if quoted else "{ }") == document
 

@@ -25,12 +25,12 @@ REFUSED = {
 SOONER = yaml.safe_load((RECORDINGS / "sooner.yaml").read_text(encoding="utf-8"))
 
 
-def test_there_are_recordings():
+def test_recordings_exist():
     assert len(MANIFESTS) > 30
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
-def test_a_recorded_manifest_is_taken_or_refused_as_argo_did(manifest):
+def test_a_recorded_manifest_is_accepted_or_refused_as_by_argo(manifest):
     recording = json.loads((RECORDINGS / "out" / f"{manifest.stem}.json").read_text(encoding="utf-8"))
     document = read(manifest.read_bytes())
     refused = recording.get("refused") and "emplateRef" not in manifest.read_text(encoding="utf-8")

@@ -56,7 +56,7 @@ def test_the_first_match_is_pythons_where_both_languages_mean_the_same(pattern, 
 @pytest.mark.parametrize(
     "pattern", ["(a*)*b", "(a+)+$b", "(a|aa)+$b", "(a|a)*b", "((a*)*)*b", "(?:a?){20}a{20}b"]
 )
-def test_steps_grow_with_the_text_and_not_with_what_might_match(pattern):
+def test_the_steps_of_a_search_are_linear_in_the_text(pattern):
     compiled = regex.compile(pattern)
     for size in (200, 400, 800):
         assert compiled.search("a" * size, budget(150 * size)) is False
@@ -137,7 +137,7 @@ def test_a_c_behind_a_backslash_that_is_itself_escaped_is_text(pattern):
     )
 
 
-def test_many_empty_ways_are_counted():
+def test_empty_alternatives_count_as_steps():
     with pytest.raises(Spent):
         regex.compile("(?:" + "|" * 1000 + ")" + "b").search("a" * 100_000, budget(100_000))
 

@@ -13,7 +13,7 @@ KNOWN = {"inputs.parameters.a": "A", "item": "i", "inputs.parameters.i": "nested
 ENV = {"inputs": {"parameters": {"a": "A", "n": "3"}}, "item": "i"}
 
 
-def test_a_tag_has_its_place_and_its_body():
+def test_a_tag_has_its_offsets_and_its_body():
     first, second = tags.spans("x{{ a.b }}y{{=1 + 1}}")
     assert (first.start, first.end, first.body, first.is_expression, first.name) == (
         1,
@@ -35,7 +35,7 @@ def test_braces_without_an_end_are_plain_text():
     assert tags.substitute("a {{ b", KNOWN.get) == "a {{ b"
 
 
-def test_simple_tags_are_replaced_and_what_they_give_is_not_looked_at_again():
+def test_simple_tags_are_replaced_and_their_values_are_not_replaced_again():
     assert tags.substitute("-{{inputs.parameters.a}}-{{ item }}-", KNOWN.get) == "-A-i-"
     assert tags.substitute("{{odd}}", KNOWN.get) == KNOWN["odd"]
 
@@ -163,13 +163,13 @@ def test_an_expression_without_a_value_is_refused_or_left_as_it_is(text):
     assert tags.substitute(text, KNOWN.get, ENV, strict=False) == text
 
 
-def test_what_is_known_only_when_a_node_runs_waits_for_it_even_with_a_fallback():
+def test_an_expression_with_a_variable_of_a_running_node_is_left_even_with_a_fallback():
     text = "{{=lastRetry.exitCode ?? '0'}}"
     assert tags.substitute(text, KNOWN.get, {"lastRetry": {}}, strict=False) == text
     assert tags.substitute(text, KNOWN.get, {"lastRetry": {"exitCode": "7"}}, strict=False) == "7"
 
 
-def test_nested_values_are_replaced_with_the_path_of_what_cannot_be():
+def test_tags_in_nested_values_are_replaced_and_an_error_has_its_path():
     value = {"args": ["{{item}}", {"k{{item}}": 3}], "n": 1, "none": None}
     assert tags.substitute_all(value, KNOWN.get) == {"args": ["i", {"ki": 3}], "n": 1, "none": None}
     with pytest.raises(ManifestError) as caught:
@@ -191,7 +191,7 @@ def test_references_are_collected_from_tags_and_from_inside_expressions():
 
 
 @given(st.text(alphabet="{}=ab. '\"+1[]"))
-def test_any_text_is_replaced_or_refused_and_never_breaks(text):
+def test_any_text_is_replaced_or_refused(text):
     with contextlib.suppress(ManifestError):
         tags.substitute(text, {"a": "1", "b": "{{a}}"}.get, {"a": 1})
     for found in (tags.spans(text), tags.find(text)):
@@ -201,7 +201,7 @@ def test_any_text_is_replaced_or_refused_and_never_breaks(text):
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20))
-def test_a_value_is_put_in_literally_whatever_it_holds(before, value, after):
+def test_a_value_is_inserted_literally(before, value, after):
     before, after = before.replace("{", ""), after.replace("}", "")
     assert tags.substitute(
         before + "{{x}}" + after.replace("{", ""), {"x": value}.get
@@ -212,12 +212,12 @@ def test_a_value_is_put_in_literally_whatever_it_holds(before, value, after):
     "text",
     ["{{=nil}}", "{{=asInt('x')}}", "{{=inputs.parameters.nope}}", "{{=tasks.gone.outputs.result + item}}"],
 )
-def test_an_expression_that_no_later_pass_can_give_a_value_is_an_error_when_a_step_is_settled(text):
+def test_in_the_final_pass_an_expression_that_will_never_have_a_value_is_an_error(text):
     env = {"inputs": {"parameters": {"nope": None}}, "tasks": {}}
     with pytest.raises(ExpressionError, match="failed to evaluate expression"):
-        tags.substitute(text, lambda _: None, env, strict=False, settle=True)
+        tags.substitute(text, lambda _: None, env, strict=False, final=True)
 
 
 @pytest.mark.parametrize("text", ["{{=item + 'x'}}", "{{=retries}}", "{{=pod.name}}", "{{unknown}}"])
-def test_what_a_later_pass_may_know_stays_when_a_step_is_settled(text):
-    assert tags.substitute(text, lambda _: None, {}, strict=False, settle=True) == text
+def test_in_the_final_pass_other_unknown_variables_are_left(text):
+    assert tags.substitute(text, lambda _: None, {}, strict=False, final=True) == text

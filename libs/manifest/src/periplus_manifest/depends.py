@@ -14,18 +14,18 @@ RESULTS = frozenset(
     ("Succeeded", "Failed", "Errored", "Skipped", "Omitted", "Daemoned", "AnySucceeded", "AllFailed")
 )
 ITEM_RESULTS = frozenset(("AnySucceeded", "AllFailed"))
-_PLAIN = frozenset(("Succeeded", "Skipped", "Daemoned"))
+_DEFAULT_RESULTS = frozenset(("Succeeded", "Skipped", "Daemoned"))
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<op>&&|\|\||[!()])|(?P<task>[a-zA-Z0-9][-a-zA-Z0-9]*)(?:\.(?P<result>[A-Za-z]+))?)"
 )
-_LARGEST = 1 << 18
-_DEEPEST = 100
+_MAX_CHARACTERS = 1 << 18
+_MAX_NESTING = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A task that ended in one of these results."""
+    """True where a task ended in one of these results."""
 
     task: str
     results: frozenset[str]
@@ -33,33 +33,33 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The opposite of a part."""
+    """Negation of a term."""
 
-    part: Part
-
-
-@dataclass(frozen=True, slots=True)
-class Every:
-    """All parts; with none, true."""
-
-    parts: tuple[Part, ...]
+    term: Term
 
 
 @dataclass(frozen=True, slots=True)
-class Some:
-    """At least one part."""
+class And:
+    """True where all terms are; without terms, true."""
 
-    parts: tuple[Part, ...]
+    terms: tuple[Term, ...]
 
 
-Part = Outcome | Not | Every | Some
+@dataclass(frozen=True, slots=True)
+class Or:
+    """True where at least one term is."""
+
+    terms: tuple[Term, ...]
+
+
+Term = Outcome | Not | And | Or
 
 
 @dataclass(frozen=True)
 class Depends:
     """A parsed `depends`."""
 
-    part: Part
+    term: Term
 
     @cached_property
     def tasks(self) -> set[str]:
@@ -68,38 +68,38 @@ class Depends:
 
     @cached_property
     def item_tasks(self) -> set[str]:
-        """The tasks whose single iterations it asks for (.AnySucceeded, .AllFailed)."""
+        """The tasks whose single iterations it refers to (.AnySucceeded, .AllFailed)."""
         return {outcome.task for outcome in self._outcomes() if outcome.results & ITEM_RESULTS}
 
     def evaluate(self, results: Mapping[str, set[str]]) -> bool:
         """Decide with the results of finished tasks; a task without an entry has none."""
-        return _holds(self.part, results)
+        return _holds(self.term, results)
 
     def _outcomes(self) -> list[Outcome]:
-        found, waiting = [], [self.part]
-        while waiting:
-            part = waiting.pop()
-            if isinstance(part, Outcome):
-                found.append(part)
-            elif isinstance(part, Not):
-                waiting.append(part.part)
+        found, pending = [], [self.term]
+        while pending:
+            term = pending.pop()
+            if isinstance(term, Outcome):
+                found.append(term)
+            elif isinstance(term, Not):
+                pending.append(term.term)
             else:
-                waiting.extend(part.parts)
+                pending.extend(term.terms)
         return found
 
 
 def parse(text: str) -> Depends:
     """Parse a `depends`. Raises ManifestError, without a path, for a bad text or an unknown result."""
-    if len(text) > _LARGEST:
-        raise ManifestError("", f"longer than {_LARGEST} characters")
-    reader = _Reader(text)
-    part = reader.some(0)
-    reader.end()
-    return Depends(part)
+    if len(text) > _MAX_CHARACTERS:
+        raise ManifestError("", f"longer than {_MAX_CHARACTERS} characters")
+    parser = _Parser(text)
+    term = parser.or_terms(0)
+    parser.end()
+    return Depends(term)
 
 
 def of(task: Mapping[str, Any], continue_on: Mapping[str, Mapping[str, Any]] | None = None) -> Depends | None:
-    """Give what a DAG task waits for, from `depends` or from the older list `dependencies`; None for nothing.
+    """Return what a DAG task waits for, from `depends` or from the older list `dependencies`; None for nothing.
 
     `continue_on` maps a task's name to its `continueOn`, which widens what counts in `dependencies`.
     Raises ManifestError with the field's name as path.
@@ -112,11 +112,11 @@ def of(task: Mapping[str, Any], continue_on: Mapping[str, Mapping[str, Any]] | N
     names = task.get("dependencies")
     if not names:
         return None
-    return Depends(Every(tuple(Outcome(name, _widened((continue_on or {}).get(name))) for name in names)))
+    return Depends(And(tuple(Outcome(name, _widened((continue_on or {}).get(name))) for name in names)))
 
 
 def _widened(continue_on: Mapping[str, Any] | None) -> frozenset[str]:
-    results = set(_PLAIN)
+    results = set(_DEFAULT_RESULTS)
     if continue_on and continue_on.get("error"):
         results.add("Errored")
     if continue_on and continue_on.get("failed"):
@@ -124,17 +124,17 @@ def _widened(continue_on: Mapping[str, Any] | None) -> frozenset[str]:
     return frozenset(results)
 
 
-def _holds(part: Part, results: Mapping[str, set[str]]) -> bool:
-    if isinstance(part, Outcome):
-        return not part.results.isdisjoint(results.get(part.task, ()))
-    if isinstance(part, Not):
-        return not _holds(part.part, results)
-    if isinstance(part, Every):
-        return all(_holds(each, results) for each in part.parts)
-    return any(_holds(each, results) for each in part.parts)
+def _holds(term: Term, results: Mapping[str, set[str]]) -> bool:
+    if isinstance(term, Outcome):
+        return not term.results.isdisjoint(results.get(term.task, ()))
+    if isinstance(term, Not):
+        return not _holds(term.term, results)
+    if isinstance(term, And):
+        return all(_holds(each, results) for each in term.terms)
+    return any(_holds(each, results) for each in term.terms)
 
 
-class _Reader:
+class _Parser:
     """A recursive descent over the tokens: || below && below !, as in Go."""
 
     def __init__(self, text: str) -> None:
@@ -151,33 +151,33 @@ class _Reader:
     def _at(self, operator: str) -> bool:
         return self._token is not None and self._token["op"] == operator
 
-    def some(self, depth: int) -> Part:
-        parts = [self._every(depth)]
+    def or_terms(self, depth: int) -> Term:
+        terms = [self._and_terms(depth)]
         while self._at("||"):
             self._next()
-            parts.append(self._every(depth))
-        return parts[0] if len(parts) == 1 else Some(tuple(parts))
+            terms.append(self._and_terms(depth))
+        return terms[0] if len(terms) == 1 else Or(tuple(terms))
 
-    def _every(self, depth: int) -> Part:
-        parts = [self._single(depth)]
+    def _and_terms(self, depth: int) -> Term:
+        terms = [self._term(depth)]
         while self._at("&&"):
             self._next()
-            parts.append(self._single(depth))
-        return parts[0] if len(parts) == 1 else Every(tuple(parts))
+            terms.append(self._term(depth))
+        return terms[0] if len(terms) == 1 else And(tuple(terms))
 
-    def _single(self, depth: int) -> Part:
-        if depth > _DEEPEST:
-            raise ManifestError("", f"nested deeper than {_DEEPEST}")
+    def _term(self, depth: int) -> Term:
+        if depth > _MAX_NESTING:
+            raise ManifestError("", f"nested deeper than {_MAX_NESTING}")
         if self._at("!"):
             self._next()
-            return Not(self._single(depth + 1))
+            return Not(self._term(depth + 1))
         if self._at("("):
             self._next()
-            part = self.some(depth + 1)
+            term = self.or_terms(depth + 1)
             if not self._at(")"):
                 raise self._unexpected("a closing parenthesis")
             self._next()
-            return part
+            return term
         token = self._token
         if token is None or token["task"] is None:
             raise self._unexpected("a task")
@@ -188,17 +188,17 @@ class _Reader:
         if self._token is not None or self._text[self._end :].strip():
             raise self._unexpected("&&, || or the end")
 
-    def _unexpected(self, wanted: str) -> ManifestError:
+    def _unexpected(self, expected: str) -> ManifestError:
         rest = self._text[self._token.start() if self._token else self._end :].strip()
         return ManifestError(
-            "", f"expected {wanted} at {rest[:40]!r}" if rest else f"expected {wanted} at the end"
+            "", f"expected {expected} at {rest[:40]!r}" if rest else f"expected {expected} at the end"
         )
 
 
 def _results(task: str, result: str | None) -> frozenset[str]:
     if result is None:
-        return _PLAIN
+        return _DEFAULT_RESULTS
     if result not in RESULTS:
-        known = ", ".join(sorted(RESULTS))
-        raise ManifestError("", f"task result '{result}' for task '{task}' is invalid; there are {known}")
+        results = ", ".join(sorted(RESULTS))
+        raise ManifestError("", f"task result '{result}' for task '{task}' is invalid; there are {results}")
     return frozenset((result,))

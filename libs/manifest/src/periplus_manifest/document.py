@@ -1,4 +1,4 @@
-"""One YAML document, built from the parser's events so that nothing is expanded before it is judged."""
+"""Builds one YAML document from the parser's events, so that limits are checked before anything is expanded."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import yaml
 
 from .errors import ManifestError, join
 from .gotext import kind
-from .scalar import resolve, unfit
+from .scalar import invalid_text_reason, resolve
 
-DEEPEST = 64
-_LONGEST_PATH = 400
+MAX_NESTING = 64
+_MAX_PATH_CHARACTERS = 400
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_MISSING: Any = object()
+_UNSET: Any = object()
 
 
 def load(source: str) -> Any:
-    """Give the value of the one document in a text. Raises ManifestError for all that a manifest may not have."""
+    """Return the value of the one document in a text. Raises ManifestError for what a manifest may not contain."""
     return _Document(source).value()
 
 
 class _Document:
-    """The containers that are open, and the steps that lead to where the parser stands."""
+    """The containers that are not closed yet, and the path to the parser's position."""
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._outer: list[Any] = []
+        self._outer_containers: list[Any] = []
         self._steps: list[str | int | None] = []
-        self._holder: Any = None
-        self._key: Any = _MISSING
-        self._root: Any = _MISSING
+        self._container: Any = None
+        self._key: Any = _UNSET
+        self._root: Any = _UNSET
 
     def value(self) -> Any:
-        """Give the document's value."""
+        """Return the document's value."""
         loader = _Loader(self._source)
         documents = 0
         try:
@@ -43,11 +43,11 @@ class _Document:
                 if name is yaml.ScalarEvent:
                     self._scalar(event)
                 elif name is yaml.MappingStartEvent:
-                    self._open({}, event)
+                    self._begin_container({}, event)
                 elif name is yaml.SequenceStartEvent:
-                    self._open([], event)
+                    self._begin_container([], event)
                 elif name is yaml.MappingEndEvent or name is yaml.SequenceEndEvent:
-                    self._holder, self._key = self._outer.pop(), _MISSING
+                    self._container, self._key = self._outer_containers.pop(), _UNSET
                     self._steps.pop()
                 elif name is yaml.DocumentStartEvent:
                     documents += 1
@@ -55,13 +55,13 @@ class _Document:
                         raise self._refuse(event, "more than one document; split the file at its ---")
                 elif name is yaml.AliasEvent:
                     raise self._refuse(
-                        event, f"the alias *{event.anchor}; aliases are not read, write it out"
+                        event, f"the alias *{event.anchor}; aliases are not read; repeat the value"
                     )
         except (yaml.YAMLError, RecursionError) as error:
-            raise ManifestError(self._path(), _parser_words(error)) from None
+            raise ManifestError(self._path(), _parser_message(error)) from None
         finally:
             loader.dispose()
-        if self._root is _MISSING:
+        if self._root is _UNSET:
             raise ManifestError("", "the document is empty")
         return self._root
 
@@ -69,19 +69,19 @@ class _Document:
         text: str = event.value
         plain = not event.style
         if event.anchor is not None or event.tag is not None:
-            self._unmarked(event)
-        if self._holder.__class__ is dict and self._key is _MISSING:
+            self._refuse_markers(event)
+        if self._container.__class__ is dict and self._key is _UNSET:
             self._begin_key(event, text, plain)
             return
         if plain:
             try:
-                self._place(resolve(text), event)
+                self._add_value(resolve(text), event)
             except ValueError as error:
                 raise self._refuse(event, str(error)) from None
             return
-        if (found := unfit(text)) is not None:
+        if (found := invalid_text_reason(text)) is not None:
             raise self._refuse(event, found)
-        self._place(text, event)
+        self._add_value(text, event)
 
     def _begin_key(self, event: Any, text: str, plain: bool) -> None:
         if plain:
@@ -90,57 +90,57 @@ class _Document:
             except ValueError:
                 key = None
             if not isinstance(key, str):
-                shown = text if len(text) <= 40 else text[:40] + "…"
-                raise self._refuse(event, f"the key {shown} is not a text; write it in quotes")
+                quoted = text if len(text) <= 40 else text[:40] + "…"
+                raise self._refuse(event, f"the key {quoted} is not a text; write it in quotes")
             if text == "<<":
-                raise self._refuse(event, "the merge key <<; merges are not read, write it out")
-        elif (found := unfit(text)) is not None:
+                raise self._refuse(event, "the merge key <<; merges are not read; repeat the values")
+        elif (found := invalid_text_reason(text)) is not None:
             raise self._refuse(event, found)
-        twice = text in self._holder
+        is_duplicate = text in self._container
         self._key = text
-        if twice:
+        if is_duplicate:
             raise self._refuse(event, "the key is there twice")
 
-    def _open(self, container: Any, event: Any) -> None:
+    def _begin_container(self, new: Any, event: Any) -> None:
         if event.anchor is not None or event.tag is not None:
-            self._unmarked(event)
-        if self._holder.__class__ is dict and self._key is _MISSING:
-            raise self._refuse(event, f"{kind(container)} as a key")
-        if len(self._outer) >= DEEPEST:
-            raise self._refuse(event, f"nested deeper than {DEEPEST}")
-        holder, step = self._holder, self._step()
-        self._place(container, event)
-        self._outer.append(holder)
+            self._refuse_markers(event)
+        if self._container.__class__ is dict and self._key is _UNSET:
+            raise self._refuse(event, f"{kind(new)} as a key")
+        if len(self._outer_containers) >= MAX_NESTING:
+            raise self._refuse(event, f"nested deeper than {MAX_NESTING}")
+        outer, step = self._container, self._step()
+        self._add_value(new, event)
+        self._outer_containers.append(outer)
         self._steps.append(step)
-        self._holder, self._key = container, _MISSING
+        self._container, self._key = new, _UNSET
 
     def _step(self) -> str | int | None:
-        if self._holder.__class__ is list:
-            return len(self._holder)
-        return None if self._key is _MISSING else str(self._key)
+        if self._container.__class__ is list:
+            return len(self._container)
+        return None if self._key is _UNSET else str(self._key)
 
-    def _place(self, value: Any, event: Any) -> None:
-        holder = self._holder
-        if holder.__class__ is dict:
-            holder[self._key] = value
-            self._key = _MISSING
-        elif holder is not None:
-            holder.append(value)
-        elif self._root is _MISSING:
+    def _add_value(self, value: Any, event: Any) -> None:
+        outer = self._container
+        if outer.__class__ is dict:
+            outer[self._key] = value
+            self._key = _UNSET
+        elif outer is not None:
+            outer.append(value)
+        elif self._root is _UNSET:
             self._root = value
         else:
             raise self._refuse(event, "more than one value in the document")
 
-    def _unmarked(self, event: Any) -> None:
+    def _refuse_markers(self, event: Any) -> None:
         if event.anchor is not None:
-            raise self._refuse(event, f"the anchor &{event.anchor}; anchors are not read, write it out")
+            raise self._refuse(event, f"the anchor &{event.anchor}; anchors are not read; remove it")
         if event.tag != "!":
             raise self._refuse(event, f"the tag {event.tag}; tags are not read")
 
     def _refuse(self, event: Any, message: str) -> ManifestError:
         path = self._path()
-        if len(path) > _LONGEST_PATH:
-            path = path[:_LONGEST_PATH] + "…"
+        if len(path) > _MAX_PATH_CHARACTERS:
+            path = path[:_MAX_PATH_CHARACTERS] + "…"
         return ManifestError(path, f"{message} (line {event.start_mark.line + 1})")
 
     def _path(self) -> str:
@@ -151,7 +151,7 @@ class _Document:
         return path
 
 
-def _parser_words(error: yaml.YAMLError | RecursionError) -> str:
+def _parser_message(error: yaml.YAMLError | RecursionError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         what = ", ".join(part for part in (error.context, error.problem) if part)
         return f"not YAML: {what} (line {error.problem_mark.line + 1})"

@@ -1,10 +1,10 @@
-"""What a manifest is refused with: the field, and what is wrong with it."""
+"""Errors that say which field of a manifest is wrong, and why."""
 
 from __future__ import annotations
 
 
 class ManifestError(ValueError):
-    """A manifest, or a text inside it, that Argo would refuse or that we will not take.
+    """A manifest, or a text inside it, that Argo would refuse or that Periplus does not accept.
 
     `path` names the field ("spec.templates[1].dag.tasks[0].template") and is empty where only a text was
     given. `message` says what is wrong. As text: "path: message".
@@ -19,7 +19,7 @@ class ManifestError(ValueError):
         return f"{self.path}: {self.message}" if self.path else self.message
 
     def under(self, path: str) -> ManifestError:
-        """Give the same error, of the same class, with its path put below `path`."""
+        """Return the same error, of the same class, with `path` before its path."""
         return type(self)(join(path, self.path), self.message)
 
 
@@ -35,8 +35,8 @@ class ConditionError(ManifestError):
     """A `when` text that is no condition, or whose value is neither true nor false."""
 
 
-def join(path: str, rest: str) -> str:
-    """Put `rest` below `path`: "spec" and "templates" give "spec.templates", "x" and "[0]" give "x[0]"."""
-    if not path or not rest:
-        return path or rest
-    return path + rest if rest[0] == "[" else f"{path}.{rest}"
+def join(path: str, tail: str) -> str:
+    """Append `tail` to `path`: "spec" and "templates" give "spec.templates", "x" and "[0]" give "x[0]"."""
+    if not path or not tail:
+        return path or tail
+    return path + tail if tail[0] == "[" else f"{path}.{tail}"

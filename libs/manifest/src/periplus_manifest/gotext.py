@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 
-# encoding/json escapes these so that JSON may stand inside HTML; Argo never switches it off.
+# encoding/json escapes these, so that JSON can be embedded in HTML; Argo does not switch it off.
 _HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _HTML_CHARACTER = re.compile("[<>&\u2028\u2029]")
 _EXACT = 1 << 53
@@ -29,7 +29,7 @@ class WrittenNumber(float):
 
 
 class NilList(list[Any]):
-    """A list that Go never made: it is empty, and null as JSON."""
+    """A nil slice of Go: it is empty, and null as JSON."""
 
 
 class AnyKeyed(dict[Any, Any]):
@@ -45,7 +45,7 @@ def json_text(value: Any, *, indent: str = "", html: bool = True) -> str:
     out: list[str] = []
     _write(value, out, indent, "\n")
     text = "".join(out)
-    # <, > and & stand in texts alone, never in JSON's own signs, so one pass over the whole escapes them.
+    # JSON has <, > and & only inside strings, so one pass over the whole text escapes them.
     return _HTML_CHARACTER.sub(lambda match: _HTML[match[0]], text) if html else text
 
 
@@ -102,7 +102,7 @@ def _quoted(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """Take back the escapes of <, > and & in a JSON text, as Argo does before it shows one."""
+    """Undo the escapes of <, > and & in a JSON text, as Argo does in node names."""
     return text.replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u0026", "&")
 
 
@@ -146,7 +146,7 @@ def _exponent(number: float, width: int) -> str:
 
 
 def parameter_text(value: Any) -> str:
-    """Give the text that Argo keeps for a parameter written as a string, number or boolean."""
+    """Return the text that Argo stores for a parameter written as a string, number or boolean."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -224,7 +224,7 @@ def moment_text(moment: datetime) -> str:
 
 
 def kind(value: Any) -> str:
-    """Name what a value is, in the words of a manifest's author."""
+    """Name the kind of a value for error messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""From text to a manifest: one YAML or JSON document, strictly, with the field named where it is refused."""
+"""Reads one YAML or JSON document strictly; an error names the field."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 
 from .errors import ManifestError, join
 from .gotext import kind
-from .scalar import unfit
+from .scalar import invalid_text_reason
 
-LARGEST = 1 << 20
-DEEPEST = 64
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_NESTING = 64
 
-_MISSING: Any = object()
+_UNSET: Any = object()
 
 
 def read(text: str | bytes) -> dict[str, Any]:
     """Read one Workflow, WorkflowTemplate, CronWorkflow… from YAML or JSON.
 
-    Values come out as Argo would have them: plain dates are texts, 0755 is 493, yes is true. Raises
+    Values are those that Argo reads: unquoted dates are texts, 0755 is 493, yes is true. Raises
     ManifestError for more than 1 MiB, more than one document, aliases, anchors, tags, duplicate or
     non-string keys, NaN and infinities, NUL characters, and nesting deeper than 64.
     """
     source = _text(text)
-    value = _json(source) if source.lstrip()[:1] == "{" else _MISSING
-    if value is _MISSING:
-        # What comes as JSON alone never needs the YAML parser, nor the time to load it.
+    value = _json(source) if source.lstrip()[:1] == "{" else _UNSET
+    if value is _UNSET:
+        # JSON needs no YAML parser, nor the time to import it.
         from .document import load
 
         value = load(source)
@@ -36,8 +36,8 @@ def read(text: str | bytes) -> dict[str, Any]:
 
 def _text(text: str | bytes) -> str:
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    if len(raw) > LARGEST:
-        raise ManifestError("", f"the manifest has {len(raw)} bytes; {LARGEST} is the most that is read")
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise ManifestError("", f"the manifest has {len(raw)} bytes; at most {MAX_MANIFEST_BYTES} are read")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -45,7 +45,7 @@ def _text(text: str | bytes) -> str:
 
 
 def _json(source: str) -> Any:
-    """Read JSON the fast way; whatever is odd about it is left to the YAML reader, which names the field."""
+    """Read JSON; _UNSET for what is not plain JSON, which the YAML reader then reads or refuses with the field's path."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -54,14 +54,14 @@ def _json(source: str) -> Any:
         return found
 
     try:
-        value = json.loads(source, object_pairs_hook=unique, parse_constant=_Constant, parse_int=_whole)
+        value = json.loads(source, object_pairs_hook=unique, parse_constant=_Constant, parse_int=_integer)
     except (ValueError, RecursionError):
-        return _MISSING
-    _plain(value, "", 0)
+        return _UNSET
+    _check_values(value, "", 0)
     return value
 
 
-def _whole(text: str) -> int | float:
+def _integer(text: str) -> int | float:
     # Beyond 64 bits a whole number is a float, as in Go.
     if len(text) <= 18:
         return int(text)
@@ -70,25 +70,25 @@ def _whole(text: str) -> int | float:
 
 
 class _Constant:
-    """NaN, Infinity or -Infinity, kept until the walk knows the field it stands in."""
+    """NaN, Infinity or -Infinity: refused in _check_values, which knows the path of its field."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
-def _plain(value: Any, path: str, depth: int) -> None:
+def _check_values(value: Any, path: str, depth: int) -> None:
     if isinstance(value, str):
-        if (found := unfit(value)) is not None:
+        if (found := invalid_text_reason(value)) is not None:
             raise ManifestError(path, found)
     elif isinstance(value, (dict, list)):
-        if depth >= DEEPEST:
-            raise ManifestError(path, f"nested deeper than {DEEPEST}")
+        if depth >= MAX_NESTING:
+            raise ManifestError(path, f"nested deeper than {MAX_NESTING}")
         if isinstance(value, dict):
             for key, item in value.items():
-                _plain(item, join(path, key) if key else path, depth + 1)
+                _check_values(item, join(path, key) if key else path, depth + 1)
         else:
             for index, item in enumerate(value):
-                _plain(item, f"{path}[{index}]", depth + 1)
+                _check_values(item, f"{path}[{index}]", depth + 1)
     elif isinstance(value, _Constant):
         raise ManifestError(path, f"{value.text} is not a number that JSON can hold")
     elif isinstance(value, float) and value - value != 0:

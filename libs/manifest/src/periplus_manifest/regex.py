@@ -64,7 +64,7 @@ class Regex:
         return next(self.find_all(text, spend, 1), None) is not None
 
     def find_all(self, text: str, spend: Spend, most: int = -1) -> Iterator[Spans]:
-        """Give the matches one after another, at most `most` of them, as Go's FindAll does.
+        """Return the matches one after another, at most `most` of them, as Go's FindAll does.
 
         Each is the start and end of the whole, then of each group (-1: none), in characters of `text`. Raises
         ManifestError where all together take longer than `max_seconds`: in some patterns (a.*b|a) every match looks

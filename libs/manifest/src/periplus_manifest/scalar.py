@@ -1,4 +1,4 @@
-"""Single values as Argo's reader takes them: which plain ones are null, booleans or numbers, and which texts fit."""
+"""Single values as Argo reads them: which unquoted ones are null, booleans or numbers, and which texts are valid."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NUMBER_STARTS = frozenset("+-.0123456789")
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_LONGEST_NUMBER = 400
+_MAX_NUMBER_CHARACTERS = 400
 
 
 def resolve(text: str) -> str | int | float | bool | None:
-    """Give the value of an unquoted scalar; dates, and whatever else is no number, stay text.
+    """Return the value of an unquoted scalar; dates, and whatever else is no number, are texts.
 
     Raises ValueError for .nan and .inf.
     """
@@ -39,7 +39,7 @@ def _number(text: str) -> str | int | float:
     if _NOT_FINITE.fullmatch(text):
         raise ValueError(f"{text} is not a number that JSON can hold")
     digits = text.replace("_", "")
-    if len(digits) > _LONGEST_NUMBER:
+    if len(digits) > _MAX_NUMBER_CHARACTERS:
         return text
     if _INTEGER.fullmatch(digits):
         number = _integer(digits)
@@ -60,8 +60,8 @@ def _integer(digits: str) -> int:
     return -number if digits[0] == "-" else number
 
 
-def unfit(text: str) -> str | None:
-    """Say what keeps a text from being stored or handed to a process; None when nothing does."""
+def invalid_text_reason(text: str) -> str | None:
+    """Say why a text can be neither stored nor passed to a process; None where it can."""
     if "\0" in text:
         return "the text has a NUL character"
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):

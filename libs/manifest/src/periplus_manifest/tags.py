@@ -1,4 +1,4 @@
-"""Argo's tags, {{inputs.parameters.x}} and {{=expression}}: found, listed and replaced in texts."""
+"""Argo's tags, {{inputs.parameters.x}} and {{=expression}}: find, list and replace them in texts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .gotext import json_text
 
 Lookup = Callable[[str], str | None]
 
-# What is known only when a node runs. A pass that leaves unknown tags alone leaves these expressions alone
-# too, even where ?? would give them a value already.
-_LATE = frozenset(
+# Variables that exist only while a node runs. A pass that leaves unknown tags in place leaves expressions with these
+# in place too, even where ?? would already give them a value.
+_RUNTIME_VARIABLES = frozenset(
     (
         "item",
         "retries",
@@ -89,7 +89,7 @@ def spans(text: str) -> list[Tag]:
 
 
 def _argo_tag(span: Tag) -> Tag | None:
-    """Give the part of a span that Argo may replace; None where the span is text."""
+    """Return the part of a span that Argo may replace; None where the span is text."""
     if span.is_expression or _is_variable(span.name):
         return span
     outer, braces, inner = span.body.rpartition("{{")
@@ -117,15 +117,15 @@ def substitute(
     env: Mapping[str, Any] | None = None,
     *,
     strict: bool = True,
-    settle: bool = False,
+    final: bool = False,
 ) -> str:
     """Replace every tag of a text.
 
     `lookup` gives the text of a simple reference, or None where it is unknown. `env` holds what expressions
     may name, as nested maps: {"inputs": {"parameters": {…}}, "tasks": {…}}. A strict call raises ManifestError
     for every tag that is unknown, also one that is not Argo's, and ExpressionError for an expression that fails;
-    another leaves such tags as they are. With `settle` it raises ExpressionError for an expression without a value, unless a later
-    pass may know more than this one: outputs of tasks and steps it will not.
+    another leaves such tags as they are. With `final`, which says that no later pass knows more outputs of tasks and steps, it raises
+    ExpressionError for an expression without a value, unless one of its other variables is still unknown.
     """
     if "{{" not in text:
         return text
@@ -136,7 +136,7 @@ def substitute(
             continue
         end, value = tag.end, None
         if tag.is_expression:
-            value = _evaluated(tag, env or {}, strict=strict, settle=settle)
+            value = _evaluated(tag, env or {}, strict=strict, final=final)
         elif tag.body.rfind("{{") > 0:
             end, value = _nested(text, tag, lookup, strict=strict)
         else:
@@ -168,14 +168,14 @@ def _nested(text: str, tag: Tag, lookup: Lookup, *, strict: bool) -> tuple[int, 
     return tag.end, "{{" + outer + value
 
 
-def _evaluated(tag: Tag, env: Mapping[str, Any], *, strict: bool, settle: bool) -> str | None:
-    unknown: list[str] = []
+def _evaluated(tag: Tag, env: Mapping[str, Any], *, strict: bool, final: bool) -> str | None:
+    undefined: list[str] = []
     try:
         compiled = expression.compile(tag.name)
-        unknown = [name for name in compiled.variables if not _known(name, env)]
-        late = not _LATE.isdisjoint(unknown)
-        unknown = [name for name in unknown if name in compiled.required]
-        if late and not strict and not (settle and _lost(unknown)):
+        undefined = [name for name in compiled.variables if not _is_defined(name, env)]
+        has_runtime_variable = not _RUNTIME_VARIABLES.isdisjoint(undefined)
+        undefined = [name for name in undefined if name in compiled.required]
+        if has_runtime_variable and not strict and not (final and _names_step_output(undefined)):
             return None
         value = compiled.evaluate(env)
         if value is None:
@@ -184,19 +184,19 @@ def _evaluated(tag: Tag, env: Mapping[str, Any], *, strict: bool, settle: bool) 
     except ExpressionError as error:
         if strict:
             raise
-        if settle and (not unknown or _lost(unknown)):
+        if final and (not undefined or _names_step_output(undefined)):
             raise ExpressionError(
                 "", f'failed to evaluate expression "{tag.name}": {error.message}'
             ) from None
         return None
 
 
-def _lost(unknown: list[str]) -> bool:
-    """Say whether one of the names is of a kind that no later pass will know."""
-    return any(name.startswith(("tasks.", "steps.")) for name in unknown)
+def _names_step_output(undefined: list[str]) -> bool:
+    """Say whether one of the names is an output of a task or step."""
+    return any(name.startswith(("tasks.", "steps.")) for name in undefined)
 
 
-def _known(name: str, env: Mapping[str, Any]) -> bool:
+def _is_defined(name: str, env: Mapping[str, Any]) -> bool:
     value: Any = env
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -206,7 +206,7 @@ def _known(name: str, env: Mapping[str, Any]) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """Write an expression's value as Argo puts it into a text: a text as it is, all else as JSON.
+    """Write an expression's value as Argo inserts it into a text: a text as it is, all else as JSON.
 
     Raises ExpressionError for what JSON cannot hold.
     """
@@ -224,13 +224,13 @@ def substitute_all(
     env: Mapping[str, Any] | None = None,
     *,
     strict: bool = True,
-    settle: bool = False,
+    final: bool = False,
 ) -> Any:
-    """Replace the tags of every text in nested maps and lists, keys included, and give a new value.
+    """Replace the tags of every text in nested maps and lists, keys included; return a new value.
 
     Raises as `substitute` does, with the path of the text below `value`.
     """
-    return _substituted(value, "", lambda text: substitute(text, lookup, env, strict=strict, settle=settle))
+    return _substituted(value, "", lambda text: substitute(text, lookup, env, strict=strict, final=final))
 
 
 def _substituted(value: Any, path: str, replace: Callable[[str], str]) -> Any:
@@ -252,7 +252,7 @@ def _substituted(value: Any, path: str, replace: Callable[[str], str]) -> Any:
 
 
 def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Walk nested maps and lists, and give each text (keys too) that has a tag, with its path."""
+    """Yield the path and the text of each text with {{ in nested maps and lists, keys included."""
     if isinstance(value, str):
         if "{{" in value:
             yield path, value
@@ -270,8 +270,8 @@ def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 def references(value: Any) -> set[str]:
     """Collect what the tags of nested maps and lists that Argo may replace refer to, as dotted names.
 
-    A simple tag gives its own text ("tasks.a.outputs.parameters.x"); an expression gives every variable that
-    it reads, as far as its path is written out. An expression that does not parse gives nothing.
+    A simple tag adds its own text ("tasks.a.outputs.parameters.x"); an expression adds every variable that it
+    reads, with its path as far as it is constant. An expression that does not parse adds nothing.
     """
     found: set[str] = set()
     for _, text in texts(value):

@@ -1,4 +1,4 @@
-"""Whether Argo would take a manifest: what its own validation refuses, found without a cluster."""
+"""Refuses what Argo's own validation refuses at submit, without a cluster."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["check"]
 
 _API = "argoproj.io/"
 _TEMPLATES = ("WorkflowTemplate", "ClusterWorkflowTemplate")
-_LONGEST_NAME = 63
-_LONGEST_CRON_NAME = 52
+_MAX_NAME_CHARACTERS = 63
+_MAX_CRON_NAME_CHARACTERS = 52
 _POD_GC = ("", "OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess")
 _CONCURRENCY = ("", "Allow", "Forbid", "Replace")
 
@@ -23,24 +23,24 @@ _CONCURRENCY = ("", "Allow", "Forbid", "Replace")
 def check(workflow: Mapping[str, Any], *, parameters: Mapping[str, str] | None = None) -> None:
     """Refuse a Workflow, WorkflowTemplate, ClusterWorkflowTemplate or CronWorkflow that Argo would refuse.
 
-    `workflow` is what `read.read` gives; `parameters` are values given for this start, by name. Templates of
-    other objects (templateRef, workflowTemplateRef) are taken to be as they are called. Raises ManifestError
+    `workflow` is what `read.read` gives; `parameters` are the values of this run, by name. Templates of
+    other objects (templateRef, workflowTemplateRef) are assumed to have the inputs and outputs that are used. Raises ManifestError
     with the path of the field, and for expressions and conditions in it that cannot be parsed as well.
     """
     manifest = _manifest(workflow, parameters or {})
     spec, path = manifest.spec, manifest.path
     naming.check_fields(items(spec, "templates"), f"{path}.templates")
     if spec.get("workflowTemplateRef") is not None:
-        _check_elsewhere(manifest)
+        _check_template_ref(manifest)
         return
-    argument.check_given(
+    argument.check_arguments(
         {"parameters": manifest.arguments}, f"{path}.arguments", may_be_empty=manifest.is_template
     )
-    argument.check_given({"artifacts": items(spec, "arguments", "artifacts")}, f"{path}.arguments")
-    _check_starts(manifest)
+    argument.check_arguments({"artifacts": items(spec, "arguments", "artifacts")}, f"{path}.arguments")
+    _check_entrypoints(manifest)
     scope = manifest.globals()
-    for body, place in manifest.bodies():
-        template.check(manifest, body, place, scope)
+    for body, body_path in manifest.bodies():
+        template.check(manifest, body, body_path, scope)
 
 
 def _manifest(workflow: Mapping[str, Any], parameters: Mapping[str, str]) -> Manifest:
@@ -67,10 +67,10 @@ def _check_kind(document: Mapping[str, Any]) -> str:
     if not version or not version.startswith(_API):
         raise ManifestError("apiVersion", f"must be argoproj.io/v1alpha1, not {version!r}"[:120])
     name = (document.get("metadata") or {}).get("name") or ""
-    longest = _LONGEST_CRON_NAME if kind == "CronWorkflow" else _LONGEST_NAME
-    if len(name) > longest:
+    maximum = _MAX_CRON_NAME_CHARACTERS if kind == "CronWorkflow" else _MAX_NAME_CHARACTERS
+    if len(name) > maximum:
         raise ManifestError(
-            "metadata.name", f"must not be more than {longest} characters long (currently {len(name)})"
+            "metadata.name", f"must not be more than {maximum} characters long (currently {len(name)})"
         )
     return str(kind)
 
@@ -86,23 +86,23 @@ def _check_cron(document: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
         raise ManifestError("spec.startingDeadlineSeconds", "must be positive")
 
 
-def _check_elsewhere(manifest: Manifest) -> None:
-    """Check a workflow whose templates lie in a WorkflowTemplate."""
+def _check_template_ref(manifest: Manifest) -> None:
+    """Check a workflow whose templates are those of a WorkflowTemplate."""
     if items(manifest.spec, "templates"):
-        raise ManifestError(f"{manifest.path}.templates", "cannot be there together with workflowTemplateRef")
+        raise ManifestError(f"{manifest.path}.templates", "cannot be used together with workflowTemplateRef")
     if not manifest.spec["workflowTemplateRef"].get("name"):
         raise ManifestError(f"{manifest.path}.workflowTemplateRef.name", "is required")
-    argument.check_given(manifest.spec.get("arguments"), f"{manifest.path}.arguments", may_be_empty=True)
+    argument.check_arguments(manifest.spec.get("arguments"), f"{manifest.path}.arguments", may_be_empty=True)
 
 
-def _check_starts(manifest: Manifest) -> None:
+def _check_entrypoints(manifest: Manifest) -> None:
     spec, path = manifest.spec, manifest.path
     if spec.get("entrypoint"):
-        template.check_start(manifest, spec["entrypoint"], f"{path}.entrypoint")
+        template.check_entrypoint(manifest, spec["entrypoint"], f"{path}.entrypoint")
     elif not manifest.is_template:
         raise ManifestError(f"{path}.entrypoint", "is required")
     if spec.get("onExit"):
-        template.check_start(manifest, spec["onExit"], f"{path}.onExit")
+        template.check_entrypoint(manifest, spec["onExit"], f"{path}.onExit")
     call.check_hooks(spec.get("hooks"), f"{path}.hooks")
     fields.check_pod_resources(spec, path)
     strategy = (spec.get("podGC") or {}).get("strategy") or ""

@@ -1,4 +1,4 @@
-"""Arguments: that each has a value, and that a template gets every input it cannot do without."""
+"""Arguments: each has a value, and a template gets every input that it requires."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from periplus_manifest.gotext import parameter_text
 from . import naming
 from .manifest import Fields, items
 
-# For each kind of store, the field that tells where in it an artifact lies.
+# For each kind of store, the field that locates an artifact in it.
 _LOCATIONS = {
     **dict.fromkeys(("s3", "oss", "gcs", "plugin"), "key"),
     **dict.fromkeys(("http", "artifactory"), "url"),
@@ -20,10 +20,10 @@ _LOCATIONS = {
     "azure": "blob",
 }
 _SOURCES = ("configMapKeyRef", "event", "supplied")
-_FOREIGN_SOURCES = ("path", "jsonPath", "parameter", "expression")
+_OUTPUT_SOURCES = ("path", "jsonPath", "parameter", "expression")
 
 
-def check_given(arguments: Any, path: str, *, may_be_empty: bool = False) -> None:
+def check_arguments(arguments: Any, path: str, *, may_be_empty: bool = False) -> None:
     """Check the arguments of a workflow, a step, a task or a hook."""
     parameters, artifacts = items(arguments, "parameters"), items(arguments, "artifacts")
     naming.check_parameters(parameters, f"{path}.parameters")
@@ -35,13 +35,13 @@ def check_given(arguments: Any, path: str, *, may_be_empty: bool = False) -> Non
 
 
 def check_value(parameter: Fields, path: str, *, may_be_empty: bool) -> None:
-    """Check that one argument has a value, from a source that arguments may have, among those it may take."""
+    """Check that one argument has a value, from an allowed source, and one of its enum."""
     value, source = parameter.get("value"), parameter.get("valueFrom")
     if value is None and source is None and not may_be_empty:
         raise ManifestError(path, f"value or valueFrom of parameter '{parameter['name']}' is required")
     if source is not None:
         allowed = any(source.get(each) not in (None, "") for each in _SOURCES)
-        if not allowed or any(source.get(each) for each in _FOREIGN_SOURCES):
+        if not allowed or any(source.get(each) for each in _OUTPUT_SOURCES):
             raise ManifestError(f"{path}.valueFrom", "only allows: default, configMapKeyRef and supplied")
     choices = parameter.get("enum")
     if choices is None:
@@ -59,7 +59,7 @@ def check_value(parameter: Fields, path: str, *, may_be_empty: bool) -> None:
 
 
 def has_location(artifact: Fields) -> bool:
-    """Say whether an artifact tells where it lies."""
+    """Say whether an artifact has a location."""
     if artifact.get("raw") is not None:
         return True
     return any((artifact.get(store) or {}).get(field) for store, field in _LOCATIONS.items())
@@ -75,13 +75,13 @@ def _check_artifact(artifact: Fields, path: str) -> None:
 def check_inputs(
     template: Fields, parameters: Iterable[Fields], artifacts: Iterable[Fields], path: str
 ) -> None:
-    """Check that a template gets its inputs; `path` is where a missing one would have to be given."""
-    given = {parameter.get("name"): parameter for parameter in parameters}
+    """Check that a template gets its inputs; `path` is that of the arguments."""
+    supplied = {parameter.get("name"): parameter for parameter in parameters}
     for declared in items(template, "inputs", "parameters"):
         name = declared.get("name")
         source, has_value = declared, declared.get("value") is not None or declared.get("default") is not None
-        if name in given:
-            source, has_value = given[name], given[name].get("value") is not None
+        if name in supplied:
+            source, has_value = supplied[name], supplied[name].get("value") is not None
         if not has_value and not (source.get("valueFrom") or {}).get("configMapKeyRef"):
             raise ManifestError(f"{path}.parameters", f"inputs.parameters.{name} was not supplied")
     passed = {artifact.get("name") for artifact in artifacts}

@@ -1,4 +1,4 @@
-"""What a step and a task have in common: the template they call, their loop, their hooks and outputs."""
+"""What steps and tasks have in common: the template they call, their loop, their hooks and outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .reference import Scope
 
 
 def target(manifest: Manifest, call: Fields, path: str) -> Fields | None:
-    """Give the template that a call names; None where it lies in another object or its name is known later."""
+    """Return the template that a call names; None where it is part of another object."""
     reference, name = call.get("templateRef"), call.get("template")
     if call.get("inline") is not None:
         return dict(call["inline"])
@@ -45,9 +45,9 @@ def check_loop(call: Fields, path: str) -> None:
 
 
 def check_inline(call: Fields, path: str) -> None:
-    """Check that a call whose outputs are gathered is no loop over a template without a name.
+    """Refuse a loop over an inline template where its outputs are needed.
 
-    Argo takes it, and ends as Error ("failed to get a template") when the loop has come to its end.
+    Argo accepts it, and ends as Error ("failed to get a template") when the loop has ended.
     """
     if call.get("inline") is not None and any(call.get(field) for field in loops.FIELDS):
         raise ManifestError(
@@ -56,18 +56,18 @@ def check_inline(call: Fields, path: str) -> None:
 
 
 def add_items(call: Fields, scope: Scope) -> None:
-    """Add what {{item}} can stand for inside a call."""
+    """Add the variables item.* of a call's loop."""
     for item in call.get("withItems") or ():
         if isinstance(item, dict):
             scope.add(*(f"item.{key}" for key in item))
         elif isinstance(item, list):
             scope.add(*(f"item.[{index}]" for index in range(len(item))))
     if call.get("withParam"):
-        scope.admit("item.")
+        scope.add_prefix("item.")
 
 
 def check_when(call: Fields, path: str) -> None:
-    """Check the syntax of a `when` in which no tag stands for a part of it."""
+    """Check the syntax of a `when` without tags."""
     text = call.get("when")
     if not text or "{{" in text:
         return
@@ -78,23 +78,23 @@ def check_when(call: Fields, path: str) -> None:
 
 
 def check_hooks(hooks: Any, path: str) -> None:
-    """Check that every hook but the exit hook says when it is to run."""
+    """Check that every hook but the exit hook has an expression."""
     for name, hook in (hooks or {}).items():
         if name != "exit" and not (hook or {}).get("expression"):
             raise ManifestError(f"{path}.{name}.expression", "Expression required")
 
 
 def has_exit_hook(call: Fields) -> bool:
-    """Say whether something runs when the call ends."""
+    """Say whether a call has an exit hook."""
     return bool(call.get("onExit")) or "exit" in (call.get("hooks") or {})
 
 
 def check_supplied(call: Fields, callee: Fields | None, path: str) -> None:
-    """Check that a call gives its template what it needs."""
+    """Check that a call supplies the inputs that its template requires."""
     if callee is not None:
-        given = call.get("arguments") or {}
+        arguments = call.get("arguments") or {}
         argument.check_inputs(
-            callee, items(given, "parameters"), items(given, "artifacts"), f"{path}.arguments"
+            callee, items(arguments, "parameters"), items(arguments, "artifacts"), f"{path}.arguments"
         )
 
 
@@ -102,25 +102,25 @@ def add_outputs(scope: Scope, node: str, callee: Fields | None, *, loop: bool) -
     """Add what can be referred to of a step or task that ran; `node` is "steps.name" or "tasks.name"."""
     scope.add(*(f"{node}.{field}" for field in ("id", "startedAt", "finishedAt", "hostNodeName")))
     if callee is None:
-        scope.admit(f"{node}.")
+        scope.add_prefix(f"{node}.")
         return
-    own = template_type(callee)
+    kind = template_type(callee)
     names: Iterable[str] = ()
     if callee.get("daemon"):
         scope.add(f"{node}.ip")
-    if own in ("container", "script", "data", "http", "plugin") or (
-        own == "containerSet" and _has_main(callee)
+    if kind in ("container", "script", "data", "http", "plugin") or (
+        kind == "containerSet" and _has_main(callee)
     ):
         names = ("outputs.result", "exitCode")
     if loop:
         names = (*names, "outputs.parameters")
-        names = (*names, "outputs.result", "exitCode") if own in ("script", "containerSet") else names
+        names = (*names, "outputs.result", "exitCode") if kind in ("script", "containerSet") else names
     scope.add(*(f"{node}.{name}" for name in names))
     for field in ("parameters", "artifacts"):
         names = [each.get("name") or "" for each in items(callee, "outputs", field)]
         scope.add(*(f"{node}.outputs.{field}.{name}" for name in names))
         if any(naming.is_tagged(name) for name in names):
-            scope.admit(f"{node}.outputs.{field}.")
+            scope.add_prefix(f"{node}.outputs.{field}.")
 
 
 def _has_main(callee: Fields) -> bool:
@@ -128,5 +128,5 @@ def _has_main(callee: Fields) -> bool:
 
 
 def is_loop(call: Fields) -> bool:
-    """Say whether a call's outputs are gathered over its items, as far as checks know of it."""
+    """Say whether a call's outputs are lists over its items."""
     return bool(call.get("withItems")) or bool(call.get("withParam"))

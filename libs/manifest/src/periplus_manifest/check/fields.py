@@ -15,16 +15,18 @@ _METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
-# The least and most of each field, and the names that stand for its numbers.
-_FIELDS: tuple[tuple[str, int, int, list[str]], ...] = (
+# Minimum and maximum of each field, and the names of its numbers.
+_CRON_FIELDS: tuple[tuple[str, int, int, list[str]], ...] = (
     ("minute", 0, 59, []),
     ("hour", 0, 23, []),
     ("day", 1, 31, []),
     ("month", 1, 12, _MONTHS),
     ("weekday", 0, 6, _DAYS),
 )
-_NAMED = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-_PART = re.compile(r"(?:[*?]|([0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3}))?)(?:/([0-9]{1,4}))?", re.ASCII)
+_SCHEDULE_NAMES = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+_CRON_PART = re.compile(
+    r"(?:[*?]|([0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3}))?)(?:/([0-9]{1,4}))?", re.ASCII
+)
 
 
 def check_artifact_path(artifact: Fields, path: str) -> None:
@@ -43,25 +45,25 @@ def check_artifact_path(artifact: Fields, path: str) -> None:
 
 def check_pod_resources(holder: Fields, path: str) -> None:
     """Check the `podResources` of a spec or a template."""
-    wanted = holder.get("podResources") or {}
-    if wanted.get("claims"):
+    resources = holder.get("podResources") or {}
+    if resources.get("claims"):
         raise ManifestError(f"{path}.podResources.claims", "is not supported for a pod as a whole")
     for field in ("limits", "requests"):
-        for name in wanted.get(field) or ():
+        for name in resources.get(field) or ():
             if name not in ("cpu", "memory") and not name.startswith("hugepages-"):
                 raise ManifestError(
                     f"{path}.podResources.{field}", f"{name[:80]!r} is none of cpu, memory and hugepages-*"
                 )
 
 
-def check_template_resources(template: Fields, own: str, path: str) -> None:
-    """Check what a template of type `own` asks for its pod."""
-    if template.get("podResources") is not None and own in ("http", "plugin"):
-        raise ManifestError(f"{path}.podResources", f"is not supported for {own} templates")
+def check_template_resources(template: Fields, template_kind: str, path: str) -> None:
+    """Check the resources that a template requests for its pod."""
+    if template.get("podResources") is not None and template_kind in ("http", "plugin"):
+        raise ManifestError(f"{path}.podResources", f"is not supported for {template_kind} templates")
     check_pod_resources(template, path)
-    if template.get("resourceClaims") and own not in POD_TYPES:
+    if template.get("resourceClaims") and template_kind not in POD_TYPES:
         raise ManifestError(
-            f"{path}.resourceClaims", f"is not supported for {own} templates, which have no pod"
+            f"{path}.resourceClaims", f"is not supported for {template_kind} templates, which have no pod"
         )
 
 
@@ -103,28 +105,28 @@ def check_schedules(spec: Any) -> None:
 
 def _schedule(text: str, path: str) -> None:
     text = re.sub(r"^(?:CRON_)?TZ=\S+\s+", "", text)
-    if text in _NAMED or re.fullmatch(r"@every [0-9.hmsuµn]+", text):
+    if text in _SCHEDULE_NAMES or re.fullmatch(r"@every [0-9.hmsuµn]+", text):
         return
     fields = text.lower().split()
-    if len(fields) != len(_FIELDS):
+    if len(fields) != len(_CRON_FIELDS):
         raise ManifestError(
             path, f"cron schedule {text[:60]!r} is malformed: it has {len(fields)} fields, not 5"
         )
-    for field, (name, least, most, names) in zip(fields, _FIELDS, strict=True):
+    for field, (name, minimum, maximum, names) in zip(fields, _CRON_FIELDS, strict=True):
         for part in field.split(","):
-            if not _fits(part, least, most, names):
+            if not _is_valid_part(part, minimum, maximum, names):
                 raise ManifestError(
                     path, f"cron schedule {text[:60]!r} is malformed: {part[:20]!r} is no {name}"
                 )
 
 
-def _fits(part: str, least: int, most: int, names: list[str]) -> bool:
-    match = _PART.fullmatch(part)
+def _is_valid_part(part: str, minimum: int, maximum: int, names: list[str]) -> bool:
+    match = _CRON_PART.fullmatch(part)
     if match is None or match[3] == "0":
         return False
-    ends = [
-        names.index(end) + least if end in names else int(end) if end.isdigit() else -1
+    bounds = [
+        names.index(end) + minimum if end in names else int(end) if end.isdigit() else -1
         for end in match.group(1, 2)
         if end
     ]
-    return all(least <= end <= most for end in ends) and ends == sorted(ends)
+    return all(minimum <= end <= maximum for end in bounds) and bounds == sorted(bounds)

@@ -17,15 +17,15 @@ def check_steps(manifest: Manifest, template: Fields, path: str, scope: Scope) -
     """Check the steps of a template, and add to `scope` what its outputs may refer to."""
     if not template["steps"]:
         raise ManifestError(f"{path}.steps", "must have at least one group of steps")
-    seen: set[str] = set()
+    names: set[str] = set()
     for outer, group in enumerate(template["steps"]):
         for inner, step in enumerate(group):
-            place = f"{path}.steps[{outer}][{inner}]"
-            naming.check_field(step.get("name"), f"{place}.name")
-            if step["name"] in seen:
-                raise ManifestError(f"{place}.name", f"'{step['name']}' is not unique")
-            seen.add(step["name"])
-            _step(manifest, step, place, scope)
+            field_path = f"{path}.steps[{outer}][{inner}]"
+            naming.check_field(step.get("name"), f"{field_path}.name")
+            if step["name"] in names:
+                raise ManifestError(f"{field_path}.name", f"'{step['name']}' is not unique")
+            names.add(step["name"])
+            _step(manifest, step, field_path, scope)
 
 
 def _step(manifest: Manifest, step: Fields, path: str, scope: Scope) -> None:
@@ -34,16 +34,16 @@ def _step(manifest: Manifest, step: Fields, path: str, scope: Scope) -> None:
     call.check_loop(step, path)
     call.check_inline(step, path)
     call.add_items(step, scope)
-    argument.check_given(step.get("arguments"), f"{path}.arguments")
+    argument.check_arguments(step.get("arguments"), f"{path}.arguments")
     callee = call.target(manifest, step, path)
     if call.has_exit_hook(step):
         call.add_outputs(scope, node, callee, loop=False)
     call.check_hooks(step.get("hooks"), f"{path}.hooks")
     call.check_when(step, path)
-    own = Scope(scope)
+    local_scope = Scope(scope)
     # A hook's expression may ask for the step itself.
-    own.add(*([f"{node}.id"] if step.get("hooks") else []))
-    reference.check({key: value for key, value in step.items() if key != "inline"}, path, own)
+    local_scope.add(*([f"{node}.id"] if step.get("hooks") else []))
+    reference.check({key: value for key, value in step.items() if key != "inline"}, path, local_scope)
     call.add_outputs(scope, node, callee, loop=call.is_loop(step))
     call.check_supplied(step, callee, path)
 
@@ -54,10 +54,10 @@ def check_dag(manifest: Manifest, template: Fields, path: str, scope: Scope) -> 
     if not tasks:
         raise ManifestError(f"{path}.dag.tasks", "must have at least one task")
     naming.check_fields(tasks, f"{path}.dag.tasks")
-    _check_way(tasks, f"{path}.dag.tasks")
+    _check_one_style(tasks, f"{path}.dag.tasks")
     waits = {task["name"]: _waits(task, f"{path}.dag.tasks[{index}]") for index, task in enumerate(tasks)}
-    _check_known(tasks, waits, f"{path}.dag.tasks")
-    order = _order(waits, f"{path}.dag.tasks")
+    _check_dependencies(tasks, waits, f"{path}.dag.tasks")
+    order = _topological_order(waits, f"{path}.dag.tasks")
     callees = {}
     for index, task in enumerate(tasks):
         callees[task["name"]] = callee = call.target(manifest, task, f"{path}.dag.tasks[{index}]")
@@ -70,21 +70,21 @@ def check_dag(manifest: Manifest, template: Fields, path: str, scope: Scope) -> 
         _task(task, callees[task["name"]], f"{path}.dag.tasks[{index}]", scope, ancestry)
 
 
-def _check_way(tasks: list[Fields], path: str) -> None:
-    """Check that a template waits in one way only: by `depends`, or by `dependencies` and `continueOn`."""
-    using = any(task.get("depends") for task in tasks)
+def _check_one_style(tasks: list[Fields], path: str) -> None:
+    """Check that a template uses either `depends`, or `dependencies` and `continueOn`."""
+    uses_depends = any(task.get("depends") for task in tasks)
     for index, task in enumerate(tasks):
-        if using and task.get("dependencies"):
+        if uses_depends and task.get("dependencies"):
             raise ManifestError(
                 f"{path}[{index}].dependencies",
                 "cannot use both 'depends' and 'dependencies' in the same DAG template",
             )
-        if using and task.get("continueOn") is not None:
+        if uses_depends and task.get("continueOn") is not None:
             raise ManifestError(
                 f"{path}[{index}].continueOn",
                 "cannot be used with 'depends'; use 'task.Failed' or 'task.Errored' there",
             )
-        if (using or task.get("dependencies")) and "0" <= task["name"][0] <= "9":
+        if (uses_depends or task.get("dependencies")) and "0" <= task["name"][0] <= "9":
             raise ManifestError(
                 f"{path}[{index}].name", "cannot begin with a digit when tasks depend on others"
             )
@@ -97,63 +97,63 @@ def _waits(task: Fields, path: str) -> Depends | None:
         raise error.under(path) from None
 
 
-def _check_known(tasks: list[Fields], waits: dict[str, Depends | None], path: str) -> None:
+def _check_dependencies(tasks: list[Fields], waits: dict[str, Depends | None], path: str) -> None:
     loops = {task["name"] for task in tasks if call.is_loop(task) or task.get("withSequence") is not None}
     inline = {task["name"]: (index, task) for index, task in enumerate(tasks) if task.get("inline")}
     for index, task in enumerate(tasks):
         found = waits[task["name"]]
         if found is None:
             continue
-        place = f"{path}[{index}].{'depends' if task.get('depends') else 'dependencies'}"
+        field_path = f"{path}[{index}].{'depends' if task.get('depends') else 'dependencies'}"
         for name in sorted(name for name in found.tasks if name not in waits):
-            raise ManifestError(place, f"dependency '{name}' not defined")
+            raise ManifestError(field_path, f"dependency '{name}' not defined")
         for name in found.tasks & inline.keys():
             call.check_inline(inline[name][1], f"{path}[{inline[name][0]}]")
         for name in sorted(found.item_tasks - loops):
-            raise ManifestError(place, f"'{name}' has no items for .AnySucceeded or .AllFailed to ask of")
+            raise ManifestError(field_path, f"'{name}' has no items for .AnySucceeded or .AllFailed")
 
 
-def _order(waits: dict[str, Depends | None], path: str) -> list[str]:
-    """Sort the tasks so that each comes after those it waits for."""
-    left = {name: len(found.tasks) if found else 0 for name, found in waits.items()}
-    then: dict[str, list[str]] = {}
+def _topological_order(waits: dict[str, Depends | None], path: str) -> list[str]:
+    """Sort the tasks so that each follows those it depends on."""
+    remaining = {name: len(found.tasks) if found else 0 for name, found in waits.items()}
+    dependents: dict[str, list[str]] = {}
     for name, found in waits.items():
         for other in sorted(found.tasks) if found else ():
-            then.setdefault(other, []).append(name)
-    order = [name for name, count in left.items() if not count]
+            dependents.setdefault(other, []).append(name)
+    order = [name for name, count in remaining.items() if not count]
     for name in order:
-        for other in then.get(name, ()):
-            left[other] -= 1
-            if not left[other]:
+        for other in dependents.get(name, ()):
+            remaining[other] -= 1
+            if not remaining[other]:
                 order.append(other)
     if len(order) < len(waits):
-        raise ManifestError(path, f"dependency cycle detected: {'->'.join(_circle(waits, set(order)))}")
+        raise ManifestError(path, f"dependency cycle detected: {'->'.join(_cycle(waits, set(order)))}")
     return order
 
 
-def _circle(waits: dict[str, Depends | None], settled: set[str]) -> list[str]:
-    """Follow what the tasks that were never reached wait for, until one comes again."""
+def _cycle(waits: dict[str, Depends | None], settled: set[str]) -> list[str]:
+    """Follow the dependencies of tasks that could not be sorted, until a task repeats."""
     name = next(each for each in waits if each not in settled)
-    walked: dict[str, int] = {}
-    while name not in walked:
-        walked[name] = len(walked)
+    visited: dict[str, int] = {}
+    while name not in visited:
+        visited[name] = len(visited)
         found = waits[name]
         assert found is not None
         name = next(each for each in sorted(found.tasks) if each not in settled)
-    circle = list(walked)[walked[name] :]
-    shown = circle if len(circle) <= 20 else [*circle[:20], "…"]
-    return [*shown, name]
+    cycle = list(visited)[visited[name] :]
+    listed = cycle if len(cycle) <= 20 else [*cycle[:20], "…"]
+    return [*listed, name]
 
 
 class _Ancestry:
-    """Which tasks come before which."""
+    """Which tasks run before which."""
 
     def __init__(self, waits: dict[str, Depends | None], order: list[str]) -> None:
         self._waits = waits
-        self._order = order
+        self._topological_order = order
 
     def has(self, name: str, other: str) -> bool:
-        """Say whether `name` runs after `other`, because it waits for it, at once or by way of others."""
+        """Say whether `name` depends on `other`, directly or through other tasks."""
         found = self._waits[name]
         if found is None:
             return False
@@ -161,13 +161,13 @@ class _Ancestry:
 
     @cached_property
     def _bit(self) -> dict[str, int]:
-        return {name: 1 << place for place, name in enumerate(self._order)}
+        return {name: 1 << field_path for field_path, name in enumerate(self._topological_order)}
 
     @cached_property
     def _before(self) -> dict[str, int]:
-        """One bit for each task that comes before; few manifests ask beyond what a task itself waits for."""
+        """A bit set of the ancestors of each task; computed late, as most checks need direct dependencies only."""
         before: dict[str, int] = {}
-        for name in self._order:
+        for name in self._topological_order:
             found, bits = self._waits[name], 0
             for other in found.tasks if found else ():
                 bits |= before[other] | self._bit[other]
@@ -176,7 +176,7 @@ class _Ancestry:
 
 
 class _TaskScope(Scope):
-    """The scope of one task, in which the status of the tasks before it is known as well."""
+    """The scope of one task, which has the status of its ancestors as well."""
 
     def __init__(self, outer: Scope, task: str, ancestry: _Ancestry) -> None:
         super().__init__(outer)
@@ -191,29 +191,29 @@ class _TaskScope(Scope):
 
 
 def _task(task: Fields, callee: Fields | None, path: str, scope: Scope, ancestry: _Ancestry) -> None:
-    own = _TaskScope(scope, task["name"], ancestry)
+    local_scope = _TaskScope(scope, task["name"], ancestry)
     call.check_loop(task, path)
-    call.add_items(task, own)
+    call.add_items(task, local_scope)
     call.check_when(task, path)
-    reference.check({key: value for key, value in task.items() if key != "inline"}, path, own)
-    argument.check_given(task.get("arguments"), f"{path}.arguments")
+    reference.check({key: value for key, value in task.items() if key != "inline"}, path, local_scope)
+    argument.check_arguments(task.get("arguments"), f"{path}.arguments")
     _check_ancestors(task, path, ancestry)
     call.check_supplied(task, callee, path)
 
 
 def _check_ancestors(task: Fields, path: str, ancestry: _Ancestry) -> None:
-    """Check that a task waits for those whose outputs it is given whole."""
-    given = task.get("arguments") or {}
+    """Check that a task depends on those whose outputs are its whole arguments."""
+    arguments = task.get("arguments") or {}
     for field, source in (("parameters", "value"), ("artifacts", "from")):
-        for index, each in enumerate(given.get(field) or ()):
+        for index, each in enumerate(arguments.get(field) or ()):
             text = each.get(source)
             if not isinstance(text, str) or not text.startswith("{{tasks."):
                 continue
             other = text.split(".")[1]
             if not ancestry.has(task["name"], other):
-                place = f"{path}.arguments.{field}[{index}].{source}"
+                field_path = f"{path}.arguments.{field}[{index}].{source}"
                 raise ManifestError(
-                    place, f"missing dependency '{other}' for {field[:-1]} '{each.get('name')}'"
+                    field_path, f"missing dependency '{other}' for {field[:-1]} '{each.get('name')}'"
                 )
 
 

@@ -1,4 +1,4 @@
-"""A manifest while it is checked: its spec, its templates by name, and what every template may refer to."""
+"""A manifest while it is checked: its spec, its templates by name, and the variables of every template."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Fields = dict[str, Any]
 
 
 def items(holder: Any, *keys: str) -> list[Any]:
-    """Give the list that lies at the end of some keys, empty where any of them is missing."""
+    """Return the list under nested keys; an empty one where a key is missing."""
     for key in keys:
         holder = (holder or {}).get(key)
     return holder or []
 
 
 def template_type(template: Fields) -> str | None:
-    """Give the field that makes a template what it is."""
+    """Return the field that determines a template's type; None where it has none."""
     return next((each for each in TYPES if template.get(each) is not None), None)
 
 
@@ -51,26 +51,26 @@ class Manifest:
     path: str
     metadata: Fields
     is_template: bool
-    given: Mapping[str, str]
+    run_parameters: Mapping[str, str]
     templates: Mapping[str, Fields]
 
     @property
     def arguments(self) -> list[Fields]:
-        """The parameters that the workflow is started with, with the values that were given for this start."""
+        """The parameters of the workflow, with the values of this run."""
         declared = items(self.spec, "arguments", "parameters")
         names = {parameter.get("name") for parameter in declared}
         filled = [
-            {**parameter, "value": self.given[parameter["name"]], "valueFrom": None}
-            if parameter.get("name") in self.given
+            {**parameter, "value": self.run_parameters[parameter["name"]], "valueFrom": None}
+            if parameter.get("name") in self.run_parameters
             else parameter
             for parameter in declared
         ]
         return filled + [
-            {"name": name, "value": text} for name, text in self.given.items() if name not in names
+            {"name": name, "value": text} for name, text in self.run_parameters.items() if name not in names
         ]
 
     def named(self, name: str, path: str) -> Fields:
-        """Give the template of a name, in which only the workflow's own parameters may be tags."""
+        """Return a template by its name, in which tags of the workflow's parameters are replaced."""
         if naming.is_tagged(name):
             name = tags.substitute(name, self._parameter, strict=False)
         if name not in self.templates:
@@ -87,18 +87,18 @@ class Manifest:
         return None
 
     def bodies(self) -> Iterator[tuple[Fields, str]]:
-        """Walk all templates, inline ones too, with their paths."""
+        """Yield all templates, inline ones too, with their paths."""
         for index, template in enumerate(items(self.spec, "templates")):
             yield from _bodies(template, f"{self.path}.templates[{index}]")
 
     def calls(self) -> Iterator[Fields]:
-        """Walk all steps and tasks."""
+        """Yield all steps and tasks."""
         for template, _ in self.bodies():
             for call, _ in calls(template, ""):
                 yield call
 
     def globals(self) -> Scope:
-        """Give what every template may refer to."""
+        """Return the variables that every template may refer to."""
         scope = Scope()
         scope.add("workflow.name", "workflow.namespace", "workflow.uid", "workflow.status")
         scope.add("workflow.mainEntrypoint", "workflow.serviceAccountName")
@@ -124,31 +124,31 @@ class Manifest:
         scope.add(*(f"workflow.parameters.{parameter.get('name')}" for parameter in parameters))
         if self.is_template or self.spec.get("workflowTemplateRef") is not None:
             scope.add("workflow.parameters")
-            scope.admit("workflow.parameters.")
+            scope.add_prefix("workflow.parameters.")
 
     def _outputs(self, scope: Scope) -> None:
-        """Add the outputs that any template lifts to the workflow by a globalName."""
+        """Add the outputs that a globalName makes outputs of the workflow."""
         for template, _ in self.bodies():
             for field in ("parameters", "artifacts"):
                 for output in items(template, "outputs", field):
                     name = output.get("globalName")
                     if name and naming.is_tagged(name):
-                        scope.admit(f"workflow.outputs.{field}.")
+                        scope.add_prefix(f"workflow.outputs.{field}.")
                     elif name:
                         scope.add(f"workflow.outputs.{field}.{name}")
         if any(call.get("templateRef") for call in self.calls()):
-            scope.admit("workflow.outputs.")
+            scope.add_prefix("workflow.outputs.")
 
 
 def _bodies(template: Fields, path: str) -> Iterator[tuple[Fields, str]]:
     yield template, path
-    for call, place in calls(template, path):
+    for call, call_path in calls(template, path):
         if call.get("inline") is not None:
-            yield from _bodies(call["inline"], f"{place}.inline")
+            yield from _bodies(call["inline"], f"{call_path}.inline")
 
 
 def calls(template: Fields, path: str) -> Iterator[tuple[Fields, str]]:
-    """Walk the steps or tasks of one template, with their paths."""
+    """Yield the steps or tasks of one template, with their paths."""
     for outer, group in enumerate(template.get("steps") or ()):
         for inner, step in enumerate(group):
             yield step, f"{path}.steps[{outer}][{inner}]"

@@ -1,4 +1,4 @@
-"""Whether what {{tags}} and expressions refer to can be there when they are replaced."""
+"""Checks that tags and expressions refer to variables that exist when they are replaced."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from periplus_manifest import expression, tags
 from periplus_manifest.errors import ManifestError
 
-# Tags that begin otherwise are not Argo's, and stay as they are.
-ROOTS = ("item.", "steps.", "inputs.", "outputs.", "pod.", "workflow.", "tasks.")
+# Argo's validation checks simple tags with these prefixes, and no others.
+VALIDATED_PREFIXES = ("item.", "steps.", "inputs.", "outputs.", "pod.", "workflow.", "tasks.")
 
-# Known only while a workflow runs, wherever they stand.
-_LATE = (
+# Variables that exist only while a workflow runs; Argo does not check them.
+_RUNTIME_PREFIXES = (
     "outputs.",
     "workflow.creationTimestamp",
     "workflow.scheduledTime",
@@ -21,82 +21,86 @@ _LATE = (
     "steps.name",
 )
 
-# Texts in which {{= may be another language's, and which Argo hands on when it cannot evaluate them.
-_FOREIGN = ("script.source", "resource.manifest", "raw.data")
+# Fields in which {{= may belong to another language; Argo leaves it when it cannot evaluate it.
+_OTHER_LANGUAGES = ("script.source", "resource.manifest", "raw.data")
 
 
-_LONGEST_BEGINNING = 400
-# Parsing takes a second or two for so many; a manifest of two thousand gated tasks has not half of them.
-_MOST_READ = 1 << 19
+_MAX_PREFIX_CHARACTERS = 400
+# Parsing so many takes 1 to 2 s; a manifest of two thousand gated tasks has less than half of them.
+_MAX_EXPRESSION_CHARACTERS = 1 << 19
 
 
 class Scope:
-    """The names that can be referred to at some place, on top of those of an outer scope."""
+    """The variables that a field may refer to, in addition to those of an outer scope."""
 
     def __init__(self, outer: Scope | None = None) -> None:
         self._outer = outer
         self._names: set[str] = set()
-        self._read = 0
-        self._open: set[str] = set()
+        self._expression_characters = 0
+        self._prefixes: set[str] = set()
 
     def add(self, *names: str) -> None:
         """Add names."""
         self._names.update(names)
 
-    def admit(self, *beginnings: str) -> None:
-        """Add every name below such a beginning ("item."), because what is there is not known yet."""
-        self._open.update(beginnings)
+    def add_prefix(self, *prefixes: str) -> None:
+        """Add every name with one of these prefixes ("item."), where the names are not known yet."""
+        self._prefixes.update(prefixes)
 
     def has(self, name: str) -> bool:
         """Say whether a name can be referred to."""
-        if name in self._names or (self._open and not self._open.isdisjoint(_beginnings(name))):
+        if name in self._names or (self._prefixes and not self._prefixes.isdisjoint(_dotted_prefixes(name))):
             return True
         return self._outer is not None and self._outer.has(name)
 
-    def read(self, characters: int, path: str) -> None:
-        """Count the characters of an expression towards what the expressions of a manifest may have in all."""
+    def count_expression(self, characters: int, path: str) -> None:
+        """Count the characters of an expression towards the limit for a whole manifest."""
         if self._outer is not None:
-            self._outer.read(characters, path)
+            self._outer.count_expression(characters, path)
             return
-        self._read += characters
-        if self._read > _MOST_READ:
-            raise ManifestError(path, f"the manifest has more than {_MOST_READ} characters of expressions")
+        self._expression_characters += characters
+        if self._expression_characters > _MAX_EXPRESSION_CHARACTERS:
+            raise ManifestError(
+                path, f"the manifest has more than {_MAX_EXPRESSION_CHARACTERS} characters of expressions"
+            )
 
 
-def _beginnings(name: str) -> list[str]:
-    """Give "a." and "a.b." for "a.b.c"."""
-    head = name[:_LONGEST_BEGINNING]
-    return [head[: place + 1] for place, character in enumerate(head) if character == "."]
+def _dotted_prefixes(name: str) -> list[str]:
+    """Return "a." and "a.b." for "a.b.c"."""
+    head = name[:_MAX_PREFIX_CHARACTERS]
+    return [head[: index + 1] for index, character in enumerate(head) if character == "."]
 
 
 def check(value: Any, path: str, scope: Scope) -> None:
     """Check every tag in nested maps and lists. Raises ManifestError with the path of its text."""
-    for place, text in tags.texts(value, path):
+    for text_path, text in tags.texts(value, path):
         end = 0
         for tag in tags.spans(text):
             end = tag.end
             if tag.is_expression:
-                if not place.endswith(_FOREIGN):
-                    check_expression(tag.name, place, scope)
+                if not text_path.endswith(_OTHER_LANGUAGES):
+                    check_expression(tag.name, text_path, scope)
             else:
-                _simple(tag.body, place, scope)
-        rest = text.find("{{", end)
-        if rest >= 0 and text[rest + 2 :].lstrip().startswith(ROOTS):
-            raise ManifestError(place, f"failed to resolve {text[rest : rest + 60]!r}: its }}}} is missing")
+                _simple(tag.body, text_path, scope)
+        unclosed = text.find("{{", end)
+        if unclosed >= 0 and text[unclosed + 2 :].lstrip().startswith(VALIDATED_PREFIXES):
+            raise ManifestError(
+                text_path, f"failed to resolve {text[unclosed : unclosed + 60]!r}: its }}}} is missing"
+            )
 
 
 def _simple(body: str, path: str, scope: Scope) -> None:
-    # A name that another tag is to complete, {{inputs.parameters.{{item}}}}, is one that Argo does not know.
+    # Argo refuses a name that an inner tag completes, {{inputs.parameters.{{item}}}}.
     name = body.strip()
-    if name.startswith(ROOTS) and not scope.has(name) and not name.startswith(_LATE):
+    if name.startswith(VALIDATED_PREFIXES) and not scope.has(name) and not name.startswith(_RUNTIME_PREFIXES):
         raise ManifestError(path, f"failed to resolve {{{{{name[:120]}}}}}")
 
 
 def check_expression(text: str, path: str, scope: Scope) -> None:
-    """Check an expression's syntax and functions, and the names that it cannot do without."""
+    """Check an expression's syntax, its functions, and the variables that it requires."""
     if "{{" in text:
         return
-    scope.read(len(text), path)
+    scope.count_expression(len(text), path)
     try:
         compiled = expression.compile(text)
     except ManifestError as error:
@@ -107,7 +111,7 @@ def check_expression(text: str, path: str, scope: Scope) -> None:
 
 
 def _missing(name: str, scope: Scope) -> str | None:
-    """Give the part of a dotted name that nothing can stand for, if there is one."""
+    """Return the prefix of a dotted name that is in no scope; None where there is none."""
     parts = name.split(".")
     if parts[0] in ("tasks", "steps") and len(parts) > 1:
         node = ".".join(parts[:2])
@@ -119,5 +123,5 @@ def _missing(name: str, scope: Scope) -> str | None:
 
 
 def names(root: str, items: Iterable[dict[str, Any]]) -> set[str]:
-    """Give `root`.name for each named item."""
+    """Return `root`.name for each item."""
     return {f"{root}.{item.get('name')}" for item in items}

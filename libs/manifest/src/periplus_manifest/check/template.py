@@ -1,4 +1,4 @@
-"""One template: its type, its inputs, and what only some types may have."""
+"""One template: its type, its inputs, and fields that only some types may have."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _RETRY_VARIABLES = (
 
 
 def check(manifest: Manifest, template: Fields, path: str, outer: Scope) -> None:
-    """Check a template on its own; whether its callers give it what it needs is their matter."""
-    own = check_type(template, path)
-    fields.check_template_resources(template, own, path)
+    """Check a template on its own; the arguments of its callers are checked with the callers."""
+    kind = check_type(template, path)
+    fields.check_template_resources(template, kind, path)
     _check_retry(template.get("retryStrategy"), f"{path}.retryStrategy")
     scope = Scope(outer)
-    _inputs(template, own, path, scope)
-    if own in POD_TYPES:
+    _inputs(template, kind, path, scope)
+    if kind in POD_TYPES:
         scope.add("pod.name")
     scope.add(*_RETRY_VARIABLES)
-    _check_times(template, own, path)
+    _check_time_limits(template, kind, path)
     for index, container in enumerate(items(template, "initContainers")):
         if not container.get("name"):
             raise ManifestError(f"{path}.initContainers[{index}].name", "is required")
-    if own == "steps":
+    if kind == "steps":
         invocator.check_steps(manifest, template, path, scope)
-    elif own == "dag":
+    elif kind == "dag":
         invocator.check_dag(manifest, template, path, scope)
     else:
-        executable.check(manifest, template, own, path, scope)
-    output.check(template, own, path, scope)
+        executable.check(manifest, template, kind, path, scope)
+    output.check(template, kind, path, scope)
     fields.check_metrics(template, path)
 
 
 def check_type(template: Fields, path: str) -> str:
-    """Give the one type that a template has. Raises ManifestError for none or several."""
+    """Return the type of a template. Raises ManifestError for none or several."""
     present = [each for each in TYPES if template.get(each) is not None]
     if len(present) == 1:
         return present[0]
@@ -58,7 +58,7 @@ def check_type(template: Fields, path: str) -> str:
     raise ManifestError(path, f"{what}; choose one of: {', '.join(TYPES)}")
 
 
-def _inputs(template: Fields, own: str, path: str, scope: Scope) -> None:
+def _inputs(template: Fields, kind: str, path: str, scope: Scope) -> None:
     parameters, artifacts = items(template, "inputs", "parameters"), items(template, "inputs", "artifacts")
     naming.check_parameters(parameters, f"{path}.inputs.parameters")
     naming.check_parameters(artifacts, f"{path}.inputs.artifacts")
@@ -67,16 +67,16 @@ def _inputs(template: Fields, own: str, path: str, scope: Scope) -> None:
     )
     scope.add("inputs.parameters")
     for index, artifact in enumerate(artifacts):
-        place = f"{path}.inputs.artifacts[{index}]"
-        if own in EXECUTABLE_TYPES:
-            fields.check_artifact_path(artifact, place)
+        artifact_path = f"{path}.inputs.artifacts[{index}]"
+        if kind in EXECUTABLE_TYPES:
+            fields.check_artifact_path(artifact, artifact_path)
             scope.add(f"inputs.artifacts.{artifact['name']}.path")
         elif artifact.get("path"):
-            raise ManifestError(f"{place}.path", "is only valid in container and script templates")
+            raise ManifestError(f"{artifact_path}.path", "is only valid in container and script templates")
         if artifact.get("from"):
-            raise ManifestError(f"{place}.from", "is not valid in inputs")
+            raise ManifestError(f"{artifact_path}.from", "is not valid in inputs")
         if artifact.get("git") is not None and not artifact["git"].get("repo"):
-            raise ManifestError(f"{place}.git.repo", "is required")
+            raise ManifestError(f"{artifact_path}.git.repo", "is required")
     for index, parameter in enumerate(parameters):
         if parameter.get("enum") == []:
             raise ManifestError(
@@ -84,21 +84,21 @@ def _inputs(template: Fields, own: str, path: str, scope: Scope) -> None:
             )
 
 
-def _check_times(template: Fields, own: str, path: str) -> None:
+def _check_time_limits(template: Fields, kind: str, path: str) -> None:
     if template.get("timeout"):
-        if own not in EXECUTABLE_TYPES:
-            raise ManifestError(f"{path}.timeout", f"is not supported by {own} templates")
+        if kind not in EXECUTABLE_TYPES:
+            raise ManifestError(f"{path}.timeout", f"is not supported by {kind} templates")
         if re.fullmatch(r"[-+]?\d+", template["timeout"]):
             raise ManifestError(
                 f"{path}.timeout", f"{template['timeout']!r} has no unit; write {template['timeout']}s"
             )
     deadline = template.get("activeDeadlineSeconds")
     if deadline is not None:
-        if own in ("steps", "dag"):
+        if kind in ("steps", "dag"):
             raise ManifestError(f"{path}.activeDeadlineSeconds", "is only valid for leaf templates")
         if not _is_positive(deadline):
             raise ManifestError(f"{path}.activeDeadlineSeconds", "must be a positive whole number or a tag")
-    if template.get("parallelism") is not None and own not in ("steps", "dag"):
+    if template.get("parallelism") is not None and kind not in ("steps", "dag"):
         raise ManifestError(f"{path}.parallelism", "is only valid for steps and dag templates")
 
 
@@ -120,8 +120,8 @@ def _check_retry(strategy: Any, path: str) -> None:
         reference.check_expression(strategy["expression"], f"{path}.expression", Scope())
 
 
-def check_start(manifest: Manifest, name: str, path: str) -> None:
-    """Check the template that a workflow starts or ends with: that it is there, and gets its inputs."""
+def check_entrypoint(manifest: Manifest, name: str, path: str) -> None:
+    """Check the template of an entrypoint or exit handler: it exists and gets its inputs."""
     template = manifest.named(name, path)
     if not manifest.is_template:
         artifacts = items(manifest.spec, "arguments", "artifacts")

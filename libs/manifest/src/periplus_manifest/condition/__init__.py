@@ -8,12 +8,12 @@ from typing import Any
 from periplus_manifest.errors import ConditionError
 from periplus_manifest.gotext import display
 
-from .operator import OPERATORS, matches, prefixed, wants
+from .operator import OPERATORS, check_operand, matches, prefixed
 from .token import Kind, Token, tokens
 
-_LARGEST = 1 << 20
-_DEEPEST = 30
-_MOST_STEPS = 1_000_000
+_MAX_CHARACTERS = 1 << 20
+_MAX_NESTING = 30
+_MAX_REGEX_STEPS = 1_000_000
 
 # From the loosest to the tightest. All of them group from the left.
 _LEVELS: tuple[tuple[str, ...], ...] = (
@@ -40,7 +40,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A bare word with a dot, which govaluate looks up and never finds."""
+    """A bare word with a dot: a parameter to govaluate, and Argo passes none."""
 
     name: str
 
@@ -54,14 +54,14 @@ class Prefixed:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class OperatorChain:
     """Operands joined by operators of one level, evaluated from the left."""
 
     first: Node
-    rest: tuple[tuple[str, Node], ...]
+    operations: tuple[tuple[str, Node], ...]
 
 
-Node = Literal | Access | Prefixed | Joined
+Node = Literal | Access | Prefixed | OperatorChain
 
 
 def evaluate(text: str) -> bool:
@@ -81,12 +81,12 @@ def evaluate(text: str) -> bool:
 
 def parse(text: str) -> Node:
     """Parse a `when` without evaluating it. Raises ConditionError."""
-    if len(text) > _LARGEST:
-        raise ConditionError("", f"longer than {_LARGEST} characters")
+    if len(text) > _MAX_CHARACTERS:
+        raise ConditionError("", f"longer than {_MAX_CHARACTERS} characters")
     try:
-        reader = _Reader(tokens(text))
-        node = reader.level(0, 0)
-        reader.end()
+        parser = _Parser(tokens(text))
+        node = parser.level(0, 0)
+        parser.end()
     except ConditionError as error:
         raise ConditionError("", f"invalid 'when' expression {_short(text)}: {error.message}") from None
     return node
@@ -96,7 +96,7 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 120 else text[:120] + "…")
 
 
-class _Reader:
+class _Parser:
     """Groups the tokens by the levels of their operators."""
 
     def __init__(self, found: list[Token]) -> None:
@@ -111,11 +111,11 @@ class _Reader:
         node = self._operand(depth)
         while (found := self._operator()) is not None and _LEVEL_OF[found] >= level:
             own = _LEVEL_OF[found]
-            rest = []
+            operations = []
             while (operator := self._operator()) is not None and _LEVEL_OF[operator] == own:
                 self._position += 1
-                rest.append((operator, self.level(own + 1, depth)))
-            node = Joined(node, tuple(rest))
+                operations.append((operator, self.level(own + 1, depth)))
+            node = OperatorChain(node, tuple(operations))
         return node
 
     def _operator(self) -> str | None:
@@ -126,8 +126,8 @@ class _Reader:
 
     def _operand(self, depth: int) -> Node:
         token = self._peek()
-        if depth > _DEEPEST:
-            raise ConditionError("", f"nested deeper than {_DEEPEST}")
+        if depth > _MAX_NESTING:
+            raise ConditionError("", f"nested deeper than {_MAX_NESTING}")
         if token is None or token.kind in (Kind.CLOSE, Kind.OPERATOR, Kind.TERNARY, Kind.SEPARATOR):
             raise ConditionError("", "a value is missing")
         self._position += 1
@@ -148,7 +148,7 @@ class _Reader:
 
 
 class _Evaluation:
-    """Walks a condition's tree, and counts what its regular expressions take."""
+    """Evaluates a condition's tree, and counts the steps of its regular expressions."""
 
     def __init__(self) -> None:
         self._steps = 0
@@ -161,7 +161,7 @@ class _Evaluation:
         if isinstance(node, Prefixed):
             return prefixed(node.operator, self.value(node.right))
         value = self.value(node.first)
-        for operator, right in node.rest:
+        for operator, right in node.operations:
             if operator in _LAZY:
                 value = self._lazy(operator, value, right)
             elif operator in ("=~", "!~"):
@@ -176,17 +176,17 @@ class _Evaluation:
                 return left
             value = self.value(right)
             for side in (left, value):
-                wants(isinstance(side, bool), side, operator, "a bool")
+                check_operand(isinstance(side, bool), side, operator, "a bool")
             return value
         if operator == "?":
-            wants(isinstance(left, bool), left, operator, "a bool")
+            check_operand(isinstance(left, bool), left, operator, "a bool")
             return self.value(right) if left else None
         return left if left is not None else self.value(right)
 
     def _spend(self, steps: int) -> None:
         self._steps += steps
-        if self._steps > _MOST_STEPS:
-            raise ConditionError("", f"its regular expressions take more than {_MOST_STEPS} steps")
+        if self._steps > _MAX_REGEX_STEPS:
+            raise ConditionError("", f"its regular expressions take more than {_MAX_REGEX_STEPS} steps")
 
 
 _LAZY = frozenset(("&&", "||", "?", ":", "??"))

@@ -1,4 +1,4 @@
-"""The operators of a `when`, each with the kinds of operands that govaluate wants for it."""
+"""The operators of a `when`, each with the kinds of operands that govaluate requires."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from periplus_manifest.errors import ConditionError, ManifestError
 from periplus_manifest.gotext import display
 
 
-def wants(fits: bool, value: Any, operator: str, what: str) -> None:
-    """Raise ConditionError unless an operand is what its operator takes."""
-    if not fits:
+def check_operand(is_valid: bool, value: Any, operator: str, expected: str) -> None:
+    """Raise ConditionError unless `is_valid`; `expected` says what the operator takes."""
+    if not is_valid:
         raise ConditionError(
-            "", f"value '{display(value)[:80]}' cannot be used with '{operator}', it is not {what}"
+            "", f"value '{display(value)[:80]}' cannot be used with '{operator}', it is not {expected}"
         )
 
 
 def prefixed(operator: str, value: Any) -> Any:
     """Apply !, - or ~."""
     if operator == "!":
-        wants(isinstance(value, bool), value, "!", "a bool")
+        check_operand(isinstance(value, bool), value, "!", "a bool")
         return not value
-    wants(isinstance(value, float), value, operator, "a number")
+    check_operand(isinstance(value, float), value, operator, "a number")
     return -value if operator == "-" else float(~_int64(value))
 
 
@@ -37,16 +37,16 @@ def _ordered(operator: str, holds: Callable[[Any, Any], bool]) -> Callable[[Any,
         texts = isinstance(left, str) and isinstance(right, str)
         if not texts:
             for side in (left, right):
-                wants(isinstance(side, float), side, operator, "a number")
+                check_operand(isinstance(side, float), side, operator, "a number")
         return holds(left, right)
 
     return compare
 
 
 def matches(operator: str, left: Any, right: Any, spend: Callable[[int], None]) -> bool:
-    """Apply =~ or !~; `spend` is told of the steps that the regular expression takes."""
+    """Apply =~ or !~; `spend` is called with the steps that the regular expression takes."""
     for side in (left, right):
-        wants(isinstance(side, str), side, operator, "a text")
+        check_operand(isinstance(side, str), side, operator, "a text")
     try:
         return regex.compile(right).search(left, spend) is (operator == "=~")
     except ConditionError:
@@ -55,8 +55,8 @@ def matches(operator: str, left: Any, right: Any, spend: Callable[[int], None]) 
         raise ConditionError("", error.message) from None
 
 
-def _within(left: Any, right: Any) -> bool:
-    wants(isinstance(right, tuple), right, "in", "a list such as (a, b)")
+def _in_list(left: Any, right: Any) -> bool:
+    check_operand(isinstance(right, tuple), right, "in", "a list such as (a, b)")
     return any(_same(left, each) for each in right)
 
 
@@ -64,14 +64,14 @@ def _added(left: Any, right: Any) -> Any:
     if isinstance(left, str) or isinstance(right, str):
         return display(left) + display(right)
     for side in (left, right):
-        wants(isinstance(side, float), side, "+", "a number")
+        check_operand(isinstance(side, float), side, "+", "a number")
     return left + right
 
 
-def _number(operator: str, compute: Callable[[float, float], float]) -> Callable[[Any, Any], float]:
+def _numeric(operator: str, compute: Callable[[float, float], float]) -> Callable[[Any, Any], float]:
     def apply(left: Any, right: Any) -> float:
         for side in (left, right):
-            wants(isinstance(side, float), side, operator, "a number")
+            check_operand(isinstance(side, float), side, operator, "a number")
         try:
             return float(compute(left, right))
         except (ArithmeticError, ValueError):
@@ -97,32 +97,32 @@ def _int64(value: float) -> int:
 
 
 def _shifted(value: float, by: float) -> float:
-    places = _int64(by)
-    return float((_int64(value) << places) & ((1 << 64) - 1)) if 0 <= places < 64 else 0.0
+    bits = _int64(by)
+    return float((_int64(value) << bits) & ((1 << 64) - 1)) if 0 <= bits < 64 else 0.0
 
 
-def _listed(left: Any, right: Any) -> tuple[Any, ...]:
+def _appended(left: Any, right: Any) -> tuple[Any, ...]:
     return (*left, right) if isinstance(left, tuple) else (left, right)
 
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    ",": _listed,
+    ",": _appended,
     "==": _same,
     "!=": lambda left, right: not _same(left, right),
     ">": _ordered(">", lambda left, right: left > right),
     ">=": _ordered(">=", lambda left, right: left >= right),
     "<": _ordered("<", lambda left, right: left < right),
     "<=": _ordered("<=", lambda left, right: left <= right),
-    "in": _within,
+    "in": _in_list,
     "+": _added,
-    "-": _number("-", lambda left, right: left - right),
-    "*": _number("*", lambda left, right: left * right),
-    "/": _number("/", _divided),
-    "%": _number("%", math.fmod),
-    "**": _number("**", math.pow),
-    "&": _number("&", lambda left, right: _int64(left) & _int64(right)),
-    "|": _number("|", lambda left, right: _int64(left) | _int64(right)),
-    "^": _number("^", lambda left, right: _int64(left) ^ _int64(right)),
-    "<<": _number("<<", _shifted),
-    ">>": _number(">>", lambda left, right: _int64(left) >> min(max(_int64(right), 0), 64)),
+    "-": _numeric("-", lambda left, right: left - right),
+    "*": _numeric("*", lambda left, right: left * right),
+    "/": _numeric("/", _divided),
+    "%": _numeric("%", math.fmod),
+    "**": _numeric("**", math.pow),
+    "&": _numeric("&", lambda left, right: _int64(left) & _int64(right)),
+    "|": _numeric("|", lambda left, right: _int64(left) | _int64(right)),
+    "^": _numeric("^", lambda left, right: _int64(left) ^ _int64(right)),
+    "<<": _numeric("<<", _shifted),
+    ">>": _numeric(">>", lambda left, right: _int64(left) >> min(max(_int64(right), 0), 64)),
 }

@@ -1,4 +1,4 @@
-"""The tokens of a `when`, cut as govaluate cuts them, and which may follow which."""
+"""Splits a `when` into tokens as govaluate does, and checks which may follow which."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from periplus_manifest.errors import ConditionError
 
-from .stamp import seconds
+from .timestamps import seconds
 
 
 class Kind(Enum):
@@ -38,7 +38,7 @@ class Token:
     value: Any
 
 
-_MOST = 50_000
+_MAX_TOKENS = 50_000
 _PREFIXES = frozenset("-!~")
 _TERNARIES = frozenset(("?", ":", "??"))
 _OPERATORS = frozenset(
@@ -73,12 +73,12 @@ _ARITHMETIC = frozenset(("+", "-", "*", "/", "%", "**", "&", "|", "^", ">>", "<<
 
 
 def tokens(text: str) -> list[Token]:
-    """Cut a text into tokens. Raises ConditionError for what is no token, or stands where it cannot."""
-    stream = _Stream(text)
+    """Split a text into tokens. Raises ConditionError for what is no token, and for a token that may not follow the one before."""
+    lexer = _Lexer(text)
     found: list[Token] = []
-    wants_value = True
-    while (token := stream.token(wants_value=wants_value)) is not None:
-        _follows(found[-1] if found else None, token)
+    expects_value = True
+    while (token := lexer.token(expects_value=expects_value)) is not None:
+        _check_order(found[-1] if found else None, token)
         if (
             token.kind is Kind.TERNARY
             and len(found) > 1
@@ -89,36 +89,36 @@ def tokens(text: str) -> list[Token]:
                 "", f"unexpected {token.value!r} after a regular expression; put it in parentheses"
             )
         found.append(token)
-        if len(found) > _MOST:
-            raise ConditionError("", f"more than {_MOST} tokens")
-        wants_value = token.kind in (Kind.OPEN, Kind.OPERATOR, Kind.TERNARY, Kind.SEPARATOR)
+        if len(found) > _MAX_TOKENS:
+            raise ConditionError("", f"more than {_MAX_TOKENS} tokens")
+        expects_value = token.kind in (Kind.OPEN, Kind.OPERATOR, Kind.TERNARY, Kind.SEPARATOR)
     if not found or found[-1].kind not in (_VALUES | {Kind.CLOSE}) - {Kind.PREFIX, Kind.OPEN}:
         raise ConditionError("", "unexpected end")
     return found
 
 
-def _follows(before: Token | None, token: Token) -> None:
-    if before is None or before.kind in (Kind.OPEN, Kind.OPERATOR, Kind.TERNARY, Kind.SEPARATOR):
-        allowed = token.kind in _VALUES or (before is not None and token.kind is Kind.CLOSE)
-        if before is not None and before.value in _ARITHMETIC and token.kind is Kind.TIME:
+def _check_order(previous: Token | None, token: Token) -> None:
+    if previous is None or previous.kind in (Kind.OPEN, Kind.OPERATOR, Kind.TERNARY, Kind.SEPARATOR):
+        allowed = token.kind in _VALUES or (previous is not None and token.kind is Kind.CLOSE)
+        if previous is not None and previous.value in _ARITHMETIC and token.kind is Kind.TIME:
             allowed = False
-    elif before.kind is Kind.PREFIX:
+    elif previous.kind is Kind.PREFIX:
         allowed = token.kind in _AFTER_PREFIX
     else:
-        allowed = token.kind in _JOINS and not (before.kind is Kind.TIME and token.kind is Kind.TERNARY)
+        allowed = token.kind in _JOINS and not (previous.kind is Kind.TIME and token.kind is Kind.TERNARY)
     if not allowed:
-        place = f"after {before.value!r}" if before else "at the start"
-        raise ConditionError("", f"unexpected {token.value!r} {place}")
+        where = f"after {previous.value!r}" if previous else "at the start"
+        raise ConditionError("", f"unexpected {token.value!r} {where}")
 
 
-class _Stream:
+class _Lexer:
     """Reads one token after another."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._position = 0
 
-    def token(self, *, wants_value: bool) -> Token | None:
+    def token(self, *, expects_value: bool) -> Token | None:
         text = self._text
         while self._position < len(text) and text[self._position].isspace():
             self._position += 1
@@ -138,7 +138,7 @@ class _Stream:
         if first in ",()":
             self._position += 1
             return Token({",": Kind.SEPARATOR, "(": Kind.OPEN, ")": Kind.CLOSE}[first], first)
-        return _symbol(self._while(_is_symbol), wants_value=wants_value)
+        return _symbol(self._while(_is_symbol), expects_value=expects_value)
 
     def _number(self) -> Token:
         if self._text.startswith("0x", self._position):
@@ -152,8 +152,8 @@ class _Stream:
             raise ConditionError("", f"unable to parse numeric value '{digits[:40]}'")
         return Token(Kind.NUMBER, float(digits))
 
-    def _while(self, fits: Callable[[str], bool]) -> str:
-        """Read on while characters fit; a backslash takes the next one whatever it is, a blank ends."""
+    def _while(self, matches: Callable[[str], bool]) -> str:
+        """Read on while characters fit; a backslash takes the next one whatever it is; a blank ends it."""
         out: list[str] = []
         text, position = self._text, self._position
         while position < len(text):
@@ -161,7 +161,7 @@ class _Stream:
             if character == "\\" and position + 1 < len(text):
                 position += 1
                 character = text[position]
-            elif character.isspace() or not fits(character):
+            elif character.isspace() or not matches(character):
                 break
             out.append(character)
             position += 1
@@ -203,8 +203,8 @@ def _word(text: str) -> Token:
     return Token(Kind.ACCESS, text)
 
 
-def _symbol(text: str, *, wants_value: bool) -> Token:
-    if wants_value and text in _PREFIXES:
+def _symbol(text: str, *, expects_value: bool) -> Token:
+    if expects_value and text in _PREFIXES:
         return Token(Kind.PREFIX, text)
     if text in _OPERATORS:
         return Token(Kind.OPERATOR, text)

@@ -17,7 +17,7 @@ _ESCAPE = re.compile(
 
 
 def text(quoted: str) -> str:
-    """Give the value of a text in single or double quotes. Raises ExpressionError for an unknown escape."""
+    """Return the value of a text in single or double quotes. Raises ExpressionError for an unknown escape."""
     inner = quoted[1:-1].replace("\r\n", "\n").replace("\r", "\n")
     return _ESCAPE.sub(_escaped, inner) if "\\" in inner else inner
 
@@ -33,7 +33,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def number(written: str) -> int | float:
-    """Give the value of a number. Raises ExpressionError when it does not fit 64 bits."""
+    """Return the value of a number. Raises ExpressionError when it does not fit 64 bits."""
     digits = written.replace("_", "").lower()
     try:
         if digits[:2] in ("0x", "0o", "0b"):

@@ -125,7 +125,7 @@ def _moment(parts: Mapping[str, str | None], default_zone: tzinfo) -> datetime:
 
 
 def zone(name: str) -> tzinfo:
-    """Give a time zone by its name. Raises ExpressionError."""
+    """Return a time zone by its name. Raises ExpressionError."""
     if name in ("", "UTC", "Local"):
         return UTC
     try:

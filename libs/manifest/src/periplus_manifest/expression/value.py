@@ -46,7 +46,7 @@ def wrapped(number: int) -> int:
 
 
 def whole(value: Any) -> int:
-    """Give a number as an int, a fraction cut off. Raises ExpressionError for anything else."""
+    """Return a number as an int, a fraction cut off. Raises ExpressionError for anything else."""
     if not is_number(value):
         raise ExpressionError("", f"invalid operation: int({kind(value)})")
     if isinstance(value, float):

@@ -82,7 +82,7 @@ class Scope:
         would not be replaced later either, and ManifestError for an expression that has no value although all its
         variables are known.
         """
-        filled = tags.substitute_all(value, self.text, self.env(), strict=False, settle=strict)
+        filled = tags.substitute_all(value, self.text, self.env(), strict=False, final=strict)
         if strict:
             check_step_references(filled)
         return filled

@@ -55,7 +55,7 @@ def _round(_: Budget, number: Any) -> float:
 @declare(TABLE, "int", ANY)
 @declare(TABLE, "asInt", ANY)
 def as_int(_: Budget, argument: Any) -> int:
-    """Give a number or a text as an int; a text must be a whole number."""
+    """Return a number or a text as an int; a text must be a whole number."""
     if isinstance(argument, str):
         if not re.fullmatch(r"[-+]?[0-9]{1,19}", argument, re.ASCII) or value.wrapped(int(argument)) != int(
             argument
@@ -68,7 +68,7 @@ def as_int(_: Budget, argument: Any) -> int:
 @declare(TABLE, "float", ANY)
 @declare(TABLE, "asFloat", ANY)
 def as_float(_: Budget, argument: Any) -> float:
-    """Give a number or a text as a float."""
+    """Return a number or a text as a float."""
     if isinstance(argument, str):
         if (
             len(argument) > 400

@@ -123,7 +123,7 @@ def _chunk(budget: Budget, size: int, argument: list[Any]) -> list[list[Any]]:
 
 
 def texts(budget: Budget, argument: Any) -> list[str]:
-    """Give anything as a list of texts, nil left out."""
+    """Return anything as a list of texts, nil left out."""
     budget.measure(argument)
     items = argument if isinstance(argument, (list, tuple)) else [argument]
     return [gotext.display(item) for item in items if item is not None]

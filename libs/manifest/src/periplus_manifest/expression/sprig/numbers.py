@@ -22,7 +22,7 @@ _DECIMAL = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)
 
 
 def integer(argument: Any) -> int:
-    """Give anything as an int; what is none is 0."""
+    """Return anything as an int; what is none is 0."""
     if isinstance(argument, bool):
         return int(argument)
     if isinstance(argument, (int, float)):
@@ -37,7 +37,7 @@ def integer(argument: Any) -> int:
 
 
 def fraction(argument: Any) -> float:
-    """Give anything as a float; what is none is 0."""
+    """Return anything as a float; what is none is 0."""
     if isinstance(argument, (bool, int, float)):
         return float(argument)
     if not isinstance(argument, str) or len(argument) > 400 or not _DECIMAL.fullmatch(argument):

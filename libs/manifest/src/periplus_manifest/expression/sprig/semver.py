@@ -37,7 +37,7 @@ class Version:
         return text + (f"-{self.before}" if self.before else "") + (f"+{self.built}" if self.built else "")
 
     def compare(self, other: Version) -> int:
-        """Give -1, 0 or 1 for an earlier, an equal or a later version; builds are all equal."""
+        """Return -1, 0 or 1 for an earlier, an equal or a later version; builds are all equal."""
         mine, others = (self.numbers, _rank(self.before)), (other.numbers, _rank(other.before))
         return (mine > others) - (mine < others)
 

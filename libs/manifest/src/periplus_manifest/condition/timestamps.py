@@ -1,4 +1,4 @@
-"""Texts that govaluate takes for a time when it finds them in quotes."""
+"""Quoted texts that govaluate takes for a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WRITTEN = ("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%I:%M%p")
 
 
 def seconds(text: str) -> float | None:
-    """Give the Unix seconds of a text in one of the forms that govaluate takes for a time, else None."""
+    """Return the Unix seconds of a text in one of the forms that govaluate takes for a time, else None."""
     match = _STAMP.fullmatch(text)
     if match is None and not _WRITTEN_START.match(text):
         return None
@@ -45,7 +45,7 @@ def _written(text: str) -> float | None:
         except ValueError:
             continue
         if form == "%I:%M%p":
-            # A clock time without a date stands in the year 0, which datetime does not have.
+            # A time without a date is in the year 0, which datetime does not have.
             return moment.hour * 3600.0 + moment.minute * 60.0 - 62167219200.0
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return None
