@@ -99,7 +99,7 @@ class _Document:
         is_duplicate = text in self._container
         self._key = text
         if is_duplicate:
-            raise self._refuse(event, "the key is there twice")
+            raise self._refuse(event, "the key occurs twice")
 
     def _begin_container(self, new: Any, event: Any) -> None:
         if event.anchor is not None or event.tag is not None:

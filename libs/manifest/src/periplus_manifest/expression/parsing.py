@@ -9,7 +9,6 @@ from typing import Any
 
 from periplus_manifest.errors import ExpressionError
 
-from . import literal
 from .builtin.predicates import PREDICATES
 from .precedence import Item, Operator, Pipe, Sign, group, piped
 from .tree import (
@@ -34,6 +33,15 @@ MAX_EXPRESSION_CHARACTERS = 16 * 1024
 _MAX_NESTING = 120
 _MAX_TOKENS = 10_000
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+
+_SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"} | {
+    c: c for c in "\\'\"`?"
+}
+_ESCAPE = re.compile(
+    r"\\(?:u\{(?P<braced>[0-9a-fA-F]{1,6})\}|[xX](?P<two>[0-9a-fA-F]{2})|u(?P<four>[0-9a-fA-F]{4})"
+    r"|U(?P<eight>[0-9a-fA-F]{8})|(?P<octal>[0-3][0-7]{2})|(?P<simple>[abfnrtv\\'\"`?])|(?P<other>.?))",
+    re.DOTALL,
+)
 
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "nil": None}
 
@@ -180,7 +188,7 @@ class _Builder:
         if tree.data == "computed":
             return self.node(key, depth), self.node(value, depth)
         written = str(key)
-        return Literal(literal.text(written) if written[0] in "'\"" else written), self.node(value, depth)
+        return Literal(_text_value(written) if written[0] in "'\"" else written), self.node(value, depth)
 
     def _own_member(self, children: list[Any], _: int) -> Node:
         return Path(Pointer(""), (Member(Literal(str(children[0])), optional=False, dotted=True),))
@@ -198,12 +206,48 @@ def _named(name: str) -> Node:
     return Literal(_CONSTANTS[name]) if name in _CONSTANTS else Name(name)
 
 
+def _text_value(quoted: str) -> str:
+    """Return the value of a text in single or double quotes. Raises ExpressionError for an unknown escape."""
+    inner = quoted[1:-1].replace("\r\n", "\n").replace("\r", "\n")
+    return _ESCAPE.sub(_escaped, inner) if "\\" in inner else inner
+
+
+def _escaped(match: re.Match[str]) -> str:
+    if match["simple"]:
+        return _SIMPLE[match["simple"]]
+    digits = match["braced"] or match["two"] or match["four"] or match["eight"]
+    number = int(digits, 16) if digits else int(match["octal"], 8) if match["octal"] else None
+    if number is None or number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
+        raise ExpressionError("", f"unknown escape {match[0]!r} in a text")
+    return chr(number)
+
+
+def _number_value(written: str) -> int | float:
+    """Return the value of a number. Raises ExpressionError when it does not fit 64 bits."""
+    digits = written.replace("_", "").lower()
+    try:
+        if digits[:2] in ("0x", "0o", "0b"):
+            value: int | float = int(digits, 0)
+        elif "." in digits or "e" in digits:
+            value = float(digits)
+        else:
+            # More digits than 64 bits need are too many, however many there are.
+            value = int(digits.lstrip("0")[:32] or "0")
+    except ValueError:
+        raise ExpressionError("", f"bad number {written[:40]!r}") from None
+    if isinstance(value, int) and value >= 1 << 63:
+        raise ExpressionError("", f"the number {written[:40]} does not fit 64 bits")
+    if value == float("inf"):
+        raise ExpressionError("", f"the number {written[:40]} is too large")
+    return value
+
+
 _SIGNS = frozenset(("NOT", "BANG", "PLUS", "MINUS", "WORD", "BINARY"))
 
 _TOKENS: dict[str, Callable[[str], Node]] = {
     "NAME": _named,
-    "NUMBER": lambda written: Literal(literal.number(written)),
-    "STRING": lambda written: Literal(literal.text(written)),
+    "NUMBER": lambda written: Literal(_number_value(written)),
+    "STRING": lambda written: Literal(_text_value(written)),
     "RAW": lambda written: Literal(written[1:-1].replace("``", "`")),
     "POINTER": lambda written: Pointer(written[1:]),
 }
