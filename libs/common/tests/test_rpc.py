@@ -1,9 +1,10 @@
-"""A server and its callers, in process: who may call, what is refused, and what a failure tells."""
+"""A server and its clients, in process: who may call, what is refused, and what an error tells its client."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import grpc
 import pytest
@@ -31,14 +32,15 @@ async def served(handler, kind=Empty, *, streams: bool = False) -> AsyncIterator
         yield channel
 
 
-def open_to(rpcs: dict[str, grpc.RpcMethodHandler]):
+def open_to(rpcs: dict[str, grpc.RpcMethodHandler], **options: timedelta):
     service = grpc.method_handlers_generic_handler("test.Service", rpcs)
     return rpc.serving(
         "127.0.0.1:0",
         TOKEN,
         lambda s: s.add_generic_rpc_handlers((service,)),
         names=["test.Service"],
-        grace=0,
+        grace=timedelta(0),
+        **options,
     )
 
 
@@ -211,14 +213,16 @@ async def test_a_handler_has_the_callers_time_and_no_more():
     assert type(rpc.from_status(told)) is Unavailable
 
 
-async def test_a_caller_that_sets_no_deadline_waits_not_for_ever(monkeypatch):
-    monkeypatch.setattr(rpc, "PATIENCE", 0.1)
+async def test_a_call_without_a_deadline_has_the_servers():
 
     async def hang(request: Empty, context: object) -> Empty:
         await asyncio.Event().wait()
 
     rpcs = {"Do": grpc.unary_unary_rpc_method_handler(hang, Empty.FromString, lambda m: b"")}
-    async with open_to(rpcs) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with (
+        open_to(rpcs, unary_timeout=timedelta(seconds=0.1)) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
         told = await caught(do(channel)(Empty(), metadata=auth.metadata(TOKEN)))
     assert told.code() is StatusCode.DEADLINE_EXCEEDED
 

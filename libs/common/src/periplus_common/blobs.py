@@ -1,6 +1,7 @@
 """S3: the one file that speaks to the object store. The client is synchronous; threads make it wait aside."""
 
 import asyncio
+import contextvars
 import io
 import itertools
 import re
@@ -94,7 +95,8 @@ class Blobs:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._told(work))
+        context = contextvars.copy_context()  # with the current trace
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, self._told, work)
 
     def _told(self, work: Callable[[], T]) -> T:
         try:

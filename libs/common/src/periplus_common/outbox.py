@@ -11,6 +11,7 @@ from typing import Protocol
 
 import asyncpg
 
+from periplus_common import telemetry
 from periplus_common.bus import CloudEvent, NotStored, StreamState
 from periplus_common.errors import Unavailable
 from periplus_common.postgres import Connection, Row
@@ -23,6 +24,18 @@ _KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_
 
 _CONNECTION_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What asyncpg raises when its connection ended during a call."""
+_unpublished = telemetry.gauge(
+    "periplus.outbox.unpublished",
+    unit="{event}",
+    description="Events in the outbox that their stream does not have yet.",
+    attributes=("messaging.destination.name",),
+)
+_age = telemetry.gauge(
+    "periplus.outbox.age",
+    unit="s",
+    description="Age of the oldest event in the outbox that its stream does not have yet; 0 without any.",
+    attributes=("messaging.destination.name",),
+)
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,8 @@ class _Relay:
             if self._reconcile_due.is_set() or clock() - reconciled_at >= poll:
                 self._reconcile_due.clear()
                 reconciled_at = clock()
+                if telemetry.enabled():
+                    await self._measure(connection)
                 await reconcile(connection, await self._publisher.stream_state(self._stream), self._settings)
             while not self._reconcile_due.is_set():
                 if (
@@ -142,6 +157,17 @@ class _Relay:
             if not self._reconcile_due.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(notified.wait(), poll)
+
+    async def _measure(self, connection: asyncpg.Connection) -> None:
+        row = await connection.fetchrow(
+            """
+            SELECT count(*) AS count, coalesce(extract(epoch FROM now() - min(queued_at)), 0)::float8 AS age
+            FROM outbox WHERE sequence IS NULL
+            """
+        )
+        assert row is not None
+        _unpublished.set(row["count"], {"messaging.destination.name": self._stream})
+        _age.set(row["age"], {"messaging.destination.name": self._stream})
 
 
 @asynccontextmanager

@@ -28,10 +28,11 @@ log = logging.getLogger(__name__)
 _LOCK_TIMEOUT = "2s"
 _STATEMENT_TIMEOUT_SECONDS = 60
 
-_deleted_rows = telemetry.meter.create_counter(
+_deleted_rows = telemetry.counter(
     "periplus.retention.deleted_rows",
     unit="{row}",
-    description="Rows deleted because they were older than their setting.",
+    description="Rows that were deleted because they were older than their setting.",
+    attributes=("db.collection.name",),
 )
 
 

@@ -14,7 +14,9 @@ class ServiceSettings(BaseSettings, frozen=True):
     nats_url: SecretStr
     grpc_address: str
     token: SecretStr
-    """The bearer token that callers show, and that this service shows to others."""
+    """The bearer token that clients send, and that this service sends to others."""
+    otlp_endpoint: str = ""
+    """The OpenTelemetry collector that gets traces and metrics, "host:port" without TLS; nothing is exported if empty."""
 
 
 class ArtifactRepositorySettings(ServiceSettings, frozen=True):

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,7 +18,8 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy as JetStreamAckPolicy
 from nats.js.api import ConsumerConfig
 
-from periplus_common.bus.delivery import DEAD_LETTER_STREAM, Delivery
+from periplus_common import telemetry
+from periplus_common.bus.delivery import DEAD_LETTER_STREAM, Delivery, consumer_attributes
 from periplus_common.bus.events import CloudEvent, Codec, event_types
 from periplus_common.bus.pull import JetStream
 from periplus_common.bus.settings import BusSettings
@@ -31,6 +32,20 @@ _RECONNECT_PAUSE_SECONDS = 0.5
 _PING_INTERVAL_SECONDS = 10
 _DRAIN_TIMEOUT_SECONDS = 5
 _CHECK_INTERVAL_SECONDS = 1
+_PENDING_INTERVAL_SECONDS = 15
+
+_sent_messages = telemetry.counter(
+    "messaging.client.sent.messages",
+    unit="{message}",
+    description="Events that were published to a stream; with error.type those that it did not store.",
+    attributes=("messaging.system", "messaging.destination.name", "error.type"),
+)
+_pending = telemetry.gauge(
+    "periplus.consumer.pending",
+    unit="{message}",
+    description="Messages that a durable consumer has not acknowledged yet, delivered or not.",
+    attributes=("messaging.system", "messaging.destination.name", "messaging.consumer.group.name"),
+)
 
 
 class NotStored(Unavailable):
@@ -72,6 +87,11 @@ class Broker(NatsBroker):
             publish_dead_letter=self._publish_dead_letter,
             stopping=self._stopping,
         )
+        self._consumers: list[tuple[str, str]] = []
+        if telemetry.enabled():
+            from periplus_common.bus import tracing  # which imports OpenTelemetry's conventions
+
+            middlewares = [*middlewares, tracing.middleware()]
         # FastStream logs each error of the connection with a traceback; `_note_error` says the same in a line.
         faststream_log = log.getChild("faststream")
         faststream_log.setLevel(logging.ERROR)
@@ -104,6 +124,7 @@ class Broker(NatsBroker):
 
         def register(handler: Any) -> Any:
             types = event_types(handler)
+            self._consumers.append((stream, durable))
 
             def subscribe(title: str | None = None, *, include_in_schema: bool = True) -> Any:
                 config = ConsumerConfig(
@@ -206,21 +227,7 @@ class Broker(NatsBroker):
         without a connection.
         """
         await self._wait_connected()
-        timeout = self._settings.publish_timeout.total_seconds()
-        results = await asyncio.gather(
-            *(
-                self.publish(
-                    event.body,
-                    event.subject,
-                    dict(event.headers),
-                    correlation_id=event.headers.get("ce-id"),  # FastStream's telemetry links batches by it
-                    stream=event.stream,
-                    timeout=timeout,
-                )
-                for event in events
-            ),
-            return_exceptions=True,
-        )
+        results = await asyncio.gather(*map(self._publish_event, events), return_exceptions=True)
         failed = {index: result for index, result in enumerate(results) if isinstance(result, BaseException)}
         for error in failed.values():
             if not isinstance(error, NatsError | TimeoutError):
@@ -239,6 +246,24 @@ class Broker(NatsBroker):
             ) from error
         return list(stored.values())
 
+    async def _publish_event(self, event: CloudEvent) -> Any:
+        attributes = {"messaging.system": "nats", "messaging.destination.name": event.stream}
+        try:
+            with telemetry.remote_context(event.headers):  # the trace that the event was created in
+                return await self.publish(
+                    event.body,
+                    event.subject,
+                    dict(event.headers),
+                    correlation_id=event.headers.get("ce-id"),  # FastStream's telemetry links batches by it
+                    stream=event.stream,
+                    timeout=self._settings.publish_timeout.total_seconds(),
+                )
+        except Exception as error:
+            attributes["error.type"] = type(error).__name__
+            raise
+        finally:
+            _sent_messages.add(1, attributes)
+
     async def stream_state(self, name: str) -> StreamState:
         """A stream as it is now. Raises `Unavailable`, also where there is no such stream."""
         client = await self._wait_connected()
@@ -251,6 +276,19 @@ class Broker(NatsBroker):
         assert info.created is not None
         floors = [c.ack_floor.stream_seq for c in consumers if c.config.durable_name and c.ack_floor]
         return StreamState(info.created, info.state.last_seq, min(floors, default=0))
+
+    async def measure_pending(self) -> None:
+        """Record what each durable consumer has pending, for ever."""
+        while True:
+            for stream, durable in self._consumers:
+                try:
+                    info = await self.connection.jetstream().consumer_info(stream, durable)
+                except (NatsError, TimeoutError) as error:
+                    log.debug("consumer %s of %s does not answer: %r", durable, stream, error)
+                else:
+                    count = (info.num_pending or 0) + (info.num_ack_pending or 0)
+                    _pending.set(count, consumer_attributes(stream, durable))
+            await asyncio.sleep(_PENDING_INTERVAL_SECONDS)
 
     async def _wait_connected(self) -> Client:
         try:
@@ -295,7 +333,8 @@ async def consuming(broker: Broker) -> AsyncIterator[None]:
 
     async def run() -> None:
         await broker.start()
-        await broker.wait_closed()
+        async with background_task(broker.measure_pending()) if telemetry.enabled() else nullcontext():
+            await broker.wait_closed()
 
     try:
         async with background_task(run()):

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from copy import copy
 from typing import Any
 
@@ -14,6 +15,7 @@ from faststream.nats.message import NatsBatchMessage
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from periplus_common import telemetry
 from periplus_common.bus.events import Batch
 from periplus_common.bus.settings import BusSettings
 from periplus_common.errors import Conflict, Invalid, NotFound, Unavailable
@@ -23,6 +25,20 @@ log = logging.getLogger(__name__)
 DEAD_LETTER_STREAM = "DEAD"
 DEAD_LETTER_SUBJECT = "periplus-dead"
 _MAX_REASON_CHARACTERS = 1000
+
+_CONSUMER_ATTRIBUTES = ("messaging.system", "messaging.destination.name", "messaging.consumer.group.name")
+_process_duration = telemetry.histogram(
+    "messaging.process.duration",
+    unit="s",
+    description="Duration of each call of a durable consumer's handler, with a batch of its stream's events.",
+    attributes=(*_CONSUMER_ATTRIBUTES, "error.type"),
+)
+_consumed_messages = telemetry.counter(
+    "messaging.client.consumed.messages",
+    unit="{message}",
+    description="Messages by what became of them: acknowledged, redelivered (later) or dead_letter.",
+    attributes=(*_CONSUMER_ATTRIBUTES, "periplus.outcome"),
+)
 
 Next = Callable[[Any], Awaitable[Any]]
 PublishDeadLetter = Callable[[str, bytes, dict[str, str]], Awaitable[object]]
@@ -78,6 +94,7 @@ class Delivery(BaseMiddleware[Any]):
         except _StoppingError:
             for message in messages:
                 await message.nak()
+            _count(messages[0], "redelivered", len(messages))
             return
         except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes an ack, a nak or a dead letter
             if len(messages) == 1:
@@ -91,13 +108,15 @@ class Delivery(BaseMiddleware[Any]):
                 await self._fail(message, refusal)
             else:
                 await message.ack()
+        _count(messages[0], "acknowledged", len(messages) - len(batch.refusals))
 
     async def _handle(self, call_next: Next, msg: NatsBatchMessage, batch: Batch[Any]) -> None:
         """Call the handler until it does not raise `Unavailable`. Without a decodable event there is nothing to call."""
         async with _extending_ack_wait(msg.raw_message, self._settings.ack_wait.total_seconds()):
             while batch:
                 try:
-                    await call_next(msg)
+                    with _timed(msg.raw_message[0]):
+                        await call_next(msg)
                 except Unavailable as error:
                     if self._stopping.is_set():
                         raise _StoppingError from error
@@ -110,23 +129,29 @@ class Delivery(BaseMiddleware[Any]):
 
     async def _fail(self, message: Msg, error: Exception) -> None:
         """Dead letter at once, or redelivery after a delay. `Unavailable` never uses up the deliveries."""
-        exhausted = message.metadata.num_delivered >= self._settings.max_deliveries
-        if isinstance(error, Invalid | Conflict) or (exhausted and not isinstance(error, Unavailable)):
-            log.error("%s becomes a dead letter of %s: %s", message.subject, message.metadata.consumer, error)
-            await self._dead_letter(message, error)
-            await message.term()
-            return
-        early = isinstance(error, NotFound)
-        delay = (self._settings.early_retry_delay if early else self._settings.retry_delay).total_seconds()
-        expected = early or isinstance(error, Unavailable)
-        log.warning(
-            "%s will be redelivered in %s s: %r",
-            message.subject,
-            delay,
-            error,
-            exc_info=None if expected else error,
-        )
-        await message.nak(delay=delay)
+        headers = message.headers or {}
+        project, _, run = headers.get("ce-subject", "").partition("/")
+        with telemetry.remote_context(headers), telemetry.log_context(project=project, run=run):
+            exhausted = message.metadata.num_delivered >= self._settings.max_deliveries
+            if isinstance(error, Invalid | Conflict) or (exhausted and not isinstance(error, Unavailable)):
+                log.error(
+                    "%s becomes a dead letter of %s: %s", message.subject, message.metadata.consumer, error
+                )
+                await self._dead_letter(message, error)
+                await message.term()
+                _count(message, "dead_letter", 1)
+                return
+            early = isinstance(error, NotFound)
+            delay = (
+                self._settings.early_retry_delay if early else self._settings.retry_delay
+            ).total_seconds()
+            expected = early or isinstance(error, Unavailable)
+            log.warning(
+                "%s will be redelivered in %s s: %r", message.subject, delay, error,
+                exc_info=None if expected else error,
+            )  # fmt: skip
+            await message.nak(delay=delay)
+            _count(message, "redelivered", 1)
 
     async def _dead_letter(self, message: Msg, error: Exception) -> None:
         metadata = message.metadata
@@ -138,6 +163,29 @@ class Delivery(BaseMiddleware[Any]):
             "Nats-Msg-Id": f"{metadata.consumer}/{metadata.sequence.stream}",
         }
         await self._publish_dead_letter(f"{DEAD_LETTER_SUBJECT}.{metadata.consumer}", message.data, headers)
+
+
+def consumer_attributes(stream: str, durable: str) -> dict[str, str]:
+    """The attributes of a durable consumer's metrics."""
+    return dict(zip(_CONSUMER_ATTRIBUTES, ("nats", stream, durable), strict=True))
+
+
+def _count(message: Msg, outcome: str, count: int) -> None:
+    attributes = consumer_attributes(message.metadata.stream, message.metadata.consumer)
+    _consumed_messages.add(count, {**attributes, "periplus.outcome": outcome})
+
+
+@contextmanager
+def _timed(message: Msg) -> Iterator[None]:
+    attributes = consumer_attributes(message.metadata.stream, message.metadata.consumer)
+    started = time.perf_counter()
+    try:
+        yield
+    except Exception as error:
+        attributes["error.type"] = type(error).__name__
+        raise
+    finally:
+        _process_duration.record(time.perf_counter() - started, attributes)
 
 
 class _StoppingError(Exception):
