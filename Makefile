@@ -4,7 +4,7 @@ BIN := .venv/bin
 MEMBERS := proto $(wildcard libs/*) $(wildcard services/*)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup lock proto asyncapi format lint types imports check test e2e conformance record demo up down bench clean
+.PHONY: help setup lock proto asyncapi metrics format lint types imports check test e2e conformance record demo up down bench clean
 help:  ## print what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -27,6 +27,9 @@ proto: setup  ## write proto/gen from the protos
 
 asyncapi: setup  ## write docs/asyncapi from the services' handlers
 	$(BIN)/python -m periplus_common.bus.asyncapi docs/asyncapi $(foreach s,cache dispatcher lineage snapshotter,$(if $(wildcard services/$(s)/src/periplus_$(s)/asyncapi.py),$(s)))
+
+metrics: setup  ## write the table of docs/telemetry.md from the metrics that the code declares
+	$(BIN)/python -m periplus_common.telemetry docs/telemetry.md periplus_common.retention $(foreach s,cache dispatcher lineage snapshotter,periplus_$(s).app)
 
 format: setup  ## let ruff lay out the code
 	$(BIN)/ruff format --quiet .

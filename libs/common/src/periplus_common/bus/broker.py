@@ -32,7 +32,6 @@ _RECONNECT_PAUSE_SECONDS = 0.5
 _PING_INTERVAL_SECONDS = 10
 _DRAIN_TIMEOUT_SECONDS = 5
 _CHECK_INTERVAL_SECONDS = 1
-_PENDING_INTERVAL_SECONDS = 15
 
 _sent_messages = telemetry.counter(
     "messaging.client.sent.messages",
@@ -288,7 +287,7 @@ class Broker(NatsBroker):
                 else:
                     count = (info.num_pending or 0) + (info.num_ack_pending or 0)
                     _pending.set(count, consumer_attributes(stream, durable))
-            await asyncio.sleep(_PENDING_INTERVAL_SECONDS)
+            await asyncio.sleep(self._settings.pending_interval.total_seconds())
 
     async def _wait_connected(self) -> Client:
         try:

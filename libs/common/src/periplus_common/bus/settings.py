@@ -22,5 +22,7 @@ class BusSettings:
     """How long a request for messages stays at the server before it is sent again."""
     graceful_timeout: timedelta = timedelta(seconds=15)
     """How long a stopping broker waits for handlers that run."""
+    pending_interval: timedelta = timedelta(seconds=15)
+    """Between two measurements of what consumers have pending, where telemetry is on."""
     max_deliveries: int = 10
     """A message that failed so often becomes a dead letter."""
