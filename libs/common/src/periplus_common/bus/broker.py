@@ -166,7 +166,7 @@ class Broker(NatsBroker):
             try:
                 self._client = await super().connect()
             except NatsError as error:
-                log.warning("NATS at %s refuses the connection: %s", self._url_without_password, error)
+                log.warning("NATS at %s refuses the connection: %s", self._url_without_password, str(error))
                 await asyncio.sleep(_RECONNECT_PAUSE_SECONDS)
             else:
                 self._connected.set()
@@ -309,7 +309,7 @@ class Broker(NatsBroker):
 
     async def _note_error(self, error: Exception) -> None:
         self._last_error = str(error)
-        log.warning("NATS: %s", error)
+        log.warning("NATS: %s", self._last_error)
 
     async def _note_closed(self) -> None:
         self._closed.set()
