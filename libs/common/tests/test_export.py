@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from periplus_common.bus import Broker
 from periplus_local.stack.collector import Collector, Span, collecting
 from periplus_local.stack.testing import Servers
 
@@ -90,6 +91,10 @@ async def run(given: dict[str, object]) -> list[dict[str, str]]:
 @pytest.fixture
 async def received(embedded: Servers, dsn: str) -> AsyncIterator[tuple[Collector, list[dict[str, str]]]]:
     s3 = embedded.s3
+    async with Broker(embedded.nats_url) as broker:
+        await broker.connection.jetstream().purge_stream(
+            "CACHE"
+        )  # a batch with events of other tests is handled twice
     async with collecting() as collector:
         given = {
             "endpoint": collector.endpoint, "dsn": dsn, "nats_url": embedded.nats_url, "durable": DURABLE,

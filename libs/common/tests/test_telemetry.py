@@ -130,12 +130,12 @@ def test_a_metric_that_is_declared_twice_is_the_same_or_an_error():
 
 def test_the_table_of_metrics_is_written_between_its_markers():
     telemetry.gauge("periplus.test.depth", unit="{event}", description="of a test", attributes=("a.b",))
-    text = f"before {metrics.TABLE_BEGIN}\nold\n{metrics.TABLE_END} after"
+    text = f"before {metrics.TABLE_BEGIN}\nof before\n{metrics.TABLE_END} after"
     written = metrics.with_table(text)
     assert written.startswith(f"before {metrics.TABLE_BEGIN}\n| Metric |")
     assert "| `periplus.test.depth` | gauge | {event} | `a.b` | of a test |" in written
     assert written.endswith(f"{metrics.TABLE_END} after")
-    assert "old" not in written
+    assert "of before" not in written
     assert metrics.with_table(written) == written
     with pytest.raises(ValueError, match="has no"):
         metrics.with_table("no markers")
