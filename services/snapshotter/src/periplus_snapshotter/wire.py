@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from periplus.snapshotter.v1 import events_pb2 as events
 from periplus.snapshotter.v1 import snapshotter_pb2 as pb
 from periplus_common.errors import Refused
-from periplus_common.rpc import MAX_MESSAGE
+from periplus_common.rpc import MAX_MESSAGE_BYTES
 from periplus_model import codec
 from periplus_snapshotter.snapshots.claim import (
     Blob,
@@ -87,9 +87,9 @@ def encode_snapshot(snapshot: Snapshot) -> pb.GetSnapshotResponse:
         )
     )
     size = response.ByteSize()
-    if size > MAX_MESSAGE:
+    if size > MAX_MESSAGE_BYTES:
         raise Refused(
-            f"the snapshot has {size} bytes, and a message holds {MAX_MESSAGE}",
+            f"the snapshot has {size} bytes, and a message holds {MAX_MESSAGE_BYTES}",
             field="with_content",
             reason="SNAPSHOT_TOO_LARGE",
             fix="get it without content; each content is the object snapshots/sha256/<2>/<2>/<digest> of the artifact repository",
