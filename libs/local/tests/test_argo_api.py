@@ -1,4 +1,4 @@
-"""The REST API of the local Argo: who may ask, what hera gets, what is kept, what is streamed."""
+"""The REST API of the local Argo: authentication, hera's requests, lists, logs, events, templates."""
 
 import json
 from collections.abc import Iterator
@@ -38,11 +38,11 @@ def gated() -> dict:
 def opened(argo: Client) -> tuple[str, str]:
     """A workflow with an open gate: its name and the id of the gate's node."""
     name = argo.create(gated())
-    seen = argo.until(name, lambda w: phases_of(w).get("$.gate") == "Running")
-    return name, nodes_of(seen)[f"{name}.gate"]["id"]
+    open_workflow = argo.until(name, lambda w: phases_of(w).get("$.gate") == "Running")
+    return name, nodes_of(open_workflow)[f"{name}.gate"]["id"]
 
 
-def test_a_caller_without_the_token_is_turned_away(argo: Client) -> None:
+def test_a_caller_without_the_token_is_refused(argo: Client) -> None:
     for token in ("", "wrong", argo.token + "x"):
         with pytest.raises(Refusal) as refusal:
             Client(argo.address, token).call("GET", "version")
@@ -50,7 +50,7 @@ def test_a_caller_without_the_token_is_turned_away(argo: Client) -> None:
         assert json.loads(refusal.value.body)["code"] == 16
 
 
-def test_a_request_for_a_foreign_host_is_turned_away(argo: Client) -> None:
+def test_a_request_for_another_host_is_refused(argo: Client) -> None:
     for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example"):
         with pytest.raises(Refusal) as refusal:
             argo.call("GET", "version", headers={"Host": host})
@@ -58,11 +58,11 @@ def test_a_request_for_a_foreign_host_is_turned_away(argo: Client) -> None:
     assert argo.call("GET", "version", headers={"Host": "localhost:1"})["version"] == "v4.1.2+periplus.local"
 
 
-def test_hera_creates_gets_answers_and_is_told_of_conflicts(argo: Client) -> None:
+def test_hera_creates_gets_sets_lists_and_deletes_workflows(argo: Client) -> None:
     service = WorkflowsService(host=argo.address, token=argo.token, namespace="argo")
     body = gated() | {"metadata": {"name": "from-hera", "namespace": "argo"}}
-    made = service.create_workflow(WorkflowCreateRequest(workflow=Workflow.model_validate(body)))
-    assert made.metadata.name == "from-hera"
+    created = service.create_workflow(WorkflowCreateRequest(workflow=Workflow.model_validate(body)))
+    assert created.metadata.name == "from-hera"
     with pytest.raises(AlreadyExists):
         service.create_workflow(WorkflowCreateRequest(workflow=Workflow.model_validate(body)))
     argo.until("from-hera", lambda w: phases_of(w).get("$.gate") == "Running")
@@ -85,7 +85,7 @@ def test_hera_creates_gets_answers_and_is_told_of_conflicts(argo: Client) -> Non
         service.get_workflow("from-hera")
 
 
-def test_a_second_answer_finds_no_open_gate(argo: Client) -> None:
+def test_a_second_answer_of_a_gate_is_refused(argo: Client) -> None:
     name, gate = opened(argo)
     argo.answer(name, gate, {"x": "1"})
     argo.ended(name)
@@ -115,11 +115,11 @@ def test_resume_without_a_selector_uses_the_defaults_and_with_one_does_not(argo:
     assert parameter == {"name": "x", "valueFrom": {"supplied": {}, "default": "d"}}
 
 
-def test_a_list_is_chosen_by_labels_and_paged(argo: Client) -> None:
+def test_a_list_is_filtered_by_labels_and_paged(argo: Client) -> None:
     for index in range(3):
-        asked = workflow(leaf("main")) | {"metadata": {"generateName": "l-", "labels": {"set": "one"}}}
-        asked["metadata"]["labels"]["n"] = str(index)
-        argo.ended(argo.create(asked))
+        body = workflow(leaf("main")) | {"metadata": {"generateName": "l-", "labels": {"set": "one"}}}
+        body["metadata"]["labels"]["n"] = str(index)
+        argo.ended(argo.create(body))
     found = argo.call("GET", "workflows/argo?listOptions.labelSelector=set%3Done,n%20in%20(0,2)")
     assert [item["metadata"]["labels"]["n"] for item in found["items"]] == ["2", "0"]
     page = argo.call("GET", "workflows/argo?listOptions.labelSelector=set%3Done&listOptions.limit=2")
@@ -137,8 +137,8 @@ def test_logs_are_streamed_by_pod_and_followed_to_the_end(argo: Client) -> None:
     path = f"workflows/argo/{name}/log?logOptions.container=main&logOptions.follow=true&podName={name}"
     argo.until(name, lambda w: "$" in phases_of(w))
     with argo.open("GET", path) as lines:
-        said = [json.loads(line)["result"] for line in lines]
-    assert said == [{"content": "one", "podName": name}, {"content": "two", "podName": name}]
+        printed = [json.loads(line)["result"] for line in lines]
+    assert printed == [{"content": "one", "podName": name}, {"content": "two", "podName": name}]
     argo.ended(name)
     with argo.open("GET", f"workflows/argo/{name}/log?logOptions.container=main") as lines:
         assert [json.loads(line)["result"]["content"] for line in lines] == ["one", "two"]
@@ -156,22 +156,29 @@ def events(argo: Client, query: str, count: int) -> list[dict]:
     raise AssertionError("the stream has ended")
 
 
-def test_the_stream_tells_of_what_is_there_then_of_every_change_and_resumes(argo: Client) -> None:
-    asked = workflow(leaf("main", "sleep 0.2")) | {
-        "metadata": {"generateName": "s-", "labels": {"seen": "me"}}
+def test_the_event_stream_has_existing_workflows_then_changes_and_resumes_from_a_version(
+    argo: Client,
+) -> None:
+    body = workflow(leaf("main", "sleep 0.2")) | {
+        "metadata": {"generateName": "s-", "labels": {"test": "stream"}}
     }
-    name = argo.create(asked)
-    query = "listOptions.labelSelector=seen%3Dme"
+    name = argo.create(body)
+    query = "listOptions.labelSelector=test%3Dstream"
     with argo.open("GET", f"workflow-events/argo?{query}") as stream:
-        told = []
+        events_until_end = []
         for line in stream:
             if line.startswith(b"data: "):
-                told.append(json.loads(line[6:])["result"])
-                if told[-1]["object"]["metadata"]["labels"].get("workflows.argoproj.io/completed") == "true":
+                events_until_end.append(json.loads(line[6:])["result"])
+                if (
+                    events_until_end[-1]["object"]["metadata"]["labels"].get(
+                        "workflows.argoproj.io/completed"
+                    )
+                    == "true"
+                ):
                     break
-    assert told[0]["type"] == "ADDED"
-    assert {event["type"] for event in told[1:]} == {"MODIFIED"}
-    versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in told]
+    assert events_until_end[0]["type"] == "ADDED"
+    assert {event["type"] for event in events_until_end[1:]} == {"MODIFIED"}
+    versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in events_until_end]
     assert versions == sorted(versions)
     (last,) = events(argo, f"{query}&listOptions.resourceVersion={versions[0]}", 1)
     assert (last["type"], last["object"]["status"]["phase"]) == ("MODIFIED", "Succeeded")
@@ -180,7 +187,7 @@ def test_the_stream_tells_of_what_is_there_then_of_every_change_and_resumes(argo
     assert (gone["type"], gone["object"]["metadata"]["name"]) == ("DELETED", name)
 
 
-def test_templates_are_kept_and_run_by_reference(argo: Client) -> None:
+def test_templates_are_stored_and_run_by_reference(argo: Client) -> None:
     say = leaf("say", "echo {{inputs.parameters.m}} > /tmp/o", inputs={"parameters": [{"name": "m"}]})
     say["outputs"] = {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/o"}}]}
     spec = {
@@ -210,9 +217,9 @@ def test_templates_are_kept_and_run_by_reference(argo: Client) -> None:
         argo.call("POST", "workflow-templates/argo", {"template": template})
     assert refusal.value.status == 409
     whole = {"metadata": {"generateName": "r-"}, "spec": {"workflowTemplateRef": {"name": "shared"}}}
-    seen = argo.ended(argo.create(whole))
-    assert seen["status"]["phase"] == "Succeeded"
-    assert seen["status"]["storedWorkflowTemplateSpec"]["entrypoint"] == "main"
+    ended = argo.ended(argo.create(whole))
+    assert ended["status"]["phase"] == "Succeeded"
+    assert ended["status"]["storedWorkflowTemplateSpec"]["entrypoint"] == "main"
     one = workflow(
         {
             "name": "main",
@@ -227,8 +234,8 @@ def test_templates_are_kept_and_run_by_reference(argo: Client) -> None:
             ],
         }
     )
-    seen = argo.ended(argo.create(one))
-    node = nodes_of(seen)[f"{seen['metadata']['name']}[0].a"]
+    ended = argo.ended(argo.create(one))
+    node = nodes_of(ended)[f"{ended['metadata']['name']}[0].a"]
     assert node["outputs"]["parameters"][0]["value"] == "hello"
     submitted = argo.call(
         "POST",
@@ -239,9 +246,9 @@ def test_templates_are_kept_and_run_by_reference(argo: Client) -> None:
             "submitOptions": {"parameters": ["m=9"]},
         },
     )
-    seen = argo.ended(submitted["metadata"]["name"])
-    assert seen["metadata"]["labels"]["workflows.argoproj.io/workflow-template"] == "shared"
-    assert nodes_of(seen)[f"{seen['metadata']['name']}.a"]["outputs"]["parameters"][0]["value"] == "9"
+    ended = argo.ended(submitted["metadata"]["name"])
+    assert ended["metadata"]["labels"]["workflows.argoproj.io/workflow-template"] == "shared"
+    assert nodes_of(ended)[f"{ended['metadata']['name']}.a"]["outputs"]["parameters"][0]["value"] == "9"
     listed = argo.call("GET", "workflow-templates/argo")["items"]
     assert [item["metadata"]["name"] for item in listed] == ["shared"]
     argo.call("DELETE", "workflow-templates/argo/shared")

@@ -1,4 +1,4 @@
-"""What Argo's own client and hera ask for beyond making and watching: logs, lists, templates, artifacts."""
+"""Further requests of Argo's own client and of hera: logs, lists, templates, artifacts."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from periplus_local.stack.testing import Servers
 
 GATED = dag(task("a", "say"), task("gate", "gate", depends="a"), task("b", "say", depends="gate"))
 TEMPLATE = {
-    "metadata": {"name": "kept"},
+    "metadata": {"name": "shared"},
     "spec": {
         "entrypoint": "main",
         "arguments": {"parameters": [{"name": "m", "value": "d"}]},
@@ -65,17 +65,17 @@ def lines(argo: Client, path: str) -> list[str]:
         return [json.loads(line)["result"]["content"] for line in stream]
 
 
-def test_logs_that_are_followed_are_those_of_steps_that_start_later_too(argo: Client) -> None:
+def test_followed_logs_include_steps_that_start_later(argo: Client) -> None:
     name = start(argo, GATED, sh("say", "echo {{node.name}}"), {"name": "gate", "suspend": {}})
-    argo.until(name, lambda seen: phases_of(seen).get("$.gate") == "Running")
+    argo.until(name, lambda w: phases_of(w).get("$.gate") == "Running")
     with argo.open("GET", f"workflows/argo/{name}/log?logOptions.follow=true") as stream:
-        told = [json.loads(stream.readline())["result"]["content"]]
+        contents = [json.loads(stream.readline())["result"]["content"]]
         argo.do(name, "resume")
-        told += [json.loads(line)["result"]["content"] for line in stream]
-    assert told == [f"{name}.a", f"{name}.b"]
+        contents += [json.loads(line)["result"]["content"] for line in stream]
+    assert contents == [f"{name}.a", f"{name}.b"]
 
 
-def test_logs_are_those_of_the_pods_and_the_lines_that_are_wanted(argo: Client, printed: str) -> None:
+def test_logs_are_filtered_by_pod_tail_and_pattern(argo: Client, printed: str) -> None:
     label = f"workflows.argoproj.io/workflow%3D{printed}"
     assert lines(argo, f"{printed}/log") == ["one", "two", "three"] * 2
     assert lines(argo, "@latest/log?logOptions.container=main") == ["one", "two", "three"] * 2
@@ -88,7 +88,7 @@ def test_logs_are_those_of_the_pods_and_the_lines_that_are_wanted(argo: Client, 
 
 
 @pytest.mark.parametrize("option", ["timestamps=true", "sinceSeconds=3", "previous=true", "tailLines=-1"])
-def test_an_option_of_logs_that_does_not_work_here_is_named(argo: Client, printed: str, option: str) -> None:
+def test_an_unsupported_log_option_is_refused_by_name(argo: Client, printed: str, option: str) -> None:
     with pytest.raises(Refusal) as refusal:
         lines(argo, f"{printed}/log?logOptions.{option}")
     assert refusal.value.status == 400
@@ -99,7 +99,7 @@ def found(argo: Client, query: str) -> list[dict[str, Any]]:
     return list(argo.call("GET", f"workflows/argo?{query}")["items"] or [])
 
 
-def test_a_list_is_chosen_by_name_and_time_and_holds_the_fields_that_are_asked_for(
+def test_a_list_is_filtered_by_name_and_time_and_has_the_fields_of_the_mask(
     argo: Client, printed: str
 ) -> None:
     fields = "fields=metadata,items.metadata.name,items.status.phase"
@@ -119,51 +119,51 @@ def test_a_list_is_chosen_by_name_and_time_and_holds_the_fields_that_are_asked_f
 
 
 def submitted(argo: Client, **options: Any) -> dict[str, Any]:
-    asked = {"resourceKind": "workflowtemplate", "resourceName": "kept", "submitOptions": options}
-    return dict(argo.call("POST", "workflows/argo/submit", asked))
+    request = {"resourceKind": "workflowtemplate", "resourceName": "shared", "submitOptions": options}
+    return dict(argo.call("POST", "workflows/argo/submit", request))
 
 
-def test_a_template_is_changed_and_submitted_as_clients_do(argo: Client) -> None:
+def test_a_template_is_updated_and_submitted(argo: Client) -> None:
     argo.call("POST", "workflow-templates/argo", {"template": TEMPLATE})
     argo.call(
         "PUT",
         "workflow-templates/argo/",
-        {"template": TEMPLATE | {"metadata": {"name": "kept", "labels": {"a": "b"}}}},
+        {"template": TEMPLATE | {"metadata": {"name": "shared", "labels": {"a": "b"}}}},
     )
-    assert argo.call("GET", "workflow-templates/argo?namePattern=kep")["items"][0]["metadata"]["labels"] == {
+    assert argo.call("GET", "workflow-templates/argo?namePattern=shar")["items"][0]["metadata"]["labels"] == {
         "a": "b"
     }
-    made = submitted(
-        argo, name="from-kept", entryPoint="other", labels="x=y", annotations="n=m", parameters=["m=z"]
+    created = submitted(
+        argo, name="from-shared", entryPoint="other", labels="x=y", annotations="n=m", parameters=["m=z"]
     )
-    assert made["metadata"]["labels"]["x"] == "y"
-    assert made["metadata"]["annotations"]["n"] == "m"
-    argo.ended("from-kept")
-    assert lines(argo, "from-kept/log") == ["other"]
+    assert created["metadata"]["labels"]["x"] == "y"
+    assert created["metadata"]["annotations"]["n"] == "m"
+    argo.ended("from-shared")
+    assert lines(argo, "from-shared/log") == ["other"]
     for dry in ("dryRun", "serverDryRun"):
-        assert submitted(argo, name="never-made", **{dry: True})["metadata"]["name"] == "never-made"
+        assert submitted(argo, name="never-created", **{dry: True})["metadata"]["name"] == "never-created"
     with pytest.raises(Refusal, match="not found"):
-        argo.get("never-made")
+        argo.get("never-created")
     with pytest.raises(Refusal, match=r"submitOptions\.podPriorityClassName: does not work here"):
         submitted(argo, podPriorityClassName="high")
-    argo.call("DELETE", "workflow-templates/argo/kept")
+    argo.call("DELETE", "workflow-templates/argo/shared")
 
 
 def artifact(argo: Client, path: str) -> Any:
     """The open answer of a path that is not below /api/v1/."""
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         f"{argo.address}/{path}", headers={"Authorization": f"Bearer {argo.token}"}
     )
     try:
-        return urllib.request.urlopen(asked, timeout=20)
+        return urllib.request.urlopen(request, timeout=20)
     except urllib.error.HTTPError as error:
         raise Refusal(error.code, error.read().decode()) from error
 
 
-def test_an_artifact_is_given_to_who_asks_for_it(argo: Client) -> None:
-    made = leaf("main", "printf bytes > /tmp/o")
-    made["outputs"] = {"artifacts": [{"name": "o", "path": "/tmp/o", "archive": {"none": {}}}]}
-    name = argo.create(workflow(made))
+def test_an_artifact_can_be_downloaded(argo: Client) -> None:
+    created = leaf("main", "printf bytes > /tmp/o")
+    created["outputs"] = {"artifacts": [{"name": "o", "path": "/tmp/o", "archive": {"none": {}}}]}
+    name = argo.create(workflow(created))
     assert argo.ended(name)["status"]["phase"] == "Succeeded"
     with artifact(argo, f"artifacts/argo/{name}/{name}/o") as answered:
         assert answered.read() == b"bytes"
@@ -173,8 +173,8 @@ def test_an_artifact_is_given_to_who_asks_for_it(argo: Client) -> None:
         artifact(argo, f"artifacts/argo/{name}/{name}/nope")
 
 
-def test_what_is_not_here_is_refused_by_name(argo: Client) -> None:
-    for path, said in (
+def test_unimplemented_parts_of_the_api_are_refused_by_name(argo: Client) -> None:
+    for path, name_in_message in (
         ("cron-workflows/argo", "cron workflows"),
         ("sensors/argo", "sensors"),
         ("nope", "GET /api/v1/nope"),
@@ -182,11 +182,11 @@ def test_what_is_not_here_is_refused_by_name(argo: Client) -> None:
         with pytest.raises(Refusal) as refusal:
             argo.call("GET", path)
         assert refusal.value.status == 501
-        assert said in refusal.value.body
+        assert name_in_message in refusal.value.body
     assert argo.call("GET", "archived-workflows")["items"] is None
 
 
-async def test_heras_asynchronous_service_makes_answers_stops_and_retries(argo: Client) -> None:
+async def test_heras_asynchronous_service_creates_sets_retries_and_lists(argo: Client) -> None:
     gate = {
         "name": "main",
         "steps": [[{"name": "gate", "template": "gate"}], [{"name": "work", "template": "work"}]],
@@ -195,14 +195,12 @@ async def test_heras_asynchronous_service_makes_answers_stops_and_retries(argo: 
         "metadata": {"name": "by-hera", "namespace": "argo"}
     }
     async with AsyncWorkflowsService(host=argo.address, token=argo.token, namespace="argo") as service:
-        made = WorkflowCreateRequest(workflow=Workflow.model_validate(body))
-        await service.lint_workflow(WorkflowLintRequest(workflow=made.workflow))
-        await service.create_workflow(made)
-        await asyncio.to_thread(
-            argo.until, "by-hera", lambda seen: phases_of(seen).get("$[0].gate") == "Running"
-        )
-        asked = WorkflowSetRequest(node_field_selector="displayName=gate", phase="Succeeded")
-        await service.set_workflow("by-hera", asked)
+        created = WorkflowCreateRequest(workflow=Workflow.model_validate(body))
+        await service.lint_workflow(WorkflowLintRequest(workflow=created.workflow))
+        await service.create_workflow(created)
+        await asyncio.to_thread(argo.until, "by-hera", lambda w: phases_of(w).get("$[0].gate") == "Running")
+        request = WorkflowSetRequest(node_field_selector="displayName=gate", phase="Succeeded")
+        await service.set_workflow("by-hera", request)
         await asyncio.to_thread(argo.ended, "by-hera")
         await service.retry_workflow("by-hera", WorkflowRetryRequest())
         await asyncio.to_thread(argo.ended, "by-hera")
@@ -216,9 +214,9 @@ async def test_heras_asynchronous_service_makes_answers_stops_and_retries(argo: 
         await service.delete_workflow("by-hera")
 
 
-def test_the_newest_is_called_latest_everywhere(argo: Client) -> None:
+def test_latest_names_the_newest_workflow_in_every_request(argo: Client) -> None:
     name = argo.create(workflow({"name": "main", "suspend": {}}))
     assert argo.get("@latest")["metadata"]["name"] == name
-    argo.until("@latest", lambda seen: phases_of(seen).get("$") == "Running")
+    argo.until("@latest", lambda w: phases_of(w).get("$") == "Running")
     argo.do("@latest", "terminate")
     assert argo.ended(name)["status"]["phase"] == "Failed"

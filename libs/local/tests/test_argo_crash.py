@@ -1,4 +1,4 @@
-"""A local Argo that is killed and started again goes on with every run, and no finished step runs twice."""
+"""After kill -9 and a restart of the local Argo every workflow goes on, and no finished step runs twice."""
 
 import json
 import resource
@@ -29,7 +29,7 @@ def server(home: Path) -> Iterator[Server]:
 
 
 def step(home: Path, seconds: float) -> dict:
-    """A template that notes in a file each time that it is run to its end."""
+    """A template that appends a line to a file each time it runs to its end."""
     script = f"sleep {seconds}; echo x >> {home}/ran-{{{{inputs.parameters.n}}}}; echo {{{{inputs.parameters.n}}}} > /tmp/o"
     return {
         "name": "step",
@@ -49,7 +49,7 @@ def task(name: str, value: str, **more: object) -> dict:
 
 
 def pipeline(home: Path, seconds: float = 0.05) -> dict:
-    """Ten steps one after another, then eight together, then one that has seen them all."""
+    """Ten steps one after another, then eight together, then one that depends on all of them."""
     tasks = [task("c0", "c0")]
     tasks += [task(f"c{i}", f"c{i}", depends=f"c{i - 1}") for i in range(1, 10)]
     tasks += [task("fan", "f{{item}}", depends="c9", withItems=list(range(8)))]
@@ -75,12 +75,14 @@ def test_a_run_goes_on_after_each_kill_and_no_finished_step_runs_twice(home: Pat
         server.kill()
         argo = server.start()
         assert before <= finished(argo, name)
-    seen = argo.ended(name)
-    assert seen["status"]["phase"] == "Succeeded"
+    ended = argo.ended(name)
+    assert ended["status"]["phase"] == "Succeeded"
     counts = runs(home)
     assert sorted(counts) == sorted([f"c{i}" for i in range(10)] + [f"f{i}" for i in range(8)] + ["last"])
-    again = {node["inputs"]["parameters"][0]["value"] for node in nodes_of(seen).values() if ran_again(node)}
-    assert {step for step, count in counts.items() if count > 1} <= again
+    ran_again_values = {
+        node["inputs"]["parameters"][0]["value"] for node in nodes_of(ended).values() if ran_again(node)
+    }
+    assert {step for step, count in counts.items() if count > 1} <= ran_again_values
 
 
 def finished(argo: Client, name: str) -> set[str]:
@@ -89,7 +91,7 @@ def finished(argo: Client, name: str) -> set[str]:
 
 
 def ran_again(node: dict) -> bool:
-    """Whether the node says that its step was run once more."""
+    """Whether the node's message says that its step was run again."""
     return "run again" in node.get("message", "")
 
 
@@ -98,23 +100,23 @@ def test_a_step_that_runs_during_the_kill_is_adopted_or_says_that_it_ran_again(
 ) -> None:
     argo = server.start()
     main = {"name": "main", "steps": [[task("long", "long")]]}
-    asked = {
+    workflow = {
         "metadata": {"name": "one"},
         "spec": {"entrypoint": "main", "templates": [main, step(home, 1.5)]},
     }
-    argo.create(asked)
+    argo.create(workflow)
     argo.until("one", lambda w: phases_of(w).get("$[0].long") == "Running")
     server.kill()
     argo = server.start()
-    seen = argo.ended("one")
-    assert seen["status"]["phase"] == "Succeeded"
-    node = nodes_of(seen)["one[0].long"]
+    ended = argo.ended("one")
+    assert ended["status"]["phase"] == "Succeeded"
+    node = nodes_of(ended)["one[0].long"]
     assert "restarted while this step ran" in node["message"]
     assert runs(home)["long"] == (2 if ran_again(node) else 1)
     assert node["outputs"]["parameters"][0]["value"] == "long"
 
 
-def test_an_open_gate_is_still_open_and_an_answer_is_not_lost(home: Path, server: Server) -> None:
+def test_an_open_gate_stays_open_after_a_kill_and_its_answer_is_not_lost(home: Path, server: Server) -> None:
     gate = {
         "name": "gate",
         "suspend": {},
@@ -122,28 +124,28 @@ def test_an_open_gate_is_still_open_and_an_answer_is_not_lost(home: Path, server
     }
     then = task("then", "{{steps.gate.outputs.parameters.x}}")
     main = {"name": "main", "steps": [[{"name": "gate", "template": "gate"}], [then]]}
-    asked = {
+    workflow = {
         "metadata": {"name": "g"},
         "spec": {"entrypoint": "main", "templates": [main, gate, step(home, 0)]},
     }
     argo = server.start()
-    argo.create(asked)
+    argo.create(workflow)
     argo.until("g", lambda w: phases_of(w).get("$[0].gate") == "Running")
     server.kill()
     argo = server.start()
-    seen = argo.until("g", lambda w: phases_of(w).get("$[0].gate") == "Running")
-    argo.answer("g", nodes_of(seen)["g[0].gate"]["id"], {"x": "answered"})
+    restarted = argo.until("g", lambda w: phases_of(w).get("$[0].gate") == "Running")
+    argo.answer("g", nodes_of(restarted)["g[0].gate"]["id"], {"x": "answered"})
     server.kill()
     argo = server.start()
     assert argo.ended("g")["status"]["phase"] == "Succeeded"
     assert runs(home) == {"answered": 1}
 
 
-def test_ended_runs_templates_and_the_stream_of_events_outlive_the_server(home: Path, server: Server) -> None:
+def test_ended_workflows_templates_and_events_survive_a_kill(home: Path, server: Server) -> None:
     argo = server.start()
     main = {"name": "main", "container": {"image": "x", "command": ["true"]}}
     argo.create({"metadata": {"name": "a"}, "spec": {"entrypoint": "main", "templates": [main]}})
-    seen = argo.ended("a")
+    ended = argo.ended("a")
     argo.call(
         "POST",
         "workflow-templates/argo",
@@ -151,53 +153,59 @@ def test_ended_runs_templates_and_the_stream_of_events_outlive_the_server(home: 
     )
     server.kill()
     argo = server.start()
-    assert argo.get("a")["status"] == seen["status"]
+    assert argo.get("a")["status"] == ended["status"]
     assert argo.call("GET", "workflow-templates/argo/t")["spec"]["templates"] == [main]
     with pytest.raises(Refusal) as refusal:
         argo.create({"metadata": {"name": "a"}, "spec": {"entrypoint": "main", "templates": [main]}})
     assert refusal.value.status == 409
-    since = int(seen["metadata"]["resourceVersion"]) - 1
+    since = int(ended["metadata"]["resourceVersion"]) - 1
     with argo.open("GET", f"workflow-events/argo?listOptions.resourceVersion={since}") as stream:
         line = next(line for line in stream if line.startswith(b"data: "))
     event = json.loads(line[6:])["result"]
     assert event["object"]["metadata"]["name"] == "a"
 
 
-def test_a_stop_that_was_asked_for_before_the_kill_still_holds(home: Path, server: Server) -> None:
+def test_a_stop_before_a_kill_still_holds_after_it(home: Path, server: Server) -> None:
     argo = server.start()
     main = {"name": "main", "steps": [[task("long", "long")], [task("never", "never")]]}
-    asked = {"metadata": {"name": "s"}, "spec": {"entrypoint": "main", "templates": [main, step(home, 20)]}}
-    argo.create(asked)
+    workflow = {
+        "metadata": {"name": "s"},
+        "spec": {"entrypoint": "main", "templates": [main, step(home, 20)]},
+    }
+    argo.create(workflow)
     argo.until("s", lambda w: phases_of(w).get("$[0].long") == "Running")
     argo.do("s", "stop")
     server.kill()
     argo = server.start()
-    seen = argo.ended("s")
-    assert seen["status"]["phase"] == "Failed"
+    ended = argo.ended("s")
+    assert ended["status"]["phase"] == "Failed"
     assert "never" not in runs(home)
 
 
-def test_a_home_has_one_server(home: Path, server: Server) -> None:
+def test_a_second_server_on_a_home_does_not_start(home: Path, server: Server) -> None:
     server.start()
     with pytest.raises(RuntimeError):
         Server(home / "argo").start()
 
 
-def test_a_step_that_is_ended_with_the_server_is_run_again(home: Path, server: Server) -> None:
+def test_a_step_that_was_ended_by_the_servers_stop_runs_again(home: Path, server: Server) -> None:
     argo = server.start()
     main = {"name": "main", "steps": [[task("long", "long")]]}
-    asked = {"metadata": {"name": "one"}, "spec": {"entrypoint": "main", "templates": [main, step(home, 1)]}}
-    argo.create(asked)
+    workflow = {
+        "metadata": {"name": "one"},
+        "spec": {"entrypoint": "main", "templates": [main, step(home, 1)]},
+    }
+    argo.create(workflow)
     argo.until("one", lambda w: phases_of(w).get("$[0].long") == "Running")
     server.stop()
     argo = server.start()
-    seen = argo.ended("one")
-    assert seen["status"]["phase"] == "Succeeded"
-    assert ran_again(nodes_of(seen)["one[0].long"])
+    ended = argo.ended("one")
+    assert ended["status"]["phase"] == "Succeeded"
+    assert ran_again(nodes_of(ended)["one[0].long"])
     assert runs(home) == {"long": 1}
 
 
-def test_a_mutex_is_still_held_by_the_step_that_had_it(home: Path, server: Server) -> None:
+def test_a_mutex_is_held_by_the_same_step_after_a_kill(home: Path, server: Server) -> None:
     locked = step(home, 0.7) | {"synchronization": {"mutexes": [{"name": "door"}]}}
     locked["container"]["args"][0] = (
         f"mkdir {home}/inside; " + locked["container"]["args"][0] + f"; rmdir {home}/inside"
@@ -212,7 +220,9 @@ def test_a_mutex_is_still_held_by_the_step_that_had_it(home: Path, server: Serve
     assert argo.ended("m")["status"]["phase"] == "Succeeded"
 
 
-def test_a_disk_that_takes_no_more_ends_the_run_and_not_the_server(home: Path, server: Server) -> None:
+def test_a_state_that_cannot_be_written_ends_the_workflow_and_not_the_server(
+    home: Path, server: Server
+) -> None:
     argo = server.start()
     big = {
         "name": "big",

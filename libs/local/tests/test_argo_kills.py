@@ -1,6 +1,6 @@
-"""kill -9 of the local Argo at moments that chance picks: runs go on, and no step that had finished starts again.
+"""kill -9 of the local Argo at random moments: workflows go on, and no finished step starts again.
 
-`KILLS=500 pytest libs/local/tests/test_argo_kills.py` goes on for long; `SEED` repeats a course of events.
+`KILLS=500 pytest libs/local/tests/test_argo_kills.py` runs for a long time; `SEED` repeats the random choices.
 """
 
 import os
@@ -19,7 +19,7 @@ from periplus_local.argo.testing import COMPLETED, Client, Server, nodes_of
 
 KILLS = int(os.environ.get("KILLS", "6"))
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1 << 30)
-AGAIN = "it was run again"
+RERUN_MESSAGE = "it was run again"
 
 
 @pytest.fixture
@@ -30,14 +30,12 @@ def home() -> Iterator[Path]:
 
 
 def step(home: Path, name: str, code: str = "0", **more: Body) -> Body:
-    """A template that notes each start and each end of its step, and fails by its code."""
-    noted = f"{home}/noted/{{{{inputs.parameters.n}}}}"
-    line = (
-        f"echo s >> {noted}; sleep 0.0{{{{inputs.parameters.n}}}}; echo {{{{inputs.parameters.n}}}} > /tmp/o"
-    )
+    """A template that writes a mark at the start and at the end of its step, and exits with its code."""
+    marks_file = f"{home}/marks/{{{{inputs.parameters.n}}}}"
+    line = f"echo s >> {marks_file}; sleep 0.0{{{{inputs.parameters.n}}}}; echo {{{{inputs.parameters.n}}}} > /tmp/o"
     inputs = {"parameters": [{"name": "n"}]}
     outputs = {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/o"}}]}
-    return sh(name, f"{line}; echo e >> {noted}; exit {code}", inputs=inputs, outputs=outputs, **more)
+    return sh(name, f"{line}; echo e >> {marks_file}; exit {code}", inputs=inputs, outputs=outputs, **more)
 
 
 def call(name: str, number: str, template: str = "step", **more: object) -> Body:
@@ -45,7 +43,7 @@ def call(name: str, number: str, template: str = "step", **more: object) -> Body
 
 
 def pipeline(home: Path) -> Body:
-    """A chain, then loops within loops, a lock, steps that are tried again, a pause, and an exit handler."""
+    """A chain, then a loop, retries, a mutex, nested steps with a suspend node, and an exit handler."""
     chain = [call(f"c{at}", f"1{at}", **({"depends": f"c{at - 1}"} if at else {})) for at in range(5)]
     middle = [
         call("fan", "2{{item}}", depends="c4", withItems=list(range(5))),
@@ -68,24 +66,24 @@ def pipeline(home: Path) -> Body:
     return workflow(*templates, {**handler, "name": "handler"}, onExit="handler")
 
 
-def noted(home: Path) -> dict[str, str]:
-    """What each step has noted so far: an s for each start, an e for each end."""
-    return {path.name: path.read_text().replace("\n", "") for path in (home / "noted").iterdir()}
+def marks_of(home: Path) -> dict[str, str]:
+    """The marks of each step so far: an s for each start, an e for each end."""
+    return {path.name: path.read_text().replace("\n", "") for path in (home / "marks").iterdir()}
 
 
 def kill(server: Server, chance: random.Random) -> str:
-    """End the server as a crash does; now and then its fork server, or all that it has started, too."""
-    whom = chance.choice(["server", "server", "fork server", "all"])
-    below = psutil.Process(server.pid).children(recursive=True) if whom != "server" else []
+    """Kill the server, sometimes with its fork server or with all its processes; gives which."""
+    killed = chance.choice(["server", "server", "fork server", "all"])
+    below = psutil.Process(server.pid).children(recursive=True) if killed != "server" else []
     server.kill()
-    for each in below[:1] if whom == "fork server" else below:
+    for each in below[:1] if killed == "fork server" else below:
         with suppress(psutil.NoSuchProcess):
             each.kill()
-    return whom
+    return killed
 
 
 def pods(argo: Client, name: str, *phases: str) -> dict[str, str]:
-    """The steps that are in one of the phases, by the number that each was given, and what their nodes say."""
+    """The messages of the pods in one of the phases, by the number that is their input."""
     found = [each for each in nodes_of(argo.get(name)).values() if each["type"] == "Pod"]
     return {number(pod): pod.get("message", "") for pod in found if pod["phase"] in phases}
 
@@ -95,50 +93,54 @@ def number(pod: Body) -> str:
 
 
 def one_run(home: Path, server: Server, chance: random.Random, most: int) -> int:
-    """A workflow from its start to its end under kills; how many there were."""
+    """Run one workflow with at most `most` kills; gives how many there were."""
     argo, kills = server.start(), 0
     crashes: list[set[str]] = []  # the steps that had ended when all processes were killed
     name = argo.create(pipeline(home))
     while kills < most:
         time.sleep(chance.uniform(0, 0.9))
         over = argo.get(name)["metadata"]["labels"].get(COMPLETED) == "true"
-        ended, before = pods(argo, name, "Succeeded"), noted(home)
+        ended, before = pods(argo, name, "Succeeded"), marks_of(home)
         if over:
             break
-        whom = [kill(server, chance)]
+        killed = [kill(server, chance)]
         kills += 1
         if chance.random() < 0.3:
             server.begin()
             time.sleep(chance.uniform(0, 0.7))
-            whom.append(kill(server, chance))
-        crashes += [set(ended)] if "all" in whom else []
-        print(name, "killed:", *whom, "with", len(ended), "steps ended")
+            killed.append(kill(server, chance))
+        crashes += [set(ended)] if "all" in killed else []
+        print(name, "killed:", *killed, "with", len(ended), "steps ended")
         argo = server.start()
         assert ended.keys() <= pods(argo, name, "Succeeded").keys()
-        assert {each: before[each] for each in ended} == {each: noted(home)[each] for each in ended}
+        assert {each: before[each] for each in ended} == {each: marks_of(home)[each] for each in ended}
     verify(home, argo.ended(name), crashes)
     server.stop()
     return kills
 
 
-def verify(home: Path, seen: Body, crashes: list[set[str]]) -> None:
-    """It has succeeded, and no step ran again but for one whose own process was killed, and that says so."""
-    assert seen["status"]["phase"] == "Succeeded", seen["status"]
-    ran = [each for each in nodes_of(seen).values() if each["type"] == "Pod"]
-    said = {number(pod) for pod in ran if AGAIN in pod.get("message", "")}
-    assert {number(pod) for pod in ran} == noted(home).keys()
-    for each, marks in noted(home).items():
+def verify(home: Path, workflow_body: Body, crashes: list[set[str]]) -> None:
+    """Assert that it succeeded and that a step ran again only if its process was killed and its node says so."""
+    assert workflow_body["status"]["phase"] == "Succeeded", workflow_body["status"]
+    ran = [each for each in nodes_of(workflow_body).values() if each["type"] == "Pod"]
+    reported = {number(pod) for pod in ran if RERUN_MESSAGE in pod.get("message", "")}
+    assert {number(pod) for pod in ran} == marks_of(home).keys()
+    for each, marks in marks_of(home).items():
         tries = sum(number(pod) == each for pod in ran)
-        again = each in said and any(each not in ended for ended in crashes)
-        assert marks.count("s") == tries or (again and marks.count("s") > tries), (each, marks, crashes)
-    assert output(seen, ".last") == "64"
-    for path in (home / "noted").iterdir():
+        may_run_again = each in reported and any(each not in ended for ended in crashes)
+        assert marks.count("s") == tries or (may_run_again and marks.count("s") > tries), (
+            each,
+            marks,
+            crashes,
+        )
+    assert output(workflow_body, ".last") == "64"
+    for path in (home / "marks").iterdir():
         path.unlink()
 
 
 def test_runs_go_on_after_every_kill_and_no_finished_step_starts_again(home: Path) -> None:
     print(f"SEED={SEED}")
-    (home / "noted").mkdir()
+    (home / "marks").mkdir()
     chance, left = random.Random(SEED), KILLS
     server = Server(home / "argo", slots=3)
     try:

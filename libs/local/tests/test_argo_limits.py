@@ -1,4 +1,4 @@
-"""What holds steps back or ends them: parallelism, mutexes, fail-fast, stop, suspend; and large numbers."""
+"""Parallelism, mutexes, fail-fast, stop and suspend; and large numbers of steps and workflows."""
 
 import time
 from collections.abc import Iterator
@@ -48,26 +48,26 @@ CLOCK["container"]["args"] = ["a=$(date +%s.%N); sleep 0.15; echo $a $(date +%s.
 @pytest.mark.parametrize(
     ("spec", "template", "most"), [({"parallelism": 2}, {}, 2), ({}, {"parallelism": 1}, 1)]
 )
-def test_parallelism_of_a_workflow_or_a_template_holds(
+def test_parallelism_of_a_workflow_or_a_template_limits_its_steps(
     argo: Client, spec: Body, template: Body, most: int
 ) -> None:
     main = dag(task("c", "clock", withItems=[1, 2, 3, 4], given={"i": "{{item}}"}), **template)
     assert at_once(run(argo, main, CLOCK, **spec), ".c(") == most
 
 
-def test_a_mutex_lets_one_step_in_at_a_time_in_one_workflow_or_in_many(argo: Client) -> None:
+def test_a_mutex_is_held_by_one_step_at_a_time_across_workflows(argo: Client) -> None:
     locked = CLOCK | {"synchronization": {"mutexes": [{"name": "door"}]}}
     main = dag(task("c", "clock", withItems=[1, 2, 3]))
     names = [start(argo, main, locked) for _ in range(2)]
     both = [argo.ended(name) for name in names]
     joined = {"metadata": {"name": "x"}, "status": {"nodes": {}}}
-    for seen in both:
-        joined["status"]["nodes"] |= seen["status"]["nodes"]
+    for ended in both:
+        joined["status"]["nodes"] |= ended["status"]["nodes"]
     assert at_once(joined, ".c(") == 1
     assert all("synchronizationStatus" not in item for item in joined["status"]["nodes"].values())
 
 
-def test_a_step_that_waits_for_a_mutex_says_so_and_can_be_stopped(argo: Client) -> None:
+def test_a_step_that_waits_for_a_mutex_is_pending_and_can_be_stopped(argo: Client) -> None:
     hold = sh("main", "sleep 30", synchronization={"mutexes": [{"name": "held"}]})
     first = start(argo, hold)
     argo.until(first, lambda w: phases_of(w).get("$") == "Running")
@@ -80,17 +80,17 @@ def test_a_step_that_waits_for_a_mutex_says_so_and_can_be_stopped(argo: Client) 
     assert argo.ended(first)["status"]["phase"] == "Failed"
 
 
-def test_fail_fast_of_a_template_starts_nothing_more(argo: Client) -> None:
+def test_a_failing_fast_template_starts_no_further_step(argo: Client) -> None:
     main = dag(task("w", "bad", withItems=[1, 2, 3]), failFast=True, parallelism=1)
-    seen = run(argo, main, BAD)
-    assert sorted(phases_of(seen)) == ["$", "$.w", "$.w(0:1)"]
-    assert "failFast" in seen["status"]["message"]
+    ended = run(argo, main, BAD)
+    assert sorted(phases_of(ended)) == ["$", "$.w", "$.w(0:1)"]
+    assert "failFast" in ended["status"]["message"]
 
 
-def test_recursion_ends_at_a_depth(argo: Client) -> None:
-    seen = run(argo, steps([task("again", "main")]))
-    assert seen["status"]["phase"] in {"Failed", "Error"}
-    assert any("recursion depth" in item.get("message", "") for item in nodes_of(seen).values())
+def test_recursion_ends_at_the_maximal_depth(argo: Client) -> None:
+    ended = run(argo, steps([task("again", "main")]))
+    assert ended["status"]["phase"] in {"Failed", "Error"}
+    assert any("recursion depth" in item.get("message", "") for item in nodes_of(ended).values())
 
 
 def test_stop_runs_the_exit_handler_and_terminate_does_not(argo: Client) -> None:
@@ -100,11 +100,11 @@ def test_stop_runs_the_exit_handler_and_terminate_does_not(argo: Client) -> None
         )
         argo.until(name, lambda w: phases_of(w).get("$.a") == "Running")
         argo.do(name, deed)
-        seen = argo.ended(name)
+        ended = argo.ended(name)
         strategy = deed.capitalize()
-        assert seen["status"]["message"] == f"Stopped with strategy '{strategy}'"
-        assert node(seen, ".a")["message"] == f"workflow shutdown with strategy:  {strategy}"
-        assert phases_of(seen).get("$.onExit") == expected
+        assert ended["status"]["message"] == f"Stopped with strategy '{strategy}'"
+        assert node(ended, ".a")["message"] == f"workflow shutdown with strategy:  {strategy}"
+        assert phases_of(ended).get("$.onExit") == expected
 
 
 def test_a_suspended_workflow_starts_nothing_until_it_is_resumed(argo: Client) -> None:
@@ -124,6 +124,6 @@ def test_two_hundred_workflows_at_once_all_end(argo: Client) -> None:
 def test_two_thousand_steps_in_one_workflow_end(argo: Client) -> None:
     tasks = [task("t0", "ok", when="1 == 2")]
     tasks += [task(f"t{i}", "ok", when="1 == 2", depends=f"t{i - 1}") for i in range(1, 2000)]
-    seen = run(argo, dag(*tasks), OK)
-    assert len(nodes_of(seen)) == 2001
-    assert seen["status"]["phase"] == "Succeeded"
+    ended = run(argo, dag(*tasks), OK)
+    assert len(nodes_of(ended)) == 2001
+    assert ended["status"]["phase"] == "Succeeded"

@@ -1,4 +1,4 @@
-"""What the local Argo refuses before anything runs, and how it says so."""
+"""What the local Argo refuses before anything runs, and with which message."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def argo() -> Iterator[Client]:
 
 
 def mounting(*mounts: Any, **volume: Any) -> dict[str, Any]:
-    """What makes a workflow mount one volume."""
+    """The fields of a spec that mount one volume."""
     template = leaf("main")
     template["container"]["volumeMounts"] = [{"name": "v", **mount} for mount in mounts]
     return {"templates": [template], "volumes": [{"name": "v", **volume}]}
@@ -65,18 +65,16 @@ def mounting(*mounts: Any, **volume: Any) -> dict[str, Any]:
         ({"templates": [leaf("main") | {"synchronization": {"semaphores": [{}]}}]}, "semaphores"),
     ],
 )
-def test_a_field_that_does_not_work_here_is_refused_by_its_path(
-    argo: Client, change: dict, path: str
-) -> None:
-    asked = workflow(leaf("main"), **change)
+def test_an_unsupported_field_is_refused_by_its_path(argo: Client, change: dict, path: str) -> None:
+    body = workflow(leaf("main"), **change)
     for route, status in (("workflows/argo", 400), ("workflows/argo/lint", 500)):
         with pytest.raises(Refusal) as refusal:
-            argo.call("POST", route, {"workflow": asked})
+            argo.call("POST", route, {"workflow": body})
         assert refusal.value.status == status
         assert path in json.loads(refusal.value.body)["message"]
 
 
-IDLE = {
+IGNORED = {
     "affinity": {"nodeAffinity": {}},
     "imagePullSecrets": [{"name": "a"}],
     "nodeSelector": {"a": "b"},
@@ -88,39 +86,39 @@ IDLE = {
 
 
 def warning(workflow: dict) -> str:
-    (said,) = [item for item in workflow["status"]["conditions"] if item["type"] == "SpecWarning"]
-    return said["message"]
+    (message,) = [item for item in workflow["status"]["conditions"] if item["type"] == "SpecWarning"]
+    return message["message"]
 
 
-def test_what_has_no_effect_is_said_by_a_check_by_a_run_and_of_a_template(argo: Client) -> None:
-    own = {**IDLE, "memoize": {"key": "x", "cache": {"configMap": {"name": "c"}}}}
+def test_ignored_fields_are_listed_by_lint_and_by_runs_also_of_templates(argo: Client) -> None:
+    own = {**IGNORED, "memoize": {"key": "x", "cache": {"configMap": {"name": "c"}}}}
     template = leaf("main") | {key: own[key] for key in own if key not in {"imagePullSecrets", "ttlStrategy"}}
     template["container"]["resources"] = {"requests": {"cpu": 1}}
-    asked = workflow(template, serviceAccountName="me", **IDLE)
-    for seen in (
-        argo.call("POST", "workflows/argo/lint", {"workflow": asked}),
-        argo.ended(argo.create(asked)),
+    body = workflow(template, serviceAccountName="me", **IGNORED)
+    for ended in (
+        argo.call("POST", "workflows/argo/lint", {"workflow": body}),
+        argo.ended(argo.create(body)),
     ):
-        said = warning(seen)
-        for field in (*IDLE, "templates[0].container.resources", "templates[0].memoize"):
-            assert f"spec.{field}" in said
-        assert "memoize is replaced by the cache of Periplus" in said
-        assert "serviceAccountName" not in said
-    kept = {"metadata": {"name": "idle"}, "spec": {"entrypoint": "main", "templates": [template]}}
-    argo.call("POST", "workflow-templates/argo", {"template": kept})
+        message = warning(ended)
+        for field in (*IGNORED, "templates[0].container.resources", "templates[0].memoize"):
+            assert f"spec.{field}" in message
+        assert "memoize is replaced by the cache of Periplus" in message
+        assert "serviceAccountName" not in message
+    template_body = {"metadata": {"name": "idle"}, "spec": {"entrypoint": "main", "templates": [template]}}
+    argo.call("POST", "workflow-templates/argo", {"template": template_body})
     name = argo.create(
         {"metadata": {"generateName": "t-"}, "spec": {"workflowTemplateRef": {"name": "idle"}}}
     )
     assert "spec.templates[0].nodeSelector" in warning(argo.ended(name))
 
 
-def test_fields_without_effect_are_said_once_per_run(argo: Client) -> None:
-    asked = workflow(leaf("main"), nodeSelector={"a": "b"}, podGC={"strategy": "OnPodCompletion"})
-    seen = argo.ended(argo.create(asked))
-    said = [item for item in seen["status"]["conditions"] if item["type"] == "SpecWarning"]
-    assert len(said) == 1
-    assert "spec.nodeSelector" in said[0]["message"]
-    assert "spec.podGC" in said[0]["message"]
+def test_ignored_fields_are_listed_once_per_run(argo: Client) -> None:
+    body = workflow(leaf("main"), nodeSelector={"a": "b"}, podGC={"strategy": "OnPodCompletion"})
+    ended = argo.ended(argo.create(body))
+    message = [item for item in ended["status"]["conditions"] if item["type"] == "SpecWarning"]
+    assert len(message) == 1
+    assert "spec.nodeSelector" in message[0]["message"]
+    assert "spec.podGC" in message[0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -138,14 +136,14 @@ def test_fields_without_effect_are_said_once_per_run(argo: Client) -> None:
         b'{"workflow": "' + b"x" * (1 << 20) + b'"}',
     ],
 )
-def test_what_is_no_workflow_is_refused_and_the_server_goes_on(argo: Client, raw: bytes) -> None:
+def test_malformed_workflows_are_refused_and_the_server_goes_on(argo: Client, raw: bytes) -> None:
     with pytest.raises(Refusal) as refusal:
         argo.call("POST", "workflows/argo", raw)
     assert refusal.value.status == 400
     assert argo.call("GET", "version")
 
 
-def test_a_reference_to_a_template_that_is_not_there_is_refused(argo: Client) -> None:
+def test_a_reference_to_an_unknown_template_is_refused(argo: Client) -> None:
     call = {"name": "a", "templateRef": {"name": "nobody", "template": "x"}}
     for main, path in (
         ({"name": "main", "steps": [[call]]}, "spec.templates[0].steps[0][0].templateRef"),
@@ -160,15 +158,15 @@ def test_a_reference_to_a_template_that_is_not_there_is_refused(argo: Client) ->
     assert refusal.value.status in {400, 404}
 
 
-def test_a_workflow_of_a_mebibyte_is_taken_and_one_byte_more_is_refused(argo: Client) -> None:
-    asked = workflow(leaf("main")) | {"metadata": {"generateName": "big-", "annotations": {"a": ""}}}
-    asked["metadata"]["namespace"] = "argo"
-    room = (1 << 20) - len(json.dumps(asked, separators=(",", ":")))
-    asked["metadata"]["annotations"]["a"] = "x" * room
-    assert argo.call("POST", "workflows/argo/lint", {"workflow": asked})
-    asked["metadata"]["annotations"]["a"] += "x"
+def test_a_workflow_of_a_mebibyte_is_accepted_and_one_byte_more_is_refused(argo: Client) -> None:
+    body = workflow(leaf("main")) | {"metadata": {"generateName": "big-", "annotations": {"a": ""}}}
+    body["metadata"]["namespace"] = "argo"
+    bytes_left = (1 << 20) - len(json.dumps(body, separators=(",", ":")))
+    body["metadata"]["annotations"]["a"] = "x" * bytes_left
+    assert argo.call("POST", "workflows/argo/lint", {"workflow": body})
+    body["metadata"]["annotations"]["a"] += "x"
     with pytest.raises(Refusal) as refusal:
-        argo.call("POST", "workflows/argo/lint", {"workflow": asked})
+        argo.call("POST", "workflows/argo/lint", {"workflow": body})
     assert "larger than 1048576 bytes" in refusal.value.body
 
 
@@ -179,7 +177,7 @@ def test_an_unknown_workflow_is_not_found(argo: Client) -> None:
         assert (refusal.value.status, json.loads(refusal.value.body)["code"]) == (404, 5)
 
 
-def test_a_template_that_mounts_what_is_not_here_is_refused_when_it_is_made(argo: Client) -> None:
+def test_a_template_with_an_unsupported_mount_is_refused_when_created(argo: Client) -> None:
     spec = mounting({"mountPath": "/a"}, secret={"secretName": "s"})
     body = {"template": {"metadata": {"name": "mounts"}, "spec": spec}}
     with pytest.raises(Refusal) as refusal:

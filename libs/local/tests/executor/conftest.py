@@ -41,7 +41,7 @@ def s3(store: S3Config) -> Minio:
 
 @pytest.fixture
 def nowhere() -> S3Config:
-    """A store that does not answer, for steps that need none."""
+    """An endpoint that does not answer, for steps without artifacts."""
     return S3Config("127.0.0.1:9", "none", "none", "none")
 
 
@@ -102,7 +102,7 @@ def _parameters() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def wait_for() -> Callable[[Callable[[], Any]], Any]:
-    """Wait, without holding up the loop's threads for ever, until something is true."""
+    """Wait until something is true; gives its value."""
 
     def wait(true: Callable[[], Any], seconds: float = 20) -> Any:
         until = time.monotonic() + seconds
@@ -110,7 +110,7 @@ def wait_for() -> Callable[[Callable[[], Any]], Any]:
             if value := true():
                 return value
             time.sleep(0.02)
-        return pytest.fail("it did not come to pass")
+        return pytest.fail(f"not true within {seconds} seconds")
 
     return wait
 

@@ -1,4 +1,4 @@
-"""ArtifactRepository: packed, stored, fetched and unpacked as Argo does it."""
+"""Artifacts: packed, stored, fetched and unpacked as Argo does it."""
 
 # A test may block: nothing else runs in its loop.
 # ruff: noqa: ASYNC240
@@ -46,13 +46,13 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 
     return info
 
 
-async def test_a_file_and_a_folder_travel_from_step_to_step(
+async def test_a_file_and_a_folder_are_passed_from_step_to_step(
     stored: ProcessExecutor, sh: Sh, s3: Minio
 ) -> None:
     outputs = {"artifacts": [{"name": "f", "path": "/tmp/f.txt"}, {"name": "d", "path": "/tmp/d"}]}
     line = "echo one > /tmp/f.txt; mkdir -p /tmp/d/sub; echo two > /tmp/d/sub/two.txt; chmod +x /tmp/f.txt"
-    made = await stored.run(job := sh(line, outputs=outputs))
-    assert made.artifacts == [
+    produced = await stored.run(job := sh(line, outputs=outputs))
+    assert produced.artifacts == [
         {"name": "f", "path": "/tmp/f.txt", "s3": {"key": f"{job.key_prefix}/f.tgz"}},
         {"name": "d", "path": "/tmp/d", "s3": {"key": f"{job.key_prefix}/d.tgz"}},
     ]
@@ -61,8 +61,8 @@ async def test_a_file_and_a_folder_travel_from_step_to_step(
     ) as tar:
         assert sorted(tar.getnames()) == ["d", "d/sub", "d/sub/two.txt"]
     given = [
-        {**made.artifacts[0], "path": "/in-of-pod/f.txt"},
-        {**made.artifacts[1], "path": "/in-of-pod/d"},
+        {**produced.artifacts[0], "path": "/in-of-pod/f.txt"},
+        {**produced.artifacts[1], "path": "/in-of-pod/d"},
     ]
     line = "cat /in-of-pod/f.txt /in-of-pod/d/sub/two.txt; test -x /in-of-pod/f.txt"
     read = await stored.run(sh(line, inputs={"artifacts": given}, capture_result=True))
@@ -80,33 +80,33 @@ async def test_an_artifact_without_archive_is_stored_as_it_is(
         ]
     }
     line = "echo plain > /tmp/f.txt; mkdir -p /tmp/d/e; echo x > /tmp/d/e/x; echo y > /tmp/d/y"
-    made = await stored.run(job := sh(line, outputs=outputs))
-    assert [a["s3"]["key"] for a in made.artifacts] == [
+    produced = await stored.run(job := sh(line, outputs=outputs))
+    assert [a["s3"]["key"] for a in produced.artifacts] == [
         f"{job.key_prefix}/f.txt",
         f"{job.key_prefix}/d",
     ]
-    assert made.artifacts[0]["archive"] == none
+    assert produced.artifacts[0]["archive"] == none
     assert s3.get_object("artifacts", f"{job.key_prefix}/f.txt").read() == b"plain\n"
-    given = [{**made.artifacts[1], "path": "/in-of-pod"}]
+    given = [{**produced.artifacts[1], "path": "/in-of-pod"}]
     read = await stored.run(
         sh("cat /in-of-pod/e/x /in-of-pod/y", inputs={"artifacts": given}, capture_result=True)
     )
     assert read.result == "x\ny"
 
 
-async def test_a_zip_travels_too(stored: ProcessExecutor, sh: Sh) -> None:
+async def test_a_zip_is_passed_from_step_to_step(stored: ProcessExecutor, sh: Sh) -> None:
     outputs = out("d", "/tmp/d", archive={"zip": {}})
-    made = await stored.run(job := sh("mkdir /tmp/d; echo x > /tmp/d/x", outputs=outputs))
-    assert made.artifacts[0]["s3"]["key"] == f"{job.key_prefix}/d.zip"
-    given = [{**made.artifacts[0], "path": "/tmp/got"}]
+    produced = await stored.run(job := sh("mkdir /tmp/d; echo x > /tmp/d/x", outputs=outputs))
+    assert produced.artifacts[0]["s3"]["key"] == f"{job.key_prefix}/d.zip"
+    given = [{**produced.artifacts[0], "path": "/tmp/got"}]
     read = await stored.run(sh("cat /tmp/got/x", inputs={"artifacts": given}, capture_result=True))
     assert read.result == "x"
 
 
 async def test_the_template_s_own_key_is_used(stored: ProcessExecutor, sh: Sh, s3: Minio) -> None:
     key = f"mine/{uuid.uuid4().hex}.tgz"
-    made = await stored.run(sh("echo x > /tmp/x", outputs=out("x", "/tmp/x", s3={"key": key})))
-    assert made.artifacts[0]["s3"]["key"] == key
+    produced = await stored.run(sh("echo x > /tmp/x", outputs=out("x", "/tmp/x", s3={"key": key})))
+    assert produced.artifacts[0]["s3"]["key"] == key
     assert s3.stat_object("artifacts", key).size
 
 
@@ -132,8 +132,8 @@ async def test_a_missing_input_is_left_out_when_optional_and_else_an_error(
     given: dict[str, Any] = {"name": "model", "path": "/tmp/m", "s3": {"key": "no/such"}}
     done = await stored.run(sh("true", inputs={"artifacts": [given]}))
     assert (done.phase, done.exit_code) == ("Error", None)
-    said = "init: Error (exit code 64): artifact model failed to load: The specified key does not exist"
-    assert done.message.startswith(said)
+    message = "init: Error (exit code 64): artifact model failed to load: The specified key does not exist"
+    assert done.message.startswith(message)
     nowhere = {"name": "m", "path": "/tmp/m", "optional": True}
     done = await stored.run(sh("test ! -e /tmp/m", inputs={"artifacts": [nowhere]}))
     assert done.phase == "Succeeded"
@@ -142,7 +142,7 @@ async def test_a_missing_input_is_left_out_when_optional_and_else_an_error(
     assert done.phase == "Succeeded"
 
 
-async def test_an_input_in_a_folder_of_this_machine_covers_what_is_there(
+async def test_an_input_in_a_folder_of_the_host_hides_the_hosts_file(
     stored: ProcessExecutor, sh: Sh, s3: Minio
 ) -> None:
     given = {"name": "h", "path": "/etc/hostname", "s3": {"key": put(s3, b"given")}}
@@ -152,7 +152,7 @@ async def test_an_input_in_a_folder_of_this_machine_covers_what_is_there(
     assert Path("/etc/hostname").read_text() != "given"
 
 
-async def test_a_plain_object_needs_no_word_that_it_is_no_archive(
+async def test_an_object_that_is_no_archive_is_loaded_as_it_is(
     stored: ProcessExecutor, sh: Sh, s3: Minio
 ) -> None:
     given = {"name": "p", "path": "/tmp/p", "s3": {"key": put(s3, b"not a tar")}}
@@ -184,7 +184,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-async def test_an_archive_that_would_leave_its_folder_is_refused(
+async def test_an_archive_with_an_entry_outside_of_its_folder_is_refused(
     store: S3Config, sh: Sh, s3: Minio, tmp_path: Path, what: str
 ) -> None:
     fillers = [(entry("filler"), b"x")]
@@ -207,7 +207,7 @@ async def test_an_archive_that_unpacks_to_too_much_is_refused(
     assert done.message.endswith("the archive unpacks to more than a step may have")
 
 
-async def test_a_damaged_archive_is_an_error_of_the_step(
+async def test_a_step_with_a_corrupt_archive_ends_in_error(
     store: S3Config, sh: Sh, s3: Minio, tmp_path: Path
 ) -> None:
     content = tar_of((entry("a"), bytes(range(256)) * 1000))
@@ -220,23 +220,25 @@ async def test_a_damaged_archive_is_an_error_of_the_step(
     )
 
 
-async def test_links_within_an_artifact_survive(stored: ProcessExecutor, sh: Sh) -> None:
+async def test_symbolic_links_within_an_artifact_are_kept(stored: ProcessExecutor, sh: Sh) -> None:
     line = "mkdir -p /tmp/d/e; echo x > /tmp/d/x; ln -s ../x /tmp/d/e/up; ln /tmp/d/x /tmp/d/hard"
-    made = await stored.run(sh(line, outputs=out("d", "/tmp/d")))
-    given = [{**made.artifacts[0], "path": "/tmp/d"}]
+    produced = await stored.run(sh(line, outputs=out("d", "/tmp/d")))
+    given = [{**produced.artifacts[0], "path": "/tmp/d"}]
     read = await stored.run(
         sh("cat /tmp/d/e/up /tmp/d/hard", inputs={"artifacts": given}, capture_result=True)
     )
     assert read.result == "x\nx"
 
 
-async def test_a_store_that_is_away_is_an_error_of_the_step(executor: ProcessExecutor, sh: Sh) -> None:
+async def test_a_step_ends_in_error_when_the_repository_does_not_answer(
+    executor: ProcessExecutor, sh: Sh
+) -> None:
     done = await executor.run(sh("echo x > /tmp/x", outputs=out("x", "/tmp/x")))
     assert (done.phase, done.exit_code) == ("Error", 0)
     assert "cannot save artifact /tmp/x: the store at 127.0.0.1:9 fails" in done.message
 
 
-async def test_another_store_is_not_spoken_to(stored: ProcessExecutor, sh: Sh) -> None:
+async def test_an_artifact_at_another_endpoint_is_refused(stored: ProcessExecutor, sh: Sh) -> None:
     place = {"key": "k", "endpoint": "s3.amazonaws.com"}
     given = {"name": "x", "path": "/tmp/x", "s3": place}
     done = await stored.run(sh("true", inputs={"artifacts": [given]}))

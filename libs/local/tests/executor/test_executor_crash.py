@@ -1,4 +1,4 @@
-"""After kill -9 of the server: what had ended is found, what runs is waited for, the rest is run again."""
+"""After kill -9 of the server: ended jobs are found, running ones are waited for, others are run again."""
 
 import asyncio
 import json
@@ -86,7 +86,7 @@ async def test_a_step_that_still_runs_is_waited_for_and_runs_once(
     assert folder.log.read_text() == "up\nend\n"
 
 
-async def test_a_step_that_ended_while_no_server_was_there_is_not_run_again(
+async def test_a_step_that_ended_between_two_servers_is_not_run_again(
     tmp_path: Path, store: S3Config, sh: Sh, crash: Any, wait_for: Wait
 ) -> None:
     job = sh("echo up; sleep 0.3; exit 7")
@@ -97,7 +97,7 @@ async def test_a_step_that_ended_while_no_server_was_there_is_not_run_again(
     assert (done.phase, done.message) == ("Failed", "main: Error (exit code 7)")
 
 
-async def test_a_step_whose_outputs_were_collected_is_told_again_as_it_was(
+async def test_a_job_whose_outputs_were_collected_has_the_same_result_after_a_crash(
     tmp_path: Path, store: S3Config, sh: Sh, crash: Any, wait_for: Wait
 ) -> None:
     job = sh("echo v > /tmp/p", outputs={"parameters": [{"name": "p", "valueFrom": {"path": "/tmp/p"}}]})
@@ -108,7 +108,7 @@ async def test_a_step_whose_outputs_were_collected_is_told_again_as_it_was(
     assert await adopt(tmp_path, store, job) == first
 
 
-async def test_a_deadline_holds_without_a_server(
+async def test_a_deadline_is_enforced_without_a_server(
     tmp_path: Path, store: S3Config, sh: Sh, crash: Any, wait_for: Wait
 ) -> None:
     job = sh("echo up; sleep 60", deadline_seconds=1.5)
@@ -137,7 +137,7 @@ async def test_a_step_of_an_earlier_server_can_be_stopped(
     assert (done.phase, done.exit_code) == ("Failed", 137)
 
 
-async def test_what_never_started_or_left_no_record_is_run_again(
+async def test_a_job_that_never_started_or_has_no_record_is_run_again(
     tmp_path: Path, store: S3Config, sh: Sh, crash: Any, wait_for: Wait
 ) -> None:
     job = sh("echo up; sleep 60")
@@ -149,12 +149,12 @@ async def test_what_never_started_or_left_no_record_is_run_again(
     os.kill(pid, signal.SIGKILL)
     assert await adopt(tmp_path, store, job) is None
     async with ProcessExecutor(tmp_path / "pods", store, ExecutorSettings(slots=2)) as executor:
-        again = sh("echo again", id=job.id)
-        assert (await executor.run(again)).phase == "Succeeded"
+        rerun = sh("echo again", id=job.id)
+        assert (await executor.run(rerun)).phase == "Succeeded"
         assert executor.log_path(job.id).read_text() == "again\n"
 
 
-async def test_a_record_that_was_cut_off_counts_for_nothing(tmp_path: Path, sh: Sh) -> None:
+async def test_a_truncated_record_is_read_as_missing(tmp_path: Path, sh: Sh) -> None:
     folder = JobFolder(tmp_path, "job")
     folder.create()
     for cut in (b"", bytes(4096), b'{"code": 0, "sig', b"\xff\xfe{"):

@@ -1,4 +1,4 @@
-"""The end of a step: by its deadline, by a stop, with all that it started."""
+"""The end of a step, by its deadline or by a stop, with all processes that it started."""
 
 # A test may block: nothing else runs in its loop.
 # ruff: noqa: ASYNC110,PTH208
@@ -42,7 +42,7 @@ async def test_a_deadline_ends_a_step(executor: ProcessExecutor, sh: Sh) -> None
     assert (done.phase, done.message, done.exit_code) == ("Failed", LATE, 143)
 
 
-async def test_a_step_that_ignores_sigterm_is_killed_after_the_grace(
+async def test_a_step_that_ignores_sigterm_is_killed_after_the_grace_period(
     executor: ProcessExecutor, sh: Sh
 ) -> None:
     line = "trap '' TERM; while :; do sleep 0.05; done"
@@ -50,7 +50,7 @@ async def test_a_step_that_ignores_sigterm_is_killed_after_the_grace(
     assert (done.phase, done.message, done.exit_code) == ("Failed", LATE, 137)
 
 
-async def test_a_step_may_clean_up_within_the_grace(executor: ProcessExecutor, sh: Sh) -> None:
+async def test_a_step_may_clean_up_within_the_grace_period(executor: ProcessExecutor, sh: Sh) -> None:
     job = sh("trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.01; done")
     running = asyncio.create_task(executor.run(job))
     await log_lines(executor, job, 1)
@@ -60,7 +60,7 @@ async def test_a_step_may_clean_up_within_the_grace(executor: ProcessExecutor, s
     assert "bye" in executor.log_path(job.id).read_text()
 
 
-async def test_a_stop_kills_what_ignores_it(executor: ProcessExecutor, sh: Sh) -> None:
+async def test_a_stop_kills_a_step_that_ignores_sigterm(executor: ProcessExecutor, sh: Sh) -> None:
     job = sh("trap '' TERM; echo up; while :; do sleep 0.05; done")
     running = asyncio.create_task(executor.run(job))
     await log_lines(executor, job, 1)
@@ -68,7 +68,7 @@ async def test_a_stop_kills_what_ignores_it(executor: ProcessExecutor, sh: Sh) -
     assert (await running).exit_code == 137
 
 
-async def test_a_stop_that_comes_before_the_slot_means_that_nothing_starts(
+async def test_a_job_that_is_stopped_before_it_has_a_slot_never_starts(
     tmp_path: Path, nowhere: S3Config, sh: Sh
 ) -> None:
     async with ProcessExecutor(tmp_path / "pods", nowhere, ExecutorSettings(slots=1)) as executor:
@@ -138,7 +138,7 @@ async def test_a_step_that_prints_too_much_has_a_log_that_says_so(
 
 
 @LINUX
-async def test_a_full_disk_under_the_log_is_an_error_of_the_step(
+async def test_a_step_whose_log_cannot_be_written_ends_in_error(
     executor: ProcessExecutor, sh: Sh, tmp_path: Path
 ) -> None:
     job = sh("sleep 0.3; echo x; exit 0")
@@ -189,7 +189,7 @@ async def test_when_the_fork_server_dies_its_steps_go_on_and_new_ones_start(
     assert (done.phase, done.result) == ("Succeeded", "up\ndone")
 
 
-async def test_leaving_the_executor_ends_its_steps_and_they_are_to_be_run_again(
+async def test_closing_the_executor_ends_its_jobs_which_are_run_again_later(
     tmp_path: Path, nowhere: S3Config, sh: Sh, alive: Alive
 ) -> None:
     job = sh("echo $$$$; sleep 60; echo")
@@ -203,7 +203,7 @@ async def test_leaving_the_executor_ends_its_steps_and_they_are_to_be_run_again(
         assert await executor.adopt(job) is None
 
 
-async def test_many_steps_leave_no_process_and_no_descriptor(
+async def test_many_steps_leak_no_process_and_no_descriptor(
     tmp_path: Path, nowhere: S3Config, sh: Sh
 ) -> None:
     async with ProcessExecutor(tmp_path / "pods", nowhere, ExecutorSettings(slots=4)) as executor:

@@ -1,4 +1,4 @@
-"""A full disk is an error of the step that met it, and of no other."""
+"""A step that meets a full disk ends in error, and later ones run."""
 
 import json
 import shutil
@@ -18,13 +18,13 @@ from periplus_local.argo.executor.artifact_repository import S3Config
 
 async def main():
     home = Path(sys.argv[1])
-    told = {}
+    results = {}
     async with ProcessExecutor(home / "pods", S3Config("127.0.0.1:9", "a", "b", "bucket"), ExecutorSettings(slots=1)) as executor:
         async def run(name, line, **more):
             main = {"command": ["sh", "-c"], "args": [line]}
             job = Job(name, "wf", name, {"container": main, **more}, "wf/x")
             done = await executor.run(job)
-            told[name] = [done.phase, done.message]
+            results[name] = [done.phase, done.message]
         fill = "head -c 9000000 /dev/zero > /tmp/x;"
         await run("fills", fill + " exit 1")
         await run("prints", fill + " echo more; true")
@@ -37,13 +37,13 @@ async def main():
         await run("starts", "true")
         (home / "other").unlink()
         await run("after", "true")
-    print(json.dumps(told))
+    print(json.dumps(results))
 
 asyncio.run(main())
 """
 
 
-def test_a_full_disk_is_an_error_of_the_step(tmp_path: Path) -> None:
+def test_a_step_that_meets_a_full_disk_ends_in_error_and_later_ones_run(tmp_path: Path) -> None:
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("needs unshare")
@@ -58,10 +58,10 @@ def test_a_full_disk_is_an_error_of_the_step(tmp_path: Path) -> None:
     if "unshare" in ran.stderr or "mount:" in ran.stderr:
         pytest.skip(ran.stderr)
     assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout)
-    assert told["fills"] == ["Failed", "main: Error (exit code 1)"]
+    results = json.loads(ran.stdout)
+    assert results["fills"] == ["Failed", "main: Error (exit code 1)"]
     full = "no space left on device"
     for name in ("prints", "packs", "starts"):
-        assert told[name][0] == "Error"
-        assert full in told[name][1].lower()
-    assert told["after"] == ["Succeeded", ""]
+        assert results[name][0] == "Error"
+        assert full in results[name][1].lower()
+    assert results["after"] == ["Succeeded", ""]

@@ -1,4 +1,4 @@
-"""Steps that behave badly: each ends as a pod would, its log stays right, and the next step runs."""
+"""Steps that misbehave: each ends as a pod would, its log is right, and the next step runs."""
 
 import asyncio
 import sys
@@ -31,7 +31,7 @@ print(*sorted(pids), flush=True)
 
 
 async def ended(executor: ProcessExecutor, job: Job) -> tuple[int | None, bytes]:
-    """The exit code of a step and its whole log; whatever it does, another step runs after it."""
+    """Run a step: its exit code and its whole log; asserts that another step runs after it."""
     done = await asyncio.wait_for(executor.run(job), 60)
     after = Job("after", "wf", "after", {"container": {"command": ["true"]}}, "wf/after")
     assert (await asyncio.wait_for(executor.run(after), 60)).exit_code == 0
@@ -58,7 +58,7 @@ async def test_a_step_ends_as_a_pod_would(
 
 
 @pytest.mark.parametrize(("program", "log"), [(EATS_DESCRIPTORS, b"no more\n")])
-async def test_a_step_may_use_up_what_it_has(
+async def test_a_step_may_use_up_its_file_descriptors(
     executor: ProcessExecutor, sh: Sh, program: str, log: bytes
 ) -> None:
     job = sh("", container={"command": [sys.executable, "-c"], "args": [program]})
@@ -76,9 +76,7 @@ async def test_hundreds_of_processes_in_sessions_of_their_own_end_with_the_step(
     assert not any(map(alive, pids))
 
 
-async def test_a_line_of_ten_megabytes_comes_in_pieces_and_no_letter_is_cut(
-    executor: ProcessExecutor, sh: Sh
-) -> None:
+async def test_a_line_of_ten_megabytes_is_split_between_characters(executor: ProcessExecutor, sh: Sh) -> None:
     line = "printf x; head -c 10000000 /dev/zero | sed 's/\\x00/\\xc3\\xa9/g'; echo; echo last"
     job = sh(line)
     assert (await executor.run(job)).exit_code == 0

@@ -1,4 +1,4 @@
-"""The mount namespace as an ordinary user has it."""
+"""The mount namespace of an unprivileged user."""
 
 import ctypes
 import os
@@ -41,27 +41,27 @@ def as_ordinary_user(work: str, spec: dict[str, object]) -> str:
                 ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
             mount_namespace.enter("user+mount", spec)
             exec(work, {"os": os})
-        except BaseException as error:  # noqa: BLE001 - told to the test
+        except BaseException as error:  # noqa: BLE001 - sent to the test
             os.write(writer, repr(error).encode())
         finally:
             os._exit(0)
     os.close(writer)
-    with os.fdopen(reader, "rb") as told:
-        text = told.read().decode()
+    with os.fdopen(reader, "rb") as errors:
+        text = errors.read().decode()
     os.waitpid(pid, 0)
     return text
 
 
-def test_an_ordinary_user_has_a_root_of_his_own(folder: Path) -> None:
+def test_an_unprivileged_user_gets_a_private_root(folder: Path) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("needs Linux")
     filesystem = plan_filesystem(folder, ["/usr/share/of-pod/x", "/opt-of-pod/y"], [], namespaces=True)
-    for made in (
+    for folder_path in (
         f"{filesystem.root}/tmp",
         f"{filesystem.root}/opt-of-pod",
         *(s.storage for s in filesystem.overlays),
     ):
-        Path(made).mkdir(parents=True)
+        Path(folder_path).mkdir(parents=True)
     if os.geteuid() == 0:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, NOBODY, NOBODY)

@@ -1,4 +1,4 @@
-"""The paths of a step: its own where it declares them, the machine's everywhere else."""
+"""The paths of a step: private where it declares them, the host's everywhere else."""
 
 # A test may block: nothing else runs in its loop.
 # ruff: noqa: ASYNC240,PTH208
@@ -38,7 +38,7 @@ def outside() -> Iterator[Path]:
         folder.rmdir()
 
 
-async def test_an_output_may_lie_in_a_folder_that_this_machine_does_not_have(
+async def test_an_output_may_be_in_a_folder_that_the_host_does_not_have(
     executor: ProcessExecutor, sh: Sh, parameters: Parameters
 ) -> None:
     outputs = parameters(a="/out-of-pod/model", b="/flat-of-pod", c="/deep-of-pod/x/y/z")
@@ -54,13 +54,13 @@ async def test_a_step_makes_the_folder_of_its_output_as_it_must_in_a_container(
     executor: ProcessExecutor, sh: Sh, parameters: Parameters
 ) -> None:
     outputs = parameters(o="/mnt/out-of-pod/o")
-    made = await executor.run(sh("mkdir /mnt/out-of-pod && echo o > /mnt/out-of-pod/o", outputs=outputs))
-    assert made.parameters == {"o": "o"}
+    created = await executor.run(sh("mkdir /mnt/out-of-pod && echo o > /mnt/out-of-pod/o", outputs=outputs))
+    assert created.parameters == {"o": "o"}
     missing = await executor.run(sh("echo o > /mnt/out-of-pod/o", outputs=outputs))
     assert missing.phase == "Failed"
 
 
-async def test_what_is_written_in_the_working_folder_lies_in_the_root(
+async def test_a_relative_path_in_the_default_working_folder_is_an_absolute_path_below_root(
     executor: ProcessExecutor, sh: Sh, parameters: Parameters
 ) -> None:
     outputs = parameters(flat="/flat-of-pod", deep="/deep-of-pod/x")
@@ -69,7 +69,7 @@ async def test_what_is_written_in_the_working_folder_lies_in_the_root(
     assert done.parameters == {"flat": "flat", "deep": "deep"}
 
 
-async def test_what_a_step_does_below_its_working_folder_reaches_no_folder_of_the_machine(
+async def test_changes_below_the_working_folder_do_not_reach_folders_of_the_host(
     tmp_path: Path, nowhere: S3Config, sh: Sh, outside: Path
 ) -> None:
     (outside / "precious").write_text("")
@@ -84,7 +84,7 @@ async def test_what_a_step_does_below_its_working_folder_reaches_no_folder_of_th
         )
 
 
-async def test_an_output_in_a_folder_of_this_machine_is_not_seen_by_the_machine(
+async def test_an_output_in_a_folder_of_the_host_is_not_visible_on_the_host(
     executor: ProcessExecutor, sh: Sh, parameters: Parameters, outside: Path
 ) -> None:
     (outside / "there").write_text("machine's")
@@ -114,7 +114,7 @@ async def test_an_output_below_a_folder_that_is_itself_an_output(
     assert [path.name for path in (outside / "d").iterdir()] == ["old"]
 
 
-async def test_a_link_is_followed_as_the_step_follows_it(
+async def test_a_symbolic_link_of_an_output_is_resolved_in_the_steps_file_system(
     executor: ProcessExecutor, sh: Sh, parameters: Parameters
 ) -> None:
     line = """
@@ -126,7 +126,7 @@ async def test_a_link_is_followed_as_the_step_follows_it(
     assert done.parameters == {"a": "value", "r": "value", "t": "deep", "e": "deep"}
 
 
-async def test_a_parameter_that_is_no_file_holds_nothing_up(
+async def test_a_parameter_that_is_no_regular_file_is_an_error(
     executor: ProcessExecutor, sh: Sh, parameters: Parameters
 ) -> None:
     for line in ("mkfifo /tmp/o", "mkdir /tmp/o", "ln -s o /tmp/o", "ln -s /dev/zero /tmp/o"):
@@ -135,7 +135,7 @@ async def test_a_parameter_that_is_no_file_holds_nothing_up(
         assert "cannot save parameter /tmp/o: " in done.message
 
 
-async def test_a_parameter_too_large_for_one_is_an_error(
+async def test_a_parameter_of_more_than_a_mebibyte_is_an_error(
     executor: ProcessExecutor, sh: Sh, parameters: Parameters
 ) -> None:
     done = await executor.run(sh("head -c 2000000 /dev/zero > /tmp/o", outputs=parameters(o="/tmp/o")))
@@ -193,7 +193,7 @@ async def test_a_relative_path_of_an_output_starts_at_the_working_folder(
     assert (done.message, done.parameters) == ("", {"x": "x", "y": "y"})
 
 
-async def test_a_volume_of_a_pod_is_an_empty_folder_of_its_own(executor: ProcessExecutor, sh: Sh) -> None:
+async def test_a_volume_is_a_private_empty_folder(executor: ProcessExecutor, sh: Sh) -> None:
     mounts = {"volumeMounts": [{"name": "v", "mountPath": "/mnt/vol-of-pod"}]}
     line = "ls /mnt/vol-of-pod; echo x > /mnt/vol-of-pod/x && cat /mnt/vol-of-pod/x"
     done = await executor.run(sh(line, container=mounts, capture_result=True))
@@ -215,7 +215,7 @@ async def test_with_namespaces_a_volume_is_a_mount(tmp_path: Path, nowhere: S3Co
 async def test_with_namespaces_a_step_may_write_anywhere_below_its_root(
     tmp_path: Path, nowhere: S3Config, sh: Sh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Where programs and modules are looked for shows through in /tmp, which is to be empty here.
+    # Folders below /tmp on a search path are shared with the step, whose /tmp is to be empty here.
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setattr(
@@ -232,7 +232,7 @@ async def test_with_namespaces_a_step_may_write_anywhere_below_its_root(
         assert not Path("/new-of-pod").exists()
 
 
-async def test_a_name_that_one_step_hides_is_there_again_for_the_next(
+async def test_a_name_that_one_step_hides_is_visible_to_the_next(
     tmp_path: Path, nowhere: S3Config, sh: Sh, parameters: Parameters
 ) -> None:
     async with ProcessExecutor(tmp_path / "pods", nowhere, ExecutorSettings(slots=1)) as executor:
@@ -272,7 +272,7 @@ def test_rewriting_a_text_without_declared_paths_changes_nothing(text: str) -> N
         assert path_rewriter(filesystem)(text) == text
 
 
-def test_a_folder_below_tmp_that_is_kept_is_not_rewritten(tmp_path: Path) -> None:
+def test_a_shared_folder_below_tmp_is_not_rewritten(tmp_path: Path) -> None:
     filesystem = plan_filesystem(tmp_path, [], ["/tmp/kept-of-pod"], namespaces=False)
     assert (
         path_rewriter(filesystem)("/tmp/kept-of-pod/x /tmp/y") == f"/tmp/kept-of-pod/x {tmp_path}/root/tmp/y"
@@ -286,7 +286,7 @@ def test_a_folder_with_too_many_entries_is_refused(tmp_path: Path, outside: Path
         plan_filesystem(tmp_path, [f"{outside}/new"], [], namespaces=True, max_overlay_entries=2)
 
 
-async def test_what_a_step_does_to_its_root_does_not_reach_the_next_step_or_the_machine(
+async def test_changes_of_a_root_do_not_reach_the_next_step_or_the_host(
     tmp_path: Path, nowhere: S3Config, sh: Sh, outside: Path
 ) -> None:
     (outside / "precious").write_text("")
@@ -307,7 +307,7 @@ async def test_what_a_step_does_to_its_root_does_not_reach_the_next_step_or_the_
     assert [path.name for path in outside.iterdir()] == ["precious"]
 
 
-async def test_a_step_that_empties_its_tmp_leaves_what_shows_through_there(
+async def test_a_step_that_empties_its_tmp_does_not_remove_shared_folders_of_the_host(
     tmp_path: Path, nowhere: S3Config, sh: Sh
 ) -> None:
     project = tmp_path / "project"

@@ -1,4 +1,4 @@
-"""A step's process: what it is given, how it ends, what is said of it."""
+"""The process of a step: its environment, its result, its log."""
 
 # A test may block: nothing else runs in its loop.
 # ruff: noqa: ASYNC240
@@ -19,13 +19,13 @@ from periplus_local.argo.executor.settings import ExecutorSettings
 Sh = Callable[..., Job]
 
 
-async def test_a_step_that_succeeds_says_nothing(executor: ProcessExecutor, sh: Sh) -> None:
+async def test_a_step_that_succeeds_has_no_message(executor: ProcessExecutor, sh: Sh) -> None:
     done = await executor.run(sh("true"))
     assert (done.phase, done.message, done.exit_code) == ("Succeeded", "", 0)
     assert done.started_at <= done.finished_at
 
 
-async def test_an_exit_code_is_told_as_argo_tells_it(executor: ProcessExecutor, sh: Sh) -> None:
+async def test_an_exit_code_gives_argos_message(executor: ProcessExecutor, sh: Sh) -> None:
     done = await executor.run(sh("exit 3"))
     assert (done.phase, done.message, done.exit_code) == ("Failed", "main: Error (exit code 3)", 3)
 
@@ -35,7 +35,7 @@ async def test_a_step_killed_by_a_signal_has_the_shell_s_exit_code(executor: Pro
     assert (done.phase, done.exit_code) == ("Failed", 137)
 
 
-async def test_a_command_that_is_not_there_fails_with_64(executor: ProcessExecutor, sh: Sh) -> None:
+async def test_a_command_that_is_not_found_fails_with_64(executor: ProcessExecutor, sh: Sh) -> None:
     done = await executor.run(sh("", container={"command": ["no-such-program"]}))
     assert (done.phase, done.exit_code) == ("Failed", 64)
     assert '"no-such-program": executable file not found in $PATH' in done.message
@@ -64,7 +64,7 @@ async def test_the_result_is_the_last_256_kb(executor: ProcessExecutor, sh: Sh) 
     assert done.result.endswith("aend")
 
 
-async def test_the_log_holds_both_outputs(executor: ProcessExecutor, sh: Sh) -> None:
+async def test_the_log_has_standard_output_and_standard_error(executor: ProcessExecutor, sh: Sh) -> None:
     job = sh("echo out; echo err >&2")
     await executor.run(job)
     assert sorted(executor.log_path(job.id).read_text().split()) == ["err", "out"]
@@ -82,7 +82,7 @@ async def test_a_script_is_run_by_its_command_after_its_args(executor: ProcessEx
     assert (done.phase, done.result) == ("Succeeded", sys.executable)
 
 
-async def test_the_environment_is_clean_and_the_template_adds_to_it(
+async def test_the_environment_is_not_that_of_the_server(
     executor: ProcessExecutor, sh: Sh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THE_SERVER", "x")
@@ -97,14 +97,14 @@ async def test_the_environment_is_clean_and_the_template_adds_to_it(
     assert done.result == "hello world $(NOBODY) $(WHO)/3//"
 
 
-async def test_a_working_folder_that_is_not_there_is_made(executor: ProcessExecutor, sh: Sh) -> None:
+async def test_a_working_folder_that_does_not_exist_is_made(executor: ProcessExecutor, sh: Sh) -> None:
     job = sh("echo x > here; ls", container={"workingDir": "/app-of-an-image"}, capture_result=True)
     assert (await executor.run(job)).result == "here"
     assert not Path("/app-of-an-image").exists()
 
 
 @pytest.mark.parametrize("namespaces", [True, False])
-async def test_a_folder_below_tmp_is_seen_only_when_it_is_to_be(
+async def test_a_folder_below_tmp_is_visible_only_if_shared_or_on_a_search_path(
     tmp_path: Path, nowhere: S3Config, sh: Sh, namespaces: bool
 ) -> None:
     for name in ("project", "modules", "other"):
@@ -137,7 +137,7 @@ async def test_no_more_steps_run_at_once_than_there_are_slots(
         assert len(at_once) <= 2
 
 
-async def test_two_steps_with_the_same_paths_do_not_meet(
+async def test_two_steps_with_the_same_paths_do_not_share_files(
     executor: ProcessExecutor, sh: Sh, parameters: Callable[..., dict[str, Any]]
 ) -> None:
     def job(word: str) -> Job:
@@ -148,7 +148,7 @@ async def test_two_steps_with_the_same_paths_do_not_meet(
     assert (one.parameters, two.parameters) == ({"p": "one"}, {"p": "two"})
 
 
-async def test_an_argument_with_a_nul_or_without_sense_is_an_error_of_the_step(
+async def test_an_argument_that_cannot_be_passed_ends_the_step_in_error(
     executor: ProcessExecutor, sh: Sh
 ) -> None:
     assert (await executor.run(sh("echo \0"))).phase == "Error"
@@ -157,9 +157,7 @@ async def test_an_argument_with_a_nul_or_without_sense_is_an_error_of_the_step(
     assert (await executor.run(sh("true"))).phase == "Succeeded"
 
 
-async def test_an_id_that_is_no_file_name_is_no_way_out_of_the_home(
-    executor: ProcessExecutor, sh: Sh
-) -> None:
+async def test_an_id_that_is_no_file_name_stays_below_the_home(executor: ProcessExecutor, sh: Sh) -> None:
     job = sh("echo hi", id="../../x/é\n")
     assert (await executor.run(job)).phase == "Succeeded"
     assert executor.log_path(job.id).read_text() == "hi\n"
@@ -177,14 +175,14 @@ async def test_following_a_log_gives_its_lines_and_ends_with_the_step(
     assert (await running).phase == "Succeeded"
 
 
-async def test_a_removed_job_leaves_nothing(executor: ProcessExecutor, sh: Sh) -> None:
+async def test_a_removed_job_leaves_no_files(executor: ProcessExecutor, sh: Sh) -> None:
     job = sh("true")
     await executor.run(job)
     await executor.remove(job.id)
     assert not executor.log_path(job.id).parent.exists()
 
 
-async def test_a_home_that_cannot_be_written_is_an_error_of_the_step(
+async def test_a_step_ends_in_error_when_the_home_cannot_be_written(
     tmp_path: Path, nowhere: S3Config, sh: Sh
 ) -> None:
     async with ProcessExecutor(tmp_path / "pods", nowhere, ExecutorSettings(slots=1)) as executor:

@@ -1,4 +1,4 @@
-"""A home that was damaged, is read-only, is in use, or lost power: said, and what is whole goes on."""
+"""A home that is corrupt, read-only, in use, full, or from before a loss of power."""
 
 import json
 import os
@@ -42,16 +42,14 @@ def base(home: Path) -> sqlite3.Connection:
 
 
 def under_way(argo: Client, count: int) -> list[str]:
-    """Workflows whose only step is running, and will for a while."""
+    """Start workflows whose only step runs for 1.5 seconds, and wait until they run."""
     names = [start(argo, sh("main", "sleep 1.5")) for _ in range(count)]
     for name in names:
-        argo.until(name, lambda seen: phases_of(seen).get("$") == "Running")
+        argo.until(name, lambda w: phases_of(w).get("$") == "Running")
     return names
 
 
-def test_a_workflow_whose_state_is_no_json_is_set_aside_and_the_others_go_on(
-    home: Path, server: Server
-) -> None:
+def test_a_workflow_with_corrupt_json_is_set_aside_and_the_others_go_on(home: Path, server: Server) -> None:
     argo = server.start()
     names = under_way(argo, 3)
     server.kill()
@@ -79,7 +77,7 @@ def filled(path: Path, workflows: int) -> None:
 
 
 @pytest.mark.parametrize("damage", ["no base", "a page of zeros", "cut off"])
-def test_of_a_damaged_file_what_is_whole_is_taken_over(
+def test_the_readable_workflows_of_a_corrupt_file_are_recovered(
     home: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = home / "state.sqlite3"
@@ -104,7 +102,7 @@ def test_of_a_damaged_file_what_is_whole_is_taken_over(
     assert not (home / "state.sqlite3.damaged-2").exists()
 
 
-def test_a_second_server_on_a_home_is_told_who_has_it(home: Path, server: Server) -> None:
+def test_a_second_server_on_a_home_prints_the_pid_of_the_first(home: Path, server: Server) -> None:
     server.start()
     refused = started(home / "argo")
     assert refused.returncode == 1
@@ -117,7 +115,7 @@ def started(home: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_state_file_that_cannot_be_written_is_named(home: Path) -> None:
+def test_a_state_file_that_cannot_be_opened_is_named_in_the_error(home: Path) -> None:
     (home / "argo" / "state.sqlite3").mkdir(parents=True)
     refused = started(home / "argo")
     assert refused.returncode == 1
@@ -125,12 +123,10 @@ def test_a_state_file_that_cannot_be_written_is_named(home: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_what_a_step_left_before_the_machine_lost_its_power_is_not_trusted(
-    home: Path, server: Server
-) -> None:
+def test_a_step_from_before_the_last_boot_of_the_machine_runs_again(home: Path, server: Server) -> None:
     argo = server.start()
     name = start(argo, sh("main", f"echo x >> {home}/ran; sleep 0.5"))
-    argo.until(name, lambda seen: phases_of(seen).get("$") == "Running" and (home / "ran").exists())
+    argo.until(name, lambda w: phases_of(w).get("$") == "Running" and (home / "ran").exists())
     server.kill()
     [path] = (home / "argo" / "pods").glob("*/spec")
     folder = JobFolder(path.parent.parent, path.parent.name)
@@ -139,13 +135,13 @@ def test_what_a_step_left_before_the_machine_lost_its_power_is_not_trusted(
     spec = json.loads(path.read_text())
     path.write_text(json.dumps({**spec, "boot": "an earlier one"}))
     argo = server.start()
-    seen = argo.ended(name)
-    assert seen["status"]["phase"] == "Succeeded"
-    assert "it was run again" in nodes_of(seen)[name]["message"]
+    ended = argo.ended(name)
+    assert ended["status"]["phase"] == "Succeeded"
+    assert "it was run again" in nodes_of(ended)[name]["message"]
     assert (home / "ran").read_text() == "x\nx\n"
 
 
-def test_records_that_were_cut_off_count_for_nothing(home: Path) -> None:
+def test_truncated_records_are_read_as_missing(home: Path) -> None:
     folder = JobFolder(home, "job")
     folder.create()
     for name in ("exit", "spec", "stop", "result"):
@@ -161,7 +157,7 @@ def test_records_that_were_cut_off_count_for_nothing(home: Path) -> None:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """The folder takes no new entry meanwhile, not even from root."""
+    """While entered, no entry can be added to the folder, not even by root."""
     program, shut, free = ("chattr", "+i", "-i") if os.geteuid() == 0 else ("chmod", "500", "700")
     if subprocess.run([program, shut, folder], check=False).returncode:
         pytest.skip("the file system here has no folders that are read-only for root")
@@ -171,15 +167,14 @@ def read_only(folder: Path) -> Iterator[None]:
         subprocess.run([program, free, folder], check=True)
 
 
-def test_a_folder_that_is_read_only_is_an_error_of_the_step_until_it_is_not(
-    home: Path, server: Server
-) -> None:
+def test_a_step_ends_in_error_while_its_folder_is_read_only(home: Path, server: Server) -> None:
     argo = server.start()
     with read_only(home / "argo" / "pods"):
-        seen = argo.ended(start(argo, sh("main", "true")))
-        assert seen["status"]["phase"] == "Error"
+        ended = argo.ended(start(argo, sh("main", "true")))
+        assert ended["status"]["phase"] == "Error"
         assert (
-            "cannot prepare the step's folder: [Errno" in nodes_of(seen)[seen["metadata"]["name"]]["message"]
+            "cannot prepare the step's folder: [Errno"
+            in nodes_of(ended)[ended["metadata"]["name"]]["message"]
         )
     assert argo.ended(start(argo, sh("main", "true")))["status"]["phase"] == "Succeeded"
 
@@ -205,12 +200,17 @@ def test_a_full_disk_fails_the_step_that_filled_it_and_nothing_else(small: Path,
     assert argo.ended(start(argo, sh("main", "echo there is room again")))["status"]["phase"] == "Succeeded"
 
 
-def test_settings_of_no_use_are_named_all_at_once() -> None:
-    told = {"ARGO_PORT": "many", "ARGO_S3_SECURE": "perhaps", "ARGO_SLOTS": "3", "ARGO_OTHER": "x"}
+def test_all_invalid_settings_are_listed_in_one_error() -> None:
+    environment = {"ARGO_PORT": "many", "ARGO_S3_SECURE": "perhaps", "ARGO_SLOTS": "3", "ARGO_OTHER": "x"}
     with pytest.raises(
         RuntimeError, match="ARGO_PORT: 'many' is not a whole number; ARGO_S3_SECURE: 'perhaps'"
     ):
-        ArgoSettings.read(told)
-    told = {"ARGO_SLOTS": "3", "ARGO_HOME": "/x", "ARGO_GRACE_SECONDS": "0.5", "ARGO_S3_SECURE": "true"}
-    read = ArgoSettings.read(told)
+        ArgoSettings.read(environment)
+    environment = {
+        "ARGO_SLOTS": "3",
+        "ARGO_HOME": "/x",
+        "ARGO_GRACE_SECONDS": "0.5",
+        "ARGO_S3_SECURE": "true",
+    }
+    read = ArgoSettings.read(environment)
     assert (read.slots, read.home, read.grace_seconds, read.s3_secure) == (3, Path("/x"), 0.5, True)

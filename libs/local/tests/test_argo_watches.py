@@ -1,4 +1,4 @@
-"""Those who watch: many at once, each told of every end; and told in order that the server goes."""
+"""Watches: many at once receive every end, and all streams end cleanly with the server."""
 
 import json
 import tempfile
@@ -13,11 +13,11 @@ from periplus_local.argo.testing import COMPLETED, Serving, local_argo, phases_o
 EVENTS = "workflow-events/argo"
 
 
-def test_streams_end_in_order_when_the_server_does() -> None:
+def test_streams_end_cleanly_when_the_server_stops() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="argo-") as home:
         with Serving(ArgoSettings(home=Path(home), grace_seconds=0.1)) as argo:
             name = start(argo, sh("main", "echo up; sleep 60"))
-            argo.until(name, lambda seen: phases_of(seen).get("$") == "Running")
+            argo.until(name, lambda w: phases_of(w).get("$") == "Running")
             paths = [EVENTS, f"workflows/argo/{name}/log?logOptions.follow=true"]
             streams = [argo.open("GET", path) for path in paths]
             assert all(stream.readline() for stream in streams)
@@ -25,22 +25,22 @@ def test_streams_end_in_order_when_the_server_does() -> None:
             stream.read()  # raises where it is cut off
 
 
-def test_five_watchers_of_two_hundred_workflows_are_told_of_every_end_and_of_every_step() -> None:
+def test_five_watches_of_two_hundred_workflows_receive_every_end_with_all_nodes() -> None:
     with local_argo(slots=4) as argo, ThreadPoolExecutor(5) as pool:
         streams = [argo.open("GET", EVENTS, seconds=120) for _ in range(5)]
-        told = [pool.submit(ends, stream, 200) for stream in streams]
+        futures = [pool.submit(ends, stream, 200) for stream in streams]
         tasks = [task("a", when="1 == 2"), task("b", depends="a", when="1 == 2")]
         last = [task("c", depends="b", **({"when": "1 == 2"} if at % 20 else {})) for at in range(200)]
         names = {start(argo, dag(*tasks, each), OK) for each in last}
-        for each in told:
-            seen = each.result(120)
-            assert set(seen) == names
-            assert {body["status"]["phase"] for body in seen.values()} == {"Succeeded"}
-            assert all(len(phases_of(body)) == 4 for body in seen.values())
+        for each in futures:
+            ended = each.result(120)
+            assert set(ended) == names
+            assert {body["status"]["phase"] for body in ended.values()} == {"Succeeded"}
+            assert all(len(phases_of(body)) == 4 for body in ended.values())
 
 
 def ends(stream: Iterable[bytes], count: int) -> dict[str, dict]:
-    """The workflows that ended, as the stream told of them at their end."""
+    """The workflows that ended, by name, until `count` have ended."""
     found: dict[str, dict] = {}
     for line in stream:
         if line.startswith(b"data: "):

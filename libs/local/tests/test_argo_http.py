@@ -1,4 +1,4 @@
-"""Whoever reaches the local Argo's port: slow, greedy, curious and vanishing clients change nothing for others."""
+"""Clients that are slow, send too much, vanish or are not allowed in do not affect others."""
 
 import http.client
 import json
@@ -32,9 +32,9 @@ def impatient() -> Iterator[Client]:
 
 def connected(argo: Client) -> socket.socket:
     host, port = argo.address.removeprefix("http://").split(":")
-    made = socket.create_connection((host, int(port)), timeout=20)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return made
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 def head(argo: Client, request: str, *lines: str) -> bytes:
@@ -44,7 +44,7 @@ def head(argo: Client, request: str, *lines: str) -> bytes:
 
 
 def trickle(client: socket.socket, line: bytes, pause: float) -> None:
-    """Send the beginning of a request, and line after line of a head that has no end."""
+    """Send the start of a request, and then header lines without end."""
     client.sendall(b"GET /api/v1/version HTTP/1.1\r\n")
     for _ in range(1000):
         client.sendall(line)
@@ -55,7 +55,7 @@ def status_of(raw: bytes) -> int:
     return int(raw.split(b" ", 2)[1])
 
 
-def test_the_head_of_a_request_that_trickles_in_is_not_waited_for(
+def test_a_connection_whose_request_head_does_not_arrive_in_time_is_closed(
     impatient: Client,
 ) -> None:
     with connected(impatient) as silent, connected(impatient) as slow:
@@ -65,13 +65,13 @@ def test_the_head_of_a_request_that_trickles_in_is_not_waited_for(
     assert impatient.call("GET", "version")
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(impatient: Client) -> None:
+def test_a_request_whose_body_does_not_arrive_in_time_is_refused(impatient: Client) -> None:
     with connected(impatient) as slow:
         slow.sendall(head(impatient, "POST /api/v1/workflows/argo", "Content-Length: 100") + b"{")
         assert status_of(slow.recv(4096)) == 504
 
 
-def test_a_head_without_end_and_a_body_that_is_too_large_are_refused(argo: Client) -> None:
+def test_too_large_heads_and_bodies_are_refused(argo: Client) -> None:
     with connected(argo) as greedy, pytest.raises(OSError, match=CUT_OFF):
         trickle(greedy, b"X: " + b"y" * 4000 + b"\r\n", pause=0.001)
     with pytest.raises(Refusal) as refusal:
@@ -82,20 +82,20 @@ def test_a_head_without_end_and_a_body_that_is_too_large_are_refused(argo: Clien
     assert "larger than" in refusal.value.body
 
 
-def test_a_client_that_asks_every_few_seconds_keeps_its_connection(argo: Client) -> None:
-    kept = http.client.HTTPConnection(argo.address.removeprefix("http://"), timeout=20)
+def test_a_client_that_polls_every_few_seconds_keeps_its_connection(argo: Client) -> None:
+    connection = http.client.HTTPConnection(argo.address.removeprefix("http://"), timeout=20)
     sockets = set()
     for pause in (0, 5.5):
         time.sleep(pause)
-        kept.request("GET", "/api/v1/version", headers={"Authorization": f"Bearer {argo.token}"})
-        assert kept.getresponse().read()
-        assert kept.sock
-        sockets.add(kept.sock.getsockname())
-    kept.close()
+        connection.request("GET", "/api/v1/version", headers={"Authorization": f"Bearer {argo.token}"})
+        assert connection.getresponse().read()
+        assert connection.sock
+        sockets.add(connection.sock.getsockname())
+    connection.close()
     assert len(sockets) == 1
 
 
-def test_a_web_page_is_told_nothing(argo: Client) -> None:
+def test_no_cors_headers_are_sent(argo: Client) -> None:
     page = {"Origin": "http://evil.example"}
     with argo.open("GET", "version", headers=page) as answered:
         assert not [name for name in answered.headers if name.lower().startswith("access-control")]
@@ -114,7 +114,7 @@ def test_a_web_page_is_told_nothing(argo: Client) -> None:
         "/api/v1/workflows/..%2f../%00",
     ],
 )
-def test_a_name_leads_nowhere_else(argo: Client, path: str) -> None:
+def test_a_path_cannot_escape_to_files(argo: Client, path: str) -> None:
     with connected(argo) as curious:
         curious.sendall(head(argo, f"GET {path}"))
         answered = curious.recv(65536)
@@ -122,7 +122,7 @@ def test_a_name_leads_nowhere_else(argo: Client, path: str) -> None:
     assert b"root:" not in answered
 
 
-def test_watchers_that_vanish_or_do_not_read_hold_nobody_up(argo: Client) -> None:
+def test_watches_that_vanish_or_do_not_read_block_no_other_client(argo: Client) -> None:
     watching = head(argo, "GET /api/v1/workflow-events/argo")
     for _ in range(20):
         with connected(argo) as vanishing:
@@ -136,15 +136,15 @@ def test_watchers_that_vanish_or_do_not_read_hold_nobody_up(argo: Client) -> Non
         ]
         for name in names:
             assert argo.ended(name)["status"]["phase"] == "Succeeded"
-        untold = {name.encode() for name in names}
+        not_received = {name.encode() for name in names}
         with idle.makefile("rb") as lines:
-            while untold:
+            while not_received:
                 line = lines.readline()
                 assert line
-                untold = {name for name in untold if b'"name":"%s"' % name not in line[:2000]}
+                not_received = {name for name in not_received if b'"name":"%s"' % name not in line[:2000]}
 
 
-def test_a_stream_of_one_workflow_tells_of_no_other_and_only_what_was_asked_for(argo: Client) -> None:
+def test_a_stream_of_one_workflow_has_only_its_events_and_the_fields_of_the_mask(argo: Client) -> None:
     other, one = argo.create(workflow(leaf("main"))), argo.create(workflow(leaf("main")))
     before = argo.ended(one)["metadata"]["resourceVersion"]
     argo.ended(other)
@@ -152,6 +152,6 @@ def test_a_stream_of_one_workflow_tells_of_no_other_and_only_what_was_asked_for(
     query = f"listOptions.fieldSelector=metadata.name%3D{one}&listOptions.resourceVersion={int(before) - 1}"
     with argo.open("GET", f"workflow-events/argo?{query}&fields=result.object.metadata.name") as stream:
         line = next(line for line in stream if line.startswith(b"data: "))
-    told = json.loads(line[6:])["result"]
-    assert told["object"]["metadata"] == {"name": one}
-    assert told["object"]["spec"] == {"arguments": {}}
+    event = json.loads(line[6:])["result"]
+    assert event["object"]["metadata"] == {"name": one}
+    assert event["object"]["spec"] == {"arguments": {}}
