@@ -4,7 +4,7 @@ BIN := .venv/bin
 MEMBERS := proto $(wildcard libs/*) $(wildcard services/*)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup lock proto asyncapi metrics format lint types imports check test e2e conformance record demo up down bench clean
+.PHONY: help setup lock proto asyncapi metrics settings format lint types imports check test e2e conformance record demo up down bench clean
 help:  ## print what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -30,6 +30,9 @@ asyncapi: setup  ## write docs/asyncapi from the services' handlers
 
 metrics: setup  ## write the table of docs/telemetry.md from the metrics that the code declares
 	$(BIN)/python -m periplus_common.telemetry docs/telemetry.md periplus_common.retention $(foreach s,cache dispatcher lineage snapshotter,periplus_$(s).app)
+
+settings: setup  ## write the tables of docs/operations.md from the services' settings
+	$(BIN)/python -m periplus_common.settings_table docs/operations.md $(foreach s,dispatcher cache snapshotter lineage,periplus_$(s).settings)
 
 format: setup  ## let ruff lay out the code
 	$(BIN)/ruff format --quiet .

@@ -11,8 +11,11 @@ class ServiceSettings(BaseSettings, frozen=True):
     """
 
     postgres_dsn: SecretStr
+    """The database, with the service's own role, whose search path is the service's schema."""
     nats_url: SecretStr
+    """The NATS server, with the service's own user."""
     grpc_address: str
+    """Host and port to serve gRPC on; port 0: any free port."""
     token: SecretStr
     """The bearer token that clients send, and that this service sends to others."""
     otlp_endpoint: str = ""
@@ -25,12 +28,15 @@ class ArtifactRepositorySettings(ServiceSettings, frozen=True):
     s3_endpoint: str
     """Host and port, without a scheme."""
     s3_bucket: str
+    """The bucket of the default artifact repository."""
 
 
 class ObjectStoreSettings(ArtifactRepositorySettings, frozen=True):
     """Of a service that reads or writes objects of the artifact repository."""
 
     s3_access_key: SecretStr
+    """May read and write objects of the bucket."""
     s3_secret_key: SecretStr
+    """Belongs to the access key."""
     s3_secure: bool = False
     """Whether the endpoint speaks TLS."""
