@@ -35,9 +35,11 @@ TRAIN = (ROOT / "examples" / "yaml" / "train.yaml").read_text()
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Services on this machine, steps on the cluster."""
-    with up(tmp_path_factory.mktemp("cluster") / "home", "--cluster") as running:
-        yield running
+    """Services on this machine, steps on the cluster. The test image counts as one that never changes under its tag."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DISPATCHER_IMMUTABLE_IMAGE_PREFIXES", os.environ["PERIPLUS_TEST_IMAGE"])
+        with up(tmp_path_factory.mktemp("cluster") / "home", "--cluster") as running:
+            yield running
 
 
 @pytest.fixture(scope="module")

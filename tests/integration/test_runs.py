@@ -51,6 +51,43 @@ def test_the_second_run_is_cached_and_creates_no_workflow(stack: Stack) -> None:
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
+FEEDS = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: feeds-}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    dag:
+      tasks:
+      - {name: alone, template: alone}
+      - {name: feeder, template: feeder}
+      - name: reader
+        template: reader
+        depends: feeder
+        arguments: {artifacts: [{name: x, from: "{{tasks.feeder.outputs.artifacts.o}}"}]}
+  - name: alone
+    script: {image: python:3.11, command: [python3], source: "open('/tmp/o', 'w').write('1')"}
+    outputs: {parameters: [{name: o, valueFrom: {path: /tmp/o}}]}
+  - name: feeder
+    metadata: {annotations: {periplus.dev/side-effects: "true"}}
+    script: {image: python:3.11, command: [python3], source: "open('/tmp/o', 'w').write('1')"}
+    outputs: {artifacts: [{name: o, path: /tmp/o}]}
+  - name: reader
+    inputs: {artifacts: [{name: x, path: /tmp/x}]}
+    script: {image: python:3.11, command: [python3], source: "open('/tmp/o', 'w').write(open('/tmp/x').read())"}
+    outputs: {parameters: [{name: o, valueFrom: {path: /tmp/o}}]}
+"""
+
+
+def test_an_uncacheable_step_that_feeds_another_leaves_the_other_steps_to_the_cache(stack: Stack) -> None:
+    manifest = FEEDS.replace('source: "', f"source: \"'{uuid.uuid4()}'; ")
+    assert ran(stack.finish(manifest)) == {"alone", "feeder", "reader"}
+    again = stack.finish(manifest)
+    assert phases(again) == {"alone": "cached", "feeder": "succeeded", "reader": "cached"}
+
+
 def test_a_changed_parameter_runs_what_depends_on_it_and_nothing_else(stack: Stack) -> None:
     manifest = fresh()
     stack.finish(manifest)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from periplus_local.stack import embedded, services
+from periplus_local.stack.cluster import Cluster
 from periplus_local.stack.home import Home
 
 
@@ -35,3 +36,22 @@ def test_only_services_that_read_or_write_objects_get_the_keys_of_the_store(
     servers = embedded.embedded(home)
     given = services.environment(servers, services.assign(home), name)
     assert (servers.s3.secret_key in given.values()) == has_keys
+
+
+def test_the_dispatcher_knows_that_only_the_local_argo_runs_steps_as_processes(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    servers = embedded.embedded(home)
+    elsewhere = Cluster.from_environment(
+        dict.fromkeys(
+            ("ARGO_SERVER", "ARGO_NAMESPACE", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET"),
+            "http://x:1",
+        )
+        | {"DISPATCHER_IMMUTABLE_IMAGE_PREFIXES": "registry/ml/"}
+    )
+    local = services.environment(servers, services.assign(home), "dispatcher")
+    cluster = services.environment(servers, services.assign(home, elsewhere), "dispatcher")
+    assert local["DISPATCHER_STEPS_ARE_PROCESSES"] == "true"
+    assert "DISPATCHER_IMMUTABLE_IMAGE_PREFIXES" not in local
+    assert "DISPATCHER_STEPS_ARE_PROCESSES" not in cluster
+    assert cluster["DISPATCHER_IMMUTABLE_IMAGE_PREFIXES"] == "registry/ml/"

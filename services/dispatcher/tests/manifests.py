@@ -6,12 +6,17 @@ from typing import Any
 
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
 from periplus_dispatcher.manifest.expand import expand
+from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.rewrite.plan import Plan, decide
 from periplus_manifest.check import check
 from periplus_model.queries import StepVerdict
 from periplus_model.steps import Outputs, Verdict
 
 Json = dict[str, Any]
+
+
+PROCESSES = StepEnvironment(runs_images=False)
+"""Steps are processes, as on the local Argo, so that images do not matter."""
 
 
 def sh(name: str, command: str, *inputs: str, **more: Any) -> Json:
@@ -76,7 +81,9 @@ def workflow(*templates: Json, parameters: Mapping[str, str] | None = None, **sp
     }
 
 
-def expand_checked(manifest: Json, environment: str = "", **parameters: str) -> ExpandedWorkflow:
+def expand_checked(
+    manifest: Json, environment: StepEnvironment = PROCESSES, **parameters: str
+) -> ExpandedWorkflow:
     """Check a manifest and follow it."""
     check(manifest, parameters=parameters)
     declared = ((manifest["spec"].get("arguments") or {}).get("parameters")) or []

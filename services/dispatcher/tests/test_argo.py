@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
-import httpx
 import pytest
-from manifests import say, workflow
+from manifests import PROCESSES, say, workflow
 from world import World
 
 from periplus_common.errors import Invalid, Unavailable
@@ -18,7 +19,10 @@ from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.service import Dispatcher
 from periplus_model.steps import RunPhase
 
+Json = dict[str, Any]
 HTML = b"<html>please log in</html>"
+MANIFEST = workflow(say("a", "1")) | {"metadata": {"name": "w"}}
+UNKNOWN_TO_HERA = workflow(say("a", "1", newField={"of": "a newer Argo"})) | {"metadata": {"name": "w"}}
 
 
 @asynccontextmanager
@@ -41,11 +45,78 @@ async def server(*answers: tuple[str, bytes | None], status: int = 200) -> Async
         listening.close()
 
 
-async def test_what_argos_lint_refuses_is_no_trouble_of_argo() -> None:
+def test_the_manifests_of_these_tests_take_both_ways() -> None:
+    assert argo._model(MANIFEST) is not None
+    assert argo._model(UNKNOWN_TO_HERA) is None
+
+
+@asynccontextmanager
+async def recorder(bodies: list[Json]) -> AsyncIterator[str]:
+    """An address that answers {} and notes the bodies of requests."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next(
+                    int(line.partition(b":")[2])
+                    for line in head.splitlines()
+                    if line.lower().startswith(b"content-length")
+                )
+                bodies.append(json.loads(await reader.readexactly(length)))
+                writer.write(b"HTTP/1.1 200 \r\ncontent-length: 2\r\n\r\n{}")
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    finally:
+        listening.close()
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, UNKNOWN_TO_HERA], ids=["hera's model", "raw"])
+async def test_what_argos_lint_refuses_is_no_trouble_of_argo(manifest: Json) -> None:
     refusal = b'{"code":2,"message":"template name \'nope\' undefined"}'
     async with server(("", refusal), status=500) as url, argo.connect(url, "", "n") as found:
         with pytest.raises(Invalid, match="template name 'nope' undefined"):
-            await found.lint({})
+            await found.lint(manifest)
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, UNKNOWN_TO_HERA], ids=["hera's model", "raw"])
+async def test_warnings_of_argos_lint_are_given(manifest: Json) -> None:
+    linted = {
+        **manifest,
+        "status": {"conditions": [{"type": "SpecWarning", "message": "careful"}, {"type": "Other"}]},
+    }
+    async with server(("", json.dumps(linted).encode())) as url, argo.connect(url, "", "n") as found:
+        assert await found.lint(manifest) == ("careful",)
+
+
+@pytest.mark.parametrize(("manifest", "field"), [(MANIFEST, False), (UNKNOWN_TO_HERA, True)])
+async def test_a_field_that_hera_does_not_know_reaches_argo(manifest: Json, field: bool) -> None:
+    bodies: list[Json] = []
+    async with recorder(bodies) as url, argo.connect(url, "", "n") as found:
+        await found.create(manifest)
+    assert [body["workflow"] for body in bodies] == [manifest]
+    assert ("newField" in bodies[0]["workflow"]["spec"]["templates"][0]) == field
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, UNKNOWN_TO_HERA], ids=["hera's model", "raw"])
+async def test_a_workflow_that_argo_has_already_is_taken_for_the_one_to_create(manifest: Json) -> None:
+    conflict = b'{"code":6,"message":"workflows.argoproj.io \\"w\\" already exists"}'
+    async with server(("", conflict), status=409) as url, argo.connect(url, "", "n") as found:
+        await found.create(manifest)
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, UNKNOWN_TO_HERA], ids=["hera's model", "raw"])
+@pytest.mark.parametrize(
+    ("status", "code", "kind"), [(400, 3, Invalid), (500, 13, Unavailable), (409, 10, Unavailable)]
+)
+async def test_a_refusal_that_says_already_exists_of_something_else_is_a_refusal(
+    status: int, code: int, kind: type[Exception], manifest: Json
+) -> None:
+    refusal = b'{"code":%d,"message":"template name \'a\' already exists"}' % code
+    async with server(("", refusal), status=status) as url, argo.connect(url, "", "n") as found:
+        with pytest.raises(kind, match="already exists"):
+            await found.create(manifest)
 
 
 @pytest.mark.parametrize("body", [HTML, b"[1]", b"{}"])
@@ -59,10 +130,12 @@ async def test_an_argo_that_fails_is_away(body: bytes) -> None:
 async def test_what_answers_no_json_is_no_argo(body: bytes) -> None:
     async with server(("", body)) as url, argo.connect(url, "", "n") as found:
         for ask in (
-            found.is_local(),
             found.lint({}),
+            found.lint(MANIFEST),
             found.get("w"),
             found.create({"metadata": {"name": "w"}}),
+            found.create(MANIFEST),
+            anext(found.watch()),
         ):
             with pytest.raises(Unavailable, match="no JSON"):
                 await ask
@@ -85,19 +158,20 @@ async def test_those_who_follow_logs_keep_nobody_from_argo() -> None:
         followers = [asyncio.create_task(follow()) for _ in range(150)]
         await asyncio.sleep(0)
         async with asyncio.timeout(8):
-            assert not await found.is_local()
+            assert await found.get("w") == {}
         for each in followers:
             each.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
 
 
-async def test_an_argo_that_hangs_is_away_before_the_callers_time_is_up(world: World, monkeypatch) -> None:
-    asked = 3  # whether it is local, whether the manifest is sound, and to run it
-    assert asked * (argo.TIMEOUT.read + argo.TIMEOUT.connect) < 40
-    monkeypatch.setattr(argo, "TIMEOUT", httpx.Timeout(0.2))
-    async with server(("", None)) as url, argo.connect(url, "", "n") as hangs:
-        reader = Planner(hangs, world.cache, world.snapshotter)
-        done = await Dispatcher(world.runs, hangs, reader, world.store, timedelta(seconds=30)).submit(
+async def test_an_argo_that_hangs_is_given_up_before_the_callers_time_is_over(world: World) -> None:
+    requests_of_a_submission = 2  # lint and create
+    usual = argo.ArgoTimeouts()
+    assert requests_of_a_submission * (usual.request + usual.connect) < timedelta(seconds=40)
+    short = argo.ArgoTimeouts(connect=timedelta(seconds=0.2), request=timedelta(seconds=0.2))
+    async with server(("", None)) as url, argo.connect(url, "", "n", short) as hangs:
+        planner = Planner(world.cache, world.snapshotter, PROCESSES)
+        done = await Dispatcher(world.runs, hangs, planner, world.store, timedelta(seconds=30)).submit(
             world.order(workflow(say("a", "1"))), str(uuid.uuid4())
         )
     assert done.run.phase is RunPhase.PENDING

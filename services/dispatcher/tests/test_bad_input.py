@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from manifests import UNKNOWN, dag, hit, say, task, workflow
+from manifests import PROCESSES, UNKNOWN, dag, hit, say, task, workflow
 
 from periplus_common.errors import Invalid
 from periplus_dispatcher.manifest import read as manifest_reading
@@ -54,7 +54,7 @@ def spoiled(document: Json, draw: random.Random) -> Json:
 def planned(document: Json, draw: random.Random) -> None:
     """Read, expanded, decide by chance, and write; Argo must take what comes out as it took what went in."""
     read = manifest_reading.read(json.dumps(document), {})
-    expanded = read.expand("")
+    expanded = read.expand(PROCESSES)
     items = (hit(o="1"), StepVerdict("", Verdict.MISS))
     verdicts = [
         hit(o="1", result="1"),
@@ -102,7 +102,7 @@ def test_a_workflow_whose_templates_lie_elsewhere_is_sent_as_it_is() -> None:
     manifest = workflow(say("x", "1"))
     manifest["spec"] = {"workflowTemplateRef": {"name": "elsewhere"}}
     read = manifest_reading.read(json.dumps(manifest), {})
-    expanded = read.expand("")
+    expanded = read.expand(PROCESSES)
     plan = decide(expanded, {})
     assert not plan.is_complete
     assert (

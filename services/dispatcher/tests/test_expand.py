@@ -285,3 +285,31 @@ def test_braces_of_an_argument_that_argo_leaves_as_they_are_are_known_text(text:
     manifest = one(given={"x": text + "={{workflow.parameters.w}}"})
     manifest["spec"]["arguments"] = {"parameters": [{"name": "w", "value": "1"}]}
     assert given(expand_checked(manifest), "a") == (Literal(text + "=1"),)
+
+
+def test_outputs_of_a_step_that_is_not_cached_are_unknown_to_the_steps_that_use_them() -> None:
+    """The cache refuses a query that refers to a step which is not in the request."""
+    secret = say("a", "1")
+    secret["container"]["env"] = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+    secret["outputs"]["artifacts"] = [{"name": "m", "path": "/tmp/m"}]
+    reads = say("b", "$x", "x")
+    reads["inputs"]["artifacts"] = [{"name": "i", "path": "/tmp/i"}]
+    use = task("b", "b", depends="a", given={"x": "<{{tasks.a.outputs.parameters.o}}>"})
+    use["arguments"]["artifacts"] = [{"name": "i", "from": "{{tasks.a.outputs.artifacts.m}}"}]
+    manifest = workflow(
+        dag(task("z", "z"), task("a", "a"), use, outputs=shows("tasks.a.outputs.parameters.o")),
+        say("z", "1"),
+        secret,
+        reads,
+    )
+    found = expand_checked(manifest)
+    query = by_path(found)["b"].query
+    assert query is not None
+    assert query.parameters == {"x": (Literal("<"), Unknown("a.outputs.parameters.o"), Literal(">"))}
+    assert query.artifacts == {"i": Unknown("a.outputs.artifacts.m")}
+    assert by_path(found)["z"].query is not None
+    asked = {call.path for call in found.calls if call.query is not None}
+    assert asked == {"z", "b"}
+    assert (found.parameters, found.steps_decide_all) == ({}, False), (
+        "the workflow's output is not known either"
+    )

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from manifests import PROCESSES
 
 from periplus_common.errors import Invalid
-from periplus_dispatcher.manifest import read as manifests
+from periplus_dispatcher.manifest import read as manifest_reading
+from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_model.queries import literal_text
 
 
@@ -46,20 +48,20 @@ def manifest(value: str) -> str:
 
 def given(text: str, **parameters: str) -> str | None:
     """What the step is given."""
-    query = manifests.read(text, parameters).expand("").calls[0].query
+    query = manifest_reading.read(text, parameters).expand(PROCESSES).calls[0].query
     assert query is not None
     return literal_text(query.parameters["x"])
 
 
 def test_what_a_caller_does_to_a_manifest_is_not_seen_by_the_next() -> None:
     text = manifest("0")
-    first = manifests.read(text, {})
+    first = manifest_reading.read(text, {})
     first.manifest["spec"]["templates"].clear()
     first.parameters["p"] = "changed"
-    again = manifests.read(text, {})
+    again = manifest_reading.read(text, {})
     assert len(again.manifest["spec"]["templates"]) == 2
     assert again.parameters == {"p": "1"}
-    assert again.expand("") == first.expand("")
+    assert again.expand(PROCESSES) == first.expand(PROCESSES)
 
 
 def test_the_same_text_with_other_parameters_is_another() -> None:
@@ -68,9 +70,10 @@ def test_the_same_text_with_other_parameters_is_another() -> None:
 
 
 def test_another_environment_is_another_key() -> None:
-    read = manifests.read(manifest("0"), {})
+    read = manifest_reading.read(manifest("0"), {})
     documents = [
-        read.expand(environment).templates["leaf"].step.document for environment in ("", "e1", "e2", "")
+        read.expand(StepEnvironment(runs_images=False, digest=environment)).templates["leaf"].step.document
+        for environment in ("", "e1", "e2", "")
     ]
     assert documents[0] == documents[3]
     assert len(set(documents)) == 3
@@ -87,7 +90,7 @@ def test_a_refused_manifest_is_refused_again() -> None:
     text = manifest("{{tasks.nobody.outputs.result}}")
     for _ in range(2):
         with pytest.raises(Invalid) as refused:
-            manifests.read(text, {})
+            manifest_reading.read(text, {})
         assert refused.value.field == (
             "spec.manifest.spec.templates[0].dag.tasks[0].arguments.parameters[0].value"
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from manifests import PROCESSES
 
 from periplus_dispatcher.manifest import read
 from periplus_dispatcher.rewrite.plan import decide
@@ -20,7 +21,7 @@ DATA = Artifact("data", ObjectRef("runs/a/data.csv"))
 
 def test_the_yaml_of_the_document_is_what_the_rewrite_gives() -> None:
     checked = read.read(BEFORE, {})
-    expanded = checked.expand("")
+    expanded = checked.expand(PROCESSES)
     verdicts = {
         "prepare": StepVerdict("prepare", Verdict.HIT, outputs=Outputs({}, (DATA,))),
         "train": StepVerdict("train", Verdict.MISS),

@@ -37,7 +37,7 @@ async def dispatcher(dsn: str, local: Client, embedded: Servers) -> AsyncIterato
         postgres_dsn=SecretStr(dsn), nats_url=SecretStr(embedded.nats_url), grpc_address="127.0.0.1:0",
         token=SecretStr("secret"), argo_url=local.address, argo_token=SecretStr(local.token), argo_namespace="argo",
         cache_address="127.0.0.1:9", snapshotter_address="127.0.0.1:9", s3_endpoint=embedded.s3.endpoint,
-        s3_bucket=embedded.s3.bucket,
+        s3_bucket=embedded.s3.bucket, steps_are_processes=True,
     )  # fmt: skip
     async with app(settings) as port, rpc.channel(f"127.0.0.1:{port}", "secret") as channel:
         yield DispatcherServiceStub(channel)

@@ -5,10 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from manifests import gives, sh
+from manifests import PROCESSES, gives, sh
 
 from periplus_common.errors import Invalid
 from periplus_dispatcher.manifest.template import describe_template
+from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_model.steps import CacheMode, CachePolicy, StepTemplate
 
 Json = dict[str, Any]
@@ -16,7 +17,10 @@ CODE = "periplus.dev/code"
 
 
 def described(
-    template: Json, annotations: Json | None = None, environment: str = "", **constants: str
+    template: Json,
+    annotations: Json | None = None,
+    environment: StepEnvironment = PROCESSES,
+    **constants: str,
 ) -> StepTemplate:
     named = {f"workflow.parameters.{name}": value for name, value in constants.items()}
     return describe_template(template, "spec.templates[0]", named, annotations or {}, environment).step
@@ -87,8 +91,10 @@ def test_a_workflow_parameter_in_a_template_is_part_of_its_document() -> None:
 def test_an_environment_and_what_a_workflow_adds_to_all_templates_are_part_of_the_document() -> None:
     documents = {
         described(train()).document,
-        described(train(), environment="sha256:1").document,
-        describe_template(train(), "", {}, {}, "", {"defaults": {"container": {"env": []}}}).step.document,
+        described(train(), environment=StepEnvironment(runs_images=False, digest="sha256:1")).document,
+        describe_template(
+            train(), "", {}, {}, PROCESSES, {"defaults": {"container": {"env": []}}}
+        ).step.document,
     }
     assert len(documents) == 3
 
@@ -115,6 +121,27 @@ OBSTACLES = {
         changed(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
         "KEY comes from",
     ),
+    "a label of the pod": (
+        changed(env=[{"name": "FLAVOUR", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['flavour']"}}}]),
+        "FLAVOUR comes from a field of the pod",
+    ),
+    "a limit of the container": (
+        changed(env=[{"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]),
+        "CPU comes from a field of the pod",
+    ),
+    "a field of the pod in an init container": (
+        train(initContainers=[{"name": "i", "image": "b", "env": [{"name": "N", "valueFrom": {"fieldRef": {}}}]}]),
+        "N comes from a field of the pod",
+    ),
+    "a ConfigMap": (
+        changed(env=[{"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]),
+        "KEY comes from a ConfigMap",
+    ),
+    "a secret in a patch of its pod": (
+        train(podSpecPatch='{"containers": [{"name": "main", "envFrom": [{"secretRef": {"name": "s"}}]}]}'),
+        "ConfigMap or Secret",
+    ),
+    "a patch of its pod that only the run completes": (train(podSpecPatch="{{inputs.parameters.x}}"), "podSpecPatch"),
     "a global output": (
         train() | {"outputs": {"parameters": [{"name": "o", "globalName": "g", "valueFrom": {"path": "/tmp/o"}}]}},
         "global",
@@ -136,6 +163,87 @@ def test_what_keeps_a_step_from_being_cached_is_said(case: str) -> None:
     template, word = OBSTACLES[case]
     assert word in described(template).uncacheable_reason
     assert not described(train()).uncacheable_reason
+
+
+COMMON: dict[str, tuple[Json, str]] = {
+    "a variable of a Secret": (
+        {"defaults": {"container": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}}},
+        "A comes from",
+    ),
+    "a sidecar with a volume": (
+        {"defaults": {"sidecars": [{"name": "s", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}},
+        "volume v",
+    ),
+    "a daemon": ({"defaults": {"daemon": True}}, "daemon"),
+    "a field of the pod in a patch": (
+        {"patch": "containers: [{name: main, env: [{name: N, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]}]"},
+        "N comes from a field of the pod",
+    ),
+    "the time": ({"defaults": {"container": {"args": ["{{=now()}}"]}}}, "now"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COMMON)
+def test_what_a_workflow_adds_to_all_templates_can_keep_a_step_from_being_cached(case: str) -> None:
+    common, word = COMMON[case]
+    described = describe_template(train(), "", {}, {}, PROCESSES, common)
+    assert word in described.step.uncacheable_reason
+
+
+def test_a_patch_of_resources_with_a_parameter_leaves_a_step_cacheable() -> None:
+    patch = '{"containers": [{"name": "main", "resources": {"limits": {"memory": "{{inputs.parameters.x}}Mi", "cpu": {{inputs.parameters.x}}}}}]}'
+    assert described(train(podSpecPatch=patch)).uncacheable_reason == ""
+
+
+DIGEST = "@sha256:" + "a" * 64
+IMAGES = StepEnvironment(runs_images=True, immutable_image_prefixes=("registry/pinned/", "base:"))
+UNPINNED: dict[str, tuple[Json, str]] = {
+    "a tag": (changed(image="python:3.11"), "python:3.11"),
+    "no tag": (changed(image="busybox"), "busybox"),
+    "an init container": (
+        changed(image="i" + DIGEST) | {"initContainers": [{"name": "c", "image": "init:1"}]}, "init:1",
+    ),
+    "a sidecar": (changed(image="i" + DIGEST) | {"sidecars": [{"name": "c", "image": "side:1"}]}, "side:1"),
+    "a patch of the pod": (
+        changed(image="i" + DIGEST) | {"podSpecPatch": '{"containers": [{"name": "main", "image": "other:1"}]}'},
+        "other:1",
+    ),
+    "an input": (changed(image="{{inputs.parameters.x}}"), "{{inputs.parameters.x}}"),
+    "a name that only contains the prefix": (changed(image="elsewhere/registry/pinned/x:1"), "elsewhere"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNPINNED)
+def test_a_step_whose_image_can_change_under_its_tag_is_not_cached_and_the_reason_says_what_to_do(
+    case: str,
+) -> None:
+    template, image = UNPINNED[case]
+    reason = described(template, environment=IMAGES).uncacheable_reason
+    assert f"its image {image}" in reason
+    assert "@sha256:…" in reason
+    assert "DISPATCHER_IMMUTABLE_IMAGE_PREFIXES" in reason
+    assert described(template).uncacheable_reason == "", "processes do not use it"
+
+
+@pytest.mark.parametrize("image", ["busybox" + DIGEST, "busybox:1" + DIGEST, "registry/pinned/x:1", "base:1"])
+def test_a_step_whose_images_can_not_change_is_cached(image: str) -> None:
+    template = changed(image=image) | {"sidecars": [{"name": "c", "image": "side" + DIGEST}]}
+    assert described(template, environment=IMAGES).uncacheable_reason == ""
+
+
+def test_a_workflow_parameter_can_pin_an_image() -> None:
+    template = changed(image="busybox{{workflow.parameters.pin}}")
+    assert "busybox:1" in described(template, environment=IMAGES, pin=":1").uncacheable_reason
+    assert described(template, environment=IMAGES, pin=DIGEST).uncacheable_reason == ""
+
+
+def test_an_image_of_the_defaults_of_templates_must_be_pinned_as_well() -> None:
+    template = changed(image="")
+    assert "names no image" in described(template, environment=IMAGES).uncacheable_reason
+    for image, pinned in (("busybox:1", False), ("busybox" + DIGEST, True)):
+        common = {"defaults": {"container": {"image": image}}}
+        reason = describe_template(template, "", {}, {}, IMAGES, common).step.uncacheable_reason
+        assert (reason == "") == pinned
 
 
 def test_a_template_overrides_the_policy_of_its_workflow() -> None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from fakes import MemoryCache, MemorySnapshotter
+from manifests import PROCESSES
 
 from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
@@ -144,7 +145,7 @@ async def opened(
     async with database(dsn) as db, argo.connect(client.address, client.token, client.namespace) as workflows:
         runs = PostgresRuns(db)
         dispatcher = Dispatcher(
-            runs, workflows, Planner(workflows, cache, snapshotter), store, timedelta(seconds=30)
+            runs, workflows, Planner(cache, snapshotter, PROCESSES), store, timedelta(seconds=30)
         )
         world = World(db, workflows, client, store, cache, snapshotter, runs, dispatcher)
         world.follow()

@@ -12,6 +12,7 @@ from periplus_dispatcher import argo
 from periplus_dispatcher.clients import CacheClient, SnapshotterClient
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository
+from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.rpc import SERVICE_NAME, DispatcherServicer
 from periplus_dispatcher.service import Dispatcher
@@ -36,7 +37,11 @@ async def app(settings: Settings) -> AsyncIterator[int]:
     ):
         runs = PostgresRuns(database)
         cache = CacheClient(cache_channel, timedelta(seconds=settings.cache_seconds))
-        planner = Planner(workflows, cache, SnapshotterClient(snapshotter_channel))
+        environment = StepEnvironment(
+            runs_images=not settings.steps_are_processes,
+            immutable_image_prefixes=settings.immutable_image_prefixes,
+        )
+        planner = Planner(cache, SnapshotterClient(snapshotter_channel), environment)
         repository = ArtifactRepository(settings.s3_endpoint, settings.s3_bucket)
         dispatcher = Dispatcher(
             runs, workflows, planner, repository, timedelta(seconds=settings.gate_seconds)

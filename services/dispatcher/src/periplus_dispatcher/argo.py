@@ -1,13 +1,17 @@
-"""The REST API of Argo, real or local. The only file that imports hera."""
+"""The REST API of Argo, real or local. The only file that imports hera.
+
+Calls go through hera, except where its models would lose something; the reason is beside each.
+"""
 
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
-from hera.exceptions import HeraException
 from hera.workflows import models
 from hera.workflows.async_service import AsyncWorkflowsService
 from pydantic import ValidationError
@@ -18,51 +22,103 @@ from periplus_dispatcher.rewrite.rewriter import MANAGED_LABEL
 
 log = logging.getLogger(__name__)
 
-UNKNOWN = 2  # a gRPC code
-LOCAL = "periplus"  # what the local Argo's version says of it
-TIMEOUT = httpx.Timeout(10, connect=2)  # an order asks three times, and its caller waits for a minute
-STREAM = httpx.Timeout(None, connect=5)  # a stream is quiet while nothing happens
+# gRPC codes, in the body of an error
+_UNKNOWN = 2
+_ALREADY_EXISTS = 6
+
+
+@dataclass(frozen=True)
+class ArgoTimeouts:
+    """How long a request may take; streams are not limited once they are open.
+
+    A submission makes two requests, and its caller waits for a minute.
+    """
+
+    connect: timedelta = timedelta(seconds=2)
+    request: timedelta = timedelta(seconds=10)
+    stream_connect: timedelta = timedelta(seconds=5)
+
+
+class _ArgoError(Exception):
+    """An answer of Argo with an error status. `code` is the gRPC code of its body, None without one."""
+
+    def __init__(self, status: int, code: int | None, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+    @property
+    def is_already_exists(self) -> bool:
+        return self.code == _ALREADY_EXISTS if self.code is not None else self.status == 409
+
+    def kind(self) -> PeriplusError:
+        """The error for callers."""
+        if self.status == 404:
+            return NotFound(f"Argo: {self.message}")
+        if self.status in (400, 422):
+            return _invalid(self.message)
+        return Unavailable(f"Argo answers {self.status}: {self.message}")
 
 
 class HeraArgo:
     """One namespace of one Argo."""
 
-    def __init__(self, service: AsyncWorkflowsService, namespace: str) -> None:
+    def __init__(self, service: AsyncWorkflowsService, namespace: str, timeouts: ArgoTimeouts) -> None:
         self._service = service
         self._session = service.session
         self._namespace = namespace
-        self._local: bool | None = None
+        self._stream_timeout = httpx.Timeout(None, connect=timeouts.stream_connect.total_seconds())
 
     @property
     def namespace(self) -> str:
         return self._namespace
 
-    async def is_local(self) -> bool:
-        if self._local is None:
-            version = await self._raw("GET", "version")
-            self._local = LOCAL in version.get("version", "")
-        return self._local
-
     async def lint(self, manifest: Json) -> tuple[str, ...]:
-        found = await self._raw("POST", f"workflows/{self._namespace}/lint", json={"workflow": manifest})
-        conditions = (found.get("status") or {}).get("conditions") or ()
-        return tuple(item.get("message", "") for item in conditions if item.get("type") == "SpecWarning")
+        model = _model(manifest)
+        with _errors():
+            try:
+                if model is not None:
+                    linted = await self._service.lint_workflow(
+                        models.WorkflowLintRequest(workflow=model), self._namespace
+                    )
+                    conditions = (linted.status.conditions if linted.status else None) or ()
+                    return tuple(c.message or "" for c in conditions if c.type == "SpecWarning")
+            except ValidationError as error:
+                log.debug("hera can not read Argo's answer, which is read without it: %s", error)
+            except _ArgoError as error:
+                raise _lint_error(error) from error
+            # hera's models drop fields that they do not know, which Argo may refuse or warn of.
+            try:
+                answer = await self._request(
+                    "POST", f"workflows/{self._namespace}/lint", json={"workflow": manifest}
+                )
+            except _ArgoError as error:
+                raise _lint_error(error) from error
+        warnings = (answer.get("status") or {}).get("conditions") or ()
+        return tuple(w.get("message", "") for w in warnings if w.get("type") == "SpecWarning")
 
     async def create(self, manifest: Json) -> None:
-        # hera's models drop fields they do not know: what they would change goes as it is.
-        modelled = _modelled(manifest)
+        model = _model(manifest)
         try:
-            if modelled is not None:
-                request = models.WorkflowCreateRequest(workflow=modelled)
-                await _told(self._service.create_workflow(request, self._namespace))
-            else:
-                await self._raw("POST", f"workflows/{self._namespace}", json={"workflow": manifest})
-        except _Exists:
-            log.info("%s was there already", manifest["metadata"]["name"])
+            with _errors():
+                if model is None:
+                    # hera's models drop fields that they do not know: the step would be another one.
+                    await self._request("POST", f"workflows/{self._namespace}", json={"workflow": manifest})
+                else:
+                    with _unread_answer():
+                        await self._service.create_workflow(
+                            models.WorkflowCreateRequest(workflow=model), self._namespace
+                        )
+        except _AlreadyExists:
+            log.info("%s: Argo has this Workflow already", manifest["metadata"]["name"])
 
     async def get(self, name: str) -> Json | None:
+        # Not by hera: its models drop what newer Argos add to a status and parse its times, while the same status in
+        # an event is JSON. Both are read by the same code.
         try:
-            return await self._raw("GET", f"workflows/{self._namespace}/{name}")
+            with _errors():
+                return await self._request("GET", f"workflows/{self._namespace}/{name}")
         except NotFound:
             return None
 
@@ -75,170 +131,175 @@ class HeraArgo:
             message=message,
             output_parameters=json.dumps(parameters),
         )
-        try:
-            await _told(self._service.set_workflow(name, request, self._namespace))
-        except _NoGate as error:
-            raise NotFound(str(error)) from error
+        with _errors(), _unread_answer():
+            try:
+                await self._service.set_workflow(name, request, self._namespace)
+            except _ArgoError as error:
+                # Argo has no code for a node that is not suspended any more: 500 and gRPC's INTERNAL.
+                if "no suspend nodes matching" in error.message or "not expecting output" in error.message:
+                    raise NotFound(error.message) from error
+                raise
 
     async def stop(self, name: str, *, terminate: bool, message: str) -> None:
         try:
-            if terminate:
-                end = models.WorkflowTerminateRequest(name=name, namespace=self._namespace)
-                await _told(self._service.terminate_workflow(name, end, self._namespace))
-            else:
-                stop = models.WorkflowStopRequest(name=name, namespace=self._namespace, message=message)
-                await _told(self._service.stop_workflow(name, stop, self._namespace))
-        except (NotFound, _Over) as error:
-            log.info("%s: nothing to stop: %s", name, error)
+            with _errors(), _unread_answer():
+                if terminate:
+                    end = models.WorkflowTerminateRequest(name=name, namespace=self._namespace)
+                    await self._service.terminate_workflow(name, end, self._namespace)
+                else:
+                    stop = models.WorkflowStopRequest(name=name, namespace=self._namespace, message=message)
+                    await self._service.stop_workflow(name, stop, self._namespace)
+        except NotFound as error:
+            log.info("%s: there is no Workflow to stop: %s", name, error)
+        except (Invalid, Unavailable) as error:
+            # Argo has no code of its own for this either.
+            if "cannot shutdown a completed workflow" not in str(error):
+                raise
+            log.info("%s: its Workflow has finished already", name)
 
     async def watch(self) -> AsyncIterator[Json | None]:
-        """Our Workflows as they change, from now on. None first: what happened before is for the caller to look up.
-
-        Ends when the stream does, as Argo ends it now and then. Raises `Unavailable`.
-        """
-        listed = await self._raw(
-            "GET", f"workflows/{self._namespace}", params={"listOptions.limit": "1", "fields": "metadata"}
-        )
+        with _errors():
+            listed = await self._service.list_workflows(self._namespace, limit="1", fields="metadata")
         parameters = {
             "listOptions.labelSelector": f"{MANAGED_LABEL}=true",
-            "listOptions.resourceVersion": (listed.get("metadata") or {}).get("resourceVersion", ""),
+            "listOptions.resourceVersion": listed.metadata.resource_version or "",
         }
-        async for event in self._stream(f"workflow-events/{self._namespace}", parameters, opened={}):
-            yield event.get("object") if event else None
+        # Not by hera, which has no call for streams of events.
+        async with self._stream(f"workflow-events/{self._namespace}", parameters) as results:
+            yield None
+            async for result in results:
+                yield result.get("object")
 
     async def logs(self, name: str, *, follow: bool) -> AsyncIterator[tuple[str, str]]:
         parameters = {"logOptions.container": "main", "logOptions.follow": str(follow).lower()}
-        async for entry in self._stream(f"workflows/{self._namespace}/{name}/log", parameters):
-            yield entry.get("podName", ""), entry.get("content", "")
+        # Not by hera, which reads the whole stream as one JSON object.
+        async with self._stream(f"workflows/{self._namespace}/{name}/log", parameters) as results:
+            async for result in results:
+                yield result.get("podName", ""), result.get("content", "")
 
-    async def _stream(
-        self, path: str, parameters: Mapping[str, str], opened: Json | None = None
-    ) -> AsyncIterator[Json]:
-        """The results of a streaming call, as server-sent events or as lines of JSON; `opened` first, if given."""
-        headers = {"Accept": "text/event-stream", "Authorization": self._service.token or ""}
-        try:
+    @asynccontextmanager
+    async def _stream(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[Json]]:
+        """The results of a streaming call, from server-sent events or lines of JSON. Raises `Unavailable`, `NotFound`."""
+        headers = {"Accept": "text/event-stream", **self._headers}
+        with _errors():
             async with self._session.stream(
-                "GET", self._url(path), params=dict(parameters), headers=headers, timeout=STREAM
+                "GET", self._url(path), params=dict(parameters), headers=headers, timeout=self._stream_timeout
             ) as response:
-                if not response.is_success:
-                    await response.aread()
-                    raise _error(response)
-                if opened is not None:
-                    yield opened
-                async for line in response.aiter_lines():
-                    # Besides its data, a stream of events has names of events and comments that keep it alive.
-                    if line.startswith(("data:", "{")):
-                        yield _result(line.removeprefix("data:"))
-        except httpx.HTTPError as error:
-            raise Unavailable(f"Argo ended the stream {path}: {error or type(error).__name__}") from error
+                # Besides `data`, server-sent events have lines with names of events and comments as keep-alive.
+                yield (
+                    _result(line.removeprefix("data:"))
+                    async for line in response.aiter_lines()
+                    if line.startswith(("data:", "{"))
+                )
 
-    async def _raw(self, method: str, path: str, **options: Any) -> Json:
-        """A call without hera's models, which drop what they do not know."""
-        try:
-            response = await self._session.request(
-                method, self._url(path), headers={"Authorization": self._service.token or ""}, **options
-            )
-        except httpx.HTTPError as error:
-            raise Unavailable(f"Argo is away: {error or type(error).__name__}") from error
-        if not response.is_success:
-            raise _error(response)
-        return _object(response.text)
+    async def _request(self, method: str, path: str, **options: Any) -> Json:
+        response = await self._session.request(method, self._url(path), headers=self._headers, **options)
+        return _json_object(response.text)
 
     def _url(self, path: str) -> str:
         return f"{self._service.host}api/v1/{path}"
 
-
-class _Exists(PeriplusError):
-    """A Workflow of this name is there already."""
-
-
-class _Over(PeriplusError):
-    """The Workflow has ended."""
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": self._service.token or ""}
 
 
-class _NoGate(PeriplusError):
-    """The gate was answered, or its time passed."""
+class _AlreadyExists(PeriplusError):
+    """A Workflow of this name exists already."""
 
 
-def _modelled(manifest: Json) -> models.Workflow | None:
-    """The manifest as hera's model; None where the model would not say the same."""
+def _model(manifest: Json) -> models.Workflow | None:
+    """The manifest as hera's model; None if the model would lose something."""
     try:
-        modelled = models.Workflow.model_validate(manifest)
+        model = models.Workflow.model_validate(manifest)
     except ValidationError:
         return None
-    said = modelled.model_dump_json(exclude_none=True, by_alias=True, exclude_unset=True)
-    return modelled if json.loads(said) == manifest else None
+    text = model.model_dump_json(exclude_none=True, by_alias=True, exclude_unset=True)
+    return model if json.loads(text) == manifest else None
 
 
-async def _told(call: Awaitable[object]) -> None:
-    """What hera raises, in our kinds. What Argo answers to a deed is not asked for."""
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raise the errors of `periplus_common.errors` for those of Argo and of the connection to it."""
     try:
-        await call
-    except ValidationError as error:
-        log.warning("Argo did it, and answered what hera does not know: %s", error)
-    except ValueError as error:
-        raise Unavailable(f"Argo answers no JSON: {error}") from error
+        yield
+    except _ArgoError as error:
+        raise (_AlreadyExists(error.message) if error.is_already_exists else error.kind()) from error
     except httpx.HTTPError as error:
-        raise Unavailable(f"Argo is away: {error or type(error).__name__}") from error
-    except HeraException as error:
-        raise _kind(getattr(error, "status_code", 0), str(error)) from error
+        raise Unavailable(f"Argo can not be reached: {error or type(error).__name__}") from error
+    except (ValueError, TypeError) as error:  # of hera, for an answer that is no JSON object
+        raise Unavailable(f"Argo answers no JSON object: {error}") from error
 
 
-def _error(response: httpx.Response) -> PeriplusError:
+@contextmanager
+def _unread_answer() -> Iterator[None]:
+    """Argo did what was asked for, and its answer is not needed: it need not suit hera's model."""
     try:
-        told = response.json()
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        return _kind(response.status_code, response.text[:500])
-    message = str(told.get("message", response.text))
-    # Argo's lint says of a manifest that it refuses no more than that something is wrong.
-    return _kind(400 if told.get("code") == UNKNOWN else response.status_code, message)
+        yield
+    except ValidationError as error:
+        log.debug("hera can not read Argo's answer: %s", error)
 
 
-def _kind(status: int, message: str) -> PeriplusError:
-    if "no suspend nodes matching" in message or "not expecting output parameter" in message:
-        return _NoGate(message)
-    if "cannot shutdown a completed workflow" in message:
-        return _Over(message)
-    if status == 409 or "already exists" in message:
-        return _Exists(message)
-    if status == 404:
-        return NotFound(f"Argo: {message}")
-    if status in (400, 422):
-        path, _, rest = message.partition(": ")
-        located = path if rest and " " not in path else ""
-        field = f"spec.manifest.{located}" if located else "spec.manifest"
-        return Invalid(rest if located else message, field=field, reason="ARGO_REFUSED")
-    return Unavailable(f"Argo answers {status}: {message}")
+def _lint_error(error: _ArgoError) -> Exception:
+    """Argo refuses a manifest in lint with 500 and gRPC's UNKNOWN."""
+    return _invalid(error.message) if error.code == _UNKNOWN else error
+
+
+def _invalid(message: str) -> Invalid:
+    """Argo's messages begin with the path of the field, if there is one."""
+    path, separator, description = message.partition(": ")
+    if not separator or " " in path:
+        return Invalid(message, field="spec.manifest", reason="ARGO_REFUSED")
+    return Invalid(description, field=f"spec.manifest.{path}", reason="ARGO_REFUSED")
+
+
+async def _raise_for_error(response: httpx.Response) -> None:
+    """A hook of the session: hera's own errors lack the gRPC code."""
+    if response.is_success:
+        return
+    text = (await response.aread()).decode(errors="replace")
+    body: object = None
+    with suppress(ValueError):
+        body = json.loads(text)
+    if not isinstance(body, dict):
+        raise _ArgoError(response.status_code, None, text[:500])
+    code = body.get("code")
+    raise _ArgoError(
+        response.status_code, code if isinstance(code, int) else None, str(body.get("message", text))
+    )
 
 
 def _result(line: str) -> Json:
-    entry = _object(line)
+    entry = _json_object(line)
     if not isinstance(result := entry.get("result"), dict):
         raise Unavailable(f"Argo ended the stream: {str(entry.get('error', entry))[:500]}")
     return result
 
 
-def _object(text: str) -> Json:
-    """What Argo answers. What is no JSON object comes from somebody else: a proxy, another server."""
+def _json_object(text: str) -> Json:
+    """A JSON object of Argo. Anything else comes from something in between, as a proxy."""
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
-        raise Unavailable(f"Argo answers no JSON: {text[:100]!r}") from error
-    if not isinstance(found, dict):
+        raise Unavailable(f"Argo answers no JSON object: {text[:100]!r}") from error
+    if not isinstance(value, dict):
         raise Unavailable(f"Argo answers no JSON object: {text[:100]!r}")
-    return found
+    return value
 
 
 @asynccontextmanager
-async def connect(url: str, token: str, namespace: str) -> AsyncIterator[HeraArgo]:
+async def connect(
+    url: str, token: str, namespace: str, timeouts: ArgoTimeouts | None = None
+) -> AsyncIterator[HeraArgo]:
     """Argo at an address. Nothing is sent yet."""
-    # Each who follows logs holds a connection: they must not keep everybody else from Argo.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    async with httpx.AsyncClient(timeout=TIMEOUT, limits=limits) as session:
-        # A host without its last slash would lose the path's prefix.
-        service = AsyncWorkflowsService(
-            host=url.rstrip("/") + "/", token=token or None, namespace=namespace, session=session
-        )
-        yield HeraArgo(service, namespace)
+    timeouts = timeouts or ArgoTimeouts()
+    async with httpx.AsyncClient(
+        timeout=httpx.Timeout(timeouts.request.total_seconds(), connect=timeouts.connect.total_seconds()),
+        # Each follower of logs holds a connection; a limit would let them block everything else.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        event_hooks={"response": [_raise_for_error]},
+    ) as session:
+        # hera joins the host and its paths: without the last slash, the host's own path would be lost.
+        host = url.rstrip("/") + "/"
+        service = AsyncWorkflowsService(host=host, token=token or None, namespace=namespace, session=session)
+        yield HeraArgo(service, namespace, timeouts)

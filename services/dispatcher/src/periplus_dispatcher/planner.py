@@ -8,7 +8,8 @@ from periplus_common.errors import Invalid, Unavailable
 from periplus_dispatcher.domain import ContainerTemplate, Json, RunRequest
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
-from periplus_dispatcher.ports import Argo, Cache, Snapshotter
+from periplus_dispatcher.manifest.uncacheable import StepEnvironment
+from periplus_dispatcher.ports import Cache, Snapshotter
 from periplus_dispatcher.rewrite.plan import Plan, decide
 from periplus_model.queries import StepVerdict
 from periplus_model.steps import CacheMode
@@ -38,10 +39,10 @@ class PlannedRun:
 class Planner:
     """Plans run requests with the help of the snapshotter and the cache. If one can not be reached, a warning says so."""
 
-    def __init__(self, argo: Argo, cache: Cache, snapshotter: Snapshotter) -> None:
-        self._argo = argo
+    def __init__(self, cache: Cache, snapshotter: Snapshotter, environment: StepEnvironment) -> None:
         self._cache = cache
         self._snapshotter = snapshotter
+        self._environment = environment
 
     async def plan(self, request: RunRequest) -> PlannedRun:
         """Plan a run. Raises `Invalid` with the field's path."""
@@ -49,13 +50,10 @@ class Planner:
             checked = await asyncio.to_thread(manifests.read, request.manifest, request.parameters)
         else:
             checked = manifests.read(request.manifest, request.parameters)
-        snapshot, environment, warnings = await self._take_snapshot(request)
-        try:
-            if not await self._argo.is_local():
-                environment = ""  # there the image is the environment
-        except Unavailable as error:
-            # Where the steps will run is not known: the key has the environment as well, which costs hits at most.
-            warnings.append(f"Argo could not be reached: {error}")
+        snapshot, digest, warnings = await self._take_snapshot(request)
+        environment = self._environment
+        if not environment.runs_images:
+            environment = replace(environment, digest=digest)
         expanded = checked.expand(environment)
         expanded = replace(expanded, templates=_in_mode(expanded.templates, request.cache_mode))
         verdicts: dict[str, StepVerdict] = {}

@@ -40,9 +40,6 @@ class Argo(Protocol):
     def namespace(self) -> str:
         """The namespace of the Workflows."""
 
-    async def is_local(self) -> bool:
-        """Whether steps run as processes of this machine, without their images. Raises `Unavailable`."""
-
     async def lint(self, manifest: Json) -> tuple[str, ...]:
         """Argo's warnings. Raises `Invalid` with Argo's message for a manifest that it would refuse."""
 

@@ -1,7 +1,9 @@
 """The settings of this service, read once from the environment."""
 
-from pydantic import Field, SecretStr
-from pydantic_settings import SettingsConfigDict
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from periplus_common.settings import ArtifactRepositorySettings
 
@@ -17,7 +19,17 @@ class Settings(ArtifactRepositorySettings):
     cache_address: str
     snapshotter_address: str
 
+    steps_are_processes: bool = False
+    """Whether Argo runs steps as processes of its machine instead of their images, as the local Argo does."""
+    immutable_image_prefixes: Annotated[tuple[str, ...], NoDecode] = ()
+    """Images whose names begin so never change under their tags. Separated by commas."""
+
     gate_seconds: int = Field(default=60, ge=1, le=86_400)
     """A gate without an answer ends after this time, and its step runs."""
     cache_seconds: float = Field(default=5.0, gt=0)
     """The steps run if the cache does not answer in this time."""
+
+    @field_validator("immutable_image_prefixes", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value

@@ -26,11 +26,14 @@ class Cluster:
     token: str
     namespace: str
     bucket: Bucket
+    immutable_image_prefixes: str = ""
+    """Prefixes of images that never change under their tags, separated by commas: others are cached by digest only."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Cluster:
         """The cluster that ARGO_SERVER, ARGO_TOKEN, ARGO_NAMESPACE and S3_* name; those of Argo are the ones that its own client reads.
 
+        DISPATCHER_IMMUTABLE_IMAGE_PREFIXES is passed on to the dispatcher.
         Raises NoClusterError.
         """
         missing = [name for name in _REQUIRED if not environment.get(name)]
@@ -40,11 +43,13 @@ class Cluster:
             )
         bucket = Bucket.at(*(environment[name] for name in _REPOSITORY))
         token = environment.get("ARGO_TOKEN", "")
-        return cls(environment["ARGO_SERVER"], token, environment["ARGO_NAMESPACE"], bucket)
+        prefixes = environment.get("DISPATCHER_IMMUTABLE_IMAGE_PREFIXES", "")
+        return cls(environment["ARGO_SERVER"], token, environment["ARGO_NAMESPACE"], bucket, prefixes)
 
     def argo(self, prefix: str) -> dict[str, str]:
-        """The settings of the dispatcher that name Argo."""
+        """The settings of the dispatcher that name Argo, and images that it may trust."""
         return {
+            f"{prefix}IMMUTABLE_IMAGE_PREFIXES": self.immutable_image_prefixes,
             f"{prefix}ARGO_URL": self.server,
             f"{prefix}ARGO_TOKEN": self.token,
             f"{prefix}ARGO_NAMESPACE": self.namespace,

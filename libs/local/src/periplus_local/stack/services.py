@@ -118,6 +118,7 @@ def environment(servers: Embedded, services: Services, name: str) -> dict[str, s
             f"{prefix}ARGO_URL": services.argo.url,
             f"{prefix}ARGO_TOKEN": services.argo.token,
             f"{prefix}ARGO_NAMESPACE": ARGO_NAMESPACE,
+            f"{prefix}STEPS_ARE_PROCESSES": "true",
         }
         settings |= services.cluster.argo(prefix) if services.cluster else local
         settings |= {

@@ -30,6 +30,7 @@ from periplus_dispatcher.manifest.scope import (
     without_items,
 )
 from periplus_dispatcher.manifest.template import CACHEABLE_KINDS, describe_template
+from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_manifest import tags
 from periplus_model.queries import Item, StepQuery, Unknown, literal, literal_text
 
@@ -53,10 +54,10 @@ _DEFAULTS_WITHOUT_EFFECT = frozenset(
 """Fields of `templateDefaults` that do not change the outputs of a step."""
 
 
-def expand(workflow: Json, parameters: Mapping[str, str], environment: str) -> ExpandedWorkflow:
+def expand(workflow: Json, parameters: Mapping[str, str], environment: StepEnvironment) -> ExpandedWorkflow:
     """Expand the entrypoint of a checked manifest.
 
-    `parameters` are the workflow's, with their values; `environment` is as for `describe_template`. Without calls if the
+    `parameters` are the workflow's, with their values; Without calls if the
     templates are not in the manifest, or if there are more than `MAX_CALLS`.
     """
     expander = _Expander(workflow, parameters, environment)
@@ -71,7 +72,7 @@ class _TooManyCallsError(Exception):
 
 
 class _Expander:
-    def __init__(self, workflow: Json, parameters: Mapping[str, str], environment: str) -> None:
+    def __init__(self, workflow: Json, parameters: Mapping[str, str], environment: StepEnvironment) -> None:
         spec = workflow["spec"]
         self._spec = spec
         self._resolver = Resolver(parameters)

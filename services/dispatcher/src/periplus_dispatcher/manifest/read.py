@@ -11,6 +11,7 @@ from periplus_common.errors import Invalid
 from periplus_dispatcher.domain import Json
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
 from periplus_dispatcher.manifest.expand import expand
+from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_manifest import check as checking
 from periplus_manifest import read as texts
 from periplus_manifest.errors import ManifestError
@@ -43,7 +44,7 @@ class CheckedManifest:
         """The values of the workflow's parameters."""
         return dict(self.values)
 
-    def expand(self, environment: str) -> ExpandedWorkflow:
+    def expand(self, environment: StepEnvironment) -> ExpandedWorkflow:
         """Expand it to its calls. Raises `Invalid` with the field's path."""
         # An expression can use the time or a random number, which differ at each evaluation.
         has_expression = "{{=" in self.text or any("{{=" in value for _, value in self.values)
@@ -93,7 +94,7 @@ def _check_name(metadata: Json) -> None:
             )
 
 
-def _expand(checked: CheckedManifest, environment: str) -> ExpandedWorkflow:
+def _expand(checked: CheckedManifest, environment: StepEnvironment) -> ExpandedWorkflow:
     try:
         return expand(checked.manifest, checked.parameters, environment)
     except ManifestError as error:
