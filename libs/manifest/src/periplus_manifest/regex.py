@@ -1,4 +1,4 @@
-"""Go's regular expressions, by RE2, from which Go's own come: time grows with the text, never by backtracking."""
+"""Go's regular expressions, by RE2, whose syntax and semantics they share; time is linear in the text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Spend = Callable[[int], None]
 class Regex:
     """A compiled pattern. `groups` counts its groups, `names` are the numbers of those that have a name.
 
-    A search tells `spend` the steps that it takes before it begins; `spend` raises to prevent it.
+    A search calls `spend` with its steps before it begins; `spend` raises an error to prevent it.
     """
 
     def __init__(self, pattern: str, *, max_seconds: float = _MAX_SEARCH_SECONDS) -> None:
@@ -63,18 +63,18 @@ class Regex:
         """Say whether the pattern is found anywhere."""
         return next(self.find_all(text, spend, 1), None) is not None
 
-    def find_all(self, text: str, spend: Spend, most: int = -1) -> Iterator[Spans]:
-        """Return the matches one after another, at most `most` of them, as Go's FindAll does.
+    def find_all(self, text: str, spend: Spend, limit: int = -1) -> Iterator[Spans]:
+        """Return the matches one after another, at most `limit` of them, as Go's FindAll does.
 
         Each is the start and end of the whole, then of each group (-1: none), in characters of `text`. Raises
-        ManifestError where all together take longer than `max_seconds`: in some patterns (a.*b|a) every match looks
-        at the whole rest of the text.
+        ManifestError where all together take longer than `max_seconds`: with some patterns (a.*b|a) every match
+        scans the text to its end.
         """
         spend((len(text) + 1) * self._steps_per_character)
         raw = _encoded(text)
         position, previous_end, characters, count = 0, -1, _CharacterOffsets(raw, text), 0
         deadline = time.thread_time() + self._max_seconds
-        while position <= len(raw) and count != most:
+        while position <= len(raw) and count != limit:
             match = self._compiled.search(raw, position)
             if match is None:
                 return
@@ -90,7 +90,7 @@ class Regex:
 
 
 class _CharacterOffsets:
-    """From offsets in UTF-8 bytes to offsets in characters, for matches that come in the order of the text."""
+    """From offsets in UTF-8 bytes to offsets in characters, for matches in the order of the text."""
 
     def __init__(self, raw: bytes, text: str) -> None:
         self._raw = raw

@@ -174,16 +174,16 @@ def _power(base: float, exponent: float) -> float:
 
 def _multiplied(base: float, exponent: float) -> float:
     """Multiply as Go's math.Pow: by squaring, the mantissa apart, so that the last digits are the same."""
-    rest, places = math.modf(abs(exponent))
+    rest, whole_part = math.modf(abs(exponent))
     if rest and base < 0:
         return math.nan
     result, power = 1.0, 0
     if rest:
         if rest > 0.5:
-            rest, places = rest - 1, places + 1
+            rest, whole_part = rest - 1, whole_part + 1
         result = math.exp(rest * math.log(base))
     mantissa, binary = math.frexp(base)
-    count = int(places)
+    count = int(whole_part)
     while count:
         if not -(1 << 12) < binary < 1 << 12:
             power += binary

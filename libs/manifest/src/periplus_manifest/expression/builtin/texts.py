@@ -43,38 +43,38 @@ def _lower(budget: Budget, text: str) -> str:
     return budget.text(text.lower())
 
 
-def pieces(budget: Budget, text: str, separator: str, most: int = -1) -> list[str]:
-    """Split as Go's strings.SplitN: by characters without a separator, into at most so many pieces."""
+def pieces(budget: Budget, text: str, separator: str, limit: int = -1) -> list[str]:
+    """Split as Go's strings.SplitN: by characters without a separator, into at most `limit` pieces."""
     budget.allocate(text.count(separator) + 1 + len(text))
-    if most == 0:
+    if limit == 0:
         return NilList()
     if separator:
-        return text.split(separator, most - 1) if most > 0 else text.split(separator)
+        return text.split(separator, limit - 1) if limit > 0 else text.split(separator)
     characters = list(text)
-    return characters if most < 0 or most >= len(text) else [*characters[: most - 1], text[most - 1 :]]
+    return characters if limit < 0 or limit >= len(text) else [*characters[: limit - 1], text[limit - 1 :]]
 
 
 @declare(TABLE, "split", TEXT, TEXT, NUMBER, required=2)
-def _split(budget: Budget, text: str, separator: str, most: float = -1) -> list[str]:
-    return pieces(budget, text, separator, whole(most))
+def _split(budget: Budget, text: str, separator: str, limit: float = -1) -> list[str]:
+    return pieces(budget, text, separator, whole(limit))
 
 
 @declare(TABLE, "splitAfter", TEXT, TEXT, NUMBER, required=2)
-def _split_after(budget: Budget, text: str, separator: str, most: float = -1) -> list[str]:
-    found = pieces(budget, text, separator, whole(most))
+def _split_after(budget: Budget, text: str, separator: str, limit: float = -1) -> list[str]:
+    found = pieces(budget, text, separator, whole(limit))
     return found and [*(piece + separator for piece in found[:-1]), found[-1]]
 
 
-def replaced(budget: Budget, text: str, old: str, new: str, most: int = -1) -> str:
+def replaced(budget: Budget, text: str, old: str, new: str, limit: int = -1) -> str:
     """Replace as Go's strings.Replace."""
-    times = text.count(old) if most < 0 else min(most, text.count(old))
+    times = text.count(old) if limit < 0 else min(limit, text.count(old))
     budget.allocate(len(text) + max(times, 0) * len(new))
-    return text.replace(old, new, most)
+    return text.replace(old, new, limit)
 
 
 @declare(TABLE, "replace", TEXT, TEXT, TEXT, WHOLE, required=3)
-def _replace(budget: Budget, text: str, old: str, new: str, most: int = -1) -> str:
-    return replaced(budget, text, old, new, most)
+def _replace(budget: Budget, text: str, old: str, new: str, limit: int = -1) -> str:
+    return replaced(budget, text, old, new, limit)
 
 
 def repeated(budget: Budget, text: str, times: int) -> str:
@@ -102,18 +102,18 @@ def _join(budget: Budget, items: list[Any], glue: str = "") -> str:
     return glue.join(items)
 
 
-def _place(text: str, found: int) -> int:
+def _index_in_bytes(text: str, found: int) -> int:
     return found if found < 0 or text.isascii() else len(text[:found].encode())
 
 
 @declare(TABLE, "indexOf", TEXT, TEXT)
 def _index_of(_: Budget, text: str, part: str) -> int:
-    return _place(text, text.find(part))
+    return _index_in_bytes(text, text.find(part))
 
 
 @declare(TABLE, "lastIndexOf", TEXT, TEXT)
 def _last_index_of(_: Budget, text: str, part: str) -> int:
-    return _place(text, text.rfind(part))
+    return _index_in_bytes(text, text.rfind(part))
 
 
 @declare(TABLE, "hasPrefix", TEXT, TEXT)

@@ -1,4 +1,4 @@
-"""sprig's functions with regular expressions, which never take longer than the text is long."""
+"""sprig's functions with regular expressions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ TABLE: Table = {}
 _REFERENCE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))", re.ASCII)
 
 
-def _spans(budget: Budget, pattern: str, text: str, most: int = -1) -> tuple[regex.Regex, list[regex.Spans]]:
+def _spans(budget: Budget, pattern: str, text: str, limit: int = -1) -> tuple[regex.Regex, list[regex.Spans]]:
     try:
         compiled = regex.compile(pattern)
         found = []
-        for spans in compiled.find_all(text, budget.step, most):
+        for spans in compiled.find_all(text, budget.step, limit):
             budget.step(1 + len(spans))
             found.append(spans)
         return compiled, found
@@ -51,8 +51,8 @@ def _find(budget: Budget, pattern: str, text: str) -> str:
 
 
 @declare_both(TABLE, "regexFindAll", TEXT, TEXT, WHOLE)
-def _find_all(budget: Budget, pattern: str, text: str, most: int) -> list[str]:
-    found = [text[spans[0] : spans[1]] for spans in _spans(budget, pattern, text, most)[1]]
+def _find_all(budget: Budget, pattern: str, text: str, limit: int) -> list[str]:
+    found = [text[spans[0] : spans[1]] for spans in _spans(budget, pattern, text, limit)[1]]
     return found or NilList()
 
 
@@ -92,13 +92,13 @@ def _replace_all_literal(budget: Budget, pattern: str, text: str, written: str) 
 
 
 @declare_both(TABLE, "regexSplit", TEXT, TEXT, WHOLE)
-def _split(budget: Budget, pattern: str, text: str, most: int) -> list[str]:
-    if most == 0:
+def _split(budget: Budget, pattern: str, text: str, limit: int) -> list[str]:
+    if limit == 0:
         return NilList()
     out: list[str] = []
     position = 0
     for spans in _spans(budget, pattern, text)[1]:
-        if 0 < most <= len(out) + 1:
+        if 0 < limit <= len(out) + 1:
             break
         if spans[1] == 0 or (spans[0] == spans[1] == len(text)):
             continue

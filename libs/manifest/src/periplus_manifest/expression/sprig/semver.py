@@ -88,9 +88,9 @@ def _tilde(found: Version, limit: Version, written: int) -> bool:
 def _caret(found: Version, limit: Version, written: int) -> bool:
     if found.compare(limit) < 0:
         return False
-    first = next((place for place, number in enumerate(limit.numbers) if number), 2)
-    kept = min(first + 1, written) if written else 3
-    return found.numbers[:kept] == limit.numbers[:kept]
+    first = next((index for index, number in enumerate(limit.numbers) if number), 2)
+    compared = min(first + 1, written) if written else 3
+    return found.numbers[:compared] == limit.numbers[:compared]
 
 
 def _equal(found: Version, limit: Version, written: int) -> bool:
@@ -114,8 +114,8 @@ def _above(found: Version, limit: Version, written: int) -> bool:
 def _at_most(found: Version, limit: Version, written: int) -> bool:
     if written == 3:
         return found.compare(limit) <= 0
-    kept = 1 if written == 1 else 2
-    return found.numbers[:kept] <= limit.numbers[:kept]
+    compared = 1 if written == 1 else 2
+    return found.numbers[:compared] <= limit.numbers[:compared]
 
 
 _HOLDS: Mapping[str, Callable[[Version, Version, int], bool]] = {
@@ -132,7 +132,7 @@ _HOLDS: Mapping[str, Callable[[Version, Version, int], bool]] = {
 
 def _bound(match: re.Match[str]) -> Bound:
     numbers = [match[part] for part in "abc"]
-    written = next((place for place, it in enumerate(numbers) if it is None or it in "xX*"), 3)
+    written = next((index for index, it in enumerate(numbers) if it is None or it in "xX*"), 3)
     text = ".".join([*numbers[:written], *"000"[written:]])
     return Bound(match["sign"] or "", version(text + (f"-{match['pre']}" if match["pre"] else "")), written)
 

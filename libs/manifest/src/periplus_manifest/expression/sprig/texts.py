@@ -88,9 +88,9 @@ def _trim_prefix(_: Budget, cut: str, text: str) -> str:
 @declare(TABLE, "nospace", TEXT)
 def _nospace(_: Budget, text: str) -> str:
     raw = text.encode()
-    kept = [byte for byte in raw if chr(byte) not in BLANKS]
+    remaining = [byte for byte in raw if chr(byte) not in BLANKS]
     # sprig takes each byte for a character as soon as there is a blank to take away.
-    return text if len(kept) == len(raw) else "".join(map(chr, kept))
+    return text if len(remaining) == len(raw) else "".join(map(chr, remaining))
 
 
 @declare(TABLE, "trunc", WHOLE, TEXT)
@@ -189,12 +189,12 @@ def _initials(_: Budget, text: str) -> str:
 
 @declare(TABLE, "split", TEXT, TEXT)
 def _split(budget: Budget, separator: str, text: str) -> dict[str, str]:
-    return {f"_{place}": piece for place, piece in enumerate(pieces(budget, text, separator))}
+    return {f"_{index}": piece for index, piece in enumerate(pieces(budget, text, separator))}
 
 
 @declare(TABLE, "splitn", TEXT, WHOLE, TEXT)
-def _splitn(budget: Budget, separator: str, most: int, text: str) -> dict[str, str]:
-    return {f"_{place}": piece for place, piece in enumerate(pieces(budget, text, separator, most))}
+def _splitn(budget: Budget, separator: str, limit: int, text: str) -> dict[str, str]:
+    return {f"_{index}": piece for index, piece in enumerate(pieces(budget, text, separator, limit))}
 
 
 @declare(TABLE, "splitList", TEXT, TEXT)
