@@ -51,6 +51,7 @@ class Regex:
         options.log_errors = False
         try:
             self._compiled: Any = re2.compile(_encoded(pattern), options)
+            re2.purge()  # its cache would hold 128 patterns of up to 8 MiB; the one below holds fewer
         except re2.error as error:
             message, _, where = error.args[0].decode("utf-8", "replace").partition(": ")
             raise _refused(message, where or pattern) from None
@@ -126,7 +127,7 @@ def _refused(message: str, where: str) -> ManifestError:
     return ManifestError("", f"error parsing regexp: {_GO_MESSAGES.get(message, message)}: `{where[:60]}`")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def compile(pattern: str) -> Regex:  # noqa: A001 - the word that regular expressions have for it
     """Compile a pattern, or give the one that was compiled before. Raises ManifestError as `Regex` does."""
     return Regex(pattern)
