@@ -188,7 +188,7 @@ async def measure(
     bare = await database.prepare(
         "SELECT fingerprint, producer_run, producer_step, outputs, confirmed_at, duration FROM entry WHERE fingerprint = ANY($1)"
     )
-    places = [blobs.Place(key) for key in plan.objects]
+    places = [blobs.ObjectRef(key) for key in plan.objects]
     found = await medians(
         rounds,
         resolve=lambda: stub.ResolveSteps(plan.request),
@@ -207,7 +207,7 @@ async def measure(
 async def prepared(plan: Plan, stub: CacheServiceStub, broker: Broker, store: blobs.Blobs) -> None:
     """Have the service record the plan's steps, and wait until all are hits."""
     for key in plan.objects:
-        await store.put(blobs.Place(key), key.encode())
+        await store.put(blobs.ObjectRef(key), key.encode())
     await broker.publish_events(
         [
             bus.cloud_event(e, project=PROJECT, run=e.run, key=e.step, at=datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""Every RPC of every service says which permission it needs, and the token is compared whole."""
+"""Every RPC of every service declares its permission, and every call needs the whole token."""
 
 import importlib
 from pathlib import Path
@@ -33,23 +33,25 @@ def test_every_rpc_declares_a_permission():
         assert verb.isidentifier(), name
 
 
-def test_no_rpc_streams_its_request_as_nothing_would_check_it():
+def test_no_rpc_streams_its_request_as_its_token_would_not_be_checked():
     assert [m.full_name for s in services() for m in s.methods if m.client_streaming] == []
 
 
-def test_the_token_is_known_as_text_and_as_bytes():
-    for shown in ("Bearer secret", b"Bearer secret"):
-        auth.check("/a.B/C", [("x", "y"), ("authorization", shown)], "secret")
+def test_the_token_is_accepted_as_text_and_as_bytes():
+    for credentials in ("Bearer secret", b"Bearer secret"):
+        auth.check("/a.B/C", [("x", "y"), ("authorization", credentials)], "secret")
 
 
-@pytest.mark.parametrize("shown", ["Bearer secre", "Bearer secrets", "bearer secret", "Bearer é", b"\xff"])
-def test_what_is_nearly_the_token_is_not(shown: str | bytes):
+@pytest.mark.parametrize(
+    "credentials", ["Bearer secre", "Bearer secrets", "bearer secret", "Bearer é", b"\xff"]
+)
+def test_a_token_that_differs_by_little_is_refused(credentials: str | bytes):
     with pytest.raises(Unauthenticated) as caught:
-        auth.check("/a.B/C", [("authorization", shown)], "secret")
+        auth.check("/a.B/C", [("authorization", credentials)], "secret")
     assert caught.value.reason == "TOKEN_INVALID"
 
 
-def test_only_health_is_open():
+def test_only_health_needs_no_token():
     auth.check("/grpc.health.v1.Health/Check", [], "secret")
     for method in ("/grpc.health.v1.Healthy/Check", "/x/grpc.health.v1.Health/Check"):
         with pytest.raises(Unauthenticated):

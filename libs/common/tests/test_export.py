@@ -48,7 +48,7 @@ PROGRAM = textwrap.dedent(
                 raise Invalid("not wanted")
 
         async def do(request, context):
-            await store.put(blobs.Place("telemetry-test"), b"a")
+            await store.put(blobs.ObjectRef("telemetry-test"), b"a")
             message = EntryRecorded(project="p", producer_run=given["durable"])
             event = bus.cloud_event(message, project="p", run=given["durable"], key="k", at=datetime.now(UTC))
             async with database.transaction() as connection:

@@ -211,7 +211,7 @@ async def test_a_relay_that_can_not_publish_lets_another_do_it(dsn: str, opened:
     assert stream.steps == ["a"]
 
 
-async def test_a_crash_between_publishing_and_noting_repeats_what_jetstream_has_and_it_is_dropped(
+async def test_events_that_are_published_again_after_a_crash_are_stored_once(
     embedded: Servers, opened: Database, monkeypatch
 ):
     run = secrets.token_hex(6)

@@ -1,4 +1,4 @@
-"""One pool, numbered scripts, and what the driver raises told in our kinds."""
+"""The pool, the migrations, and our errors for asyncpg's."""
 
 import asyncio
 import sys
@@ -93,10 +93,10 @@ async def test_a_transaction_is_all_or_nothing(dsn: str):
             assert await connection.fetchval("SELECT count(*) FROM a") == 0
 
 
-async def test_a_server_that_is_away_is_unavailable(dsn: str, gates):
+async def test_a_server_that_is_down_is_unavailable(dsn: str, gates):
     gate, through = await gates(dsn)
     async with postgres.database(through) as opened:
-        with pytest.raises(Unavailable, match="Postgres is away"):  # noqa: PT012
+        with pytest.raises(Unavailable, match="Postgres is unavailable"):  # noqa: PT012
             async with opened.connection() as connection:
                 await gate.shut()
                 await connection.fetchval("SELECT 1")
@@ -146,7 +146,7 @@ async def test_a_statement_that_takes_too_long_is_unavailable(dsn: str):
             assert await connection.fetchval("SELECT 1") == 1
 
 
-async def test_a_nul_character_is_the_callers_mistake(dsn: str):
+async def test_a_nul_character_is_invalid(dsn: str):
     await fails(dsn, "SELECT $1::text", "a\n")
     for sql, value in (
         ("SELECT $1::text", "a\0"),
@@ -159,11 +159,11 @@ async def test_a_nul_character_is_the_callers_mistake(dsn: str):
 @pytest.mark.parametrize(
     ("sql", "value"), [("SELECT $1::int", 1 << 40), ("SELECT $1::text", "\udc80"), ("SELECT $1::int", "one")]
 )
-async def test_a_value_that_will_never_fit_is_not_waited_for(dsn: str, sql: str, value: object):
+async def test_a_value_that_does_not_fit_its_column_is_invalid(dsn: str, sql: str, value: object):
     with pytest.raises(Invalid, match="does not fit"):
         await fails(dsn, sql, value)
 
 
-async def test_a_mistake_in_our_sql_is_told_as_it_is(dsn: str):
+async def test_an_error_in_our_sql_passes_through(dsn: str):
     with pytest.raises(asyncpg.UndefinedTableError):
         await fails(dsn, "SELECT * FROM nowhere")

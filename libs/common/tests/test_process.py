@@ -80,7 +80,7 @@ def test_a_task_that_fails_ends_the_process_with_its_error():
     assert "ValueError: the work failed" in err
 
 
-def test_what_the_start_made_is_left_out_of_later_collections():
+def test_objects_of_the_start_are_left_out_of_later_garbage_collections():
     program = """
 import asyncio, gc
 from contextlib import asynccontextmanager

@@ -72,57 +72,57 @@ def failing(error: BaseException):
 async def test_the_field_the_reason_and_the_fix_are_details_of_the_status():
     error = Invalid("is wrong", field="a.b", reason="WRONG", fix="periplus fix")
     async with served(failing(error)) as channel:
-        told = await caught(do(channel)(Empty()))
-    status = rpc_status.from_call(told)
+        received = await caught(do(channel)(Empty()))
+    status = rpc_status.from_call(received)
     kinds = (error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.Help())
     info, bad, help_ = kinds
     assert [detail.Unpack(kind) for detail, kind in zip(status.details, kinds, strict=True)] == [True] * 3
     assert (info.reason, info.domain) == ("WRONG", "periplus.dev")
     assert bad.field_violations[0].field == "a.b"
     assert help_.links[0].description == "periplus fix"
-    assert told.details() == "a.b: is wrong"
+    assert received.details() == "a.b: is wrong"
 
 
-async def test_an_unknown_error_is_logged_and_says_nothing_to_the_caller(caplog):
+async def test_an_unknown_error_is_logged_and_hidden_from_the_client(caplog):
     async with served(failing(ValueError("the password is 1234"))) as channel:
-        told = await caught(do(channel)(Empty()))
-    assert (told.code(), told.details()) == (StatusCode.INTERNAL, "internal error")
-    assert "1234" not in str(told.trailing_metadata())
+        received = await caught(do(channel)(Empty()))
+    assert (received.code(), received.details()) == (StatusCode.INTERNAL, "internal error")
+    assert "1234" not in str(received.trailing_metadata())
     assert "the password is 1234" in caplog.text
-    assert type(rpc.from_status(told)) is Unavailable
+    assert type(rpc.from_status(received)) is Unavailable
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "\n", "\udcff"], ids=["ascii", "wide", "line", "surrogate"])
 async def test_an_error_of_any_length_and_letter_reaches_its_caller(letter: str):
     error = Invalid(letter * 50_000, field=letter * 5000, reason="LONG", fix=letter * 5000)
     async with served(failing(error)) as channel:
-        told = rpc.from_status(await caught(do(channel)(Empty())))
-    assert (type(told), told.reason) == (Invalid, "LONG")
-    assert told.message
-    assert told.field
-    assert told.fix
+        received = rpc.from_status(await caught(do(channel)(Empty())))
+    assert (type(received), received.reason) == (Invalid, "LONG")
+    assert received.message
+    assert received.field
+    assert received.fix
 
 
 @pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
-async def test_every_status_has_a_kind(code: StatusCode):
+async def test_every_status_becomes_one_of_our_errors(code: StatusCode):
     async def fail(request: Empty, context) -> Empty:
         await context.abort(code, "so it is")
 
     async with served(fail) as channel:
-        told = rpc.from_status(await caught(do(channel)(Empty())))
-    assert told.message == "so it is"
+        received = rpc.from_status(await caught(do(channel)(Empty())))
+    assert received.message == "so it is"
     known = {c: kind for kind, c in rpc.STATUS.items()}
-    assert type(told) is known.get(code, Unavailable)
+    assert type(received) is known.get(code, Unavailable)
 
 
-async def test_details_of_another_status_are_passed_over():
+async def test_details_of_another_status_are_ignored():
     async def fail(request: Empty, context) -> Empty:
         _, _, trailing = rpc_status.to_status(rpc.to_status(NotFound("x", reason="R")))
         await context.abort(StatusCode.INVALID_ARGUMENT, "other", trailing)
 
     async with served(fail) as channel:
-        told = rpc.from_status(await caught(do(channel)(Empty())))
-    assert (type(told), told.message, told.reason) == (Invalid, "other", "")
+        received = rpc.from_status(await caught(do(channel)(Empty())))
+    assert (type(received), received.message, received.reason) == (Invalid, "other", "")
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ async def test_a_call_without_the_token_is_refused_before_anything_is_done(sent,
             call = stream(channel)(Empty(), metadata=sent).read()
         else:
             call = do(channel)(Empty(), metadata=sent)
-        told = await caught(call)
-    assert told.code() is StatusCode.UNAUTHENTICATED
-    assert "client.json" in rpc.from_status(told).fix
+        received = await caught(call)
+    assert received.code() is StatusCode.UNAUTHENTICATED
+    assert "client.json" in rpc.from_status(received).fix
     assert done == []
 
 
@@ -185,10 +185,10 @@ async def test_health_and_reflection_need_no_token():
     ],
     ids=["field", "list", "map"],
 )
-async def test_a_broken_rule_is_told_with_the_path_of_its_field(message, field: str):
+async def test_a_request_that_breaks_a_rule_is_invalid_at_the_path_of_its_field(message, field: str):
     async with served(nothing, type(message)) as channel:
-        told = rpc.from_status(await caught(do(channel, type(message))(message)))
-    assert (type(told), told.field, told.reason) == (Invalid, field, "FIELD_INVALID")
+        received = rpc.from_status(await caught(do(channel, type(message))(message)))
+    assert (type(received), received.field, received.reason) == (Invalid, field, "FIELD_INVALID")
 
 
 async def test_a_request_that_breaks_no_rule_is_handled():
@@ -197,7 +197,7 @@ async def test_a_request_that_breaks_no_rule_is_handled():
         assert await do(channel, type(message))(message) == Empty()
 
 
-async def test_a_handler_has_the_callers_time_and_no_more():
+async def test_a_handler_ends_at_the_clients_deadline():
     ended = asyncio.Event()
 
     async def hang(request: Empty, context: object) -> Empty:
@@ -207,10 +207,10 @@ async def test_a_handler_has_the_callers_time_and_no_more():
             ended.set()
 
     async with served(hang) as channel:
-        told = await caught(do(channel)(Empty(), timeout=0.2))
+        received = await caught(do(channel)(Empty(), timeout=0.2))
         await asyncio.wait_for(ended.wait(), 10)
-    assert told.code() is StatusCode.DEADLINE_EXCEEDED
-    assert type(rpc.from_status(told)) is Unavailable
+    assert received.code() is StatusCode.DEADLINE_EXCEEDED
+    assert type(rpc.from_status(received)) is Unavailable
 
 
 async def test_a_call_without_a_deadline_has_the_servers():
@@ -223,18 +223,18 @@ async def test_a_call_without_a_deadline_has_the_servers():
         open_to(rpcs, unary_timeout=timedelta(seconds=0.1)) as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
-        told = await caught(do(channel)(Empty(), metadata=auth.metadata(TOKEN)))
-    assert told.code() is StatusCode.DEADLINE_EXCEEDED
+        received = await caught(do(channel)(Empty(), metadata=auth.metadata(TOKEN)))
+    assert received.code() is StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_a_timeout_within_the_handler_is_not_the_callers():
+async def test_a_timeout_inside_the_handler_is_an_internal_error():
     async with served(failing(TimeoutError("of another"))) as channel:
-        told = await caught(do(channel)(Empty()))
-    assert (told.code(), told.details()) == (StatusCode.INTERNAL, "internal error")
+        received = await caught(do(channel)(Empty()))
+    assert (received.code(), received.details()) == (StatusCode.INTERNAL, "internal error")
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
-async def test_a_caller_that_goes_ends_its_handler_without_a_word_in_the_log(caplog, streams: bool):
+async def test_a_client_that_cancels_ends_its_handler_and_nothing_is_logged(caplog, streams: bool):
     started, ended = asyncio.Event(), asyncio.Event()
 
     async def hang(request: Empty, context: object) -> Empty:
@@ -265,7 +265,7 @@ async def test_a_caller_that_goes_ends_its_handler_without_a_word_in_the_log(cap
     assert caplog.records == []
 
 
-async def test_a_stream_whose_consumer_leaves_between_two_answers_is_closed():
+async def test_a_stream_whose_client_leaves_between_two_responses_is_closed():
     ended = asyncio.Event()
 
     async def for_ever(request: Empty, context: object):
@@ -286,7 +286,7 @@ async def test_a_stream_whose_consumer_leaves_between_two_answers_is_closed():
 @pytest.mark.parametrize(
     "error", [Refused("enough", reason="ENOUGH"), KeyError("secret")], ids=["ours", "unknown"]
 )
-async def test_an_error_in_the_middle_of_a_stream_comes_after_what_was_sent(error: Exception):
+async def test_an_error_in_the_middle_of_a_stream_follows_the_responses_sent_before(error: Exception):
     async def handle(request: Empty, context: object):
         yield Int32Value(value=1)
         yield Int32Value(value=2)
@@ -295,13 +295,13 @@ async def test_an_error_in_the_middle_of_a_stream_comes_after_what_was_sent(erro
     async with served(handle, streams=True) as channel:
         answers = aiter(stream(channel)(Empty(), metadata=auth.metadata(TOKEN)))
         seen = [(await anext(answers)).value for _ in range(2)]
-        told = await caught(anext(answers))
+        received = await caught(anext(answers))
     assert seen == [1, 2]
     if isinstance(error, PeriplusError):
-        ours = rpc.from_status(told)
+        ours = rpc.from_status(received)
         assert (type(ours), ours.reason) == (Refused, "ENOUGH")
     else:
-        assert told.details() == "internal error"
+        assert received.details() == "internal error"
 
 
 async def test_an_rpc_that_streams_its_request_is_refused():
@@ -311,11 +311,11 @@ async def test_an_rpc_that_streams_its_request_is_refused():
     rpcs = {"Do": grpc.stream_unary_rpc_method_handler(handle, Empty.FromString, lambda m: b"")}
     async with open_to(rpcs) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.stream_unary("/test.Service/Do", Empty.SerializeToString, Empty.FromString)
-        told = await caught(call(iter([Empty()]), metadata=auth.metadata(TOKEN)))
-    assert told.code() is StatusCode.UNIMPLEMENTED
+        received = await caught(call(iter([Empty()]), metadata=auth.metadata(TOKEN)))
+    assert received.code() is StatusCode.UNIMPLEMENTED
 
 
-async def test_leaving_lets_calls_in_flight_finish():
+async def test_leaving_lets_running_calls_finish():
     started, go = asyncio.Event(), asyncio.Event()
 
     async def handle(request: Empty, context: object) -> Empty:
@@ -337,7 +337,7 @@ async def test_leaving_lets_calls_in_flight_finish():
         await channel.close()
 
 
-async def test_a_port_that_is_taken_is_an_error():
+async def test_a_port_in_use_is_an_error():
     async with open_to({}) as port:
         with pytest.raises(RuntimeError):
             async with rpc.serving(f"127.0.0.1:{port}", TOKEN, names=[]):

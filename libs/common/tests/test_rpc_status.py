@@ -1,3 +1,5 @@
+"""An error of a handler is the same error at the client."""
+
 import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
@@ -7,15 +9,15 @@ from periplus_common.errors import Conflict, Invalid, NotFound, PeriplusError, R
 
 ERRORS = [
     Invalid("is wrong", field="spec.manifest", reason="MANIFEST_INVALID", fix="periplus compile"),
-    NotFound("is not there"),
+    NotFound("does not exist"),
     Conflict("differs"),
     Refused("not now", reason="RUN_ENDED"),
-    Unavailable("is away"),
+    Unavailable("is down"),
 ]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-async def test_an_error_comes_back_from_a_call_as_it_was_raised(error: PeriplusError) -> None:
+async def test_an_error_is_raised_at_the_client_as_in_the_handler(error: PeriplusError) -> None:
     async def fail(request: Empty, context: object) -> Empty:
         raise error
 
@@ -30,7 +32,7 @@ async def test_an_error_comes_back_from_a_call_as_it_was_raised(error: PeriplusE
         call = channel.unary_unary("/test.Service/Fail", Empty.SerializeToString, Empty.FromString)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(Empty())
-    told = rpc.from_status(caught.value)
-    assert type(told) is type(error)
-    assert (told.message, told.field, told.fix) == (error.message, error.field, error.fix)
-    assert told.reason == (error.reason or rpc.STATUS[type(error)].name)
+    received = rpc.from_status(caught.value)
+    assert type(received) is type(error)
+    assert (received.message, received.field, received.fix) == (error.message, error.field, error.fix)
+    assert received.reason == (error.reason or rpc.STATUS[type(error)].name)

@@ -1,6 +1,7 @@
 """A background task: it ends with the block, and its failure ends the block."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -21,7 +22,7 @@ async def test_work_ends_with_the_block():
     assert ended.is_set()
 
 
-async def test_work_that_swallows_a_cancellation_ends_all_the_same():
+async def test_work_that_swallows_a_cancellation_is_cancelled_again():
     swallowed = 0
 
     async def work() -> None:
@@ -39,7 +40,7 @@ async def test_work_that_swallows_a_cancellation_ends_all_the_same():
     assert swallowed == 2
 
 
-async def test_work_may_end_by_itself_within_its_patience():
+async def test_work_may_end_by_itself_within_its_grace():
     stop, ended = asyncio.Event(), False
 
     async def work() -> None:
@@ -48,7 +49,7 @@ async def test_work_may_end_by_itself_within_its_patience():
         await asyncio.sleep(0.05)
         ended = True
 
-    async with background_task(work(), patience=5):
+    async with background_task(work(), grace=timedelta(seconds=5)):
         stop.set()
     assert ended
 

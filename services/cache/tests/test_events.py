@@ -51,7 +51,7 @@ async def test_finished_steps_become_hits(service: Service):
 
 async def test_artifacts_are_digested_published_and_verified(service: Service):
     key = f"cache-test/{secrets.token_hex(6)}/model.tgz"
-    await service.store.put(blobs.Place(key), b"weights")
+    await service.store.put(blobs.ObjectRef(key), b"weights")
     model = types.Artifact(name="model", object=types.ObjectRef(key=key))
     jetstream = service.broker.connection.jetstream()
     subscription = await jetstream.subscribe(
@@ -77,7 +77,7 @@ async def test_artifacts_are_digested_published_and_verified(service: Service):
     ]
     assert {a.digest for e in events for a in (*e.inputs, *e.outputs)} == {artifact.digest}
 
-    await service.store.put(blobs.Place(key), b"tampered")
+    await service.store.put(blobs.ObjectRef(key), b"tampered")
     made, _ = await service.resolve(query("make", "make"), use)
     assert made.verdict == types.VERDICT_MISS
     entry = (

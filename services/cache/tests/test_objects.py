@@ -36,7 +36,7 @@ def store(embedded: Servers):
 def put(store):
     async def write(content: bytes) -> ObjectRef:
         ref = ObjectRef(f"objects-test/{secrets.token_hex(8)}")
-        await store.put(blobs.Place(ref.key), content)
+        await store.put(blobs.ObjectRef(ref.key), content)
         return ref
 
     return write
@@ -135,15 +135,15 @@ async def test_changed_objects_are_found_although_most_are_only_listed(store, co
     run = f"objects-test/{secrets.token_hex(8)}"
     refs = [ObjectRef(f"{run}/pod-{i:03}/out.tgz") for i in range(count)]
     others = [ObjectRef(f"{run}/other-{i:03}/main.log") for i in range(others_count)]
-    await asyncio.gather(*(store.put(blobs.Place(p.key), p.key.encode()) for p in refs + others))
+    await asyncio.gather(*(store.put(blobs.ObjectRef(p.key), p.key.encode()) for p in refs + others))
     expected = {ref: version for ref, version in (await objects.versions(refs)).items() if version}
     assert len(expected) == count
     assert await objects.changed(expected) == {}
 
     gone, longer, other = refs[0], refs[2], refs[4]
     store._client.remove_object(store.bucket, gone.key)
-    await store.put(blobs.Place(longer.key), longer.key.encode() + b"!")
-    await store.put(blobs.Place(other.key), b"!" + other.key.encode()[1:])
+    await store.put(blobs.ObjectRef(longer.key), longer.key.encode() + b"!")
+    await store.put(blobs.ObjectRef(other.key), b"!" + other.key.encode()[1:])
     found = await objects.changed(expected)
     assert set(found) == {gone, longer, other}
     assert found[gone] is None
@@ -158,7 +158,7 @@ async def test_objects_of_one_folder_need_no_request_each(store, monkeypatch):
     objects = S3ObjectStore(store)
     run = f"objects-test/{secrets.token_hex(8)}"
     refs = [ObjectRef(f"{run}/pod-{i:03}/out.tgz") for i in range(30)] + [ObjectRef(f"{run}-lone/a/b")]
-    await asyncio.gather(*(store.put(blobs.Place(p.key), b"x") for p in refs))
+    await asyncio.gather(*(store.put(blobs.ObjectRef(p.key), b"x") for p in refs))
     expected = {ref: version for ref, version in (await objects.versions(refs)).items() if version}
     requested: list[str] = []
     stat = store.stat

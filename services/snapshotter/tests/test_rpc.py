@@ -10,7 +10,7 @@ from periplus.snapshotter.v1 import snapshotter_pb2 as pb
 from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
 from periplus.snapshotter.v1.snapshotter_pb2_grpc import SnapshotterServiceStub
 from periplus_common import auth, blobs, rpc
-from periplus_common.blobs import Place
+from periplus_common.blobs import ObjectRef
 from periplus_common.bus import asyncapi
 from periplus_common.errors import Invalid, NotFound, Refused
 from periplus_local.stack.testing import Servers
@@ -76,23 +76,23 @@ async def test_a_claim_is_stored_in_postgres_and_s3_and_returned(stub, request_,
     }  # fmt: skip
     assert snapshot.environment == taken.environment
     store = blobs.connect(settings)
-    assert await store.get(Place(taken.code_key)) == request_.claim.code_archive
+    assert await store.get(ObjectRef(taken.code_key)) == request_.claim.code_archive
     store.close()
 
 
 async def test_a_damaged_code_archive_is_written_again(stub, request_, settings: Settings) -> None:
     taken = await stub.TakeSnapshot(request_)
     store = blobs.connect(settings)
-    await store.put(Place(taken.code_key), b"something else!")
+    await store.put(ObjectRef(taken.code_key), b"something else!")
     assert (await stub.TakeSnapshot(request_)) == taken
-    assert await store.get(Place(taken.code_key)) == request_.claim.code_archive
+    assert await store.get(ObjectRef(taken.code_key)) == request_.claim.code_archive
     store.close()
 
 
 async def test_damaged_content_is_not_returned(stub, request_, settings) -> None:
     taken = await stub.TakeSnapshot(request_)
     store = blobs.connect(settings)
-    await store.put(Place(Blob.of(request_.claim.git.patch).key), b"something else!")
+    await store.put(ObjectRef(Blob.of(request_.claim.git.patch).key), b"something else!")
     store.close()
     request = pb.GetSnapshotRequest(project="p", snapshot=taken.snapshot, with_content=True)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

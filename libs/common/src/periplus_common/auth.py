@@ -1,4 +1,4 @@
-"""Who calls: a bearer token on every RPC, and the permission that each RPC declares."""
+"""A bearer token on every RPC, and the permission that each RPC declares."""
 
 import hmac
 from collections.abc import Iterable
@@ -11,24 +11,26 @@ from periplus_common.errors import Unauthenticated
 
 HEADER = "authorization"
 
-# What anyone may call: whether a service is up is no secret, and probes hold no token.
-OPEN = ("/grpc.health.v1.Health/",)
+# Called without a token: probes have none.
+_PUBLIC_METHODS = ("/grpc.health.v1.Health/",)
 
 
 def metadata(token: str) -> tuple[tuple[str, str], ...]:
-    """What a caller sends along."""
+    """The metadata that authenticates a call."""
     return ((HEADER, f"Bearer {token}"),)
 
 
-def check(method: str, sent: Iterable[tuple[str, str | bytes]], token: str) -> None:
-    """Raise `Unauthenticated` unless `sent` shows the token or `method` is open to all."""
-    if method.startswith(OPEN):
+def check(method: str, received: Iterable[tuple[str, str | bytes]], token: str) -> None:
+    """Raise `Unauthenticated` unless the received metadata has the token or `method` is public."""
+    if method.startswith(_PUBLIC_METHODS):
         return
-    shown = next((value for key, value in sent if key == HEADER), "")
+    credentials = next((value for key, value in received if key == HEADER), "")
     expected = f"Bearer {token}".encode()
-    if not hmac.compare_digest(shown.encode() if isinstance(shown, str) else shown, expected):
+    if not hmac.compare_digest(
+        credentials.encode() if isinstance(credentials, str) else credentials, expected
+    ):
         raise Unauthenticated(
-            "no valid token was shown",
+            "the call has no valid token",
             reason="TOKEN_INVALID",
             fix="call through the `periplus` command, which reads it from $PERIPLUS_HOME/client.json",
         )

@@ -1,27 +1,27 @@
-"""Names made from contents: canonical bytes, and digests that are blind to how contents were packed."""
+"""Digests: of values in a canonical form, and of artifacts whichever way they were packed."""
 
 import hashlib
 import math
 import tarfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import IO, Self
 
 import cbor2
 
 from periplus_common.errors import Invalid
 
-CHUNK = 1 << 20
-DEPTH = 500  # of a value; JSON that Python reads has less than a thousand
-ENTRIES = 1_000_000  # of one archive; more would fill the memory of whoever names it
+CHUNK_BYTES = 1 << 20
+MAX_DEPTH = 500  # of a value; the encoder recurses, and Python's own JSON parser allows less than a thousand
+MAX_UNPACKED_BYTES = 64 << 30  # of one archive
+MAX_ENTRIES = 1_000_000  # of one archive; they are held in memory
 
 
 def canonical(value: object) -> bytes:
-    """Deterministic CBOR (RFC 8949, 4.2): types stay apart (1, 1.0, "1", true), order of members does not matter.
+    """Deterministic CBOR (RFC 8949, 4.2): values of different types differ (1, 1.0, "1", true), whatever the members' order.
 
-    Raises `Invalid` for what has no canonical form: NaN, infinities, types CBOR does not know, what is nested too
-    deep, and what holds itself.
+    Raises `Invalid` for what has no canonical form: NaN, infinities, types that CBOR does not have, values nested too
+    deep, and values that contain themselves.
     """
     _check(value)
     try:
@@ -31,12 +31,12 @@ def canonical(value: object) -> bytes:
 
 
 def _check(value: object) -> None:
-    """Refuse what the encoder would take, and what would end the process: it recurses without a guard."""
+    """Raise `Invalid` for what the encoder accepts and we do not, and for what overflows its stack."""
     stack = [(value, 0)]
     while stack:
         item, depth = stack.pop()
-        if depth > DEPTH:
-            raise Invalid(f"what is nested more than {DEPTH} deep has no canonical form")
+        if depth > MAX_DEPTH:
+            raise Invalid(f"a value nested more than {MAX_DEPTH} levels deep has no canonical form")
         if isinstance(item, float) and not math.isfinite(item):
             raise Invalid("NaN and infinities have no canonical form")
         if isinstance(item, dict):
@@ -46,7 +46,7 @@ def _check(value: object) -> None:
 
 
 def sha256(content: bytes) -> str:
-    """Name bytes: "sha256:" and 64 hex digits."""
+    """The digest of bytes: "sha256:" and 64 hex digits."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
@@ -57,7 +57,7 @@ def of(value: object) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing below an artifact's root."""
+    """A file, folder or link below an artifact's root."""
 
     path: str
     kind: str  # "file", "dir" or "link"
@@ -68,8 +68,8 @@ class Entry:
 def of_entries(entries: Iterable[Entry]) -> str:
     """The content digest of an artifact: a file's, or a folder's with all below it.
 
-    The root's own name, times, owners and the order of members do not count. A lone file at the root is
-    that file, whatever it is called; empty folders count.
+    The root's name, times, owners and the members' order do not count. An artifact of one file at the root has the
+    digest of that file, whatever its name. Empty folders count.
     """
     found = sorted(entries, key=lambda entry: entry.path.encode("utf-8", "surrogateescape"))
     if len(found) == 1 and found[0].path == "" and found[0].kind != "dir":
@@ -90,18 +90,11 @@ def of_stream(stream: IO[bytes]) -> str:
     return of_entries([Entry("", "file", False, _sha256_of(stream))])
 
 
-def of_path(root: Path) -> str:
-    """The content digest of a file, a folder or a link on disk. No link is followed."""
-    if root.is_symlink() or not root.is_dir():
-        return of_entries([_entry(root, "")])
-    return of_entries(_entry(path, path.relative_to(root).as_posix()) for path in root.rglob("*"))
-
-
-def of_tar(stream: IO[bytes], *, limit: int = 64 << 30) -> str:
+def of_tar(stream: IO[bytes], *, limit: int = MAX_UNPACKED_BYTES, max_entries: int = MAX_ENTRIES) -> str:
     """The content digest of a tar, compressed or not, as Argo packs an artifact: everything below one root name.
 
-    Raises `Invalid` for what is no whole tar, holds device files, leaves its root, lies below something that is no
-    folder, or is larger than `limit` bytes or `ENTRIES` entries when unpacked. What the stream raises is let through.
+    Raises `Invalid` for what is no complete tar, has device files, members outside of the root or below something that
+    is no folder, or unpacks to more than `limit` bytes or `max_entries` entries. Errors of the stream pass through.
     """
     found: dict[str, Entry] = {}
     total = 0
@@ -112,27 +105,25 @@ def of_tar(stream: IO[bytes], *, limit: int = 64 << 30) -> str:
                 if total > limit:
                     raise Invalid(f"the archive unpacks to more than {limit} bytes")
                 entry = _member(archive, member, found)
-                found[entry.path] = (
-                    entry  # of two that are called the same, the later is what unpacking leaves
-                )
-                if len(found) > ENTRIES:
-                    raise Invalid(f"the archive holds more than {ENTRIES} entries")
+                found[entry.path] = entry  # of two members with one name, unpacking leaves the later
+                if len(found) > max_entries:
+                    raise Invalid(f"the archive has more than {max_entries} entries")
     except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
         raise Invalid(f"not a readable tar: {error}") from error
     return of_entries(_with_folders(_below_root(found.values())))
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose broken or missing header is an error. For tarfile it is the end of the archive.
+    """A member whose broken or missing header is an error; tarfile takes it for the end of the archive.
 
-    A whole archive ends with an empty block; one that just ends was cut off.
+    A complete archive ends with an empty block; one without it was cut off.
     """
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         found = super().frombuf(buf, encoding, errors)
-        if found.type in _SPOKEN_OF and found.size > CHUNK:
-            # tarfile would read it into memory whole.
+        if found.type in _EXTENDED_HEADERS and found.size > CHUNK_BYTES:
+            # tarfile reads all of it into memory.
             raise tarfile.ReadError(f"a header of {found.size} bytes")
         return found
 
@@ -145,8 +136,8 @@ class _Member(tarfile.TarInfo):
 
 
 _BROKEN = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
-# Headers whose content speaks of the next member: long names and extended attributes.
-_SPOKEN_OF = (
+# Headers whose content describes the next member: long names and extended attributes.
+_EXTENDED_HEADERS = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
 
@@ -162,16 +153,16 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, before: Mapping[s
     if member.islnk():
         linked = before.get(_clean(member.linkname))
         if linked is None or linked.kind != "file":
-            raise Invalid(f"the archive holds another name of no file before it: {member.name!r}")
+            raise Invalid(f"the archive has a hard link to no file before it: {member.name!r}")
         return replace(linked, path=path)
     content = archive.extractfile(member) if member.isfile() else None
     if content is None:
-        raise Invalid(f"the archive holds something that is no file, folder or link: {member.name!r}")
+        raise Invalid(f"the archive has a member that is no file, folder or link: {member.name!r}")
     return Entry(path, "file", bool(member.mode & 0o100), _sha256_of(content))
 
 
 def _below_root(entries: Collection[Entry]) -> list[Entry]:
-    """Strip the one name that all members share, or that nothing but "." stands for."""
+    """Strip the first path component where all members share it, and the archive has no root "." of its own."""
     roots = {entry.path.split("/", 1)[0] for entry in entries if entry.path}
     if len(roots) != 1 or any(entry.path == "" and entry.kind == "dir" for entry in entries):
         return list(entries)
@@ -179,7 +170,7 @@ def _below_root(entries: Collection[Entry]) -> list[Entry]:
 
 
 def _with_folders(entries: Collection[Entry]) -> list[Entry]:
-    """The entries, and the folders above them: not every archive names these."""
+    """The entries, and the folders above them, which not every archive lists."""
     found = {entry.path: entry for entry in entries}
     for entry in entries:
         above = entry.path
@@ -197,18 +188,9 @@ def _clean(path: str) -> str:
     return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
-def _entry(path: Path, name: str) -> Entry:
-    if path.is_symlink():
-        return Entry(name, "link", content=str(path.readlink()))
-    if path.is_dir():
-        return Entry(name, "dir")
-    with path.open("rb") as stream:
-        return Entry(name, "file", bool(path.stat().st_mode & 0o100), _sha256_of(stream))
-
-
 def _sha256_of(stream: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    while chunk := stream.read(CHUNK):
+    while chunk := stream.read(CHUNK_BYTES):
         digest.update(chunk)
     return digest.hexdigest()
 

@@ -1,20 +1,20 @@
-"""What can go wrong, said once. Each transport maps these kinds in one table.
+"""The kinds of errors. `status` maps them to gRPC, and `bus.delivery` to acks, naks and dead letters.
 
 PeriplusError
 ├── Invalid          the request can never succeed as written
-├── NotFound         the thing asked for is not recorded
-├── Conflict         the thing exists already, and differs
+├── NotFound         what the request refers to does not exist
+├── Conflict         it exists already, and differs
 ├── Refused          the system is not in a state to do this
-├── Unauthenticated  nobody knows who asks
-└── Unavailable      a dependency is away; the same request may succeed later
+├── Unauthenticated  the caller sent no valid token
+└── Unavailable      a dependency does not answer; the same request may succeed later
 """
 
 
 class PeriplusError(Exception):
-    """Something the caller can act on.
+    """An error that the caller can act on.
 
     `field` is the path of the offending field, `reason` a constant for programs (`REQUEST_ID_REUSED`), and
-    `fix` the command or the change that helps. Each may be empty.
+    `fix` the command or the change that removes the cause. Each may be empty.
     """
 
     def __init__(self, message: str, *, field: str = "", reason: str = "", fix: str = "") -> None:
@@ -33,11 +33,11 @@ class Invalid(PeriplusError):
 
 
 class NotFound(PeriplusError):
-    """The thing asked for is not recorded."""
+    """What the request refers to does not exist."""
 
 
 class Conflict(PeriplusError):
-    """The thing exists already, and differs."""
+    """It exists already, and differs."""
 
 
 class Refused(PeriplusError):
@@ -45,8 +45,8 @@ class Refused(PeriplusError):
 
 
 class Unauthenticated(PeriplusError):
-    """The caller did not show a token that is known here."""
+    """The caller sent no valid token."""
 
 
 class Unavailable(PeriplusError):
-    """A dependency is away; the same request may succeed later."""
+    """A dependency does not answer; the same request may succeed later."""

@@ -12,9 +12,9 @@ from periplus_common.errors import Invalid, Refused, Unavailable
 Row = asyncpg.Record
 Connection = asyncpg.pool.PoolConnectionProxy
 
-# What a driver raises when the server is away, restarting, no longer the first, out of places, or too slow, and
-# when it gave up one of two transactions for the other's sake.
-_AWAY = (
+# Raised when the server is down, restarting, demoted, out of connections or too slow, and for the one of two transactions
+# that is rolled back so that the other can commit.
+_UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -25,14 +25,14 @@ _AWAY = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # a connection that was cut between two messages, and does not know it yet
+    asyncpg.InternalClientError,  # a connection that was lost between two messages
 )
-# Text that came over a wire is UTF-8; what is left is the one character that Postgres does not keep.
+# Text in a proto is valid UTF-8; the one character of it that Postgres does not store is NUL.
 _NUL = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 
 
 class Database:
-    """A pool that tells the driver's failures in our kinds: `Unavailable`, and `Invalid` for text it can not keep."""
+    """A pool that raises our errors for asyncpg's: `Unavailable`, and `Invalid` for values that Postgres does not store."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -56,27 +56,27 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except _NUL as error:
-        raise Invalid("a text holds a NUL character", reason="NUL_CHARACTER") from error
+        raise Invalid("a text has a NUL character", reason="NUL_CHARACTER") from error
     except asyncpg.DataError as error:
-        if type(error) is not asyncpg.DataError:  # what the server says of a statement: our own mistake
+        if type(error) is not asyncpg.DataError:  # raised by the server, for a mistake in our SQL
             raise
-        # What the driver says of an argument before it sends it: too large for its column, or no text.
+        # Raised by asyncpg before it sends an argument: too large for its column, or of another type.
         raise Invalid(f"a value does not fit: {error}", reason="VALUE_UNFIT") from error
-    except _AWAY as error:
-        raise Unavailable(f"Postgres is away: {str(error) or type(error).__name__}") from error
+    except _UNAVAILABLE as error:
+        raise Unavailable(f"Postgres is unavailable: {str(error) or type(error).__name__}") from error
 
 
 @asynccontextmanager
 async def database(dsn: str, *, size: int = 10) -> AsyncIterator[Database]:
-    """Open a pool of up to `size` connections, none while idle. A statement is given up after 30 seconds."""
+    """A pool of up to `size` connections, none while idle. A statement is cancelled after 30 seconds."""
     with _translated():
         pool = await asyncpg.create_pool(
             dsn,
             min_size=0,
             max_size=size,
-            max_inactive_connection_lifetime=20,  # a server process each, of some 10 MiB
-            command_timeout=30,
-            reset=_keep,
+            max_inactive_connection_lifetime=20,  # seconds; each connection is a server process of some 10 MiB
+            command_timeout=30,  # seconds
+            reset=_no_reset,
         )
     try:
         yield Database(pool)
@@ -84,8 +84,8 @@ async def database(dsn: str, *, size: int = 10) -> AsyncIterator[Database]:
         await pool.close()
 
 
-async def _keep(connection: object) -> None:
-    """No reset: our code holds no session state, and the query would cost a round trip a checkout."""
+async def _no_reset(connection: object) -> None:
+    """Our code leaves no session state, and asyncpg's own reset is a round trip for each checkout."""
 
 
 async def migrate(dsn: str, *packages: str) -> list[str]:
@@ -116,7 +116,7 @@ async def _migrate(dsn: str, packages: tuple[str, ...]) -> list[str]:
             for row in await connection.fetch("SELECT name, checksum FROM migration")
         }
         applied = []
-        for name, sql in _scripts(packages):
+        for name, sql in _migrations(packages):
             checksum = hashlib.sha256(sql.encode()).hexdigest()
             if name not in checksums:
                 async with connection.transaction():
@@ -138,8 +138,8 @@ async def _migrate(dsn: str, packages: tuple[str, ...]) -> list[str]:
         await connection.close()
 
 
-def _scripts(packages: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The packages' scripts as (package/file, text), a package after the other, each in order of name."""
+def _migrations(packages: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(package/file, SQL) of the packages in their order, each package's files by name."""
     return [
         (f"{package}/{script.name}", script.read_text())
         for package in packages

@@ -1,61 +1,66 @@
-"""How a service lives: open everything, wait for a signal, close in reverse."""
+"""A service's process: open everything, wait for a signal, close in reverse order."""
 
 import asyncio
 import gc
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 
 def run(app: AbstractAsyncContextManager[object]) -> None:
-    """Keep `app` open until SIGTERM or SIGINT, or until one of its tasks fails: then the process does, with its error.
+    """Keep `app` open until SIGTERM or SIGINT. Where a task of it fails, the process ends with that error.
 
-    A signal that comes while the app still opens ends that, too.
+    A signal while the app still opens cancels the opening.
     """
     asyncio.run(_main(app))
 
 
 async def _main(app: AbstractAsyncContextManager[object]) -> None:
     stop = asyncio.Event()
-    living = asyncio.create_task(_live(app, opened := asyncio.Event(), stop))
+    serving = asyncio.create_task(_serve(app, opened := asyncio.Event(), stop))
 
     def end() -> None:
         stop.set()
         if not opened.is_set():
-            living.cancel()
+            serving.cancel()
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, end)
     try:
-        await living
+        await serving
     except asyncio.CancelledError:
         if not stop.is_set():
             raise
 
 
-async def _live(app: AbstractAsyncContextManager[object], opened: asyncio.Event, stop: asyncio.Event) -> None:
+async def _serve(
+    app: AbstractAsyncContextManager[object], opened: asyncio.Event, stop: asyncio.Event
+) -> None:
     async with app:
         opened.set()
-        # What the start made stays. A full collection would walk its hundred thousand objects again and again, and
-        # hold up whatever call it falls into for some 50 ms.
+        # What was created so far stays. A full collection would visit its hundred thousand objects each time, and delay
+        # the call that is running by some 50 ms.
         gc.freeze()
         await stop.wait()
 
 
 @asynccontextmanager
-async def background_task(work: Coroutine[Any, Any, None], *, patience: float = 0) -> AsyncIterator[None]:
-    """Run `work` for as long as the block is open; where it fails, the block does.
+async def background_task(
+    work: Coroutine[Any, Any, None], *, grace: timedelta = timedelta(0)
+) -> AsyncIterator[None]:
+    """Run `work` for as long as the block is open; where it fails, the block fails.
 
-    Leaving the block, it has `patience` seconds to end by itself, and is then cancelled until it heeds: the
-    NATS client swallows a cancellation that meets it in the middle of a flush.
+    When the block is left, `work` has `grace` to end by itself. Then it is cancelled, once a second until it ends:
+    nats-py swallows a cancellation that arrives during a flush.
     """
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(work)
         try:
             yield
         finally:
-            await asyncio.wait({task}, timeout=patience)
+            await asyncio.wait({task}, timeout=grace.total_seconds())
             while not task.done():
                 task.cancel()
                 await asyncio.wait({task}, timeout=1)

@@ -1,4 +1,4 @@
-"""What went wrong, as a status of gRPC and back: the one table of the kinds, and their details (AIP-193)."""
+"""Errors as gRPC statuses with details (AIP-193), and back."""
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -18,10 +18,10 @@ from periplus_common.errors import (
 )
 
 DOMAIN = "periplus.dev"
-# A status travels in headers, its message twice and what it says of a field once more. Clients drop an answer whose
-# headers exceed some 8 KiB in all, and a byte that is no plain ASCII takes three there.
-LONGEST = 1000  # bytes of a message
-BRIEF = 300  # bytes of a field's path, and of a fix
+# A status is sent in headers, with its message twice and a field's description once more. Clients drop a response whose
+# headers exceed some 8 KiB, where a byte that is not ASCII takes three.
+MAX_MESSAGE_BYTES = 1000
+MAX_DETAIL_BYTES = 300  # of a field's path, and of a fix
 
 STATUS: dict[type[PeriplusError], StatusCode] = {
     Invalid: StatusCode.INVALID_ARGUMENT,
@@ -31,25 +31,28 @@ STATUS: dict[type[PeriplusError], StatusCode] = {
     Unauthenticated: StatusCode.UNAUTHENTICATED,
     Unavailable: StatusCode.UNAVAILABLE,
 }
-KIND: dict[StatusCode, type[PeriplusError]] = {code: kind for kind, code in STATUS.items()} | {
+ERROR_TYPE: dict[StatusCode, type[PeriplusError]] = {code: kind for kind, code in STATUS.items()} | {
     StatusCode.DEADLINE_EXCEEDED: Unavailable,
     StatusCode.CANCELLED: Unavailable,
 }
 
 
 def to_status(error: PeriplusError) -> status_pb2.Status:
-    """The error as google.rpc.Status: the field, the reason and the fix are details of their own."""
+    """The error as google.rpc.Status, with a detail each for reason, field and fix."""
     code = next(code for kind, code in STATUS.items() if isinstance(error, kind))
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason or code.name, domain=DOMAIN)]
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=_within(BRIEF, error.field), description=_within(LONGEST, error.message)
+            field=_truncated(MAX_DETAIL_BYTES, error.field),
+            description=_truncated(MAX_MESSAGE_BYTES, error.message),
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if error.fix:
-        link = error_details_pb2.Help.Link(description=_within(BRIEF, error.fix))
+        link = error_details_pb2.Help.Link(description=_truncated(MAX_DETAIL_BYTES, error.fix))
         details.append(error_details_pb2.Help(links=[link]))
-    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=_within(LONGEST, str(error)))
+    status = status_pb2.Status(
+        code=code_pb2.Code.Value(code.name), message=_truncated(MAX_MESSAGE_BYTES, str(error))
+    )
     for detail in details:
         packed = AnyMessage()
         packed.Pack(detail)
@@ -58,15 +61,13 @@ def to_status(error: PeriplusError) -> status_pb2.Status:
 
 
 def from_status(error: grpc.RpcError) -> PeriplusError:
-    """What a call's failure means, in our kinds. What has no kind is `Unavailable`: the caller may go on without."""
+    """The error that a failed call stands for. A status without a kind is `Unavailable`: the same call may succeed later."""
     assert isinstance(error, grpc.Call | grpc.aio.AioRpcError)
-    kind = KIND.get(error.code(), Unavailable)
+    kind = ERROR_TYPE.get(error.code(), Unavailable)
     message, field, reason, fix = error.details() or error.code().name, "", "", ""
     try:
         status = rpc_status.from_call(error)
-    except (
-        ValueError
-    ):  # details of another status than the call's: something in between answered for the server
+    except ValueError:  # the details are of another status: a proxy has answered for the server
         status = None
     for detail in status.details if status else ():
         info, bad, help_ = (
@@ -83,6 +84,6 @@ def from_status(error: grpc.RpcError) -> PeriplusError:
     return kind(message, field=field, reason=reason, fix=fix)
 
 
-def _within(limit: int, text: str) -> str:
+def _truncated(limit: int, text: str) -> str:
     content = text.encode("utf-8", "backslashreplace")
     return content.decode() if len(content) <= limit else content[:limit].decode("utf-8", "ignore") + "…"

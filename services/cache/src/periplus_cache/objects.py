@@ -4,11 +4,12 @@ import asyncio
 import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import IO
 
 from periplus_cache.domain import ObjectVersion, VersionedObject
 from periplus_common import digest
-from periplus_common.blobs import Blobs, Place
+from periplus_common.blobs import Blobs
 from periplus_common.errors import NotFound
 from periplus_model.steps import ObjectRef
 
@@ -56,42 +57,37 @@ class S3ObjectStore:
 
         Raises `NotFound` if there is no such object, `Invalid` if its content has no digest.
         """
-        version, found = await self._blobs.read(_place(ref), _read_digest)
+        version, found = await self._blobs.read(ref, _read_digest)
         return VersionedObject(self.absolute(ref), version), found
 
     async def _listed(self, refs: Collection[ObjectRef]) -> Mapping[ObjectRef, ObjectVersion]:
         folders = Counter(folder for ref in refs if (folder := _run_folder(ref)) is not None)
+        worthwhile = [
+            folder
+            for folder, count in folders.items()
+            if count >= MIN_OBJECTS_TO_LIST and folder.endpoint in ("", self._blobs.endpoint)
+        ]
         listings = await asyncio.gather(
-            *(
-                self._blobs.below(folder, LISTED_PER_OBJECT * count)
-                for folder, count in folders.items()
-                if count >= MIN_OBJECTS_TO_LIST and folder.endpoint in ("", self._blobs.endpoint)
-            )
+            *(self._blobs.list_prefix(folder, LISTED_PER_OBJECT * folders[folder]) for folder in worthwhile)
         )
         return {
-            ObjectRef(place.key, place.bucket, place.endpoint): ObjectVersion(
-                stat.etag, stat.size, stat.modified
-            )
-            for listing in listings
-            for place, stat in listing.items()
+            replace(folder, key=key): ObjectVersion(stat.etag, stat.size, stat.modified)
+            for folder, listing in zip(worthwhile, listings, strict=True)
+            for key, stat in listing.items()
         }
 
     async def _version(self, ref: ObjectRef) -> ObjectVersion | None:
         try:
-            stat = await self._blobs.stat(_place(ref))
+            stat = await self._blobs.stat(ref)
         except NotFound:
             return None
         return None if stat is None else ObjectVersion(stat.etag, stat.size, stat.modified)
 
 
-def _run_folder(ref: ObjectRef) -> Place | None:
+def _run_folder(ref: ObjectRef) -> ObjectRef | None:
     """The folder two levels up, which has all objects of a run: Argo writes <run>/<pod>/<artifact>."""
     folder, *rest = ref.key.rsplit("/", 2)
-    return Place(f"{folder}/", ref.bucket, ref.endpoint) if rest else None
-
-
-def _place(ref: ObjectRef) -> Place:
-    return Place(ref.key, ref.bucket, ref.endpoint)
+    return replace(ref, key=f"{folder}/") if rest else None
 
 
 def _read_digest(stream: IO[bytes]) -> tuple[ObjectVersion, str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from periplus_common.blobs import Blobs, Place, Stat
+from periplus_common.blobs import Blobs, ObjectRef, Stat
 from periplus_common.errors import NotFound, Unavailable
 from periplus_snapshotter.snapshots.claim import Blob
 from periplus_snapshotter.snapshots.snapshot import StoredObject
@@ -16,25 +16,25 @@ class S3ObjectStore:
 
     async def is_unchanged(self, stored: StoredObject) -> bool:
         """Whether the object is still the one that was written. One HEAD request."""
-        found = await self._blobs.stat(Place(stored.key))
+        found = await self._blobs.stat(ObjectRef(stored.key))
         return found is not None and (found.etag, found.size) == (stored.etag, stored.size_bytes)
 
     async def write(self, key: str, blob: Blob) -> StoredObject:
         """Write the blob unless the object has its content already. Of concurrent writers, the first wins."""
-        place = Place(key)
-        is_new = await self._blobs.put_new(place, blob.content)
-        found = await self._blobs.stat(place)
+        ref = ObjectRef(key)
+        is_new = await self._blobs.put_new(ref, blob.content)
+        found = await self._blobs.stat(ref)
         if not is_new and not _has_content(found, blob):
             # The key is computed from the content, so another content is damaged.
-            await self._blobs.put(place, blob.content)
-            found = await self._blobs.stat(place)
+            await self._blobs.put(ref, blob.content)
+            found = await self._blobs.stat(ref)
         if found is None or found.size != blob.size_bytes:
             raise Unavailable(f"the object store did not store {key} as it was sent")
         return StoredObject(digest=blob.digest, key=key, size_bytes=found.size, etag=found.etag)
 
     async def read(self, blob: Blob) -> bytes:
         """The content of a blob, verified. Raises `NotFound`."""
-        content = await self._blobs.get(Place(blob.key))
+        content = await self._blobs.get(ObjectRef(blob.key))
         if Blob.of(content).digest != blob.digest:
             raise NotFound(f"{blob.key} does not have the content that was written to it")
         return content
