@@ -35,7 +35,7 @@ durations = st.integers(0, 9).map(lambda seconds: timedelta(seconds=seconds))
 finishes = st.builds(Finish, times, bodies, st.integers(3, 7), durations)
 run_updates = st.builds(
     RunUpdate, times, st.sampled_from(["", "p", "q"]), st.booleans(), st.none() | times, st.none() | bodies,
-    st.none() | finishes,
+    st.sampled_from(["", "s", "t"]), st.none() | finishes,
 )  # fmt: skip
 step_updates = st.builds(
     StepUpdate, st.sampled_from(["", "t", "u"]), st.none() | st.integers(0, 9), st.none() | bodies,

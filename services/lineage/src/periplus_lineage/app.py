@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from periplus.lineage.v1.lineage_pb2_grpc import add_LineageServiceServicer_to_server
-from periplus_common import bus, postgres, rpc
+from periplus_common import bus, postgres, retention, rpc
 from periplus_common.bus import Broker
 from periplus_lineage import events
 from periplus_lineage.graph.traversal import GraphQueries
@@ -16,6 +16,7 @@ from periplus_lineage.settings import Settings
 from periplus_lineage.store.graph import PostgresGraph
 from periplus_lineage.store.notifications import listening
 from periplus_lineage.store.projection import ProjectionStore
+from periplus_lineage.store.retention import BATCH_RUNS, retentions
 from periplus_lineage.store.runs import PostgresRuns
 from periplus_lineage.wire.events import EventProjector
 
@@ -46,6 +47,9 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         register = partial(add_LineageServiceServicer_to_server, servicer)
         async with (
             bus.consuming(broker),
+            retention.enforcing(
+                dsn, retentions(settings.keep_runs, settings.keep_snapshots), batch_rows=BATCH_RUNS
+            ),
             rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port,
         ):
             with notifications.stopping_on_exit():

@@ -26,6 +26,8 @@ class Finish(NamedTuple):
     event: bytes
     phase: int
     saved: timedelta
+    template_digest: bytes | None = None
+    """Of a step that ran."""
 
 
 class RunUpdate(NamedTuple):
@@ -36,6 +38,7 @@ class RunUpdate(NamedTuple):
     started: bool = False
     submitted_at: datetime | None = None
     submitted_event: bytes | None = None
+    snapshot: str = ""
     finish: Finish | None = None
 
 
@@ -66,6 +69,7 @@ def merge_runs(a: RunUpdate, b: RunUpdate) -> RunUpdate:
         started=a.started or b.started,
         submitted_at=submitted_at,
         submitted_event=_greatest(a.submitted_event, b.submitted_event),
+        snapshot=max(a.snapshot, b.snapshot),
         finish=_greatest(a.finish, b.finish),
     )
 

@@ -6,6 +6,7 @@ CREATE TABLE run (
     id              text COLLATE "C" NOT NULL,
     created_at      timestamptz NOT NULL,  -- submitted_at; until that is known, the time of the run's earliest event
     pipeline        text COLLATE "C" NOT NULL,
+    snapshot        text COLLATE "C" NOT NULL,  -- its id; empty if there is none, or RunSubmitted was not received
     started         boolean     NOT NULL,  -- a container of it started
     submitted_at    timestamptz,
     submitted_event bytea,                 -- RunSubmitted, without its steps
@@ -19,20 +20,23 @@ CREATE TABLE run (
 CREATE INDEX run_newest ON run (project, created_at DESC, id DESC);
 CREATE INDEX run_of_pipeline ON run (project, pipeline, created_at DESC, id DESC);
 CREATE INDEX run_in_phase ON run (project, phase, created_at DESC, id DESC);
+CREATE INDEX run_of_snapshot ON run (project, snapshot) WHERE snapshot <> '';
+CREATE INDEX run_by_finish ON run (finished_at);  -- for retention
 
 CREATE TABLE step (
-    project        text COLLATE "C" NOT NULL,
-    run            text COLLATE "C" NOT NULL,
-    path           text COLLATE "C" NOT NULL,
-    template       text COLLATE "C" NOT NULL,
-    plan_index     integer,                -- its position in the plan
-    plan_node      bytea,                  -- StepNode
-    started_at     timestamptz,
-    finished_at    timestamptz,
-    final_phase    smallint,
-    saved          interval,
-    finished_event bytea,                  -- StepFinished; the document of its template is replaced by a digest
-    modified_xid   xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- the transaction that wrote last, for WatchRun
+    project         text COLLATE "C" NOT NULL,
+    run             text COLLATE "C" NOT NULL,
+    path            text COLLATE "C" NOT NULL,
+    template        text COLLATE "C" NOT NULL,
+    plan_index      integer,               -- its position in the plan
+    plan_node       bytea,                 -- StepNode
+    started_at      timestamptz,
+    finished_at     timestamptz,
+    final_phase     smallint,
+    saved           interval,
+    template_digest bytea,                 -- digest of its template's document; NULL until it ran
+    finished_event  bytea,                 -- StepFinished; the document of its template is replaced by its digest
+    modified_xid    xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- the transaction that wrote last, for WatchRun
     PRIMARY KEY (project, run, path)
 ) WITH (fillfactor = 80);
 
@@ -96,12 +100,16 @@ CREATE TABLE template (
     project  text COLLATE "C" NOT NULL,
     digest   bytea NOT NULL,
     document text  NOT NULL,
+    used_at  timestamptz NOT NULL DEFAULT now(),  -- when a step with it was stored last, to the hour
     PRIMARY KEY (project, digest)
 );
+CREATE INDEX template_by_use ON template (used_at);
 
 CREATE TABLE snapshot (
-    project text COLLATE "C" NOT NULL,
-    id      text COLLATE "C" NOT NULL,
-    event   bytea NOT NULL,             -- SnapshotTaken
+    project     text COLLATE "C" NOT NULL,
+    id          text COLLATE "C" NOT NULL,
+    event       bytea NOT NULL,             -- SnapshotTaken
+    received_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (project, id)
 );
+CREATE INDEX snapshot_by_age ON snapshot (received_at);

@@ -6,7 +6,9 @@ which is then locked for the shortest time.
 """
 
 import json
+import time
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from periplus_common.postgres import Connection, Database
@@ -24,18 +26,25 @@ from periplus_lineage.store.notifications import CHANNEL
 
 _MAX_NOTIFICATION_BYTES = 7_900  # Postgres allows 8,000
 _MAX_REMEMBERED_TEMPLATES = 10_000
+_REMEMBER_TEMPLATES = timedelta(hours=1)
+"""For longer, and a template in use could become old enough for retention: `used_at` is written when it is stored."""
 
 
 class ProjectionStore:
     """Merges deltas into the tables, and notifies those who watch the runs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, remember_templates: timedelta = _REMEMBER_TEMPLATES) -> None:
         self._database = database
-        # Templates that are stored already: most steps bring a document that another step has brought before.
+        # Templates that were stored lately: most steps bring a document that another step has brought before.
         self._stored_templates: set[tuple[str, bytes]] = set()
+        self._remember_seconds = remember_templates.total_seconds()
+        self._forget_at = time.monotonic() + self._remember_seconds
 
     async def apply(self, delta: ProjectionDelta) -> None:
         """Merge the delta into the tables: all of it, or nothing."""
+        if len(self._stored_templates) > _MAX_REMEMBERED_TEMPLATES or time.monotonic() >= self._forget_at:
+            self._stored_templates.clear()
+            self._forget_at = time.monotonic() + self._remember_seconds
         new_templates = delta.templates.keys() - self._stored_templates
         async with self._database.transaction() as connection:
             if new_templates:
@@ -51,8 +60,6 @@ class ProjectionStore:
             if delta.runs:
                 await _merge_runs(connection, sorted(delta.runs.items()))
             await _notify(connection, delta)
-        if len(self._stored_templates) > _MAX_REMEMBERED_TEMPLATES:
-            self._stored_templates.clear()
         self._stored_templates |= new_templates
 
 
@@ -63,9 +70,10 @@ def _columns(rows: Iterable[Sequence[Any]], width: int) -> list[Sequence[Any]]:
 async def _add_templates(connection: Connection, templates: dict[tuple[str, bytes], str]) -> None:
     await connection.execute(
         """
-        INSERT INTO template (project, digest, document)
+        INSERT INTO template AS t (project, digest, document)
         SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[])
-        ON CONFLICT (project, digest) DO NOTHING
+        ON CONFLICT (project, digest) DO UPDATE SET used_at = now()
+        WHERE t.used_at < now() - interval '1 hour'
         """,
         *_columns(((*key, templates[key]) for key in sorted(templates)), 3),
     )
@@ -86,19 +94,20 @@ async def _merge_steps(connection: Connection, steps: Sequence[tuple[StepKey, St
     await connection.execute(
         """
         INSERT INTO step AS s (project, run, path, template, plan_index, plan_node, started_at,
-            finished_at, finished_event, final_phase, saved)
+            finished_at, finished_event, final_phase, saved, template_digest)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bytea[],
-            $7::timestamptz[], $8::timestamptz[], $9::bytea[], $10::smallint[], $11::interval[])
+            $7::timestamptz[], $8::timestamptz[], $9::bytea[], $10::smallint[], $11::interval[], $12::bytea[])
         ON CONFLICT (project, run, path) DO UPDATE SET
             template = greatest(s.template, excluded.template),
             plan_index = least(s.plan_index, excluded.plan_index),
             plan_node = greatest(s.plan_node, excluded.plan_node),
             started_at = least(s.started_at, excluded.started_at),
-            (finished_at, finished_event, final_phase, saved) = (
+            (finished_at, finished_event, final_phase, saved, template_digest) = (
                 SELECT e.* FROM (VALUES
-                    (s.finished_at, s.finished_event, s.final_phase, s.saved),
-                    (excluded.finished_at, excluded.finished_event, excluded.final_phase, excluded.saved)
-                ) AS e (at, event, phase, saved)
+                    (s.finished_at, s.finished_event, s.final_phase, s.saved, s.template_digest),
+                    (excluded.finished_at, excluded.finished_event, excluded.final_phase, excluded.saved,
+                        excluded.template_digest)
+                ) AS e (at, event, phase, saved, template_digest)
                 ORDER BY e.at DESC NULLS LAST, e.event DESC NULLS LAST LIMIT 1),
             modified_xid = pg_current_xact_id()
         WHERE excluded.template > s.template
@@ -111,10 +120,10 @@ async def _merge_steps(connection: Connection, steps: Sequence[tuple[StepKey, St
         *_columns(
             (
                 (*key, step.template, step.plan_index, step.plan_node, step.started_at)
-                + (step.finish or (None,) * 4)
+                + (step.finish or (None,) * 5)
                 for key, step in steps
             ),
-            11,
+            12,
         ),
     )
 
@@ -152,16 +161,17 @@ async def _add_dependencies(connection: Connection, dependencies: set[Dependency
 async def _merge_runs(connection: Connection, runs: Sequence[tuple[RunKey, RunUpdate]]) -> None:
     await connection.execute(
         """
-        INSERT INTO run AS r (project, id, created_at, pipeline, started, submitted_at, submitted_event,
+        INSERT INTO run AS r (project, id, created_at, pipeline, started, submitted_at, submitted_event, snapshot,
             finished_at, finished_event, final_phase)
         SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::boolean[],
-            $6::timestamptz[], $7::bytea[], $8::timestamptz[], $9::bytea[], $10::smallint[])
+            $6::timestamptz[], $7::bytea[], $8::text[], $9::timestamptz[], $10::bytea[], $11::smallint[])
         ON CONFLICT (project, id) DO UPDATE SET
             created_at = coalesce(least(r.submitted_at, excluded.submitted_at), least(r.created_at, excluded.created_at)),
             pipeline = greatest(r.pipeline, excluded.pipeline),
             started = r.started OR excluded.started,
             submitted_at = least(r.submitted_at, excluded.submitted_at),
             submitted_event = greatest(r.submitted_event, excluded.submitted_event),
+            snapshot = greatest(r.snapshot, excluded.snapshot),
             (finished_at, finished_event, final_phase) = (
                 SELECT e.* FROM (VALUES
                     (r.finished_at, r.finished_event, r.final_phase),
@@ -173,16 +183,25 @@ async def _merge_runs(connection: Connection, runs: Sequence[tuple[RunKey, RunUp
             OR (excluded.started AND NOT r.started)
             OR excluded.submitted_at < coalesce(r.submitted_at, 'infinity')
             OR excluded.submitted_event > coalesce(r.submitted_event, '')
+            OR excluded.snapshot > r.snapshot
             OR (excluded.finished_at, excluded.finished_event)
                 > (coalesce(r.finished_at, '-infinity'), coalesce(r.finished_event, ''))
         """,
         *_columns(
             (
-                (*key, run.created_at, run.pipeline, run.started, run.submitted_at, run.submitted_event)
+                (
+                    *key,
+                    run.created_at,
+                    run.pipeline,
+                    run.started,
+                    run.submitted_at,
+                    run.submitted_event,
+                    run.snapshot,
+                )
                 + (run.finish[:3] if run.finish else (None,) * 3)
                 for key, run in runs
             ),
-            10,
+            11,
         ),
     )
 

@@ -94,6 +94,7 @@ class EventProjector:
             pipeline=_text("name", event.pipeline),
             submitted_at=at,
             submitted_event=without_steps.SerializeToString(),
+            snapshot=_text("name", event.snapshot),
         )
         delta.add_run(key, run)
         for path, step in zip(paths, steps, strict=True):
@@ -132,11 +133,11 @@ class EventProjector:
         if event.HasField("started_at") and not is_cached:
             started_at = codec.decode_time(event.started_at, "started_at")
         document = event.template.document
-        digest, digest_text = _document_digest(document) if document and has_run else (b"", "")
+        digest, digest_text = _document_digest(document) if document and has_run else (None, "")
         encoded = _encode(event, digest_text) if document else event.SerializeToString()
         if digest:
             delta.templates[key[0], digest] = document
-        finish = Finish(at, encoded, phase, decode_saved(event))
+        finish = Finish(at, encoded, phase, decode_saved(event), digest)
         delta.add_step(key, StepUpdate(name, started_at=started_at, finish=finish))
         delta.add_step_event(key[:2], started_at or at, started=has_run)
         for usage_key, usage in usages:
