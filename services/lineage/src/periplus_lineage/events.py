@@ -13,10 +13,11 @@ from periplus_common.errors import Invalid
 from periplus_lineage.projection import ProjectionDelta
 from periplus_lineage.wire.events import EventProjector
 
-_events = telemetry.meter.create_counter(
+_events = telemetry.counter(
     "periplus.lineage.events",
     unit="{event}",
-    description="Events that were stored in the projection, or refused.",
+    description="Events by outcome: stored, or refused because they can not be.",
+    attributes=("periplus.outcome",),
 )
 
 Apply = Callable[[ProjectionDelta], Awaitable[None]]
@@ -37,8 +38,8 @@ def subscribe(
                 batch.refuse(event, error)
                 refused += 1
         await apply(delta)
-        _events.add(len(batch) - refused, {"outcome": "stored"})
-        _events.add(refused, {"outcome": "refused"})
+        _events.add(len(batch) - refused, {"periplus.outcome": "stored"})
+        _events.add(refused, {"periplus.outcome": "refused"})
 
     consumer = partial(broker.batches, batch=batch_size, max_in_flight=max_in_flight)
 

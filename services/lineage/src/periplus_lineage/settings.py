@@ -20,5 +20,3 @@ class Settings(ArtifactRepositorySettings, frozen=True, env_prefix="LINEAGE_"):
     keep_snapshots: KeepFor = None
     """How long a snapshot that no run has is kept; by default for ever: it is published only once, and a later run may have
     it. Not less than the snapshotter's."""
-    otlp_endpoint: str = ""
-    """Where traces and metrics are sent, "host:port"; empty: nowhere."""

@@ -10,5 +10,3 @@ class Settings(ObjectStoreSettings, frozen=True, env_prefix="SNAPSHOTTER_"):
 
     lockfile_processes: int = Field(default=2, ge=1, le=64)
     """How many lockfiles are parsed at the same time; each takes up to 512 MiB and one core for up to 5 s."""
-    otlp_endpoint: str = ""
-    """Where traces and metrics are sent, "host:port"; empty: nowhere."""
