@@ -1,7 +1,7 @@
-"""The main job, from nothing: a real pipeline is run, run again, changed in three ways, explained and traced.
+"""A tour: a real pipeline is run, run again, changed in three ways, explained and traced.
 
-Works on a copy of `examples/digits`, in a home of its own below $PERIPLUS_HOME (default `.periplus`), so that it
-begins anew each time and changes nothing of yours.
+Works on a copy of `examples/digits` with its own stack, below $PERIPLUS_HOME (default `.periplus`): each call starts
+with an empty cache, and other runs are not touched.
 """
 
 import json
@@ -20,7 +20,7 @@ ENVIRONMENT = os.environ | {"PERIPLUS_HOME": str(HOME)}
 
 
 def main() -> None:
-    """Everything in order; the stack is stopped at the end, whatever happened."""
+    """Run the tour. The stack is stopped at the end, also after an error."""
     began = time.monotonic()
     periplus("down", quiet=True)
     shutil.rmtree(HOME, ignore_errors=True)
@@ -38,35 +38,39 @@ def main() -> None:
         run("A comment in a helper changes: no step runs.", ran="nothing")
         edit("scoring.py", ".mean()), 4)", ".mean()), 3)")
         edited = run("The logic of a helper changes: the steps that call it run.", ran="some")
-        say("Why did evaluate run?")
+        heading("Why did evaluate run?")
         periplus("why", edited, "evaluate")
-        say("What made the model?")
+        heading("What was the model made from?")
         periplus("lineage", "up", f"step:{edited}/register")
-        say("How do the first run and the one with another hyperparameter differ?")
+        heading("How do the first run and the one with another hyperparameter differ?")
         periplus("diff", first, changed)
     finally:
-        say("Stop everything.")
+        heading("Stop everything.")
         periplus("down")
-    say(
-        f"Done in {time.monotonic() - began:.0f} s. Yours to try: `.venv/bin/periplus up`, then `periplus run FILE`."
+    heading(
+        f"Done in {time.monotonic() - began:.0f} s. To try it yourself: `.venv/bin/periplus up`, then `periplus run FILE`."
     )
 
 
-def run(what: str, *arguments: str, ran: str) -> str:
-    """Run the pipeline, see that what ran is what was promised, and return the run's id."""
-    say(what)
+def run(title: str, *arguments: str, ran: str) -> str:
+    """Run the pipeline, check which steps ran ("everything", "some" or "nothing"), and return the run's id."""
+    heading(title)
     periplus("run", str(PROJECT / "pipeline.py"), *arguments)
-    shown = json.loads(periplus("runs", "@latest", "-o", "json", quiet=True))
-    steps = shown["steps"]
+    latest = json.loads(periplus("runs", "@latest", "-o", "json", quiet=True))
+    steps = latest["steps"]
     cached = sum(step["phase"] == "CACHED" for step in steps)
-    kept = {"everything": cached == 0, "nothing": cached == len(steps), "some": 0 < cached < len(steps)}[ran]
-    if not kept:
-        sys.exit(f"demo: {cached} of {len(steps)} steps were cached, where {ran} was to run")
-    return str(shown["id"])
+    is_expected = {
+        "everything": cached == 0,
+        "nothing": cached == len(steps),
+        "some": 0 < cached < len(steps),
+    }[ran]
+    if not is_expected:
+        sys.exit(f"demo: {cached} of {len(steps)} steps were cached, but {ran} should have run")
+    return str(latest["id"])
 
 
 def edit(file: str, old: str, new: str) -> None:
-    """Change a file of the copy."""
+    """Replace the first occurrence of a text in a file of the copy."""
     path = PROJECT / file
     text = path.read_text()
     if old not in text:
@@ -76,7 +80,7 @@ def edit(file: str, old: str, new: str) -> None:
 
 
 def periplus(*arguments: str, quiet: bool = False) -> str:
-    """Call the command line; with `quiet` return what it prints."""
+    """Run a command; with `quiet`, return its output instead of showing it."""
     if not quiet:
         print(f"\n$ periplus {' '.join(arguments)}".replace(str(HOME), "$PERIPLUS_HOME"), flush=True)
     done = subprocess.run(  # noqa: S603
@@ -87,9 +91,9 @@ def periplus(*arguments: str, quiet: bool = False) -> str:
     return done.stdout or ""
 
 
-def say(what: str) -> None:
-    """A heading."""
-    print(f"\n\033[1m{what}\033[0m" if sys.stdout.isatty() else f"\n== {what}", flush=True)
+def heading(text: str) -> None:
+    """Print a heading."""
+    print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n== {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Tell of each run that ends, as a team that subscribes to run events would: with FastStream.
+"""Print a line for each run that finishes: a subscriber to run events, written with FastStream.
 
     python examples/events.py
 
 Subjects are `periplus.<service>.v1.<Event>.<project>.<run>` and bodies protobuf (proto/periplus/*/v1/events.proto), so a
-subscriber chooses by kind, by project or by run. Who must miss nothing while away uses a durable consumer instead.
+subscriber selects by type, project or run. Events that are published while it is not connected are lost to it: use a
+durable JetStream consumer where that matters.
 """
 
 import asyncio
@@ -18,12 +19,12 @@ from periplus.types.v1.step_pb2 import RunPhase
 broker = NatsBroker(connection().events, apply_types=False)
 
 
-async def decoded(message: NatsMessage) -> RunFinished:
+async def decode(message: NatsMessage) -> RunFinished:
     return RunFinished.FromString(message.body)
 
 
-@broker.subscriber("periplus.dispatcher.v1.RunFinished.*.*", decoder=decoded)
-async def tell(run: RunFinished) -> None:
+@broker.subscriber("periplus.dispatcher.v1.RunFinished.*.*", decoder=decode)
+async def print_run(run: RunFinished) -> None:
     phase = RunPhase.Name(run.phase).removeprefix("RUN_PHASE_").lower()
     print(f"{run.project} {run.run} {phase}: {run.cached_steps} steps were cached", flush=True)
 

@@ -26,27 +26,27 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_dirty_tree_goes_along_with_any_name_and_without_credentials(repository: Path) -> None:
+def test_a_dirty_tree_is_sent_with_any_file_name_and_without_credentials(repository: Path) -> None:
     (repository / "tracked.py").write_text("x = 2\n")
     for name in (b"new file\n.txt", "größe".encode(), b"raw\xff"):
         (repository / os.fsdecode(name)).write_bytes(name)
-    made, warnings = claim(repository, b"\x1f\x8bcode")
+    message, warnings = claim(repository, b"\x1f\x8bcode")
     assert warnings == []
-    assert len(made.git.commit) == 40
-    assert (made.git.branch, made.git.remote) == ("main", "https://code.example/team/x.git")
-    assert b"+x = 2" in made.git.patch
-    assert {file.path: file.content for file in made.git.untracked} == {
+    assert len(message.git.commit) == 40
+    assert (message.git.branch, message.git.remote) == ("main", "https://code.example/team/x.git")
+    assert b"+x = 2" in message.git.patch
+    assert {file.path: file.content for file in message.git.untracked} == {
         name: name for name in (b"new file\n.txt", "größe".encode(), b"raw\xff")
     }
-    assert made.code_archive == b"\x1f\x8bcode"
-    assert (made.platform.system, made.platform.machine) == (os.uname().sysname, os.uname().machine)
+    assert message.code_archive == b"\x1f\x8bcode"
+    assert (message.platform.system, message.platform.machine) == (os.uname().sysname, os.uname().machine)
 
 
 def test_a_lockfile_is_sent_under_the_name_of_its_format(tmp_path: Path) -> None:
     (tmp_path / "uv.lock").write_text(LOCK)
-    made, _ = claim(tmp_path)
-    assert (made.lockfile.name, made.lockfile.content) == ("uv.lock", LOCK.encode())
-    assert not made.HasField("git")
-    made, warnings = claim(tmp_path, limits=SnapshotLimits(sent_lockfile_bytes=10))
-    assert not made.HasField("lockfile")
+    message, _ = claim(tmp_path)
+    assert (message.lockfile.name, message.lockfile.content) == ("uv.lock", LOCK.encode())
+    assert not message.HasField("git")
+    message, warnings = claim(tmp_path, limits=SnapshotLimits(sent_lockfile_bytes=10))
+    assert not message.HasField("lockfile")
     assert warnings == ["uv.lock is not in the snapshot: it has more than 10 bytes"]

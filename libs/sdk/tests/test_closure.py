@@ -97,7 +97,7 @@ def test_the_closure_names_what_the_step_uses_in_every_module_and_nothing_else(w
         ("variants/round.py", "def area(r):", "'''Round things.'''\n\n\ndef area(r):\n    ''' '''"),
     ],
 )
-def test_what_changes_no_result_changes_no_digest(write, file, old, new):
+def test_an_edit_that_changes_no_result_changes_no_digest(write, file, old, new):
     assert changed(write, PROJECT, file, old, new) == set()
 
 
@@ -176,7 +176,7 @@ def test_a_submodule_that_is_only_imported_runs_all_the_same(write):
         "import periplus.sdk as p",
     ],
 )
-def test_the_decorator_is_left_out_however_it_is_imported(write, top):
+def test_the_step_decorator_is_not_part_of_the_digest_however_it_is_imported(write, top):
     name = {
         "import periplus.sdk\nstep = 1": "periplus.sdk.step",
         "from periplus import sdk": "sdk.step",
@@ -240,7 +240,7 @@ def test_every_way_to_reach_a_function_of_another_module_is_followed(write, body
         "import helpers\ndef call(m):\n    return m.used()\ndef train():\n    return call(helpers)",
     ],
 )
-def test_where_a_name_cannot_be_known_the_whole_module_counts(write, body):
+def test_where_a_name_is_computed_at_run_time_the_whole_module_counts(write, body):
     files = {"flow.py": body, "helpers.py": "def used():\n    return 1\ndef other():\n    return 2\n"}
     assert changed(write, files, "helpers.py", "return 2", "return 3") == {"helpers.py"}
 
@@ -344,7 +344,7 @@ def test_an_import_for_the_type_checker_only_is_no_import(write):
     assert closure(Project(write(files)), "flow", "train").files.keys() == {"flow.py"}
 
 
-def test_a_very_large_closure_is_told_by_file(write):
+def test_a_very_large_closure_has_one_digest_for_each_file(write):
     many = (
         "\n".join(f"def f{n}():\n    return f{n + 1}()\n" for n in range(99)) + "\ndef f99():\n    return 1\n"
     )
@@ -359,7 +359,7 @@ def test_a_file_that_cannot_be_parsed_is_named(write):
         digests(folder)
 
 
-def test_digests_are_the_same_as_ever():
+def test_digests_equal_those_of_earlier_versions():
     """A change here empties every cache of SDK steps: it must be meant."""
     tree = ast.parse(
         "def f(x: int = 1, *rest, y=None) -> str:\n    '''Doc.'''\n    return f'{x!r:>3} é' + u'a'\n"
@@ -424,9 +424,7 @@ def test_different_code_has_different_digests(one: str, other: str):
     assert (digest(left) == digest(right)) == (ast.dump(left[0]) == ast.dump(right[0]))
 
 
-def test_a_package_that_is_edited_elsewhere_is_project_code_and_an_installed_one_is_not(
-    write, tmp_path, monkeypatch
-):
+def test_an_editable_package_is_project_code_and_an_installed_one_is_not(write, tmp_path, monkeypatch):
     files = {
         "lib/src/edited_pkg/__init__.py": "",
         "lib/src/edited_pkg/maths.py": "def f():\n    return 1\ndef g():\n    return 2\n",
@@ -447,7 +445,7 @@ def test_a_package_that_is_edited_elsewhere_is_project_code_and_an_installed_one
     assert changed(write, files, *edit) == {"edited_pkg/maths.py:f"}
 
 
-def test_the_variable_of_a_comprehension_is_no_name_of_the_module(write):
+def test_the_variable_of_a_comprehension_is_not_a_name_of_the_module(write):
     files = {
         "flow.py": "ROWS = [scale for scale in range(3)]\ndef scale(x):\n    return x\ndef train():\n    return scale(1)\n"
     }

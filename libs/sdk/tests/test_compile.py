@@ -67,7 +67,7 @@ def everything(url: str, limit: int = 3, weights: list[float] = [0.5, 1.0]) -> i
 """
 
 
-def test_the_manifest_is_the_golden_one(compiled):
+def test_the_manifest_equals_the_golden_file(compiled):
     manifest = compiled(EVERYTHING, url="https://example.org").manifest
     manifest = json.loads(json.dumps(manifest))
     for template in manifest["spec"]["templates"]:
@@ -79,9 +79,9 @@ def test_the_manifest_is_the_golden_one(compiled):
     assert manifest == json.loads(golden.read_text()), json.dumps(manifest, indent=2)
 
 
-def test_hera_reads_the_manifest_and_gives_the_same_back(compiled):
-    made = compiled(EVERYTHING, url="https://example.org")
-    assert made.workflow().to_dict() == made.manifest
+def test_hera_reads_the_manifest_and_writes_the_same(compiled):
+    result = compiled(EVERYTHING, url="https://example.org")
+    assert result.workflow().to_dict() == result.manifest
 
 
 def test_compiling_twice_gives_the_same_bytes(compiled):
@@ -96,14 +96,14 @@ def test_the_archive_holds_the_files_of_the_closures_below_one_folder(write):
                    "@step\ndef one() -> int:\n    return f()\n@pipeline\ndef flow() -> int:\n    return one()\n",
         "pkg/__init__.py": "", "pkg/used.py": "def f(): return 1\n", "pkg/unused.py": "", "notes.txt": "",
     })  # fmt: skip
-    made = compile(load(folder / "flow.py"))
-    with tarfile.open(fileobj=io.BytesIO(made.archive)) as tar:
+    result = compile(load(folder / "flow.py"))
+    with tarfile.open(fileobj=io.BytesIO(result.archive)) as tar:
         entries = {one.name: (one.mtime, one.uid, one.uname) for one in tar.getmembers()}
     assert list(entries) == ["code", "code/pkg", "code/flow.py", "code/pkg/__init__.py", "code/pkg/used.py"]
     assert set(entries.values()) == {(0, 0, "")}
-    assert made.archive[4:8] == bytes(4)  # gzip's own time
-    hexadecimal = made.archive_digest.removeprefix("sha256:")
-    assert made.archive_key == f"code/sha256/{hexadecimal[:2]}/{hexadecimal[2:4]}/{hexadecimal}.tgz"
+    assert result.archive[4:8] == bytes(4)  # gzip's own time
+    hexadecimal = result.archive_digest.removeprefix("sha256:")
+    assert result.archive_key == f"code/sha256/{hexadecimal[:2]}/{hexadecimal[2:4]}/{hexadecimal}.tgz"
 
 
 def test_a_comment_changes_the_archive_and_no_annotation(write, compiled):
@@ -115,15 +115,15 @@ def test_a_comment_changes_the_archive_and_no_annotation(write, compiled):
     assert texts[0] == texts[1]
 
 
-def test_parameters_take_the_place_of_defaults(compiled):
-    made = compiled(EVERYTHING, url="u", weights=[2.0])
-    assert made.manifest["spec"]["arguments"]["parameters"] == [
+def test_parameters_replace_defaults(compiled):
+    result = compiled(EVERYTHING, url="u", weights=[2.0])
+    assert result.manifest["spec"]["arguments"]["parameters"] == [
         {"name": "url", "value": '"u"'}, {"name": "limit", "value": "3"}, {"name": "weights", "value": "[2.0]"},
     ]  # fmt: skip
     assert {"name": "url"} in compiled(EVERYTHING).manifest["spec"]["arguments"]["parameters"]
 
 
-def test_what_someone_types_for_a_parameter_is_json_or_bare_text(write, compiled):
+def test_a_parameter_of_the_command_line_is_json_or_bare_text(write, compiled):
     compiled(EVERYTHING)
     flow = load(write({}) / "flow.py")
     assert flow.parse({"url": "https://x", "limit": "4", "weights": "[1, 2.5]"}) == {
@@ -135,16 +135,16 @@ def test_what_someone_types_for_a_parameter_is_json_or_bare_text(write, compiled
             flow.parse(texts)
 
 
-def test_a_step_that_depends_on_a_skipped_one_is_left_out_with_it(compiled):
-    made = compiled(EVERYTHING)
-    tasks = {one["name"]: one for one in made.manifest["spec"]["templates"][0]["dag"]["tasks"]}
+def test_a_step_that_depends_on_a_conditional_step_waits_for_its_success(compiled):
+    result = compiled(EVERYTHING)
+    tasks = {one["name"]: one for one in result.manifest["spec"]["templates"][0]["dag"]["tasks"]}
     assert tasks["publish"]["depends"] == "pick-best && write.Succeeded"
     best = "{{tasks.pick-best.outputs.parameters.output}}"
     assert tasks["write"]["when"] == f"({best} > 2) && (!({best} == {{{{workflow.parameters.limit}}}}))"
 
 
-def test_whatever_depends_on_a_skipped_step_however_far_is_left_out(compiled):
-    made = compiled(
+def test_all_steps_downstream_of_a_conditional_step_depend_on_its_success(compiled):
+    result = compiled(
         """
         @step
         def one(x: int) -> int: return x
@@ -157,7 +157,7 @@ def test_whatever_depends_on_a_skipped_step_however_far_is_left_out(compiled):
             one(third)
         """
     )
-    tasks = made.manifest["spec"]["templates"][0]["dag"]["tasks"]
+    tasks = result.manifest["spec"]["templates"][0]["dag"]["tasks"]
     assert [one.get("depends") for one in tasks] == [None, "one", "one-2.Succeeded", "one-3.Succeeded"]
 
 
@@ -198,7 +198,7 @@ def wrong(body: str, head: str = "", arguments: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (wrong("if number() > 1:\n    text()"), r"number\(\): .*`if`.*\n  fix: write: with when"),
         (wrong("if number():\n    text()"), r"number\(\): .*`if`"),
@@ -252,13 +252,13 @@ def wrong(body: str, head: str = "", arguments: str = "") -> str:
         (wrong("odd()", head="def make():\n    @step\n    def odd() -> int: ...\n    return odd\nodd = make()"), r"odd\(\): a step is a function at the top level"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_compiled_names_function_argument_and_fix(compiled, text, said):
-    with pytest.raises(PipelineError, match=said):
+def test_what_cannot_be_compiled_names_function_argument_and_fix(compiled, text, message):
+    with pytest.raises(PipelineError, match=message):
         compiled(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "@step\ndef f(x) -> int: ...",
@@ -279,8 +279,8 @@ def test_what_cannot_be_compiled_names_function_argument_and_fix(compiled, text,
         ("@pipeline\ndef f(x): ...", r"f\(\), argument x: the annotation is missing"),
     ],
 )
-def test_a_wrong_definition_is_refused_where_it_stands(write, text, said):
-    with pytest.raises(PipelineError, match=said):
+def test_a_wrong_definition_is_refused_by_its_decorator(write, text, message):
+    with pytest.raises(PipelineError, match=message):
         load(write({"flow.py": f"from periplus.sdk import pipeline, step\n{text}\n"}) / "flow.py")
 
 
@@ -288,10 +288,10 @@ def test_a_wrong_definition_is_refused_where_it_stands(write, text, said):
 def test_a_ttl_is_what_the_dispatcher_reads(compiled, ttl):
     from periplus_manifest.duration import parse_duration
 
-    made = compiled(
+    result = compiled(
         f"@step(ttl={ttl!r})\ndef one() -> int: return 1\n@pipeline\ndef flow() -> int: return one()\n"
     )
-    (template,) = made.manifest["spec"]["templates"][1:]
+    (template,) = result.manifest["spec"]["templates"][1:]
     assert parse_duration(template["metadata"]["annotations"]["periplus.dev/ttl"], days=True) is not None
 
 
@@ -304,17 +304,17 @@ def test_load_finds_the_one_pipeline_or_says_which_there_are(write):
     assert load(folder / "flow.py").name == "one"
     assert load(folder / "uses.py").name == "mine"
     assert load(f"{folder}/two.py:two").name == "two"
-    for path, said in [
+    for path, message in [
         ("two.py", r"several pipelines: one, two\n  fix: name one: .*two\.py:one"),
         ("none.py", "no @pipeline"),
         ("two.py:three", "has no pipeline three\n  fix: .*one, two"),
         ("missing.py", "is no Python file"),
     ]:
-        with pytest.raises(PipelineError, match=said):
+        with pytest.raises(PipelineError, match=message):
             load(f"{folder}/{path}")
 
 
-def test_loading_a_file_again_sees_its_new_text_and_that_of_its_modules(write):
+def test_loading_a_file_again_uses_the_new_text_of_the_file_and_of_its_modules(write):
     flow = "from helper import N\nfrom periplus.sdk import pipeline\n@pipeline\ndef one(x: int = N) -> None: ...\n"
     folder = write({"flow.py": flow, "helper.py": "N = 1\n"})
     assert load(folder / "flow.py").arguments({}) == {"x": "1"}
@@ -332,12 +332,12 @@ def test_a_file_inside_a_package_is_imported_from_above_it(write):
     """
     steps = "from periplus.sdk import step\n@step\ndef one() -> int:\n    return 1\n"
     folder = write({"project/__init__.py": "", "project/flow.py": text, "project/steps.py": steps})
-    made = compile(load(folder / "project/flow.py"))
-    assert [one.entry for one in made.steps] == ["project.steps:one"]
-    assert made.files == ("project/__init__.py", "project/steps.py")
+    result = compile(load(folder / "project/flow.py"))
+    assert [one.entry for one in result.steps] == ["project.steps:one"]
+    assert result.files == ("project/__init__.py", "project/steps.py")
 
 
-def test_a_step_is_found_in_its_own_module_though_its_decorator_lies_in_another(write):
+def test_a_step_is_found_in_its_own_module_when_its_decorator_is_in_another(write):
     decorators = """
     import functools
     def loud(function):
@@ -357,8 +357,8 @@ def test_a_step_is_found_in_its_own_module_though_its_decorator_lies_in_another(
     def flow() -> int:
         return one(1)
     """
-    made = compile(load(write({"decorators.py": decorators, "flow.py": flow}) / "flow.py"))
-    (step,) = made.steps
+    result = compile(load(write({"decorators.py": decorators, "flow.py": flow}) / "flow.py"))
+    (step,) = result.steps
     assert step.entry == "flow:one"
     assert set(step.digests) == {
         "decorators.py:<imports>",
@@ -378,7 +378,7 @@ def test_code_that_is_too_large_to_send_is_refused_with_the_largest_file(write):
         compile(load(folder / "flow.py"))
 
 
-def test_a_module_that_is_imported_already_is_taken_as_it_is(write, monkeypatch):
+def test_a_module_that_is_already_imported_is_not_imported_again(write, monkeypatch):
     import importlib
     import sys
 

@@ -12,8 +12,8 @@ PIPELINE = Path(__file__).parents[3] / "examples" / "digits" / "pipeline.py"
 
 
 def test_the_digits_pipeline_runs_as_its_manifest_says(execute):
-    made = compile(load(PIPELINE), {"c": [1.0, 8.0], "gamma": [0.02]})
-    run = execute(made)
+    result = compile(load(PIPELINE), {"c": [1.0, 8.0], "gamma": [0.02]})
+    run = execute(result)
     outputs = run.run()
     assert outputs["output"] > 0.95
     trained = [name for name in run.ran if name.startswith("train")]
@@ -24,14 +24,14 @@ def test_the_digits_pipeline_runs_as_its_manifest_says(execute):
 
 
 def test_it_has_six_settings_by_default_and_registers_only_a_good_model():
-    made = compile(load(PIPELINE))
-    spec = made.manifest["spec"]
+    result = compile(load(PIPELINE))
+    spec = result.manifest["spec"]
     tasks = {one["name"]: one for one in spec["templates"][0]["dag"]["tasks"]}
     assert tasks["train"]["withParam"] == "{{tasks.settings.outputs.parameters.output}}"
     assert tasks["register"]["when"] == "{{tasks.evaluate.outputs.parameters.accuracy}} > 0.9"
     values = {one["name"]: json.loads(one["value"]) for one in spec["arguments"]["parameters"]}
     assert len(values["c"]) * len(values["gamma"]) == 6
-    assert made.workflow().to_dict() == made.manifest
+    assert result.workflow().to_dict() == result.manifest
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_an_edit_changes_the_code_of_the_steps_that_depend_on_it(write, file, ol
     assert {name for name in before if before[name] != after[name]} == steps
 
 
-def test_every_kind_of_call_reaches_the_real_runner(compiled, execute):
-    made = compiled(
+def test_every_kind_of_call_runs_in_the_real_runner(compiled, execute):
+    result = compiled(
         """
         from pathlib import Path
         from typing import NamedTuple
@@ -100,12 +100,12 @@ def test_every_kind_of_call_reaches_the_real_runner(compiled, execute):
         """
     )
     expected = '5:A B|5:"Q"|5:$X {{Y}}|5:5|5:NULL|X|Y{{Z}}'
-    assert execute(made).run() == {"output": expected}
-    assert load(made.root / "flow.py").function.__name__ == "flow"
+    assert execute(result).run() == {"output": expected}
+    assert load(result.root / "flow.py").function.__name__ == "flow"
 
 
-def test_a_step_behind_a_false_condition_does_not_run(compiled, execute):
-    made = compiled(
+def test_a_step_with_a_false_condition_does_not_run(compiled, execute):
+    result = compiled(
         """
         @step
         def score() -> float: return 0.00001
@@ -122,6 +122,6 @@ def test_a_step_behind_a_false_condition_does_not_run(compiled, execute):
             return value
         """
     )
-    run = execute(made)
+    run = execute(result)
     assert run.run() == {"output": 0.00001}
     assert run.ran == ["score"]

@@ -318,7 +318,7 @@ def test_an_equal_number_of_numpy_or_int_arrives_as_the_type_that_is_declared(va
 
 
 @pytest.mark.parametrize(
-    ("value", "annotation", "said"),
+    ("value", "annotation", "message"),
     [
         (Tree(3), Linear | Tree, r"is Tree\(width=3\) \(Tree\), and what takes .*Linear \| .*Tree would get Linear\(width=3\) \(Linear\)\n  fix: .*kind: Literal"),
         (Special("s"), Base, r"expected Base, got Special.*: a subclass would arrive as Base\n  fix: annotate Special"),
@@ -333,8 +333,8 @@ def test_an_equal_number_of_numpy_or_int_arrives_as_the_type_that_is_declared(va
         (NeedsMore(1, 2), NeedsMore, r"NeedsMore cannot be made of its fields: TypeError: .*'seed'"),
     ],
 )  # fmt: skip
-def test_the_refusal_says_where_what_and_how_to_mend_it(value, annotation, said):
-    with pytest.raises(MismatchError, match=said):
+def test_the_refusal_names_the_path_the_value_and_the_fix(value, annotation, message):
+    with pytest.raises(MismatchError, match=message):
         dumps(value, annotation)
 
 
@@ -466,7 +466,7 @@ def test_any_array_arrives_as_it_was_or_is_refused(tmp_path_factory, value):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (np.ma.masked_greater([1.0, 9999.0], 1000.0), r"got numpy\.\S*MaskedArray: the mask would be lost\n  fix: return value\.filled"),
         (np.ma.masked_array([1.0, 2.0]), "the mask would be lost"),
@@ -480,8 +480,8 @@ def test_any_array_arrives_as_it_was_or_is_refused(tmp_path_factory, value):
     ],
     ids=named,
 )  # fmt: skip
-def test_an_array_that_npy_cannot_hold_is_refused_with_what_to_return_instead(value, said, tmp_path):
-    with pytest.raises(MismatchError, match=said):
+def test_an_array_that_npy_cannot_hold_is_refused_with_what_to_return_instead(value, message, tmp_path):
+    with pytest.raises(MismatchError, match=message):
         format_of(np.ndarray).write(value, tmp_path / "a.npy")
 
 
@@ -518,7 +518,7 @@ def test_only_a_path_passes_for_a_path(value, tmp_path):
         format_of(Path).write(value, tmp_path / "out")
 
 
-def test_a_file_and_a_folder_keep_what_is_in_them_and_who_may_run_it(tmp_path):
+def test_a_file_and_a_folder_keep_their_content_and_permissions(tmp_path):
     program = tmp_path / "folder" / "run.sh"
     program.parent.mkdir()
     program.write_bytes(b"#!/bin/sh\r\n")
@@ -542,23 +542,23 @@ class Disguised(BaseEstimator):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (WithState(lambda: 1), "cannot be pickled"), (WithState(open), None), (WithState(iter([])), None), (WithState(np.ma.masked_array([1.0], [True])), None),
         (Disguised(), "would be read back as LogisticRegression"), (WithState(one for one in "a"), "cannot be pickled"),
     ],
     ids=named,
 )  # fmt: skip
-def test_an_estimator_is_loaded_before_the_step_ends(value, said, tmp_path):
-    if said:
-        with pytest.raises(MismatchError, match=said):
+def test_an_estimator_is_loaded_before_the_step_ends(value, message, tmp_path):
+    if message:
+        with pytest.raises(MismatchError, match=message):
             format_of(BaseEstimator).write(value, tmp_path / "m.joblib")
         return
     format_of(LogisticRegression).write(value, tmp_path / "m.joblib")
     assert type(format_of(BaseEstimator).read(tmp_path / "m.joblib").made) is type(value.made)
 
 
-def test_a_broken_file_is_said_to_be_broken(tmp_path):
+def test_a_file_that_is_no_pickle_is_a_typed_error(tmp_path):
     (tmp_path / "m.joblib").write_bytes(b"no pickle")
     with pytest.raises(MismatchError, match="cannot be loaded"):
         format_of(BaseEstimator).read(tmp_path / "m.joblib")

@@ -36,12 +36,12 @@ def test_the_annotation_chooses_the_format(annotation, name):
 @pytest.mark.parametrize(
     "annotation", [object, Any, set[int], dict[int, int], list[np.ndarray], type, complex]
 )
-def test_a_type_that_cannot_travel_is_refused_with_those_that_can(annotation):
+def test_a_type_that_cannot_be_passed_is_refused_with_a_list_of_those_that_can(annotation):
     with pytest.raises(PipelineError, match="cannot pass from step to step\n  fix: use JSON types"):
         format_of(annotation)
 
 
-def test_annotations_for_the_type_checker_only_choose_a_format_without_an_import(write, tmp_path):
+def test_annotations_that_only_the_type_checker_imports_choose_a_format_without_an_import(write, tmp_path):
     text = """
     from __future__ import annotations
     from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ def test_annotations_for_the_type_checker_only_choose_a_format_without_an_import
     "array",
     [np.arange(6.0).reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3)), np.array(5), np.array(["a", "ü"]), np.zeros((0, 3)), np.array([("a", 1)], dtype=[("n", "U1"), ("v", "i4")])],
 )  # fmt: skip
-def test_arrays_come_back_as_they_were(tmp_path, array):
+def test_an_array_is_read_back_equal(tmp_path, array):
     npy = format_of(np.ndarray)
     npy.write(array, tmp_path / "a.npy")
     back = npy.read(tmp_path / "a.npy")
@@ -98,7 +98,7 @@ def test_arrays_of_python_objects_are_neither_written_nor_read(tmp_path):
         npy.read(tmp_path / "pickled.npy")
 
 
-def test_an_estimator_comes_back_and_predicts_the_same(tmp_path):
+def test_an_estimator_that_is_read_back_predicts_the_same(tmp_path):
     x, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1])
     model = LogisticRegression().fit(x, y)
     joblib = format_of(LogisticRegression)

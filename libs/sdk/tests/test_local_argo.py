@@ -104,7 +104,7 @@ def test_every_way_to_pass_a_value_works_on_the_local_argo(argo, compiled):
     assert (phases["after-4"], phases["after-6"]) == ("Succeeded", "Skipped")
 
 
-def test_a_fan_out_over_nothing_gives_an_empty_list(argo, compiled):
+def test_a_fan_out_over_no_items_has_an_empty_list_of_results(argo, compiled):
     text = """
     @step
     def none() -> list[int]: return []

@@ -75,7 +75,7 @@ def test_map_outside_a_pipeline_calls_the_function_for_each_value():
         fit.map(each([1, 2]), each([3]))
 
 
-def test_a_pipeline_called_runs_its_steps_and_leaves_out_those_whose_condition_is_false():
+def test_calling_a_pipeline_runs_its_steps_except_those_whose_condition_is_false():
     log.clear()
     assert flow() == 0.2
     assert log == ["good"]
@@ -83,7 +83,7 @@ def test_a_pipeline_called_runs_its_steps_and_leaves_out_those_whose_condition_i
     assert log == ["good", "bad", "very"]
 
 
-def test_what_depends_on_a_step_that_was_left_out_is_left_out_with_it():
+def test_steps_that_depend_on_a_skipped_step_are_skipped_in_plain_python():
     log.clear()
     with when(False):
         left = fit(1)
@@ -124,7 +124,7 @@ def test_a_pipeline_inside_a_pipeline_is_recorded_in_it():
     assert [task.name for task in outer.record().tasks][:3] == ["below", "double", "fit"]
 
 
-def test_an_error_while_recording_leaves_nothing_behind():
+def test_after_an_error_while_recording_steps_run_as_functions():
     @pipeline
     def wrong() -> None:
         if double(1):
@@ -173,7 +173,7 @@ def test_a_file_that_defines_a_pipeline_and_does_nothing_says_how_to_run_it(tmp_
     "use",
     ["print(fetch('u'))", "fetch.record()", "from periplus.sdk import compile\ncompile(fetch, {'url': 'u'})"],
 )
-def test_a_file_that_uses_its_pipeline_hears_no_hint(tmp_path, use):
+def test_a_file_that_uses_its_pipeline_prints_no_hint(tmp_path, use):
     done = script(tmp_path, f"{SCRIPT}\n{use}\n", "flow.py")
     assert (done.returncode, done.stderr) == (0, "")
 

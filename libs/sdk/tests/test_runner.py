@@ -149,7 +149,7 @@ def run(write, tmp_path):
     return ran
 
 
-def test_parameters_come_as_json_and_the_result_is_written_as_json(run, tmp_path):
+def test_parameters_are_read_as_json_and_the_result_is_written_as_json(run, tmp_path):
     out = tmp_path / "deep" / "out.json"
     done = run("steps:shout", PARAMETER_text='"ab é"', PARAMETER_times="2", OUTPUT_output=str(out))
     assert (done.returncode, done.stdout, done.stderr) == (0, "working\n", "")
@@ -160,7 +160,7 @@ def test_parameters_come_as_json_and_the_result_is_written_as_json(run, tmp_path
     "text",
     ["'); import os; os._exit(9) #", '"""\n{{inputs.parameters.x}}', "$(touch x) `id` \\", "\x01\u2028🦀"],
 )
-def test_no_text_is_taken_for_code(run, tmp_path, text):
+def test_no_text_is_run_as_code(run, tmp_path, text):
     out = tmp_path / "out.json"
     done = run("steps:shout", PARAMETER_text=json.dumps(text), PARAMETER_times="1", OUTPUT_output=str(out))
     assert done.returncode == 0, done.stderr
@@ -179,7 +179,7 @@ def test_records_are_built_and_written_by_their_annotations(run, tmp_path):
     assert out.read_text() == '[{"label":"none","x":2.0},{"label":"b","x":3.5}]'
 
 
-def test_the_loose_results_of_a_fan_out_are_read_as_a_list(run, tmp_path):
+def test_the_gathered_results_of_a_fan_out_are_read_as_a_list(run, tmp_path):
     out = tmp_path / "out.json"
     gathered = json.dumps(['{"x":1}', 'json:{"label":"b","x":2}'])
     done = run("steps:move", GATHERED_points=gathered, PARAMETER_by="0", OUTPUT_output=str(out))
@@ -187,7 +187,7 @@ def test_the_loose_results_of_a_fan_out_are_read_as_a_list(run, tmp_path):
     assert [one["x"] for one in json.loads(out.read_text())] == [1.0, 2.0]
 
 
-def test_a_result_of_a_fan_out_is_written_so_that_argo_does_not_take_it_apart(run, tmp_path):
+def test_a_result_of_a_fan_out_is_written_so_that_argo_does_not_rewrite_it(run, tmp_path):
     for field, expected in (
         ("FAN_OUT_output", 'json:[{"label":"none","x":1.0}]'),
         ("OUTPUT_output", '[{"label":"none","x":1.0}]'),
@@ -242,7 +242,7 @@ def test_a_list_of_texts_is_also_written_as_items_for_a_fan_out(run, tmp_path):
     assert "{{" not in items[2]
 
 
-def test_what_the_users_code_raises_is_shown_without_our_frames(run):
+def test_a_users_exception_is_printed_without_the_frames_of_the_sdk(run):
     done = run("steps:fail", PARAMETER_n="0", OUTPUT_output="unused")
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last):\n")
@@ -253,7 +253,7 @@ def test_what_the_users_code_raises_is_shown_without_our_frames(run):
     assert "importlib" not in done.stderr
 
 
-def test_a_module_that_raises_on_import_is_shown_like_that(run):
+def test_an_exception_on_import_is_printed_without_the_frames_of_the_sdk(run):
     done = run("broken:f")
     assert done.returncode == 1
     assert 'code/broken.py", line 1, in <module>' in done.stderr
@@ -266,7 +266,7 @@ def test_a_steps_own_exit_code_is_kept(run):
 
 
 @pytest.mark.parametrize(
-    ("entry", "variables", "said"),
+    ("entry", "variables", "message"),
     [
         ("steps:shout", {"PARAMETER_text": "5", "PARAMETER_times": "1"}, "shout(), argument text: expected str, got 5 (int)"),
         ("steps:shout", {"PARAMETER_text": "ab", "PARAMETER_times": "1"}, "shout(), argument text: is not JSON"),
@@ -298,17 +298,17 @@ def test_a_steps_own_exit_code_is_kept(run):
         ("steps", {}, "usage: python -m periplus.sdk.runner module:function"),
     ],
 )  # fmt: skip
-def test_inputs_and_outputs_that_do_not_fit_are_said_in_one_line_and_exit_2(
-    run, tmp_path, entry, variables, said
+def test_inputs_and_outputs_that_do_not_fit_are_reported_in_one_line_and_exit_2(
+    run, tmp_path, entry, variables, message
 ):
     done = run(entry, OUTPUT_output=str(tmp_path / "out"), OUTPUT_number="n", OUTPUT_data="d", **variables)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("periplus: ")
     assert "Traceback" not in done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
 
 
-def test_a_module_of_the_code_archive_comes_before_one_of_the_working_directory(run, tmp_path):
+def test_a_module_of_the_code_archive_hides_one_of_the_working_directory(run, tmp_path):
     (tmp_path / "helper.py").write_text("raise SystemExit(5)\n")
     done = run("steps:fail", PARAMETER_n="1", OUTPUT_output=str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr

@@ -28,7 +28,7 @@ def repository(tmp_path):
     folder = tmp_path / "repo"
     (folder / "sub").mkdir(parents=True)
     git(folder, "init", "-q", "-b", "trunk")
-    (folder / "kept.py").write_text("x = 1\n")
+    (folder / "tracked.py").write_text("x = 1\n")
     (folder / "sub" / "with space ü.txt").write_text("old\n")
     (folder / ".gitignore").write_text("*.log\n")
     git(folder, "add", "-A")
@@ -48,22 +48,22 @@ def test_a_clean_repository_is_its_commit(repository):
 
 
 def test_changes_of_any_kind_make_a_patch_that_applies(repository, tmp_path):
-    (repository / "kept.py").write_text("x = 2\n")
+    (repository / "tracked.py").write_text("x = 2\n")
     (repository / "sub" / "with space ü.txt").rename(repository / "sub" / "né\tw\n.txt")
     (repository / "image.bin").write_bytes(bytes(range(256)) * 4)
     git(repository, "add", "-A")
-    (repository / "kept.py").write_text("x = 3\n")
+    (repository / "tracked.py").write_text("x = 3\n")
     found = collect(repository)
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(repository), str(clone))
     subprocess.run(["git", "apply", "--index", "-"], cwd=clone, input=found.patch, check=True)
-    assert (clone / "kept.py").read_text() == "x = 3\n"
+    assert (clone / "tracked.py").read_text() == "x = 3\n"
     assert (clone / "sub" / "né\tw\n.txt").read_text() == "old\n"
     assert (clone / "image.bin").read_bytes() == (repository / "image.bin").read_bytes()
     assert found.dirty
 
 
-def test_the_former_name_of_a_renamed_file_is_not_taken_for_another_entry(repository):
+def test_the_former_name_of_a_renamed_file_is_not_read_as_an_entry(repository):
     (repository / "? trap").write_text("a long enough text to be seen as the same file\n")
     git(repository, "add", "-A")
     git(repository, "commit", "-q", "-m", "second")
@@ -73,7 +73,7 @@ def test_the_former_name_of_a_renamed_file_is_not_taken_for_another_entry(reposi
     assert found.omitted == {}
 
 
-def test_untracked_files_come_with_their_bytes_and_ignored_ones_do_not(repository):
+def test_untracked_files_are_included_with_their_content_and_ignored_ones_are_not(repository):
     names = ["new.py", "with space.txt", "ümläut/deep file.txt", "line\nbreak", "-dash", '"quoted"']
     for name in names:
         (repository / name).parent.mkdir(exist_ok=True)
@@ -84,7 +84,7 @@ def test_untracked_files_come_with_their_bytes_and_ignored_ones_do_not(repositor
     assert found.omitted == {}
 
 
-def test_what_is_too_large_or_no_file_is_named_and_left_out(repository):
+def test_files_that_are_too_large_or_not_regular_are_omitted_and_named(repository):
     (repository / "large").write_bytes(b"x" * 101)
     for name in ("a", "b"):
         (repository / name).write_bytes(b"x" * 90)
@@ -98,8 +98,8 @@ def test_what_is_too_large_or_no_file_is_named_and_left_out(repository):
     assert found.dirty
 
 
-def test_a_patch_beyond_the_limit_is_left_out_and_said(repository):
-    (repository / "kept.py").write_text("y = 1\n" * 1_000)
+def test_a_patch_beyond_the_limit_is_omitted_and_named(repository):
+    (repository / "tracked.py").write_text("y = 1\n" * 1_000)
     found = collect(repository, SnapshotLimits(patch_bytes=1_000))
     assert found.patch == b""
     assert found.omitted == {"changes": "git printed more than 1000 bytes"}
@@ -119,7 +119,7 @@ def test_a_detached_head_has_no_branch(repository):
     assert collect(repository).branch == ""
 
 
-def test_a_directory_without_git_still_says_what_it_can(tmp_path):
+def test_a_directory_without_git_has_a_snapshot_without_a_commit(tmp_path):
     found = collect(tmp_path)
     assert (found.commit, found.branch, found.remote, found.patch, found.untracked) == ("", "", "", b"", {})
     assert found.python_version.count(".") == 2
@@ -134,7 +134,7 @@ def test_without_the_git_command_the_repository_is_named_as_omitted(repository, 
     assert collect(repository).omitted == {".git": "the git command is not installed"}
 
 
-def test_a_broken_repository_is_said_and_not_raised(repository):
+def test_a_broken_repository_is_named_as_omitted(repository):
     (repository / ".git" / "HEAD").write_text("nonsense")
     found = collect(repository)
     assert found.commit == ""
@@ -154,13 +154,13 @@ def test_nothing_that_the_repository_configures_is_run(repository, tmp_path):
     ):
         git(repository, "config", setting, str(trap))
     (repository / ".gitattributes").write_text("*.py diff=trap\n")
-    (repository / "kept.py").write_text("x = 2\n")
+    (repository / "tracked.py").write_text("x = 2\n")
     assert b"+x = 2" in collect(repository).patch
     assert not (tmp_path / "sprung").exists()
 
 
 def test_reading_changes_nothing_in_the_repository(repository):
-    os.utime(repository / "kept.py", (1, 1))
+    os.utime(repository / "tracked.py", (1, 1))
     before = (repository / ".git" / "index").read_bytes()
     read_repository(repository, SnapshotLimits().patch_bytes)
     assert (repository / ".git" / "index").read_bytes() == before
@@ -187,7 +187,7 @@ def test_the_nearest_lockfile_that_pins_is_found_within_the_repository(repositor
     assert found is None or found.content == (folder / found.path).read_bytes()
 
 
-def test_packages_are_looked_up_when_asked_for():
+def test_packages_are_looked_up_with_the_first_access():
     found = collect(Path(__file__).parent)
     assert "packages" not in vars(found)
     assert found.packages["scikit-learn"]
@@ -196,7 +196,7 @@ def test_packages_are_looked_up_when_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("url", "type_name"),
+    ("url", "public"),
     [
         ("https://token@example.org/a.git", "https://example.org/a.git"),
         ("https://u:p@example.org:8443/a.git", "https://example.org:8443/a.git"),
@@ -207,8 +207,8 @@ def test_packages_are_looked_up_when_asked_for():
         ("", ""),
     ],
 )
-def test_an_address_loses_what_could_be_a_secret(url, type_name):
-    assert without_credentials(url) == type_name
+def test_the_address_of_a_remote_has_no_credentials(url, public):
+    assert without_credentials(url) == public
 
 
 def test_packages_are_those_that_their_own_metadata_names(tmp_path, monkeypatch):
@@ -219,13 +219,13 @@ def test_packages_are_those_that_their_own_metadata_names(tmp_path, monkeypatch)
     (odd / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: Odd.Name\nVersion: 1.5\n")
     (tmp_path / "broken.dist-info").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    told = {
+    expected = {
         re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower(): one.version
         for one in reversed(list(importlib.metadata.distributions()))
         if one.metadata["Name"]
     }
-    assert packages() == told
-    assert told["odd-name"] == "1.5"
+    assert packages() == expected
+    assert expected["odd-name"] == "1.5"
 
 
 def test_editable_packages_are_those_whose_origin_says_so(tmp_path, monkeypatch):

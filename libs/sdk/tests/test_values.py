@@ -23,7 +23,7 @@ json_values = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(json_values)
-def test_any_json_comes_back_as_it_was(value: Any):
+def test_any_json_value_is_read_back_unchanged(value: Any):
     text = dumps({"v": value}, dict[str, Any])
     assert loads(text, dict[str, Any]) == {"v": value}
     assert "$" not in text
@@ -42,7 +42,7 @@ def test_what_argo_or_kubernetes_would_replace_is_escaped(text):
 
 @settings(max_examples=200, deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_floats_come_back_exactly_and_mostly_without_an_exponent(value: float):
+def test_floats_are_read_back_exactly_and_mostly_have_no_exponent(value: float):
     text = dumps(value, float)
     assert math.copysign(1, loads(text, float)) == math.copysign(1, value)
     assert loads(text, float) == value
@@ -112,7 +112,7 @@ Age = NewType("Age", int)
         ([1, "a", None], list, '[1,"a",null]'),
     ],
 )
-def test_a_value_and_its_text_belong_together(value, annotation, text):
+def test_a_value_is_written_as_its_text_and_read_back_from_it(value, annotation, text):
     assert is_json(annotation)
     assert dumps(value, annotation) == text
     assert loads(text, annotation) == value
@@ -128,12 +128,12 @@ def test_a_value_and_its_text_belong_together(value, annotation, text):
         (np.float64(1), float, "1.0"),
     ],
 )
-def test_numbers_of_numpy_pass_for_pythons(value, annotation, text):
+def test_numbers_of_numpy_are_accepted_as_pythons(value, annotation, text):
     assert dumps(value, annotation) == text
 
 
 @pytest.mark.parametrize(
-    ("value", "annotation", "said"),
+    ("value", "annotation", "message"),
     [
         (float("inf"), float, "is inf, which JSON cannot say"),
         ({"a": float("nan")}, dict[str, float], "a: is nan"),
@@ -153,21 +153,21 @@ def test_numbers_of_numpy_pass_for_pythons(value, annotation, text):
         ("x" * 100_000, str, "a parameter holds at most"),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_with_its_place(value, annotation, said):
-    if said is None:
+def test_a_value_that_does_not_fit_is_refused_with_its_path(value, annotation, message):
+    if message is None:
         assert dumps(value, annotation)
         return
     with pytest.raises(MismatchError) as refused:
         dumps(value, annotation)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
-def test_text_as_deep_as_it_likes_is_refused_and_not_a_crash():
+def test_deeply_nested_text_is_refused_without_a_crash():
     with pytest.raises(MismatchError):
         loads("[" * 100_000 + "]" * 100_000, list)
 
 
-def test_bare_text_is_taken_where_a_text_may_stand():
+def test_bare_text_is_accepted_where_a_str_is_declared():
     assert parse("plain", str) == "plain"
     assert parse("plain", str | None) == "plain"
     assert parse("null", str | None) is None
@@ -177,7 +177,7 @@ def test_bare_text_is_taken_where_a_text_may_stand():
             parse(text, annotation)
 
 
-def test_items_are_written_only_where_argo_would_lose_the_form():
+def test_items_are_written_only_where_argo_would_change_the_value():
     lost = (str, int | None, Any, Literal["a"], None)
     # Argo writes an object anew with its keys sorted: a dict's order is part of its value, a record's is not.
     sorted_by_argo = (Row, dict, dict[str, float])

@@ -1,4 +1,4 @@
-"""The command line against services that answer as they are told, over real gRPC with the services' own wrapper."""
+"""The command against services with scripted responses, over real gRPC with the interceptors of the services."""
 
 import asyncio
 import json
@@ -23,26 +23,28 @@ TOKEN = "the token"
 
 @dataclass
 class Script:
-    """What the services answer: by the method's name an answer, a list for a stream, an error; a number waits."""
+    """The responses of the services by method: a message, a function of the request, an error to raise, or for a stream a
+    list, in which a number waits for that many seconds.
+    """
 
     answers: dict[str, Any] = field(default_factory=dict)
-    asked: list[tuple[str, Any]] = field(default_factory=list)
+    calls: list[tuple[str, Any]] = field(default_factory=list)
 
     def requests(self, method: str) -> list[Any]:
-        return [request for name, request in self.asked if name == method]
+        return [request for name, request in self.calls if name == method]
 
     def answer(self, method: str, request: Any) -> Any:
-        self.asked.append((method, request))
-        told = self.answers.get(method, NotFound(f"nothing is scripted for {method}"))
-        if callable(told):
-            told = told(request)
-        if isinstance(told, Exception):
-            raise told
-        return told
+        self.calls.append((method, request))
+        response = self.answers.get(method, NotFound(f"nothing is scripted for {method}"))
+        if callable(response):
+            response = response(request)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
 
 def servicer(kind: type, streams: set[str], script: Script) -> object:
-    """A servicer of the contract whose every method answers from the script."""
+    """A servicer whose every method responds from the script."""
 
     def unary(name: str) -> Callable[..., Any]:
         async def method(self: object, request: Any, context: object) -> Any:
@@ -83,8 +85,8 @@ def _served() -> Iterator[tuple[Script, int]]:
 
         def register(server: Any) -> None:
             for module, name, streams in kinds:
-                made = servicer(getattr(module, f"{name}ServiceServicer"), streams, script)
-                getattr(module, f"add_{name}ServiceServicer_to_server")(made, server)
+                scripted = servicer(getattr(module, f"{name}ServiceServicer"), streams, script)
+                getattr(module, f"add_{name}ServiceServicer_to_server")(scripted, server)
 
         async with rpc.serving("127.0.0.1:0", TOKEN, register, names=[], grace=0) as port:
             ports.append(port)
@@ -104,12 +106,12 @@ def script(_served: tuple[Script, int], tmp_path: Path, monkeypatch: pytest.Monk
     """The services' answers; the environment points at them by a client.json, as after `periplus up`."""
     found, port = _served
     found.answers.clear()
-    found.asked.clear()
+    found.calls.clear()
     home = tmp_path / "home"
     home.mkdir()
     names = ("dispatcher", "cache", "snapshotter", "lineage")
-    told = dict.fromkeys(names, f"127.0.0.1:{port}") | {"token": TOKEN, "project": "default"}
-    (home / "client.json").write_text(json.dumps(told))
+    connection = dict.fromkeys(names, f"127.0.0.1:{port}") | {"token": TOKEN, "project": "default"}
+    (home / "client.json").write_text(json.dumps(connection))
     clean(monkeypatch)
     monkeypatch.setenv("PERIPLUS_HOME", str(home))
     monkeypatch.chdir(tmp_path)
@@ -123,7 +125,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass
-class Said:
+class Result:
     """What a command printed, and its exit code."""
 
     code: int
@@ -136,15 +138,15 @@ class Said:
 
 
 @pytest.fixture
-def periplus(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def periplus(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Run one command in this process."""
 
-    def command(*arguments: str) -> Said:
+    def command(*arguments: str) -> Result:
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         out, err = capfd.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
+        return Result(int(ended.value.code or 0), out, err)
 
     return command
 

@@ -68,17 +68,17 @@ def test_entries_are_filtered_and_fetched_page_by_page_up_to_the_limit(script, p
         )
 
     script.answers["ListEntries"] = page
-    said = periplus(
+    result = periplus(
         "cache", "ls", "--template", "train", "--run", "@latest", "--all", "-n", "1500", "-o", "json"
     )
-    assert (len(said.document["entries"]), said.document["next_page_token"]) == (1500, "1500")
+    assert (len(result.document["entries"]), result.document["next_page_token"]) == (1500, "1500")
     first, second = script.requests("ListEntries")
     assert (first.project, first.template, first.producer_run, first.show_invalidated) == (
         "default", "train", "digits-9", True,
     )  # fmt: skip
     assert (first.page_size, second.page_size, second.page_token) == (1000, 500, "1000")
-    said = periplus("cache", "ls", "-n", "2000", "--page-token", "1500", "-o", "json")
-    assert (len(said.document["entries"]), said.document["next_page_token"]) == (1000, "")
+    result = periplus("cache", "ls", "-n", "2000", "--page-token", "1500", "-o", "json")
+    assert (len(result.document["entries"]), result.document["next_page_token"]) == (1000, "")
     assert periplus("cache", "ls").out.endswith("\n… and older ones: -n 100\n")
 
 
@@ -90,16 +90,16 @@ def test_an_empty_cache_says_so(script, periplus):
 
 def test_a_page_token_of_another_list_exits_with_2(script, periplus):
     script.answers["ListEntries"] = Invalid("is not a token of this list", field="page_token")
-    said = periplus("cache", "ls", "--page-token", "x")
-    assert (said.code, said.err) == (2, "error: is not a token of this list\n  where: page_token\n")
+    result = periplus("cache", "ls", "--page-token", "x")
+    assert (result.code, result.err) == (2, "error: is not a token of this list\n  where: page_token\n")
 
 
 def test_an_entry_is_shown_with_its_outputs_and_key(script, periplus):
     one = entry(key='{"inputs":{"c":"1"},"epoch":1}')
     one.outputs.parameters.add(name="accuracy", value="0.98")
     script.answers["GetEntry"] = cache.GetEntryResponse(entry=one)
-    said = periplus("cache", "show", SHA)
-    assert said.out == dedent(f"""\
+    result = periplus("cache", "show", SHA)
+    assert result.out == dedent(f"""\
         fingerprint:  {SHA}
         template:     train
         produced by:  digits-1/train(2)
@@ -139,7 +139,7 @@ def test_an_entry_may_be_named_by_its_step_or_by_the_start_of_its_fingerprint(
 
 
 @pytest.mark.parametrize(
-    ("typed", "code", "said"),
+    ("typed", "code", "result"),
     [
         ("ab", 2, "'ab' names no entry\n  fix:   give RUN/STEP, as in @latest/train"),
         ("abcdeg", 2, "names no entry"),
@@ -147,12 +147,12 @@ def test_an_entry_may_be_named_by_its_step_or_by_the_start_of_its_fingerprint(
         ("ab12ab", 2, "several entries begin with ab12ab\n  fix:   give more digits"),
     ],
 )
-def test_a_name_of_no_or_several_entries_is_refused(script, periplus, typed, code, said):
+def test_a_name_of_no_or_several_entries_is_refused(script, periplus, typed, code, result):
     several = [entry(SHA), entry("sha256:ab12ab" + "0" * 58)]
     script.answers["ListEntries"] = cache.ListEntriesResponse(entries=several)
     done = periplus("cache", "show", typed)
     assert done.code == code
-    assert said in done.err
+    assert result in done.err
 
 
 def test_a_step_that_is_not_recorded_exits_with_5(script, periplus):
@@ -166,7 +166,7 @@ def counts(request: cache.InvalidateEntriesRequest) -> cache.InvalidateEntriesRe
 
 def test_entries_are_counted_then_invalidated_with_a_reason(script, periplus, latest):
     script.answers["InvalidateEntries"] = counts
-    said = periplus(
+    result = periplus(
         "cache",
         "invalidate",
         SHA,
@@ -178,7 +178,7 @@ def test_entries_are_counted_then_invalidated_with_a_reason(script, periplus, la
         "wrong labels",
         "--yes",
     )
-    assert (said.code, said.out) == (0, "3 entries invalidated\n")
+    assert (result.code, result.out) == (0, "3 entries invalidated\n")
     first, second = script.requests("InvalidateEntries")
     assert (first.validate_only, second.validate_only) == (True, False)
     assert (second.project, list(second.fingerprints), second.template, second.producer_run, second.reason) == (
@@ -192,31 +192,31 @@ def test_a_dry_run_only_counts(script, periplus):
         periplus("cache", "invalidate", "--template", "train", "--dry-run").out
         == "3 entries would be invalidated\n"
     )
-    said = periplus("cache", "invalidate", "--template", "train", "--dry-run", "-o", "json")
-    assert said.document == {"count": 3, "dry_run": True}
+    result = periplus("cache", "invalidate", "--template", "train", "--dry-run", "-o", "json")
+    assert result.document == {"count": 3, "dry_run": True}
     assert all(request.validate_only for request in script.requests("InvalidateEntries"))
 
 
 def test_nothing_that_matches_is_no_error(script, periplus):
     script.answers["InvalidateEntries"] = counts
-    said = periplus("cache", "invalidate", "--template", "unknown")
-    assert (said.code, said.out) == (0, "no entry matches, nothing was invalidated\n")
+    result = periplus("cache", "invalidate", "--template", "unknown")
+    assert (result.code, result.out) == (0, "no entry matches, nothing was invalidated\n")
     assert len(script.requests("InvalidateEntries")) == 1
 
 
 def test_without_a_selector_nothing_is_called(script, periplus):
-    said = periplus("cache", "invalidate", "--yes")
-    assert said.code == 2
-    assert "fix:   name entries, or give --template or --run" in said.err
-    assert not script.asked
+    result = periplus("cache", "invalidate", "--yes")
+    assert result.code == 2
+    assert "fix:   name entries, or give --template or --run" in result.err
+    assert not script.calls
 
 
 @pytest.mark.parametrize("output", [(), ("-o", "json")])
 def test_without_a_terminal_the_confirmation_must_be_an_option(script, periplus, output):
     script.answers["InvalidateEntries"] = counts
-    said = periplus("cache", "invalidate", "--template", "train", *output)
-    assert said.code == 2
-    assert "3 entries match, and the command was not confirmed\n  fix:   add --yes" in said.err
+    result = periplus("cache", "invalidate", "--template", "train", *output)
+    assert result.code == 2
+    assert "3 entries match, and the command was not confirmed\n  fix:   add --yes" in result.err
     assert all(request.validate_only for request in script.requests("InvalidateEntries"))
 
 
@@ -243,8 +243,8 @@ def test_savings_are_those_of_the_project_or_of_one_run(script, periplus, latest
         periplus("cache", "savings").out
         == "project default: 1,200 steps served from the cache, 2 h 5 min saved\n"
     )
-    said = periplus("cache", "savings", "@latest")
-    assert said.out == "run digits-9: 1,200 steps served from the cache, 2 h 5 min saved\n"
+    result = periplus("cache", "savings", "@latest")
+    assert result.out == "run digits-9: 1,200 steps served from the cache, 2 h 5 min saved\n"
     assert periplus("cache", "savings", "-o", "json").document == {
         "run": None,
         "hits": 1200,
@@ -269,8 +269,8 @@ def snapshot() -> snapshotter.Snapshot:
 def test_the_snapshot_of_a_run_is_shown(script, periplus, latest):
     script.answers["GetRun"] = lineage.GetRunResponse(run=lineage.Run(id="digits-9", snapshot=SHA))
     script.answers["GetSnapshot"] = snapshotter.GetSnapshotResponse(snapshot=snapshot())
-    said = periplus("snapshot", "show")
-    assert said.out == dedent(f"""\
+    result = periplus("snapshot", "show")
+    assert result.out == dedent(f"""\
         snapshot:    {SHA}
         taken:       2027-01-15 08:00:00
         commit:      {"c" * 40}
@@ -296,8 +296,8 @@ def test_a_snapshot_is_shown_by_its_id_and_with_its_patch(script, periplus):
     found = snapshot()
     found.claim.git.patch = b"-a\n+b\xff\x1b[31m\n"
     script.answers["GetSnapshot"] = snapshotter.GetSnapshotResponse(snapshot=found)
-    said = periplus("snapshot", "show", SHA, "--content")
-    assert said.out.endswith("\n\n-a\n+b\\xff\n")
+    result = periplus("snapshot", "show", SHA, "--content")
+    assert result.out.endswith("\n\n-a\n+b\\xff\n")
     assert script.requests("GetSnapshot")[0].with_content
     assert not script.requests("GetRun")
 
@@ -313,8 +313,8 @@ def test_a_run_without_a_snapshot_and_an_unknown_one_exit_with_5(script, periplu
     script.answers["GetRun"] = lineage.GetRunResponse(
         run=lineage.Run(id="digits-1", phase=types.RUN_PHASE_FAILED)
     )
-    said = periplus("snapshot", "show", "digits-1")
-    assert (said.code, said.err) == (5, "error: run digits-1 has no snapshot\n  where: snapshot\n")
+    result = periplus("snapshot", "show", "digits-1")
+    assert (result.code, result.err) == (5, "error: run digits-1 has no snapshot\n  where: snapshot\n")
     script.answers["GetSnapshot"] = NotFound("no snapshot", field="snapshot")
-    said = periplus("snapshot", "show", SHA, "-o", "json")
-    assert (said.code, json.loads(said.out)["error"]["exit_code"]) == (5, 5)
+    result = periplus("snapshot", "show", SHA, "-o", "json")
+    assert (result.code, json.loads(result.out)["error"]["exit_code"]) == (5, 5)

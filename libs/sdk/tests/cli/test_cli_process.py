@@ -92,12 +92,12 @@ def test_two_thousand_steps_fit_a_terminal_of_24_lines(script):
     assert re.search(r"train\(0…1999\) +1,500 pending, 500 succeeded", plain)
     assert re.search(r"train\(0…1999\) +2,000 succeeded", plain)
     assert all(len(line) <= COLUMNS for line in plain.replace("\r", "").split("\n") if "error" not in line)
-    # What failed is shown where there is no room for all.
+    # Failed steps are shown first where the terminal has not enough rows.
     last = plain.rindex("step-59  ")
     assert plain.rindex("… ") > last
 
 
-def test_an_interrupt_leaves_the_run_and_exits_with_130(script, tmp_path):
+def test_an_interrupt_does_not_stop_the_run_and_exits_with_130(script, tmp_path):
     run = lineage.Run(project="default", id="digits-1", phase=types.RUN_PHASE_RUNNING)
     started = [lineage.Step(path="train", phase=types.STEP_PHASE_RUNNING)]
     script.answers["WatchRun"] = lambda _: iter([lineage.WatchRunResponse(run=run, steps=started), 30.0])
@@ -114,7 +114,7 @@ def test_an_interrupt_leaves_the_run_and_exits_with_130(script, tmp_path):
     )
 
 
-def test_a_reader_that_has_enough_ends_the_command_quietly(script):
+def test_a_closed_pipe_ends_the_command_without_an_error(script):
     script.answers["ReadLogs"] = [dispatcher.ReadLogsResponse(step="a", line="x" * 1000)] * 5000
     done = subprocess.run(
         f"{sys.executable} -m periplus.sdk.cli logs digits-1 | head -1",
@@ -127,7 +127,7 @@ def test_a_reader_that_has_enough_ends_the_command_quietly(script):
     assert done.stderr == b""
 
 
-def test_a_cached_run_loads_nothing_that_it_does_not_need(script, tmp_path: Path):
+def test_a_cached_run_imports_no_package_that_it_does_not_need(script, tmp_path: Path):
     """Starting is most of what a cached run takes."""
     (tmp_path / "flow.py").write_text(PIPELINE)
     script.answers["SubmitRun"] = dispatcher.SubmitRunResponse(run="r", phase=types.RUN_PHASE_SUCCEEDED)
@@ -148,7 +148,7 @@ def test_a_cached_run_loads_nothing_that_it_does_not_need(script, tmp_path: Path
     }  # fmt: skip
 
 
-def test_a_manifest_is_printed_as_yaml_that_says_the_same_as_the_json(tmp_path: Path, clean_environment):
+def test_a_manifest_printed_as_yaml_equals_the_json(tmp_path: Path, clean_environment):
     import yaml
 
     (tmp_path / "flow.py").write_text(PIPELINE)
@@ -162,20 +162,20 @@ def test_a_manifest_is_printed_as_yaml_that_says_the_same_as_the_json(tmp_path: 
         )
         return done.stdout
 
-    made = json.loads(printed("-o", "json"))
-    assert yaml.safe_load(printed()) == made
-    assert made["kind"] == "Workflow"
-    assert made["spec"]["arguments"]["parameters"] == [{"name": "x", "value": "21"}]
+    manifest = json.loads(printed("-o", "json"))
+    assert yaml.safe_load(printed()) == manifest
+    assert manifest["kind"] == "Workflow"
+    assert manifest["spec"]["arguments"]["parameters"] == [{"name": "x", "value": "21"}]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in (
     "run", "plan", "compile", "runs", "watch", "logs", "why", "diff", "lineage", "cancel", "up", "down", "doctor", "cache", "snapshot", "argo",
 )), ["lineage", "up"], ["lineage", "down"], ["cache", "ls"], ["cache", "show"], ["cache", "invalidate"], ["cache", "savings"], ["snapshot", "show"], ["argo", "serve"]])  # fmt: skip
 def test_every_command_has_help_with_an_example(periplus, clean_environment, command):
-    said = periplus(*command, "--help")
-    assert said.code == 0
+    result = periplus(*command, "--help")
+    assert result.code == 0
     if command and command not in (["lineage"], ["cache"], ["snapshot"], ["argo"]):
-        assert "Example" in said.out
-        assert f"\n    periplus {' '.join(command)}" in said.out
+        assert "Example" in result.out
+        assert f"\n    periplus {' '.join(command)}" in result.out
     if not command:
-        assert "Exit codes: 0 success" in said.out
+        assert "Exit codes: 0 success" in result.out

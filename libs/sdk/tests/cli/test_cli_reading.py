@@ -45,10 +45,10 @@ def test_runs_are_listed_newest_first(script, periplus):
         """)
 
 
-def test_runs_are_asked_for_by_pipeline_phase_and_number(script, periplus):
+def test_runs_are_filtered_by_pipeline_phase_and_number(script, periplus):
     script.answers["ListRuns"] = lineage.ListRunsResponse()
-    said = periplus("runs", "--pipeline", "digits", "--phase", "failed", "-n", "3", "--project", "other")
-    assert said.out == "no runs in project other\n"
+    result = periplus("runs", "--pipeline", "digits", "--phase", "failed", "-n", "3", "--project", "other")
+    assert result.out == "no runs in project other\n"
     (request,) = script.requests("ListRuns")
     assert (request.project, request.pipeline, request.phase, request.page_size) == (
         "other", "digits", types.RUN_PHASE_FAILED, 3,
@@ -64,8 +64,8 @@ def test_one_run_is_shown_with_its_steps(script, periplus):
     one.outputs.parameters.add(name="accuracy", value="0.98")
     script.answers["ListRuns"] = lineage.ListRunsResponse(runs=[one])
     script.answers["GetRun"] = lineage.GetRunResponse(run=one)
-    said = periplus("runs", "@latest")
-    assert said.out == dedent("""\
+    result = periplus("runs", "@latest")
+    assert result.out == dedent("""\
         run:        digits-2
         pipeline:   digits
         phase:      succeeded
@@ -83,7 +83,7 @@ def test_one_run_is_shown_with_its_steps(script, periplus):
     assert periplus("runs", "digits-2", "-o", "json").document["steps"][0]["producer_run"] == "digits-1"
 
 
-def test_a_fan_out_gives_way_to_its_items(script, periplus):
+def test_a_fan_out_is_replaced_by_its_items(script, periplus):
     one = run("digits-2")
     one.steps.add(path="train", phase=types.STEP_PHASE_PENDING)
     one.steps.add(path="train(0)", phase=types.STEP_PHASE_SUCCEEDED)
@@ -94,31 +94,31 @@ def test_a_fan_out_gives_way_to_its_items(script, periplus):
     )
 
 
-def test_latest_is_the_newest_run_and_a_number_goes_back(script, periplus):
+def test_latest_is_the_newest_run_and_a_number_counts_back_from_it(script, periplus):
     script.answers["ListRuns"] = lambda request: lineage.ListRunsResponse(
         runs=[run("digits-2"), run("digits-1")][: request.page_size]
     )
     script.answers["GetRun"] = lambda request: lineage.GetRunResponse(run=run(request.run))
     assert "digits-2" in periplus("runs", "@latest").out
     assert "digits-1" in periplus("runs", "@latest~1").out
-    said = periplus("runs", "@latest~5")
-    assert said.code == 5
-    assert "there is no run @latest~5: the project has 2" in said.err
+    result = periplus("runs", "@latest~5")
+    assert result.code == 5
+    assert "there is no run @latest~5: the project has 2" in result.err
 
 
 def test_an_unknown_run_exits_with_5(script, periplus):
     script.answers["GetRun"] = NotFound("no run x", field="run")
-    said = periplus("runs", "x")
-    assert (said.code, said.err) == (5, "error: no run x\n  where: run\n")
+    result = periplus("runs", "x")
+    assert (result.code, result.err) == (5, "error: no run x\n  where: run\n")
 
 
-def test_watch_ends_as_the_run_does(script, periplus):
+def test_watch_exits_with_the_code_of_the_run(script, periplus):
     script.answers["WatchRun"] = [lineage.WatchRunResponse(run=run("digits-2", types.RUN_PHASE_ERROR))]
     assert periplus("watch", "digits-2").code == 1
     assert periplus("watch", "digits-2", "-o", "json").document["phase"] == "ERROR"
 
 
-def test_logs_name_the_step_and_strip_what_steers_terminals(script, periplus):
+def test_logs_name_the_step_and_strip_escape_sequences(script, periplus):
     lines = [("a", "\x1b[31mred\x1b[0m"), ("b(2)", "two\twords\r")]
     script.answers["ReadLogs"] = [dispatcher.ReadLogsResponse(step=s, line=t) for s, t in lines]
     assert periplus("logs", "digits-2").out == "a | red\nb(2) | two\twords\n"
@@ -129,7 +129,7 @@ def test_logs_name_the_step_and_strip_what_steers_terminals(script, periplus):
     }
 
 
-def test_logs_of_a_run_that_the_cache_had_are_refused_with_6(script, periplus):
+def test_logs_of_a_fully_cached_run_exit_with_6(script, periplus):
     script.answers["ReadLogs"] = Refused("nothing was run: the cache had it all")
     assert periplus("logs", "digits-2").code == 6
 
@@ -144,8 +144,8 @@ def test_why_names_each_field_with_both_values(script, periplus):
             cache.FieldChange(field="code.features.py", new="sha256:aa"),
         ],
     )
-    said = periplus("why", "digits-2", "train(2)")
-    assert said.out == dedent("""\
+    result = periplus("why", "digits-2", "train(2)")
+    assert result.out == dedent("""\
         train(2) of digits-2 was not served from the cache: an input differs
         the most similar entry was produced by train(2) of digits-1
 
@@ -157,7 +157,7 @@ def test_why_names_each_field_with_both_values(script, periplus):
     assert document["changes"][1] == {"field": "code.features.py", "old": None, "new": "sha256:aa"}
 
 
-def test_diff_shows_the_runs_and_what_they_were_made_with(script, periplus):
+def test_diff_shows_differences_of_the_runs_and_of_their_snapshots(script, periplus):
     old, new = "sha256:" + "a" * 64, "sha256:" + "b" * 64
     script.answers["DiffRuns"] = lineage.DiffRunsResponse(
         changes=[
@@ -169,10 +169,10 @@ def test_diff_shows_the_runs_and_what_they_were_made_with(script, periplus):
     script.answers["DiffSnapshots"] = snapshotter.DiffSnapshotsResponse(
         changes=[snapshotter.SnapshotChange(field="package.numpy", old="2.0", new="2.1")]
     )
-    said = periplus("diff", "digits-1", "digits-2")
-    assert "(run)  parameters.c      1" in said.out
-    assert "train  outputs.accuracy  0.97" in said.out
-    assert said.out.endswith("CODE AND ENVIRONMENT  OLD  NEW\npackage.numpy         2.0  2.1\n")
+    result = periplus("diff", "digits-1", "digits-2")
+    assert "(run)  parameters.c      1" in result.out
+    assert "train  outputs.accuracy  0.97" in result.out
+    assert result.out.endswith("CODE AND ENVIRONMENT  OLD  NEW\npackage.numpy         2.0  2.1\n")
     (request,) = script.requests("DiffSnapshots")
     assert (request.old, request.new) == (old, new)
     document = periplus("diff", "digits-1", "digits-2", "-o", "json").document
@@ -197,9 +197,9 @@ def graph(request: lineage.TraverseRequest) -> lineage.TraverseResponse:
         return lineage.Node(id=f"step:r/{name}", kind=1, name=name, run="r", depth=depth, step=done)
 
     def edge(start: str, end: str, name: str) -> lineage.Edge:
-        made = lineage.Edge(to=end, name=name)
-        setattr(made, "from", start)
-        return made
+        message = lineage.Edge(to=end, name=name)
+        setattr(message, "from", start)
+        return message
 
     if not request.page_token:
         return lineage.TraverseResponse(
@@ -218,10 +218,10 @@ def graph(request: lineage.TraverseRequest) -> lineage.TraverseResponse:
     )
 
 
-def test_lineage_is_a_tree_from_its_start_and_every_page_is_asked_for(script, periplus):
+def test_lineage_is_printed_as_a_tree_and_every_page_is_fetched(script, periplus):
     script.answers["Traverse"] = graph
-    said = periplus("lineage", "up", "digits-2", "--depth", "9")
-    assert said.out == dedent("""\
+    result = periplus("lineage", "up", "digits-2", "--depth", "9")
+    assert result.out == dedent("""\
         [model] sha256:aaaaaaaaaaaa
           r/train  succeeded
             [pixels] sha256:aaaaaaaaaaaa
@@ -246,7 +246,7 @@ def test_lineage_is_a_tree_from_its_start_and_every_page_is_asked_for(script, pe
         ("artifact:sha256:aa", "artifact:sha256:aa"),
     ],
 )
-def test_a_node_may_be_typed_in_short(script, periplus, typed, sent):
+def test_a_node_may_be_named_in_a_short_form(script, periplus, typed, sent):
     script.answers["ListRuns"] = lineage.ListRunsResponse(runs=[run("digits-9")])
     script.answers["Traverse"] = lineage.TraverseResponse()
     assert periplus("lineage", "down", typed).code == 0
@@ -255,10 +255,10 @@ def test_a_node_may_be_typed_in_short(script, periplus, typed, sent):
     assert request.direction == lineage.DIRECTION_DOWNSTREAM
 
 
-def test_cancel_tells_the_dispatcher_and_says_the_phase(script, periplus):
+def test_cancel_calls_the_dispatcher_and_prints_the_phase(script, periplus):
     script.answers["CancelRun"] = dispatcher.CancelRunResponse(phase=types.RUN_PHASE_RUNNING)
-    said = periplus("cancel", "digits-2", "--terminate", "--reason", "wrong data")
-    assert said.out == "run digits-2 was asked to stop; it is running\n"
+    result = periplus("cancel", "digits-2", "--terminate", "--reason", "wrong data")
+    assert result.out == "run digits-2 was asked to stop; it is running\n"
     (request,) = script.requests("CancelRun")
     assert (request.run, request.terminate, request.reason) == ("digits-2", True, "wrong data")
     assert periplus("cancel", "digits-2", "-o", "json").document == {"run": "digits-2", "phase": "RUNNING"}

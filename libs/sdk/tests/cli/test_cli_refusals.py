@@ -1,4 +1,4 @@
-"""What the command says when it can not do what was asked, and the exit codes that go with it."""
+"""The errors that commands print, and their exit codes."""
 
 from pathlib import Path
 
@@ -30,28 +30,28 @@ def workflow(tmp_path: Path) -> str:
         (ZeroDivisionError("inside"), 70, "dispatcher at 127.0.0.1"),
     ],
 )
-def test_a_refusal_says_what_where_and_how_to_mend_it(script, periplus, workflow, error, code, where):
+def test_an_error_of_a_service_is_printed_with_where_and_fix(script, periplus, workflow, error, code, where):
     script.answers["SubmitRun"] = error
-    said = periplus("run", workflow)
-    assert said.code == code
-    assert said.err.startswith("error: ")
-    assert f"  where: {where}" in said.err
-    assert "Traceback" not in said.err
-    assert "inside" not in said.err
+    result = periplus("run", workflow)
+    assert result.code == code
+    assert result.err.startswith("error: ")
+    assert f"  where: {where}" in result.err
+    assert "Traceback" not in result.err
+    assert "inside" not in result.err
     if getattr(error, "fix", ""):
-        assert f"  fix:   {error.fix}\n" in said.err
+        assert f"  fix:   {error.fix}\n" in result.err
 
 
-def test_an_error_is_a_document_too_where_json_is_asked_for(script, periplus, workflow):
+def test_with_json_output_an_error_is_a_document(script, periplus, workflow):
     script.answers["PlanRun"] = Invalid("unknown template x", field="spec.manifest")
-    said = periplus("plan", workflow, "-o", "json")
-    assert said.document == {
+    result = periplus("plan", workflow, "-o", "json")
+    assert result.document == {
         "error": {"what": "unknown template x", "where": "spec.manifest", "fix": "", "exit_code": 2}
     }
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["run", "nothing.yaml"], "nothing.yaml"),
         (["run", "nothing.py"], "nothing.py is no Python file"),
@@ -71,8 +71,8 @@ def test_an_error_is_a_document_too_where_json_is_asked_for(script, periplus, wo
         (["runs", "@latest~x"], "names no run"),
     ],
 )
-def test_bad_input_is_told_without_a_traceback_and_exits_with_2(
-    script, periplus, workflow, tmp_path, arguments, told
+def test_bad_input_prints_no_traceback_and_exits_with_2(
+    script, periplus, workflow, tmp_path, arguments, expected
 ):
     (tmp_path / "large.yaml").write_bytes(b"x" * (1024 * 1024 + 1))
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
@@ -80,53 +80,53 @@ def test_bad_input_is_told_without_a_traceback_and_exits_with_2(
     (tmp_path / "raises.py").write_text("x = 1\ny = x / 0\n")
     (tmp_path / "exits.py").write_text("import sys\nsys.exit('no')\n")
     (tmp_path / "empty.py").write_text("x = 1\n")
-    said = periplus(*arguments)
-    assert said.code == 2, said
-    assert said.err.startswith("error: ")
-    assert told in said.err
-    assert "Traceback" not in said.err
-    assert said.out == ""
-    assert script.asked == []
+    result = periplus(*arguments)
+    assert result.code == 2, result
+    assert result.err.startswith("error: ")
+    assert expected in result.err
+    assert "Traceback" not in result.err
+    assert result.out == ""
+    assert script.calls == []
 
 
 def test_an_error_in_a_users_file_names_its_line(script, periplus, tmp_path):
     (tmp_path / "failing.py").write_text("x = 1\ny = x / 0\n")
-    said = periplus("run", "failing.py")
-    assert f"  where: {tmp_path}/failing.py:2" in said.err
+    result = periplus("run", "failing.py")
+    assert f"  where: {tmp_path}/failing.py:2" in result.err
 
 
-def test_what_data_holds_can_not_steer_the_terminal(script, periplus, workflow):
+def test_escape_sequences_in_data_are_not_printed(script, periplus, workflow):
     evil = "\x1b[2J\x1b]0;title\x07\x9b31m\u202eevil\r\nline\x00"
     answer = dispatcher.SubmitRunResponse(run=evil, phase=types.RUN_PHASE_SUCCEEDED)
     answer.plan.steps.add(path=evil, reason=evil, verdict=types.VERDICT_HIT, producer_run=evil)
     answer.plan.warnings.append(evil)
     answer.outputs.parameters.add(name=evil, value=evil)
     script.answers["SubmitRun"] = answer
-    said = periplus("run", workflow)
-    assert "evil line" in said.out
-    assert not set("\x1b\x9b\x07\x00\r\u202e") & set(said.out + said.err)
+    result = periplus("run", workflow)
+    assert "evil line" in result.out
+    assert not set("\x1b\x9b\x07\x00\r\u202e") & set(result.out + result.err)
     script.answers["SubmitRun"] = Invalid(evil, field=evil, fix=evil)
     assert not set("\x1b\x9b\x07\x00\r\u202e") & set(periplus("run", workflow).err)
 
 
 def test_no_stack_exits_with_3_and_says_how_to_start_one(clean_environment, periplus, tmp_path):
     (tmp_path / "workflow.yaml").write_text(MANIFEST)
-    said = periplus("run", "workflow.yaml")
-    assert said.code == 3
-    assert "fix:   periplus up --detach" in said.err
+    result = periplus("run", "workflow.yaml")
+    assert result.code == 3
+    assert "fix:   periplus up --detach" in result.err
 
 
 def test_a_stack_that_does_not_answer_exits_with_3(script, periplus, workflow, monkeypatch):
     monkeypatch.setenv("PERIPLUS_DISPATCHER", "127.0.0.1:1")
-    said = periplus("run", workflow)
-    assert said.code == 3
-    assert said.err == (
+    result = periplus("run", workflow)
+    assert result.code == 3
+    assert result.err == (
         "error: does not answer\n  where: dispatcher at 127.0.0.1:1\n  fix:   periplus doctor\n"
     )
 
 
 def test_a_wrong_token_exits_with_3(script, periplus, workflow, monkeypatch):
     monkeypatch.setenv("PERIPLUS_TOKEN", "another")
-    said = periplus("run", workflow)
-    assert said.code == 3
-    assert "no valid token" in said.err
+    result = periplus("run", workflow)
+    assert result.code == 3
+    assert "no valid token" in result.err

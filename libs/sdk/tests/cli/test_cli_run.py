@@ -1,4 +1,4 @@
-"""`periplus run` and `plan`: what is sent, what is shown, and how it ends."""
+"""`periplus run` and `plan`: the requests, the output and the exit code."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,11 +30,11 @@ def planned(
 
 
 def step(path: str, phase: int, **fields: object) -> lineage.Step:
-    made = lineage.Step(path=path, template=path, phase=phase, **fields)
+    message = lineage.Step(path=path, template=path, phase=phase, **fields)
     if phase in (3, 4, 5):
-        made.started_at.FromDatetime(datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC))
-        made.finished_at.FromDatetime(datetime(2026, 11, 22, 12, 0, 2, tzinfo=UTC))
-    return made
+        message.started_at.FromDatetime(datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC))
+        message.finished_at.FromDatetime(datetime(2026, 11, 22, 12, 0, 2, tzinfo=UTC))
+    return message
 
 
 def changes(phase: int, *steps: lineage.Step, message: str = "") -> list[lineage.WatchRunResponse]:
@@ -83,11 +83,11 @@ def running() -> dispatcher.SubmitRunResponse:
     )
 
 
-def test_a_run_that_the_cache_had_ends_at_once_and_says_what_it_saved(script, periplus, workflow):
+def test_a_fully_cached_run_ends_at_once_and_prints_the_savings(script, periplus, workflow):
     script.answers["SubmitRun"] = cached()
-    said = periplus("run", workflow)
-    assert said.code == 0
-    assert said.out.startswith(
+    result = periplus("run", workflow)
+    assert result.code == 0
+    assert result.out.startswith(
         dedent("""\
         run digits-1
         STEP    CACHE  SAVES  WHY
@@ -98,16 +98,16 @@ def test_a_run_that_the_cache_had_ends_at_once_and_says_what_it_saved(script, pe
 
         run digits-1 succeeded in """)
     )
-    assert said.out.endswith(": 0 steps ran, 2 cached (42 s saved)\n  accuracy = 0.98\n")
+    assert result.out.endswith(": 0 steps ran, 2 cached (42 s saved)\n  accuracy = 0.98\n")
     assert script.requests("WatchRun") == []
 
 
-def test_a_manifest_is_sent_as_it_stands_with_its_parameters_and_claim(script, periplus, workflow):
+def test_a_manifest_is_sent_unchanged_with_its_parameters_and_claim(script, periplus, workflow):
     script.answers["SubmitRun"] = cached()
-    said = periplus(
+    result = periplus(
         "run", workflow, "-p", "c=1=2", "-p", "empty=", "--cache", "refresh", "--request-id", "id-1"
     )
-    assert said.code == 0
+    assert result.code == 0
     (request,) = script.requests("SubmitRun")
     assert request.request_id == "id-1"
     assert request.spec.project == "default"
@@ -118,7 +118,7 @@ def test_a_manifest_is_sent_as_it_stands_with_its_parameters_and_claim(script, p
     assert "grpcio" in {package.name for package in request.spec.claim.installed}
 
 
-def test_a_pipeline_is_compiled_and_its_code_goes_along(script, periplus, tmp_path):
+def test_a_pipeline_is_compiled_and_sent_with_its_code(script, periplus, tmp_path):
     (tmp_path / "flow.py").write_text(
         dedent("""\
         from periplus.sdk import pipeline, step
@@ -134,9 +134,9 @@ def test_a_pipeline_is_compiled_and_its_code_goes_along(script, periplus, tmp_pa
         """)
     )
     script.answers["SubmitRun"] = cached()
-    said = periplus("run", "flow.py", "-p", "x=21", "-o", "json")
-    assert said.code == 0
-    assert said.document["run"] == "digits-1"
+    result = periplus("run", "flow.py", "-p", "x=21", "-o", "json")
+    assert result.code == 0
+    assert result.document["run"] == "digits-1"
     (request,) = script.requests("SubmitRun")
     assert '"value": "21"' in request.spec.manifest
     assert request.spec.claim.code_archive.startswith(b"\x1f\x8b")
@@ -145,22 +145,22 @@ def test_a_pipeline_is_compiled_and_its_code_goes_along(script, periplus, tmp_pa
 def test_a_run_is_followed_line_by_line_and_its_phase_is_the_exit_code(script, periplus, workflow):
     script.answers["SubmitRun"] = running()
     script.answers["WatchRun"] = changes(types.RUN_PHASE_SUCCEEDED, step("train", types.STEP_PHASE_SUCCEEDED))
-    said = periplus("run", workflow)
-    assert said.code == 0
-    assert "\ntrain  running\ntrain  succeeded  2.0 s\n" in said.out
-    assert "\nrun digits-1 succeeded in " in said.out
-    assert said.out.endswith(": 1 step ran, 0 cached\n  accuracy = 0.98\n")
+    result = periplus("run", workflow)
+    assert result.code == 0
+    assert "\ntrain  running\ntrain  succeeded  2.0 s\n" in result.out
+    assert "\nrun digits-1 succeeded in " in result.out
+    assert result.out.endswith(": 1 step ran, 0 cached\n  accuracy = 0.98\n")
 
 
 def test_a_run_that_fails_exits_with_1_and_names_the_step_and_its_logs(script, periplus, workflow):
     failed = step("train(3)", types.STEP_PHASE_FAILED, message="exit code 1")
     script.answers["SubmitRun"] = running()
     script.answers["WatchRun"] = changes(types.RUN_PHASE_FAILED, failed)
-    said = periplus("run", workflow)
-    assert said.code == 1
-    assert "run digits-1 failed" in said.out
-    assert "train(3) failed: exit code 1" in said.err
-    assert "periplus logs digits-1 --step 'train(3)'" in said.err
+    result = periplus("run", workflow)
+    assert result.code == 1
+    assert "run digits-1 failed" in result.out
+    assert "train(3) failed: exit code 1" in result.err
+    assert "periplus logs digits-1 --step 'train(3)'" in result.err
 
 
 def test_a_cancelled_run_exits_with_4(script, periplus, workflow):
@@ -169,11 +169,11 @@ def test_a_cancelled_run_exits_with_4(script, periplus, workflow):
     assert periplus("run", workflow).code == 4
 
 
-def test_a_run_that_is_not_watched_is_accepted_and_left(script, periplus, workflow):
+def test_without_watching_the_command_ends_when_the_run_is_accepted(script, periplus, workflow):
     script.answers["SubmitRun"] = running()
-    said = periplus("run", workflow, "--no-watch")
-    assert (said.code, script.requests("WatchRun")) == (0, [])
-    assert said.out.endswith("run digits-1 was accepted; periplus watch digits-1\n")
+    result = periplus("run", workflow, "--no-watch")
+    assert (result.code, script.requests("WatchRun")) == (0, [])
+    assert result.out.endswith("run digits-1 was accepted; periplus watch digits-1\n")
 
 
 def test_a_stream_that_breaks_is_opened_again(script, periplus, workflow):
@@ -181,11 +181,11 @@ def test_a_stream_that_breaks_is_opened_again(script, periplus, workflow):
     streams = iter([[first, Unavailable("Postgres is away")], [first], [last]])
     script.answers["SubmitRun"] = running()
     script.answers["WatchRun"] = lambda _: next(streams)
-    said = periplus("run", workflow, "-o", "json")
-    assert (said.code, said.document["phase"]) == (0, "SUCCEEDED")
+    result = periplus("run", workflow, "-o", "json")
+    assert (result.code, result.document["phase"]) == (0, "SUCCEEDED")
 
 
-def test_an_order_whose_answer_is_lost_is_sent_again_with_the_same_id(script, periplus, workflow):
+def test_a_request_whose_response_is_lost_is_sent_again_with_the_same_id(script, periplus, workflow):
     answers = iter([Unavailable("Postgres is away"), cached()])
     script.answers["SubmitRun"] = lambda _: next(answers)
     assert periplus("run", workflow).code == 0
@@ -207,14 +207,14 @@ def test_the_json_of_a_run_is_one_document(script, periplus, workflow):
     assert document["steps"][0]["started_at"] == "2026-11-22T12:00:00Z"
 
 
-def test_a_plan_folds_the_items_of_a_fan_out_that_are_alike(script, periplus, workflow):
+def test_a_plan_has_one_row_for_items_with_the_same_verdict(script, periplus, workflow):
     steps = [planned("ingest", HIT, saved=2)]
     steps += [planned(f"train({index})", HIT if index % 100 else MISS, saved=0) for index in range(2000)]
     script.answers["PlanRun"] = dispatcher.PlanRunResponse(
         plan=dispatcher.Plan(steps=steps, warnings=["image python:3.11 is not pinned"])
     )
-    said = periplus("plan", workflow)
-    assert said.out == dedent("""\
+    result = periplus("plan", workflow)
+    assert result.out == dedent("""\
         STEP           CACHE      SAVES  WHY
         ingest         hit        2.0 s
         train(0…1900)  miss x20
@@ -222,4 +222,4 @@ def test_a_plan_folds_the_items_of_a_fan_out_that_are_alike(script, periplus, wo
 
         2,001 steps: 1,981 cached, 20 to run
         """)
-    assert said.err == "warning: image python:3.11 is not pinned\n"
+    assert result.err == "warning: image python:3.11 is not pinned\n"

@@ -16,20 +16,20 @@ STEERING = st.text(
 
 
 @given(STEERING)
-def test_no_text_keeps_what_could_steer_a_terminal(text: str) -> None:
+def test_printable_text_has_no_control_characters(text: str) -> None:
     assert not set(printable(text)) & set("\x1b\x9b\x9d\x90\x07\x00\r\u202e\u2066")
     assert printable(printable(text)) == printable(text)
 
 
 @given(STEERING, st.integers(1, 40))
-def test_a_line_is_one_line_and_no_wider_than_asked(text: str, width: int) -> None:
-    told = one_line(text, width)
-    assert "\n" not in told
-    assert display_width(told) <= width
+def test_one_line_is_no_wider_than_its_width(text: str, width: int) -> None:
+    line = one_line(text, width)
+    assert "\n" not in line
+    assert display_width(line) <= width
 
 
 @pytest.mark.parametrize(
-    ("data", "shown"),
+    ("data", "expected"),
     [
         ("\x1b[31mred\x1b[0m", "red"),
         ("\x1b]8;;https://evil.example\x1b\\link\x1b]8;;\x1b\\", "link"),
@@ -39,29 +39,30 @@ def test_a_line_is_one_line_and_no_wider_than_asked(text: str, width: int) -> No
         ("größe 漢字 👍", "größe 漢字 👍"),
     ],
 )
-def test_sequences_go_and_letters_stay(data: str, shown: str) -> None:
-    assert printable(data) == shown
+def test_escape_sequences_are_removed_and_text_is_not(data: str, expected: str) -> None:
+    assert printable(data) == expected
 
 
-def test_a_table_is_straight_whatever_is_in_it() -> None:
+def test_the_columns_of_a_table_are_aligned_for_any_text() -> None:
     rows = [("漢字", "a"), ("ab\x1b[1mc", "b\nc")]
     assert table(("X", "Y"), rows) == ["X     Y", "漢字  a", "abc   b c"]
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(0, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (61, "1 min 1 s"), (7500, "2 h 5 min")]
+    ("value", "expected"),
+    [(0, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (61, "1 min 1 s"), (7500, "2 h 5 min")],
 )
-def test_time_spans_are_told_for_people(value: float, told: str) -> None:
-    assert duration_text(value) == told
+def test_durations_are_printed_for_people(value: float, expected: str) -> None:
+    assert duration_text(value) == expected
 
 
-def test_nested_fan_outs_and_few_items_are_told_apart() -> None:
+def test_nested_fan_outs_are_grouped_and_few_items_are_not() -> None:
     paths = ["a", *(f"b({i})" for i in range(3)), *(f"c({i}).d({j})" for i in range(4) for j in range(4))]
-    told = [(group.name, len(group.members)) for group in group_items(paths, lambda path: path)]
-    assert told == [("a", 1), ("b(0)", 1), ("b(1)", 1), ("b(2)", 1), ("c(*).d(*)", 16)]
+    groups = [(group.name, len(group.members)) for group in group_items(paths, lambda path: path)]
+    assert groups == [("a", 1), ("b(0)", 1), ("b(1)", 1), ("b(2)", 1), ("c(*).d(*)", 16)]
 
 
-def test_the_environment_goes_before_the_file_and_an_option_before_both(tmp_path) -> None:
+def test_the_environment_overrides_the_file_and_an_option_overrides_both(tmp_path) -> None:
     (tmp_path / "client.json").write_text(
         json.dumps({**FULL, "project": "p", "later": "unknown", "cache": 7})
     )
@@ -71,13 +72,13 @@ def test_the_environment_goes_before_the_file_and_an_option_before_both(tmp_path
     assert connection({**environment, "PERIPLUS_PROJECT": "q"}, project="r").project == "r"
 
 
-def test_a_full_environment_needs_no_file() -> None:
+def test_with_every_variable_set_no_file_is_read() -> None:
     environment = {f"PERIPLUS_{name.upper()}": value for name, value in FULL.items()}
     assert connection({**environment, "PERIPLUS_HOME": "/nowhere"}).project == "default"
 
 
 @pytest.mark.parametrize(
-    ("content", "told", "missing"),
+    ("content", "expected", "missing"),
     [
         (None, "no stack was started here", True),
         ("{", "cannot be read", False),
@@ -85,10 +86,10 @@ def test_a_full_environment_needs_no_file() -> None:
         (json.dumps({"token": "t"}), "has no cache, dispatcher, lineage, snapshotter", False),
     ],
 )
-def test_a_file_that_is_not_there_or_unreadable_is_named(tmp_path, content, told, missing) -> None:
+def test_a_missing_or_unreadable_file_is_named(tmp_path, content, expected, missing) -> None:
     if content is not None:
         (tmp_path / "client.json").write_text(content)
-    with pytest.raises(NotConnectedError, match=told) as caught:
+    with pytest.raises(NotConnectedError, match=expected) as caught:
         connection({"PERIPLUS_HOME": str(tmp_path)})
     assert caught.value.missing is missing
     assert caught.value.where == str(tmp_path / "client.json")

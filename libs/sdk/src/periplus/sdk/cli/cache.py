@@ -106,7 +106,7 @@ def _state(entry: pb.Entry) -> str:
 
 
 def show(entry: EntryName, project: Project = "", output: Output = Format.TEXT) -> None:
-    """Show an entry: who produced it, its outputs, and the key that a step must have to be served it.
+    """Show an entry. Prints its producer, its outputs, and the key that a step must have to be served it.
 
     \b
     Examples:
@@ -155,7 +155,7 @@ def _indented(key: str) -> list[str]:
 def invalidate(
     entries: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ENTRY]...", help="Entries: RUN/STEP, or a fingerprint or its first digits."),
+        typer.Argument(help="Entries: RUN/STEP, or a fingerprint or its first digits."),
     ] = None,
     template: Annotated[str, typer.Option("--template", help="Entries of this template.")] = "",
     run: Annotated[
@@ -169,7 +169,7 @@ def invalidate(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Take entries out of use, so that their steps run again. Entries must match every selector that is given.
+    """Invalidate entries, so that their steps run again. Entries must match every selector of the command.
 
     \b
     Examples:
@@ -229,7 +229,7 @@ def savings(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Sum up how many steps were served from the cache, and the run time that this saved.
+    """Show how many steps the cache served, and the run time that this saved.
 
     \b
     Examples:
@@ -284,7 +284,7 @@ def why(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Explain why a step was not served from the cache: the most similar entry, and each field that differs.
+    """Explain why a step was not served from the cache. Shows the most similar entry, and each field that differs.
 
     \b
     Examples:
@@ -318,7 +318,7 @@ def _value(change: pb.FieldChange, side: str) -> str:
 def add(app: typer.Typer) -> None:
     """Add the commands of this file to the application."""
     group = typer.Typer(
-        help="The cache's entries: list, show and invalidate them, and what they saved.",
+        help="List, show and invalidate entries of the cache.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )

@@ -43,7 +43,7 @@ def up(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Show what a run, step or artifact was made from: the steps and artifacts upstream of it.
+    """Show the steps and artifacts that something was made from.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def down(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Show what was made from a run, step or artifact: the steps and artifacts downstream of it.
+    """Show the steps and artifacts that were made from something.
 
     \b
     Examples:
@@ -157,7 +157,7 @@ def diff(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Compare two runs: parameters, steps, inputs, outputs, and the code and environment that they claim.
+    """Compare two runs. Shows differences of parameters, steps, inputs, outputs, and of the claimed code and environment.
 
     \b
     Examples:

@@ -43,7 +43,7 @@ def plan(
 
 
 def compile_(file: source.File, parameters: source.Parameters = None, output: Output = Format.TEXT) -> None:
-    """Print the Argo manifest that a pipeline compiles to, as YAML, or with -o json as JSON.
+    """Print the Argo manifest of a pipeline. It is YAML, or with -o json JSON.
 
     \b
     Examples:

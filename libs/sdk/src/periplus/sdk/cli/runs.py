@@ -151,7 +151,7 @@ def cancel(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Stop a run: no new step starts, running steps get SIGTERM, and the exit handler runs.
+    """Stop a run. No new step starts, running steps get SIGTERM, and the exit handler runs.
 
     \b
     Examples:
@@ -178,7 +178,7 @@ def logs(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Print the logs of a run's steps, each line with the name of its step; with --step without it.
+    """Print the logs of a run. Each line begins with the name of its step, unless --step selects one.
 
     \b
     Examples:

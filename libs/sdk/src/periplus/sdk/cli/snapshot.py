@@ -30,7 +30,7 @@ def show(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Show a snapshot: commit and changes, lockfile, packages, Python and platform that a run claims.
+    """Show the snapshot of a run. Prints the commit, changes, lockfile, packages, Python and platform that it claims.
 
     \b
     Examples:
@@ -96,7 +96,11 @@ def _lines(snapshot: pb.Snapshot) -> Iterator[str]:
 
 def add(app: typer.Typer) -> None:
     """Add the commands of this file to the application."""
-    group = typer.Typer(help="What runs claim to be made with.", no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(
+        help="Show the code and the environment that a run claims.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
     group.callback()(lambda: None)  # without it, a single command would take the place of the group
     group.command("show")(show)
     app.add_typer(group, name="snapshot")

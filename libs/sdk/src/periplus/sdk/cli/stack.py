@@ -74,7 +74,7 @@ def up(
     home: Home = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Start NATS, Postgres, S3, the services and the local Argo, one line per process; Ctrl-C stops them in order.
+    """Start the stack on this machine: NATS, Postgres, S3, the services and the local Argo. Ctrl-C stops it.
 
     \b
     Examples:
@@ -136,7 +136,7 @@ def down(home: Home = "", output: Output = Format.TEXT) -> None:
 
 
 def doctor(home: Home = "", output: Output = Format.TEXT) -> None:
-    """Check processes, versions, ports, disk and clock of the stack, and print a fix for each problem.
+    """Check the stack, and print a fix for each problem. Looks at processes, versions, ports, disk and clock.
 
     \b
     Examples:
