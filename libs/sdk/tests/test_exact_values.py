@@ -321,6 +321,7 @@ def test_an_equal_number_of_numpy_or_int_arrives_as_the_type_that_is_declared(va
     ("value", "annotation", "message"),
     [
         (Tree(3), Linear | Tree, r"is Tree\(width=3\) \(Tree\), and what takes .*Linear \| .*Tree would get Linear\(width=3\) \(Linear\)\n  fix: .*kind: Literal"),
+        ((1,), list[int] | tuple[int, ...], r"is \(1,\) \(tuple\).* would get \[1\] \(list\)\n  fix: annotate one type: JSON"),
         (Special("s"), Base, r"expected Base, got Special.*: a subclass would arrive as Base\n  fix: annotate Special"),
         (Counter("a"), dict[str, int], r"expected dict\[str, int\], got Counter.*\n  fix: convert it to dict"),
         (Word.A, str, r"a subclass would arrive as str\n  fix: convert it to str"),

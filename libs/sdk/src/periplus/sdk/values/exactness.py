@@ -45,7 +45,7 @@ class _Comparison:
                 raise self._differs(value, back)
             if not _are_same(value.values(), back.values()):
                 self._each(value.items(), back.values(), ".{}")
-        elif dataclasses.is_dataclass(kind) or is_named_tuple(kind):
+        elif _is_record(kind):
             self._record(value, back)
         elif not _equal(value, back):
             raise self._differs(value, back)
@@ -68,17 +68,24 @@ class _Comparison:
         self._each(before.items(), [after[name] for name in before], ".{}")
 
     def _differs(self, value: Any, back: Any) -> MismatchError:
-        fix = (
-            "annotate one type, or give each type of the union a field that tells it from the others, "
-            'as kind: Literal["tree"] = "tree"'
-        )
         if type(value) is type(back):
             fix = "let __init__ and __post_init__ take each field as it is, and compute other values in a method"
+        elif _is_record(type(value)):
+            fix = (
+                "annotate one type, or give each type of the union a field that tells it from the others, "
+                'as kind: Literal["tree"] = "tree"'
+            )
+        else:
+            fix = "annotate one type: JSON has the same form for both"
         return MismatchError(
             f"is {quoted(value)} ({type(value).__qualname__}), and what takes {type_name(self.annotation)} "
             f"would get {quoted(back)} ({type(back).__qualname__})",
             fix=fix,
         )
+
+
+def _is_record(kind: type) -> bool:
+    return dataclasses.is_dataclass(kind) or is_named_tuple(kind)
 
 
 def _are_same(values: Collection[Any], backs: Collection[Any]) -> bool:
