@@ -88,6 +88,55 @@ def test_an_uncacheable_step_that_feeds_another_leaves_the_other_steps_to_the_ca
     assert phases(again) == {"alone": "cached", "feeder": "succeeded", "reader": "cached"}
 
 
+MODES = ("off", "read", "write", "readwrite")
+
+
+def with_modes() -> str:
+    """A manifest with a step for each cache mode, named after it, of which the cache has no entry."""
+    leaf = {
+        "image": "python:3.11",
+        "command": ["python3"],
+        "source": f"'{uuid.uuid4()}'; open('/tmp/o', 'w').write('1')",
+    }
+    templates = [
+        {
+            "name": mode,
+            "metadata": {"annotations": {"periplus.dev/cache": mode}},
+            "script": leaf | {"source": f"'{mode}'; {leaf['source']}"},
+            "outputs": {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/o"}}]},
+        }
+        for mode in MODES
+    ]
+    main = {"name": "main", "dag": {"tasks": [{"name": mode, "template": mode} for mode in MODES]}}
+    return json.dumps(
+        {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Workflow",
+            "metadata": {"generateName": "modes-"},
+            "spec": {"entrypoint": "main", "templates": [main, *templates]},
+        }
+    )
+
+
+def run_in_mode(stack: Stack, manifest: str, mode: step_pb2.CacheMode.ValueType) -> tuple[set[str], set[str]]:
+    """The steps that ran, and the steps of which the run recorded entries."""
+    spec = dispatcher_pb2.RunSpec(project="default", manifest=manifest, cache_mode=mode)
+    request = dispatcher_pb2.SubmitRunRequest(spec=spec, request_id=str(uuid.uuid4()))
+    run = stack.wait_for_run(stack.dispatcher.SubmitRun(request, timeout=60).run)
+    stack.wait_for_cache(run)
+    entries = stack.cache.ListEntries(
+        cache_pb2.ListEntriesRequest(project="default", producer_run=run.id), timeout=30
+    ).entries
+    return ran(run), {entry.template for entry in entries}
+
+
+def test_a_run_can_take_cache_permissions_from_its_steps_and_never_gives_them_any(stack: Stack) -> None:
+    manifest = with_modes()
+    assert run_in_mode(stack, manifest, step_pb2.CACHE_MODE_OFF) == (set(MODES), set())
+    assert run_in_mode(stack, manifest, step_pb2.CACHE_MODE_REFRESH) == (set(MODES), {"write", "readwrite"})
+    assert ran(stack.finish(manifest)) == {"off", "read", "write"}
+
+
 def test_a_changed_parameter_runs_what_depends_on_it_and_nothing_else(stack: Stack) -> None:
     manifest = fresh()
     stack.finish(manifest)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +25,8 @@ class MemoryCache:
     entries: dict[Key, Outputs] = field(default_factory=dict)
     away: bool = False
     asked: list[list[StepQuery]] = field(default_factory=list)
+    requests: list[tuple[CacheMode | None, dict[str, StepTemplate]]] = field(default_factory=list)
+    """The run's cache mode and the templates of each call."""
     hold: asyncio.Event | None = None
 
     async def resolve(
@@ -40,9 +42,12 @@ class MemoryCache:
         if self.hold is not None:
             await self.hold.wait()
         self.asked.append(list(queries))
+        self.requests.append((cache_mode, dict(templates)))
         found: dict[str, StepVerdict] = {}
         for query in queries:
-            found[query.id] = self._one(query, templates[query.template], found)
+            template = templates[query.template]
+            template = replace(template, policy=template.policy.restricted_by(cache_mode))
+            found[query.id] = self._one(query, template, found)
         return found
 
     def teach(self, finished: events_pb2.StepFinished) -> None:

@@ -419,3 +419,27 @@ async def test_logs_are_told_by_step(world: World) -> None:
     assert [line async for line in world.dispatcher.logs("default", run, "b(1)", follow=False)] == [
         ("b(1)", "three")
     ]
+
+
+MODES = [None, CacheMode.OFF, CacheMode.REFRESH]
+
+
+@pytest.mark.parametrize("run_mode", MODES, ids=lambda mode: mode.label if mode else "none")
+@pytest.mark.parametrize("step_mode", [CacheMode.OFF, CacheMode.READ], ids=lambda mode: mode.label)
+async def test_the_cache_and_the_events_get_the_steps_own_policy_and_the_runs_mode(
+    world: World, step_mode: CacheMode, run_mode: CacheMode | None
+) -> None:
+    """The cache combines the two, the same way for look-up and record."""
+    manifest = two(str(uuid.uuid4()), up="true")
+    for template in manifest["spec"]["templates"][1:]:
+        template["metadata"] = {"annotations": {"periplus.dev/cache": step_mode.label}}
+    ended = await world.run(manifest, mode=run_mode)
+    assert ended.ran == {"up", "end"}
+    for mode, templates in world.cache.requests:
+        assert mode is run_mode
+        assert {template.policy.mode for template in templates.values()} == {step_mode}
+    for event in ended.finished:
+        assert event.template.policy.mode == step_mode
+        assert event.cache_mode == (run_mode or 0)
+    if step_mode is CacheMode.READ and run_mode is None:
+        assert len(world.cache.requests) == 2, "the gate asks the cache as well"

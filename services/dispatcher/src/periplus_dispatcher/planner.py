@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from periplus_common.errors import Invalid, Unavailable
-from periplus_dispatcher.domain import ContainerTemplate, Json, RunRequest
+from periplus_dispatcher.domain import Json, RunRequest
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.ports import Cache, Snapshotter
 from periplus_dispatcher.rewrite.plan import Plan, decide
 from periplus_model.queries import StepVerdict
-from periplus_model.steps import CacheMode
 
 MAX_INLINE_READ_CHARACTERS = 64 << 10
 """Longer manifests are read in a thread: some take seconds to check, and would delay every other call."""
@@ -55,7 +54,6 @@ class Planner:
         if not environment.runs_images:
             environment = replace(environment, digest=digest)
         expanded = checked.expand(environment)
-        expanded = replace(expanded, templates=_in_mode(expanded.templates, request.cache_mode))
         verdicts: dict[str, StepVerdict] = {}
         if queries := [call.query for call in expanded.calls if call.query is not None]:
             templates = {name: template.step for name, template in expanded.templates.items()}
@@ -77,14 +75,3 @@ class Planner:
             return await self._snapshotter.take(request.project, request.claim)
         except Unavailable as error:
             return "", "", [f"the run has no snapshot: {error}"]
-
-
-def _in_mode(
-    templates: Mapping[str, ContainerTemplate], mode: CacheMode | None
-) -> Mapping[str, ContainerTemplate]:
-    if mode is None:
-        return templates
-    return {
-        name: replace(t, step=replace(t.step, policy=replace(t.step.policy, mode=mode)))
-        for name, t in templates.items()
-    }
