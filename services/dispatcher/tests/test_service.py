@@ -1,7 +1,9 @@
 """Orders and what becomes of them when something is away, comes twice, or ends in the middle; on the local Argo."""
 
 import asyncio
+import io
 import json
+import logging
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +14,7 @@ from world import FINISHED, PATIENCE, RUN_FINISHED, RUN_SUBMITTED, STARTED, Worl
 
 from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
+from periplus_common import telemetry
 from periplus_common.errors import Invalid, NotFound, Refused
 from periplus_dispatcher import argo
 from periplus_dispatcher.domain import GateAnswer
@@ -443,3 +446,38 @@ async def test_the_cache_and_the_events_get_the_steps_own_policy_and_the_runs_mo
         assert event.cache_mode == (run_mode or 0)
     if step_mode is CacheMode.READ and run_mode is None:
         assert len(world.cache.requests) == 2, "the gate asks the cache as well"
+
+
+async def test_all_events_of_a_run_belong_to_the_trace_of_its_submission_also_after_a_restart(
+    world: World,
+) -> None:
+    await world.crash()
+    trace_id = uuid.uuid4().hex
+    with telemetry.remote_context({"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}):
+        done = await world.submit(two(str(uuid.uuid4())))
+    world.follow()
+    await world.ended(done.run.id)
+    traces = await world.traces(done.run.id)
+    assert traces.keys() >= {RUN_SUBMITTED, FINISHED, RUN_FINISHED}
+    assert set().union(*traces.values()) == {trace_id}
+
+
+async def test_a_run_whose_submission_has_no_trace_is_followed_without_one(world: World) -> None:
+    done = await world.submit(two(str(uuid.uuid4())))
+    await world.ended(done.run.id)
+    assert (done.run.traceparent, set().union(*(await world.traces(done.run.id)).values())) == ("", {""})
+
+
+async def test_lines_about_a_run_are_logged_with_its_id(world: World) -> None:
+    handler = logging.StreamHandler(lines := io.StringIO())
+    handler.setFormatter(telemetry.JsonFormatter("dispatcher"))
+    logger = logging.getLogger("periplus_dispatcher")
+    logger.addHandler(handler)
+    try:
+        await world.crash()
+        done = await away(world).submit(world.order(two(str(uuid.uuid4()))), str(uuid.uuid4()))
+    finally:
+        logger.removeHandler(handler)
+    found = [json.loads(line) for line in lines.getvalue().splitlines()]
+    pending = [line for line in found if "stays pending" in line["message"]]
+    assert [(line["project"], line["run"]) for line in pending] == [("default", done.run.id)]

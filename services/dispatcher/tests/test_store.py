@@ -11,6 +11,7 @@ from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common.errors import Conflict
 from periplus_common.postgres import Database, database
+from periplus_common.retention import delete_expired
 from periplus_dispatcher.domain import (
     ContainerTemplate,
     FanOut,
@@ -22,7 +23,7 @@ from periplus_dispatcher.domain import (
     StepStatus,
     TemplateRole,
 )
-from periplus_dispatcher.store import PostgresRuns
+from periplus_dispatcher.store import PostgresRuns, retentions
 from periplus_model.queries import Raw, StepVerdict
 from periplus_model.steps import (
     Artifact,
@@ -266,3 +267,52 @@ async def test_text_with_a_nul_character_is_kept(runs: PostgresRuns) -> None:
     assert over
     assert over.outputs == odd
     assert (await runs.get_answers(order.id))["n"].parameters == {"periplus-p-o": "a\0b"}
+
+
+LONG_AGO = timedelta(days=3)  # NOON is longer ago
+
+
+async def rows(db: Database) -> dict[str, list[str]]:
+    """The runs that have rows, by table."""
+    async with db.connection() as connection:
+        return {
+            table: [
+                row["run"]
+                for row in await connection.fetch(
+                    f"SELECT DISTINCT {column} AS run FROM {table} ORDER BY run"
+                )
+            ]
+            for table, column in (("run", "id"), ("published", "run"), ("gate_answer", "run"))
+        }
+
+
+@pytest.fixture
+async def aged(runs: PostgresRuns) -> None:
+    """A run that finished long ago, one that finished now, and one that is open, each with a step and an answer."""
+    for request in ("old", "young", "open"):
+        stored = await runs.add(run(request), [], [])
+        await runs.publish(stored, [seen(phase=StepPhase.SUCCEEDED)])
+        await runs.add_answers(stored.id, {"n": GateAnswer({}, HIT)})
+        if request != "open":
+            at = NOON if request == "old" else datetime.now(UTC)
+            await runs.finish(stored, [], RunPhase.SUCCEEDED, "", Outputs(), at)
+
+
+async def test_rows_of_runs_that_finished_long_ago_are_deleted_and_open_runs_keep_theirs(
+    aged: None, db: Database, dsn: str
+) -> None:
+    deleted = await delete_expired(dsn, retentions(LONG_AGO, LONG_AGO, LONG_AGO))
+    assert deleted == {"published": 1, "gate_answer": 1, "run": 1}
+    stay = ["run-open", "run-young"]
+    assert await rows(db) == {"run": stay, "published": stay, "gate_answer": stay}
+
+
+async def test_a_run_is_kept_as_long_as_rows_that_belong_to_it(aged: None, db: Database, dsn: str) -> None:
+    assert await delete_expired(dsn, retentions(LONG_AGO, LONG_AGO, None)) == {"published": 1, "run": 0}
+    assert "run-old" in (await rows(db))["run"]
+
+
+async def test_rows_that_are_kept_for_ever_stay(aged: None, db: Database, dsn: str) -> None:
+    before = await rows(db)
+    assert await delete_expired(dsn, retentions(None, None, None)) == {}
+    assert await rows(db) == before

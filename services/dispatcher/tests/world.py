@@ -136,6 +136,19 @@ class World:
             )
         return [row["body"] for row in rows]
 
+    async def traces(self, run: str) -> dict[str, set[str]]:
+        """The trace ids of the published events of a run, by type."""
+        async with self.database.connection() as connection:
+            found = await connection.fetch(
+                "SELECT subject, headers FROM outbox WHERE subject LIKE $1", f"%.{self.project}.{run}"
+            )
+        traces: dict[str, set[str]] = {}
+        for row in found:
+            kind = row["subject"].removesuffix(f".{self.project}.{run}")
+            traceparent = json.loads(row["headers"]).get("traceparent", "")
+            traces.setdefault(kind, set()).add(traceparent.split("-")[1] if traceparent else "")
+        return traces
+
 
 @asynccontextmanager
 async def opened(

@@ -1,4 +1,4 @@
-"""Run the dispatcher, or bring its tables up to date: `python -m periplus_dispatcher [migrate]`."""
+"""Run the dispatcher, or migrate its schema: `python -m periplus_dispatcher [migrate]`."""
 
 import asyncio
 import sys
@@ -8,13 +8,10 @@ from periplus_dispatcher.app import app
 from periplus_dispatcher.settings import Settings
 
 if __name__ == "__main__":
-    settings = Settings()  # its fields come from the environment
-    telemetry.start("dispatcher")
+    settings = Settings()
+    telemetry.start("dispatcher", otlp_endpoint=settings.otlp_endpoint)
     if sys.argv[1:] == ["migrate"]:
-        asyncio.run(
-            postgres.migrate(
-                settings.postgres_dsn.get_secret_value(), "periplus_common", "periplus_dispatcher"
-            )
-        )
+        dsn = settings.postgres_dsn.get_secret_value()
+        asyncio.run(postgres.migrate(dsn, "periplus_common", "periplus_dispatcher"))
     else:
         runtime.run(app(settings))

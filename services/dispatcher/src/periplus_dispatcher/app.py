@@ -7,8 +7,9 @@ from datetime import timedelta
 from functools import partial
 
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import add_DispatcherServiceServicer_to_server
-from periplus_common import bus, outbox, postgres, rpc
-from periplus_dispatcher import argo
+from periplus_common import bus, outbox, postgres, retention, rpc
+from periplus_common.bus import Broker
+from periplus_dispatcher import argo, events
 from periplus_dispatcher.clients import CacheClient, SnapshotterClient
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository
@@ -17,17 +18,22 @@ from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.rpc import SERVICE_NAME, DispatcherServicer
 from periplus_dispatcher.service import Dispatcher
 from periplus_dispatcher.settings import Settings
-from periplus_dispatcher.store import PostgresRuns
+from periplus_dispatcher.store import PostgresRuns, retentions
 
 
 @asynccontextmanager
 async def app(settings: Settings) -> AsyncIterator[int]:
     """The dispatcher, for as long as the block is open. Yields the port that it serves on."""
     dsn, token = settings.postgres_dsn.get_secret_value(), settings.token.get_secret_value()
+    broker = Broker(settings.nats_url.get_secret_value())
+    events.declare(broker)
     async with (
         postgres.database(dsn) as database,
-        bus.link(settings.nats_url.get_secret_value()) as link,
-        outbox.relaying(dsn, link, "DISPATCHER"),
+        bus.consuming(broker),
+        outbox.relaying(dsn, broker, "DISPATCHER"),
+        retention.enforcing(
+            dsn, retentions(settings.keep_runs, settings.keep_published, settings.keep_gate_answers)
+        ),
         rpc.channel(settings.cache_address, token) as cache_channel,
         rpc.channel(settings.snapshotter_address, token) as snapshotter_channel,
         argo.connect(

@@ -133,7 +133,8 @@ class Run:
     """A run as it is stored.
 
     `manifest` is what Argo runs, as JSON; empty if every step was a hit. `parameters` and `source`, the manifest before
-    the rewrite, are published with RunSubmitted and are not stored.
+    the rewrite, are published with RunSubmitted and are not stored. `traceparent` is the trace of the submission (W3C
+    Trace Context), empty if it has none.
     """
 
     project: str
@@ -153,6 +154,7 @@ class Run:
     finished_at: datetime | None = None
     message: str = ""
     is_cancelled: bool = False
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from periplus_common import telemetry
 from periplus_common.errors import Invalid, NotFound, Refused, Unavailable
 from periplus_dispatcher.domain import Json, Run, RunRequest, RunState, StepStatus
 from periplus_dispatcher.follow.nodes import ArtifactRepository
@@ -66,15 +67,16 @@ class Dispatcher:
             return SubmittedRun(_checked_request(existing, request), None)
         planned = await self._planner.plan(request)
         run, hits = self._new_run(request, request_id, planned)
-        if not run.phase.is_final:
-            run, warnings = await self._lint(run, planned)
-            planned = replace(planned, warnings=(*planned.warnings, *warnings))
-        stored = await self._runs.add(run, hits, planned.plan.nodes)
-        if stored.request_digest != run.request_digest or stored.submitted_at != run.submitted_at:
-            return SubmittedRun(_checked_request(stored, request), None)
-        if not run.phase.is_final:
-            stored = await self.launch(stored)
-        return SubmittedRun(stored, planned)
+        with telemetry.log_context(project=run.project, run=run.id):
+            if not run.phase.is_final:
+                run, warnings = await self._lint(run, planned)
+                planned = replace(planned, warnings=(*planned.warnings, *warnings))
+            stored = await self._runs.add(run, hits, planned.plan.nodes)
+            if stored.request_digest != run.request_digest or stored.submitted_at != run.submitted_at:
+                return SubmittedRun(_checked_request(stored, request), None)
+            if not run.phase.is_final:
+                stored = await self.launch(stored)
+            return SubmittedRun(stored, planned)
 
     async def launch(self, run: Run) -> Run:
         """Create the Workflow of a stored run. If Argo can not be reached, the run stays PENDING for the follower."""
@@ -181,6 +183,7 @@ class Dispatcher:
             source=request.manifest,
             outputs=plan.outputs,
             finished_at=now,
+            traceparent=telemetry.trace_headers().get("traceparent", ""),
         )
         if plan.is_complete:
             return finished, _statuses_without_run(plan, now)

@@ -1,10 +1,12 @@
 """The settings of this service, read once from the environment."""
 
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from periplus_common.retention import KeepFor
 from periplus_common.settings import ArtifactRepositorySettings
 
 
@@ -23,6 +25,13 @@ class Settings(ArtifactRepositorySettings):
     """Whether Argo runs steps as processes of its machine instead of their images, as the local Argo does."""
     immutable_image_prefixes: Annotated[tuple[str, ...], NoDecode] = ()
     """Images whose names begin so never change under their tags. Separated by commas."""
+
+    keep_runs: KeepFor = timedelta(days=365)
+    """Days that a finished run is kept, or `forever`; not less than the two below. So long its request id gives the same run."""
+    keep_published: KeepFor = timedelta(days=30)
+    """Days that the rows which say what was published of a finished run are kept, or `forever`."""
+    keep_gate_answers: KeepFor = timedelta(days=30)
+    """Days that answers to the gates of a finished run are kept, or `forever`."""
 
     gate_seconds: int = Field(default=60, ge=1, le=86_400)
     """A gate without an answer ends after this time, and its step runs."""

@@ -1,25 +1,74 @@
 """Runs, published steps and answers to gates. All SQL of this service is in this file."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
 
-from periplus_common import outbox
-from periplus_common.bus import CloudEvent
+from periplus_common import outbox, telemetry
 from periplus_common.errors import Conflict
 from periplus_common.postgres import Connection, Database, Row
+from periplus_common.retention import Retention
 from periplus_dispatcher.domain import GateAnswer, Run, RunState, StepNode, StepStatus
 from periplus_dispatcher.wire import events
 from periplus_model.steps import CacheMode, Outputs, RunPhase
 
 _RUN_COLUMNS = """
     id, project, request_id, request_digest, pipeline, phase, manifest, state::text, snapshot, cache_mode,
-    outputs::text, message, is_cancelled, submitted_at, finished_at
+    outputs::text, message, is_cancelled, submitted_at, finished_at, traceparent
 """
 _STATE = TypeAdapter(RunState)
 _ANSWER = TypeAdapter(GateAnswer)
 _OUTPUTS = TypeAdapter(Outputs)
+
+
+_runs = telemetry.counter(
+    "periplus.runs",
+    unit="{run}",
+    description="Runs that were accepted (pending, or succeeded at once) and runs that finished, by phase.",
+    attributes=("periplus.phase",),
+)
+_steps = telemetry.counter(
+    "periplus.steps",
+    unit="{step}",
+    description="Steps that reached a phase.",
+    attributes=("periplus.phase",),
+)
+
+
+def retentions(
+    runs: timedelta | None, published: timedelta | None, gate_answers: timedelta | None
+) -> list[Retention]:
+    """How long rows are kept after their run has finished; None: for ever. Open runs keep all their rows.
+
+    A run stays as long as the rows that belong to it.
+    """
+    return [
+        _rows_of_finished_runs("published", published),
+        _rows_of_finished_runs("gate_answer", gate_answers),
+        Retention.older_than(
+            "run",
+            "finished_at",
+            runs,
+            unless="EXISTS (SELECT FROM published WHERE run = candidate.id)"
+            " OR EXISTS (SELECT FROM gate_answer WHERE run = candidate.id)",
+        ),
+    ]
+
+
+def _rows_of_finished_runs(table: str, keep_for: timedelta | None) -> Retention:
+    return Retention(
+        table,
+        keep_for,
+        f"""
+        DELETE FROM {table} WHERE ctid = ANY (ARRAY (
+            SELECT candidate.ctid FROM {table} AS candidate JOIN run ON run.id = candidate.run
+            WHERE run.finished_at < now() - $1::interval
+            LIMIT $2::int FOR UPDATE OF candidate SKIP LOCKED
+        ))
+        """,
+    )
 
 
 class PostgresRuns:
@@ -52,15 +101,15 @@ class PostgresRuns:
             row = await connection.fetchrow(
                 """
                 INSERT INTO run (id, project, request_id, request_digest, pipeline, phase, manifest, state,
-                                 snapshot, cache_mode, outputs, submitted_at, finished_at)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11::json, $12, $13)
+                                 snapshot, cache_mode, outputs, submitted_at, finished_at, traceparent)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11::json, $12, $13, $14)
                 ON CONFLICT DO NOTHING
                 RETURNING id
                 """,
                 run.id, run.project, run.request_id, run.request_digest, run.pipeline, run.phase.label,
                 run.manifest, _STATE.dump_json(run.state).decode(), run.snapshot,
                 run.cache_mode.label if run.cache_mode else None,
-                _OUTPUTS.dump_json(run.outputs).decode(), run.submitted_at, run.finished_at,
+                _OUTPUTS.dump_json(run.outputs).decode(), run.submitted_at, run.finished_at, run.traceparent,
             )  # fmt: skip
             if row is not None:
                 queued = [
@@ -70,7 +119,10 @@ class PostgresRuns:
                 if run.phase.is_final:
                     queued.append(events.run_finished(run, run.state.cached_steps, run.state.saved))
                 await outbox.add(connection, queued)
-                return run
+        if row is not None:
+            _runs.add(1, {"periplus.phase": run.phase.label})
+            _count(step.phase.label for step in statuses)
+            return run
         existing = await self.find(run.project, run.request_id)
         if existing is None:
             raise Conflict(
@@ -107,7 +159,9 @@ class PostgresRuns:
 
     async def publish(self, run: Run, statuses: Sequence[StepStatus]) -> None:
         async with self._database.transaction() as connection:
-            await outbox.add(connection, await _unpublished(connection, run, statuses))
+            new = await _unpublished(connection, run, statuses)
+            await outbox.add(connection, [events.step_event(run, step) for step in new])
+        _count(step.phase.label for step in new)
 
     async def finish(
         self,
@@ -119,7 +173,8 @@ class PostgresRuns:
         at: datetime,
     ) -> None:
         async with self._database.transaction() as connection:
-            queued = await _unpublished(connection, run, statuses)
+            new = await _unpublished(connection, run, statuses)
+            queued = [events.step_event(run, step) for step in new]
             row = await connection.fetchrow(
                 f"""
                 UPDATE run SET phase = $2, message = $3, outputs = $4::json, finished_at = $5
@@ -138,10 +193,18 @@ class PostgresRuns:
                 assert cached is not None  # an aggregate always has a row
                 queued.append(events.run_finished(_run(row), cached["steps"], cached["saved"]))
             await outbox.add(connection, queued)
+        _count(step.phase.label for step in new)
+        if row is not None:
+            _runs.add(1, {"periplus.phase": phase.label})
 
 
-async def _unpublished(connection: Connection, run: Run, statuses: Sequence[StepStatus]) -> list[CloudEvent]:
-    """The events of the statuses that were not published before; from now on they are."""
+def _count(phases: Iterable[str]) -> None:
+    for phase, count in Counter(phases).items():
+        _steps.add(count, {"periplus.phase": phase})
+
+
+async def _unpublished(connection: Connection, run: Run, statuses: Sequence[StepStatus]) -> list[StepStatus]:
+    """The statuses that were not published before; from now on they count as published."""
     by_key = {(step.path, step.phase.label): step for step in statuses}
     rows = await connection.fetch(
         """
@@ -154,7 +217,7 @@ async def _unpublished(connection: Connection, run: Run, statuses: Sequence[Step
         run.id, [path for path, _ in by_key], [phase for _, phase in by_key],
         [step.verdict.saved if step.verdict else timedelta() for step in by_key.values()],
     )  # fmt: skip
-    return [events.step_event(run, by_key[row["step"], row["phase"]]) for row in rows]
+    return [by_key[row["step"], row["phase"]] for row in rows]
 
 
 def _run(row: Row) -> Run:
@@ -174,4 +237,5 @@ def _run(row: Row) -> Run:
         finished_at=row["finished_at"],
         message=row["message"],
         is_cancelled=row["is_cancelled"],
+        traceparent=row["traceparent"],
     )

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from periplus_common import telemetry
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
 from periplus_dispatcher.domain import GateAnswer, Json, Run
 from periplus_dispatcher.follow.gates import gate_answer, gate_query
@@ -16,6 +18,18 @@ from periplus_model.queries import StepVerdict
 from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
 
 log = logging.getLogger(__name__)
+
+_gates_opened = telemetry.counter(
+    "periplus.gates.opened",
+    unit="{gate}",
+    description="Gates that this process found open and without an answer.",
+)
+_gates_answered = telemetry.counter(
+    "periplus.gates.answered",
+    unit="{gate}",
+    description="Gates that were answered, by the verdict of the cache.",
+    attributes=("periplus.verdict",),
+)
 
 Launch = Callable[[Run], Awaitable[Run]]
 
@@ -101,13 +115,15 @@ class Follower:
             log.warning("open runs are checked again in %s s: %s", self._poll_interval, error)
 
     async def _relaunch(self, run: Run) -> None:
-        try:
-            await self._launch(run)
-        except Invalid as error:
-            log.warning("%s: Argo refused the manifest: %s", run.id, error)
+        with _acting_for(run):
+            try:
+                await self._launch(run)
+            except Invalid as error:
+                log.warning("%s: Argo refused the manifest: %s", run.id, error)
 
     async def _finish(self, run: Run, phase: RunPhase, message: str) -> None:
-        await self._runs.finish(run, [], phase, message, Outputs(), datetime.now(UTC))
+        with _acting_for(run):
+            await self._runs.finish(run, [], phase, message, Outputs(), datetime.now(UTC))
 
     async def _enqueue(self, tasks: asyncio.TaskGroup, workflow: Json) -> None:
         """Process a state of a Workflow, unless a newer one arrives before the current one is processed."""
@@ -135,7 +151,9 @@ class Follower:
         while (workflow := followed.newest) is not None:
             followed.newest = None
             try:
-                if await self._process(followed, workflow):
+                with _acting_for(followed.run):
+                    finished = await self._process(followed, workflow)
+                if finished:
                     self._followed.pop(run_id, None)
                     return
             except PeriplusError as error:
@@ -181,6 +199,7 @@ class Follower:
         run = followed.run
         answers = dict(stored)
         if new := [gate for gate in gates if gate.node not in stored]:
+            _gates_opened.add(len(new))
             resolved = await self._resolve(run, new)
             await self._runs.add_answers(run.id, resolved)
             answers |= resolved
@@ -193,6 +212,8 @@ class Follower:
                 await self._argo.answer_gate(run.id, gate.node, answer.parameters, answer.verdict.reason)
             except NotFound as error:
                 log.info("%s: the gate of %s is not open any more: %s", run.id, gate.path, error)
+            else:
+                _gates_answered.add(1, {"periplus.verdict": answer.verdict.verdict.label})
             followed.answered.add(gate.node)
 
     async def _resolve(self, run: Run, gates: Sequence[Gate]) -> dict[str, GateAnswer]:
@@ -213,3 +234,14 @@ class Follower:
             )
             for gate in gates
         }
+
+
+@contextmanager
+def _acting_for(run: Run) -> Iterator[None]:
+    """Continue the trace of the run's submission, also after a restart, and log with the run's id."""
+    with (
+        telemetry.remote_context({"traceparent": run.traceparent} if run.traceparent else {}),
+        telemetry.tracer.start_as_current_span("follow run"),
+        telemetry.log_context(project=run.project, run=run.id),
+    ):
+        yield

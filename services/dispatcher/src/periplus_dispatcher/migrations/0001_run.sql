@@ -16,10 +16,12 @@ CREATE TABLE run (
     is_cancelled   boolean     NOT NULL DEFAULT false,
     submitted_at   timestamptz NOT NULL,
     finished_at    timestamptz,
+    traceparent    text        NOT NULL DEFAULT '',  -- of the submission (W3C Trace Context): its trace goes on after a restart
     UNIQUE (project, request_id)
 );
 
 CREATE INDEX run_open ON run (submitted_at) WHERE finished_at IS NULL;
+CREATE INDEX run_finished ON run (finished_at);  -- for retention
 
 -- The phases of each step that were published, so that each is published once. `saved` is set for a hit.
 CREATE TABLE published (
