@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 from harness import machine
 
-from periplus_local.argo.testing import Client, Server
+from periplus_local.argo.testing import ArgoProcess, Client
 
 COMMAND = ["/bin/true"]
 SPIN = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
@@ -76,7 +76,7 @@ class Reader:
 class Bench:
     """A local Argo that is up, and its clients."""
 
-    server: Server
+    server: ArgoProcess
     client: Client
     readers: list[Reader]
 
@@ -115,7 +115,7 @@ class Bench:
 @contextmanager
 def bench() -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="local-argo-") as home:
-        server = Server(Path(home))
+        server = ArgoProcess(Path(home))
         made = Bench(server, server.start(), [Reader() for _ in range(WATCHERS)])
         for reader in made.readers:
             threading.Thread(target=read, args=(made.client, reader), daemon=True).start()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from minio import Minio
 
-from periplus_local.argo.testing import Client, Serving
+from periplus_local.argo.testing import ArgoThread, Client
 
 from .real_argo import real_argo, real_repository
 from .s3_store import BUCKET, S3Store, argo_settings, s3_store
@@ -24,7 +24,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         yield real_argo()
         return
     s3 = request.getfixturevalue("s3")
-    with Serving(argo_settings(tmp_path_factory.mktemp("argo"), s3)) as local:
+    with ArgoThread(argo_settings(tmp_path_factory.mktemp("argo"), s3)) as local:
         yield local
 
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from periplus_local.argo.testing import Client, Serving
+from periplus_local.argo.testing import ArgoThread, Client
 
 from .folder_run import run_manifests
 from .manifest_files import manifests
@@ -46,7 +46,7 @@ def argo() -> Iterator[Client]:
     with (
         tempfile.TemporaryDirectory(dir="/var/tmp", prefix="conformance-") as home,
         s3_store(Path(home) / "s3") as s3,
-        Serving(argo_settings(Path(home) / "argo", s3, slots=SLOTS)) as client,
+        ArgoThread(argo_settings(Path(home) / "argo", s3, slots=SLOTS)) as client,
     ):
         yield client
 

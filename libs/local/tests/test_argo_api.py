@@ -8,7 +8,7 @@ from hera.exceptions import AlreadyExists, NotFound
 from hera.workflows import WorkflowsService
 from hera.workflows.models import Workflow, WorkflowCreateRequest, WorkflowSetRequest
 
-from periplus_local.argo.samples import leaf, workflow
+from periplus_local.argo.samples import container_template, workflow
 from periplus_local.argo.testing import Client, Refusal, local_argo, nodes_of, phases_of
 
 GATE = {
@@ -117,7 +117,9 @@ def test_resume_without_a_selector_uses_the_defaults_and_with_one_does_not(argo:
 
 def test_a_list_is_filtered_by_labels_and_paged(argo: Client) -> None:
     for index in range(3):
-        body = workflow(leaf("main")) | {"metadata": {"generateName": "l-", "labels": {"set": "one"}}}
+        body = workflow(container_template("main")) | {
+            "metadata": {"generateName": "l-", "labels": {"set": "one"}}
+        }
         body["metadata"]["labels"]["n"] = str(index)
         argo.ended(argo.create(body))
     found = argo.call("GET", "workflows/argo?listOptions.labelSelector=set%3Done,n%20in%20(0,2)")
@@ -133,7 +135,7 @@ def test_a_list_is_filtered_by_labels_and_paged(argo: Client) -> None:
 
 
 def test_logs_are_streamed_by_pod_and_followed_to_the_end(argo: Client) -> None:
-    name = argo.create(workflow(leaf("main", "echo one; sleep 0.3; echo two")))
+    name = argo.create(workflow(container_template("main", "echo one; sleep 0.3; echo two")))
     path = f"workflows/argo/{name}/log?logOptions.container=main&logOptions.follow=true&podName={name}"
     argo.until(name, lambda w: "$" in phases_of(w))
     with argo.open("GET", path) as lines:
@@ -159,7 +161,7 @@ def events(argo: Client, query: str, count: int) -> list[dict]:
 def test_the_event_stream_has_existing_workflows_then_changes_and_resumes_from_a_version(
     argo: Client,
 ) -> None:
-    body = workflow(leaf("main", "sleep 0.2")) | {
+    body = workflow(container_template("main", "sleep 0.2")) | {
         "metadata": {"generateName": "s-", "labels": {"test": "stream"}}
     }
     name = argo.create(body)
@@ -188,7 +190,9 @@ def test_the_event_stream_has_existing_workflows_then_changes_and_resumes_from_a
 
 
 def test_templates_are_stored_and_run_by_reference(argo: Client) -> None:
-    say = leaf("say", "echo {{inputs.parameters.m}} > /tmp/o", inputs={"parameters": [{"name": "m"}]})
+    say = container_template(
+        "say", "echo {{inputs.parameters.m}} > /tmp/o", inputs={"parameters": [{"name": "m"}]}
+    )
     say["outputs"] = {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/o"}}]}
     spec = {
         "entrypoint": "main",

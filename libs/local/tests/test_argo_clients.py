@@ -20,7 +20,7 @@ from hera.workflows.models import (
     WorkflowStopRequest,
 )
 
-from periplus_local.argo.samples import dag, leaf, sh, start, task, workflow
+from periplus_local.argo.samples import container_template, dag, sh, start, task, workflow
 from periplus_local.argo.testing import Client, Refusal, local_argo, phases_of
 from periplus_local.stack.testing import Servers
 
@@ -30,7 +30,10 @@ TEMPLATE = {
     "spec": {
         "entrypoint": "main",
         "arguments": {"parameters": [{"name": "m", "value": "d"}]},
-        "templates": [leaf("main", "echo {{workflow.parameters.m}}"), leaf("other", "echo other")],
+        "templates": [
+            container_template("main", "echo {{workflow.parameters.m}}"),
+            container_template("other", "echo other"),
+        ],
     },
 }
 
@@ -161,7 +164,7 @@ def artifact(argo: Client, path: str) -> Any:
 
 
 def test_an_artifact_can_be_downloaded(argo: Client) -> None:
-    created = leaf("main", "printf bytes > /tmp/o")
+    created = container_template("main", "printf bytes > /tmp/o")
     created["outputs"] = {"artifacts": [{"name": "o", "path": "/tmp/o", "archive": {"none": {}}}]}
     name = argo.create(workflow(created))
     assert argo.ended(name)["status"]["phase"] == "Succeeded"
@@ -191,7 +194,7 @@ async def test_heras_asynchronous_service_creates_sets_retries_and_lists(argo: C
         "name": "main",
         "steps": [[{"name": "gate", "template": "gate"}], [{"name": "work", "template": "work"}]],
     }
-    body = workflow(gate, {"name": "gate", "suspend": {}}, leaf("work", "exit 1")) | {
+    body = workflow(gate, {"name": "gate", "suspend": {}}, container_template("work", "exit 1")) | {
         "metadata": {"name": "by-hera", "namespace": "argo"}
     }
     async with AsyncWorkflowsService(host=argo.address, token=argo.token, namespace="argo") as service:

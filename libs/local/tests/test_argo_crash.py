@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from periplus_local.argo.testing import Client, Refusal, Server, nodes_of, phases_of
+from periplus_local.argo.testing import ArgoProcess, Client, Refusal, nodes_of, phases_of
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def server(home: Path) -> Iterator[Server]:
-    server = Server(home / "argo", slots=2)
+def server(home: Path) -> Iterator[ArgoProcess]:
+    server = ArgoProcess(home / "argo", slots=2)
     try:
         yield server
     finally:
@@ -66,7 +66,9 @@ def runs(home: Path) -> dict[str, int]:
     return {path.name[4:]: len(path.read_text().splitlines()) for path in home.glob("ran-*")}
 
 
-def test_a_run_goes_on_after_each_kill_and_no_finished_step_runs_twice(home: Path, server: Server) -> None:
+def test_a_run_goes_on_after_each_kill_and_no_finished_step_runs_twice(
+    home: Path, server: ArgoProcess
+) -> None:
     argo = server.start()
     name = argo.create(pipeline(home))
     for pause in (0.15, 0.4, 0.3, 0.6, 0.2):
@@ -96,7 +98,7 @@ def ran_again(node: dict) -> bool:
 
 
 def test_a_step_that_runs_during_the_kill_is_adopted_or_says_that_it_ran_again(
-    home: Path, server: Server
+    home: Path, server: ArgoProcess
 ) -> None:
     argo = server.start()
     main = {"name": "main", "steps": [[task("long", "long")]]}
@@ -116,7 +118,9 @@ def test_a_step_that_runs_during_the_kill_is_adopted_or_says_that_it_ran_again(
     assert node["outputs"]["parameters"][0]["value"] == "long"
 
 
-def test_an_open_gate_stays_open_after_a_kill_and_its_answer_is_not_lost(home: Path, server: Server) -> None:
+def test_an_open_gate_stays_open_after_a_kill_and_its_answer_is_not_lost(
+    home: Path, server: ArgoProcess
+) -> None:
     gate = {
         "name": "gate",
         "suspend": {},
@@ -141,7 +145,7 @@ def test_an_open_gate_stays_open_after_a_kill_and_its_answer_is_not_lost(home: P
     assert runs(home) == {"answered": 1}
 
 
-def test_ended_workflows_templates_and_events_survive_a_kill(home: Path, server: Server) -> None:
+def test_ended_workflows_templates_and_events_survive_a_kill(home: Path, server: ArgoProcess) -> None:
     argo = server.start()
     main = {"name": "main", "container": {"image": "x", "command": ["true"]}}
     argo.create({"metadata": {"name": "a"}, "spec": {"entrypoint": "main", "templates": [main]}})
@@ -165,7 +169,7 @@ def test_ended_workflows_templates_and_events_survive_a_kill(home: Path, server:
     assert event["object"]["metadata"]["name"] == "a"
 
 
-def test_a_stop_before_a_kill_still_holds_after_it(home: Path, server: Server) -> None:
+def test_a_stop_before_a_kill_still_holds_after_it(home: Path, server: ArgoProcess) -> None:
     argo = server.start()
     main = {"name": "main", "steps": [[task("long", "long")], [task("never", "never")]]}
     workflow = {
@@ -182,13 +186,13 @@ def test_a_stop_before_a_kill_still_holds_after_it(home: Path, server: Server) -
     assert "never" not in runs(home)
 
 
-def test_a_second_server_on_a_home_does_not_start(home: Path, server: Server) -> None:
+def test_a_second_server_on_a_home_does_not_start(home: Path, server: ArgoProcess) -> None:
     server.start()
     with pytest.raises(RuntimeError):
-        Server(home / "argo").start()
+        ArgoProcess(home / "argo").start()
 
 
-def test_a_step_that_was_ended_by_the_servers_stop_runs_again(home: Path, server: Server) -> None:
+def test_a_step_that_was_ended_by_the_servers_stop_runs_again(home: Path, server: ArgoProcess) -> None:
     argo = server.start()
     main = {"name": "main", "steps": [[task("long", "long")]]}
     workflow = {
@@ -205,7 +209,7 @@ def test_a_step_that_was_ended_by_the_servers_stop_runs_again(home: Path, server
     assert runs(home) == {"long": 1}
 
 
-def test_a_mutex_is_held_by_the_same_step_after_a_kill(home: Path, server: Server) -> None:
+def test_a_mutex_is_held_by_the_same_step_after_a_kill(home: Path, server: ArgoProcess) -> None:
     locked = step(home, 0.7) | {"synchronization": {"mutexes": [{"name": "door"}]}}
     locked["container"]["args"][0] = (
         f"mkdir {home}/inside; " + locked["container"]["args"][0] + f"; rmdir {home}/inside"
@@ -221,7 +225,7 @@ def test_a_mutex_is_held_by_the_same_step_after_a_kill(home: Path, server: Serve
 
 
 def test_a_state_that_cannot_be_written_ends_the_workflow_and_not_the_server(
-    home: Path, server: Server
+    home: Path, server: ArgoProcess
 ) -> None:
     argo = server.start()
     big = {

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from periplus_local.argo.samples import leaf, workflow
+from periplus_local.argo.samples import container_template, workflow
 from periplus_local.argo.settings import HttpLimits
 from periplus_local.argo.testing import Client, Refusal, local_argo
 
@@ -76,7 +76,10 @@ def test_too_large_heads_and_bodies_are_refused(argo: Client) -> None:
         trickle(greedy, b"X: " + b"y" * 4000 + b"\r\n", pause=0.001)
     with pytest.raises(Refusal) as refusal:
         argo.create(
-            workflow(leaf("main"), arguments={"parameters": [{"name": "p", "value": "x" * (3 << 20)}]})
+            workflow(
+                container_template("main"),
+                arguments={"parameters": [{"name": "p", "value": "x" * (3 << 20)}]},
+            )
         )
     assert refusal.value.status == 400
     assert "larger than" in refusal.value.body
@@ -131,7 +134,9 @@ def test_watches_that_vanish_or_do_not_read_block_no_other_client(argo: Client) 
     with connected(argo) as idle:
         idle.sendall(watching)
         names = [
-            argo.create(workflow(leaf("main"), podMetadata={"annotations": {"a": "x" * 400_000}}))
+            argo.create(
+                workflow(container_template("main"), podMetadata={"annotations": {"a": "x" * 400_000}})
+            )
             for _ in range(16)
         ]
         for name in names:
@@ -145,7 +150,10 @@ def test_watches_that_vanish_or_do_not_read_block_no_other_client(argo: Client) 
 
 
 def test_a_stream_of_one_workflow_has_only_its_events_and_the_fields_of_the_mask(argo: Client) -> None:
-    other, one = argo.create(workflow(leaf("main"))), argo.create(workflow(leaf("main")))
+    other, one = (
+        argo.create(workflow(container_template("main"))),
+        argo.create(workflow(container_template("main"))),
+    )
     before = argo.ended(one)["metadata"]["resourceVersion"]
     argo.ended(other)
     argo.call("DELETE", f"workflows/argo/{other}")

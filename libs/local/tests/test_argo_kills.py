@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from periplus_local.argo.samples import Body, dag, output, sh, steps, task, workflow
-from periplus_local.argo.testing import COMPLETED, Client, Server, nodes_of
+from periplus_local.argo.testing import COMPLETED, ArgoProcess, Client, nodes_of
 
 KILLS = int(os.environ.get("KILLS", "6"))
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1 << 30)
@@ -71,7 +71,7 @@ def marks_of(home: Path) -> dict[str, str]:
     return {path.name: path.read_text().replace("\n", "") for path in (home / "marks").iterdir()}
 
 
-def kill(server: Server, chance: random.Random) -> str:
+def kill(server: ArgoProcess, chance: random.Random) -> str:
     """Kill the server, sometimes with its fork server or with all its processes; gives which."""
     killed = chance.choice(["server", "server", "fork server", "all"])
     below = psutil.Process(server.pid).children(recursive=True) if killed != "server" else []
@@ -92,7 +92,7 @@ def number(pod: Body) -> str:
     return str(pod["inputs"]["parameters"][0]["value"])
 
 
-def one_run(home: Path, server: Server, chance: random.Random, most: int) -> int:
+def one_run(home: Path, server: ArgoProcess, chance: random.Random, most: int) -> int:
     """Run one workflow with at most `most` kills; gives how many there were."""
     argo, kills = server.start(), 0
     crashes: list[set[str]] = []  # the steps that had ended when all processes were killed
@@ -142,7 +142,7 @@ def test_runs_go_on_after_every_kill_and_no_finished_step_starts_again(home: Pat
     print(f"SEED={SEED}")
     (home / "marks").mkdir()
     chance, left = random.Random(SEED), KILLS
-    server = Server(home / "argo", slots=3)
+    server = ArgoProcess(home / "argo", slots=3)
     try:
         while left > 0:
             left -= max(one_run(home, server, chance, left), 1)

@@ -18,7 +18,7 @@ from periplus_local.argo.samples import sh, start
 from periplus_local.argo.settings import ArgoSettings
 from periplus_local.argo.storage.recovery import open_or_recover
 from periplus_local.argo.storage.state_store import SCHEMA
-from periplus_local.argo.testing import Client, Server, nodes_of, phases_of
+from periplus_local.argo.testing import ArgoProcess, Client, nodes_of, phases_of
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def server(home: Path) -> Iterator[Server]:
-    server = Server(home / "argo", slots=4, grace_seconds=0.2)
+def server(home: Path) -> Iterator[ArgoProcess]:
+    server = ArgoProcess(home / "argo", slots=4, grace_seconds=0.2)
     try:
         yield server
     finally:
@@ -49,7 +49,9 @@ def under_way(argo: Client, count: int) -> list[str]:
     return names
 
 
-def test_a_workflow_with_corrupt_json_is_set_aside_and_the_others_go_on(home: Path, server: Server) -> None:
+def test_a_workflow_with_corrupt_json_is_set_aside_and_the_others_go_on(
+    home: Path, server: ArgoProcess
+) -> None:
     argo = server.start()
     names = under_way(argo, 3)
     server.kill()
@@ -102,7 +104,7 @@ def test_the_readable_workflows_of_a_corrupt_file_are_recovered(
     assert not (home / "state.sqlite3.damaged-2").exists()
 
 
-def test_a_second_server_on_a_home_prints_the_pid_of_the_first(home: Path, server: Server) -> None:
+def test_a_second_server_on_a_home_prints_the_pid_of_the_first(home: Path, server: ArgoProcess) -> None:
     server.start()
     refused = started(home / "argo")
     assert refused.returncode == 1
@@ -123,7 +125,7 @@ def test_a_state_file_that_cannot_be_opened_is_named_in_the_error(home: Path) ->
     assert "Traceback" not in refused.stderr
 
 
-def test_a_step_from_before_the_last_boot_of_the_machine_runs_again(home: Path, server: Server) -> None:
+def test_a_step_from_before_the_last_boot_of_the_machine_runs_again(home: Path, server: ArgoProcess) -> None:
     argo = server.start()
     name = start(argo, sh("main", f"echo x >> {home}/ran; sleep 0.5"))
     argo.until(name, lambda w: phases_of(w).get("$") == "Running" and (home / "ran").exists())
@@ -167,7 +169,7 @@ def read_only(folder: Path) -> Iterator[None]:
         subprocess.run([program, free, folder], check=True)
 
 
-def test_a_step_ends_in_error_while_its_folder_is_read_only(home: Path, server: Server) -> None:
+def test_a_step_ends_in_error_while_its_folder_is_read_only(home: Path, server: ArgoProcess) -> None:
     argo = server.start()
     with read_only(home / "argo" / "pods"):
         ended = argo.ended(start(argo, sh("main", "true")))
@@ -190,7 +192,7 @@ def small(home: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def test_a_full_disk_fails_the_step_that_filled_it_and_nothing_else(small: Path, server: Server) -> None:
+def test_a_full_disk_fails_the_step_that_filled_it_and_nothing_else(small: Path, server: ArgoProcess) -> None:
     argo = server.start()
     assert small == server.home
     filling = start(argo, sh("main", "head -c 64000000 /dev/zero > /tmp/large"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from periplus_local.argo.samples import leaf, workflow
+from periplus_local.argo.samples import container_template, workflow
 from periplus_local.argo.testing import Client, Refusal, local_argo
 
 
@@ -18,7 +18,7 @@ def argo() -> Iterator[Client]:
 
 def mounting(*mounts: Any, **volume: Any) -> dict[str, Any]:
     """The fields of a spec that mount one volume."""
-    template = leaf("main")
+    template = container_template("main")
     template["container"]["volumeMounts"] = [{"name": "v", **mount} for mount in mounts]
     return {"templates": [template], "volumes": [{"name": "v", **volume}]}
 
@@ -32,10 +32,10 @@ def mounting(*mounts: Any, **volume: Any) -> dict[str, Any]:
             ({"templates": [{"name": "main", kind: {"url": "x"}}]}, f"spec.templates[0].{kind}")
             for kind in ("http", "resource", "data", "plugin", "containerSet")
         ),
-        ({"templates": [leaf("main") | {"daemon": True}]}, "spec.templates[0].daemon"),
+        ({"templates": [container_template("main") | {"daemon": True}]}, "spec.templates[0].daemon"),
         ({"synchronization": {"semaphores": [{}]}}, "spec.synchronization.semaphores"),
         ({"synchronization": {"mutex": {"name": "x"}}}, "spec.synchronization.mutex"),
-        ({"templates": [leaf("main") | {"sidecars": [{}]}]}, "spec.templates[0].sidecars"),
+        ({"templates": [container_template("main") | {"sidecars": [{}]}]}, "spec.templates[0].sidecars"),
         (
             {
                 "templates": [
@@ -53,7 +53,9 @@ def mounting(*mounts: Any, **volume: Any) -> dict[str, Any]:
         (
             {
                 "templates": [
-                    leaf("main", outputs={"artifacts": [{"name": "a", "path": "/a", "gcs": {"key": "k"}}]})
+                    container_template(
+                        "main", outputs={"artifacts": [{"name": "a", "path": "/a", "gcs": {"key": "k"}}]}
+                    )
                 ]
             },
             "spec.templates[0].outputs.artifacts[0].gcs",
@@ -62,11 +64,14 @@ def mounting(*mounts: Any, **volume: Any) -> dict[str, Any]:
             {"templates": [{"name": "main", "steps": [[{"name": "a", "template": "x", "wen": "1"}]]}]},
             "spec.templates[0].steps[0][0].wen",
         ),
-        ({"templates": [leaf("main") | {"synchronization": {"semaphores": [{}]}}]}, "semaphores"),
+        (
+            {"templates": [container_template("main") | {"synchronization": {"semaphores": [{}]}}]},
+            "semaphores",
+        ),
     ],
 )
 def test_an_unsupported_field_is_refused_by_its_path(argo: Client, change: dict, path: str) -> None:
-    body = workflow(leaf("main"), **change)
+    body = workflow(container_template("main"), **change)
     for route, status in (("workflows/argo", 400), ("workflows/argo/lint", 500)):
         with pytest.raises(Refusal) as refusal:
             argo.call("POST", route, {"workflow": body})
@@ -92,7 +97,9 @@ def warning(workflow: dict) -> str:
 
 def test_ignored_fields_are_listed_by_lint_and_by_runs_also_of_templates(argo: Client) -> None:
     own = {**IGNORED, "memoize": {"key": "x", "cache": {"configMap": {"name": "c"}}}}
-    template = leaf("main") | {key: own[key] for key in own if key not in {"imagePullSecrets", "ttlStrategy"}}
+    template = container_template("main") | {
+        key: own[key] for key in own if key not in {"imagePullSecrets", "ttlStrategy"}
+    }
     template["container"]["resources"] = {"requests": {"cpu": 1}}
     body = workflow(template, serviceAccountName="me", **IGNORED)
     for ended in (
@@ -113,7 +120,9 @@ def test_ignored_fields_are_listed_by_lint_and_by_runs_also_of_templates(argo: C
 
 
 def test_ignored_fields_are_listed_once_per_run(argo: Client) -> None:
-    body = workflow(leaf("main"), nodeSelector={"a": "b"}, podGC={"strategy": "OnPodCompletion"})
+    body = workflow(
+        container_template("main"), nodeSelector={"a": "b"}, podGC={"strategy": "OnPodCompletion"}
+    )
     ended = argo.ended(argo.create(body))
     message = [item for item in ended["status"]["conditions"] if item["type"] == "SpecWarning"]
     assert len(message) == 1
@@ -159,7 +168,9 @@ def test_a_reference_to_an_unknown_template_is_refused(argo: Client) -> None:
 
 
 def test_a_workflow_of_a_mebibyte_is_accepted_and_one_byte_more_is_refused(argo: Client) -> None:
-    body = workflow(leaf("main")) | {"metadata": {"generateName": "big-", "annotations": {"a": ""}}}
+    body = workflow(container_template("main")) | {
+        "metadata": {"generateName": "big-", "annotations": {"a": ""}}
+    }
     body["metadata"]["namespace"] = "argo"
     bytes_left = (1 << 20) - len(json.dumps(body, separators=(",", ":")))
     body["metadata"]["annotations"]["a"] = "x" * bytes_left
@@ -186,7 +197,10 @@ def test_a_template_with_an_unsupported_mount_is_refused_when_created(argo: Clie
 
 
 def test_a_template_whose_parameter_is_a_list_is_refused_by_its_path(argo: Client) -> None:
-    spec = {"arguments": {"parameters": [{"name": "files", "value": []}]}, "templates": [leaf("main")]}
+    spec = {
+        "arguments": {"parameters": [{"name": "files", "value": []}]},
+        "templates": [container_template("main")],
+    }
     with pytest.raises(Refusal) as refusal:
         argo.call(
             "POST", "workflow-templates/argo", {"template": {"metadata": {"name": "listed"}, "spec": spec}}

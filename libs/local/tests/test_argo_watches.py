@@ -8,14 +8,14 @@ from pathlib import Path
 
 from periplus_local.argo.samples import OK, dag, sh, start, task
 from periplus_local.argo.settings import ArgoSettings
-from periplus_local.argo.testing import COMPLETED, Serving, local_argo, phases_of
+from periplus_local.argo.testing import COMPLETED, ArgoThread, local_argo, phases_of
 
 EVENTS = "workflow-events/argo"
 
 
 def test_streams_end_cleanly_when_the_server_stops() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="argo-") as home:
-        with Serving(ArgoSettings(home=Path(home), grace_seconds=0.1)) as argo:
+        with ArgoThread(ArgoSettings(home=Path(home), grace_seconds=0.1)) as argo:
             name = start(argo, sh("main", "echo up; sleep 60"))
             argo.until(name, lambda w: phases_of(w).get("$") == "Running")
             paths = [EVENTS, f"workflows/argo/{name}/log?logOptions.follow=true"]

@@ -1,4 +1,4 @@
-"""The local Argo for tests: a blocking client, a server in a thread, and one in a process to kill."""
+"""For tests: a blocking client of Argo, and the local Argo in a thread or in a process that can be killed."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,9 @@ Body = dict[str, Any]
 
 
 class Refusal(Exception):
-    """The server did not do it: the HTTP status and the body."""
+    """The server answered with an error: its HTTP status and body."""
 
     def __init__(self, status: int, body: str) -> None:
-        """Keep what was answered."""
         super().__init__(f"{status} {body}")
         self.status = status
         self.body = body
@@ -47,9 +46,9 @@ class Client:
     namespace: str = "argo"
 
     def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
-        """The JSON that a path below /api/v1/ answers with; raises Refusal for an error."""
-        with self.open(method, path, body, headers) as answer:
-            return json.load(answer)
+        """The JSON answer of a path below /api/v1/; raises Refusal for an error."""
+        with self.open(method, path, body, headers) as response:
+            return json.load(response)
 
     def open(
         self,
@@ -59,11 +58,11 @@ class Client:
         headers: dict[str, str] | None = None,
         seconds: float = 30,
     ) -> Any:
-        """The open answer of a path below /api/v1/, to be read as a stream."""
+        """The open response of a path below /api/v1/, to be read as a stream; raises Refusal for an error."""
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        own = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        defaults = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         url = f"{self.address}/api/v1/{path}"
-        request = urllib.request.Request(url, data, own | (headers or {}), method=method)  # noqa: S310
+        request = urllib.request.Request(url, data, defaults | (headers or {}), method=method)  # noqa: S310
         context = ssl.create_default_context() if url.startswith("https") else None
         if context is not None and os.environ.get("ARGO_INSECURE") == "true":
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -73,37 +72,39 @@ class Client:
             raise Refusal(error.code, error.read().decode()) from error
 
     def create(self, workflow: Body) -> str:
-        """Start a workflow; its name."""
-        made = self.call("POST", f"workflows/{self.namespace}", {"workflow": workflow})
-        return str(made["metadata"]["name"])
+        """Create a workflow; its name."""
+        created = self.call("POST", f"workflows/{self.namespace}", {"workflow": workflow})
+        return str(created["metadata"]["name"])
 
     def get(self, name: str) -> Body:
-        """A workflow as it is now."""
+        """The current state of a workflow."""
         return dict(self.call("GET", f"workflows/{self.namespace}/{name}"))
 
-    def do(self, name: str, deed: str, **asked: Any) -> Body:
-        """Do something to a workflow ("set", "resume", "stop", …)."""
-        body = {"name": name, "namespace": self.namespace, **asked}
-        return dict(self.call("PUT", f"workflows/{self.namespace}/{name}/{deed}", body))
+    def do(self, name: str, action: str, **arguments: Any) -> Body:
+        """Apply an action ("set", "resume", "stop", …) to a workflow; the workflow after it."""
+        body = {"name": name, "namespace": self.namespace, **arguments}
+        return dict(self.call("PUT", f"workflows/{self.namespace}/{name}/{action}", body))
 
     def answer(self, name: str, node: str, values: dict[str, str], phase: str = "Succeeded") -> Body:
-        """Answer the suspend node with that id."""
-        given = json.dumps(values)
-        return self.do(name, "set", nodeFieldSelector=f"id={node}", phase=phase, outputParameters=given)
+        """Set the output parameters and the phase of the suspend node with that id."""
+        parameters = json.dumps(values)
+        return self.do(name, "set", nodeFieldSelector=f"id={node}", phase=phase, outputParameters=parameters)
 
-    def until(self, name: str, holds: Any, seconds: float = 60) -> Body:
-        """The workflow once `holds` is true of it."""
+    def until(self, name: str, condition: Callable[[Body], Any], seconds: float = 60) -> Body:
+        """Wait until the condition is true of the workflow, and give it; AssertionError after `seconds`."""
         end = time.monotonic() + seconds
         while True:
             workflow = self.get(name)
-            if holds(workflow):
+            if condition(workflow):
                 return workflow
             if time.monotonic() > end:
-                raise AssertionError(f"{name} did not come so far: {json.dumps(workflow['status'])[:4000]}")
+                raise AssertionError(
+                    f"{name} after {seconds} seconds: {json.dumps(workflow['status'])[:4000]}"
+                )
             time.sleep(POLL_SECONDS)
 
     def ended(self, name: str, seconds: float = 60) -> Body:
-        """The workflow once it has ended."""
+        """Wait until the workflow has ended, and give it."""
         return self.until(name, has_ended, seconds)
 
 
@@ -119,21 +120,20 @@ def nodes_of(workflow: Body) -> dict[str, Body]:
 
 
 def phases_of(workflow: Body) -> dict[str, str]:
-    """The phases of a workflow's nodes by name, "$" for the workflow's own name in them."""
+    """The phases of a workflow's nodes by name, with "$" for the workflow's own name."""
     name = workflow["metadata"]["name"]
     return {"$" + key.removeprefix(name): node["phase"] for key, node in nodes_of(workflow).items()}
 
 
-class Serving(threading.Thread):
-    """A local Argo in a thread with a loop of its own: `with Serving(settings) as client`."""
+class ArgoThread(threading.Thread):
+    """A local Argo in a thread with an event loop of its own: `with ArgoThread(settings) as client`."""
 
     def __init__(self, settings: ArgoSettings) -> None:
-        """A server with these settings."""
         super().__init__(name="local-argo")
         self._settings = settings
-        self._up = threading.Event()
+        self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._over = asyncio.Event()
+        self._stop_requested = asyncio.Event()
         self.client: Client | None = None
 
     def run(self) -> None:
@@ -145,15 +145,15 @@ class Serving(threading.Thread):
         try:
             async with app(self._settings) as argo:
                 self.client = Client(argo.address, argo.token)
-                self._up.set()
-                await self._over.wait()
+                self._ready.set()
+                await self._stop_requested.wait()
         finally:
-            self._up.set()
+            self._ready.set()
 
     def __enter__(self) -> Client:
-        """Start, and give a client once the server answers."""
+        """Start the server; gives a client once it answers."""
         self.start()
-        self._up.wait(START_SECONDS)
+        self._ready.wait(START_SECONDS)
         if self.client is None:
             raise RuntimeError("the local Argo did not start")
         return self.client
@@ -161,35 +161,35 @@ class Serving(threading.Thread):
     def __exit__(self, *_: object) -> None:
         """Stop the server."""
         if self._loop is not None and self.is_alive():
-            self._loop.call_soon_threadsafe(self._over.set)
+            self._loop.call_soon_threadsafe(self._stop_requested.set)
         self.join(START_SECONDS)
 
 
-class Server:
+class ArgoProcess:
     """A local Argo as a process of its own, which can be killed and started again on the same home."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
-        """A server on a home; `settings` are those of ArgoSettings."""
+        """`settings` are fields of ArgoSettings."""
         self.home = home
         self._env = {f"ARGO_{key.upper()}": str(value) for key, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
-        """The process that serves."""
+        """The process id of the server."""
         if self._process is None:
-            raise RuntimeError("the local Argo is not up")
+            raise RuntimeError("the local Argo is not running")
         return self._process.pid
 
     def begin(self) -> None:
-        """Start the server, and wait for nothing."""
+        """Start the server without waiting for it."""
         (self.home / "address").unlink(missing_ok=True)
         env = {**os.environ, **self._env, "ARGO_HOME": str(self.home)}
         command = tied_to_this_process([sys.executable, "-m", "periplus_local.argo"], signal.SIGTERM)
         self._process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)  # noqa: S603
 
     def start(self) -> Client:
-        """Start the server; a client of it once it answers."""
+        """Start the server; gives a client once it answers."""
         self.begin()
         address = self.home / "address"
         end = time.monotonic() + START_SECONDS
@@ -200,13 +200,13 @@ class Server:
         return Client(address.read_text(), (self.home / "token").read_text())
 
     def kill(self) -> None:
-        """End the process as a crash does."""
+        """Kill the process, as a crash would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def stop(self) -> None:
-        """End the process in order."""
+        """Stop the process with SIGTERM and wait for its end."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             self._process.wait(START_SECONDS)
@@ -214,9 +214,9 @@ class Server:
 
 @contextmanager
 def local_argo(**settings: Any) -> Iterator[Client]:
-    """A local Argo on a fresh home, outside of /tmp since every step has a /tmp of its own."""
+    """A local Argo in a thread on a new home, outside of /tmp since steps have a private /tmp."""
     with (
         tempfile.TemporaryDirectory(dir="/var/tmp", prefix="argo-") as home,
-        Serving(ArgoSettings(home=Path(home), **settings)) as client,
+        ArgoThread(ArgoSettings(home=Path(home), **settings)) as client,
     ):
         yield client

@@ -47,6 +47,6 @@ def _read(path: Path) -> str:
     if not TOKEN.fullmatch(text):
         raise TokenError(
             f"the token file {path} holds no token: 16 to 512 letters, digits and signs on one line; "
-            "remove it to have one made"
+            "remove it and a new one is written"
         )
     return text

@@ -83,6 +83,6 @@ def _s3_location(node: Node, side: str, name: str) -> dict[str, Any]:
     for artifact in (node.get(side) or {}).get("artifacts") or ():
         if artifact["name"] == name:
             if "s3" not in artifact:
-                raise internal(f"artifact {name} has no place in the store")
+                raise internal(f"artifact {name} has no S3 location")
             return dict(artifact["s3"])
     raise not_found(f'artifact "{name}" not found')

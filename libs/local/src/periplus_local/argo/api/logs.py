@@ -59,9 +59,7 @@ class LogOptions:
         query = request.query_params
         for name in UNSUPPORTED_OPTIONS:
             if query.get(f"logOptions.{name}", "false").lower() not in {"false", "0"}:
-                raise invalid_argument(
-                    f"logOptions.{name}: lines are kept here without their times, and all of them"
-                )
+                raise invalid_argument(f"logOptions.{name}: logs are stored in full and without timestamps")
         tail = query.get("logOptions.tailLines", "")
         if tail and not tail.isdigit():
             raise invalid_argument(f"logOptions.tailLines: {tail} is not a number of lines")

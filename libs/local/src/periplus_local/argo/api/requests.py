@@ -30,7 +30,7 @@ async def read_json(request: Request) -> dict[str, Any]:
                     break
                 chunks.append(chunk)
     except TimeoutError as error:
-        message = f"the request did not come within {timeout.total_seconds():g} seconds"
+        message = f"the request did not arrive within {timeout.total_seconds():g} seconds"
         raise ArgoError(DEADLINE_EXCEEDED, message) from error
     return parse_json(b"".join(chunks))
 
@@ -53,12 +53,12 @@ def parse_json(raw: bytes) -> dict[str, Any]:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key occurs twice")
     return value
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not valid in JSON")
 
 
 def _depth(value: Any) -> int:
@@ -72,10 +72,10 @@ def _depth(value: Any) -> int:
 
 
 def string_list(body: dict[str, Any], field: str) -> list[str]:
-    """A list of texts in a request; raises ArgoError when it is something else."""
+    """A list of strings in a request; raises ArgoError when it is something else."""
     value = body.get(field) or []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise invalid_argument(f"{field}: is not a list of texts")
+        raise invalid_argument(f"{field}: is not a list of strings")
     return value
 
 

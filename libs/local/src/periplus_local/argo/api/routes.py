@@ -40,8 +40,8 @@ TEMPLATES = {
 }
 # Parts of Argo's API, by the first name of the path below /api/v1/, that are not implemented.
 UNIMPLEMENTED_PATHS = {
-    "cron-workflows": "cron workflows: the local Argo starts a workflow only when it is told to",
-    "archived-workflows": "an archive of workflows: all that were not deleted are in the list",
+    "cron-workflows": "cron workflows: the local Argo starts workflows on request only",
+    "archived-workflows": "an archive of workflows: ended workflows stay in the list until they are deleted",
     "event-sources": "event sources",
     "sensors": "sensors",
     "events": "events that start workflows",

@@ -155,7 +155,7 @@ def _checked_options(options: Any) -> Body:
         if key not in {*TEXT_OPTIONS, *SPEC_OPTIONS, *LIST_OPTIONS, *DRY_RUN_OPTIONS}:
             raise invalid_argument(f"submitOptions.{key}: does not work here")
         if key in TEXT_OPTIONS and not isinstance(value, str):
-            raise invalid_argument(f"submitOptions.{key}: is not a text")
+            raise invalid_argument(f"submitOptions.{key}: is not a string")
     return options
 
 

@@ -35,7 +35,7 @@ def _parameter_values(values: Any) -> dict[str, str]:
     except ValueError as error:
         raise invalid_argument(f"unable to parse output parameter set request: {error}") from error
     if not isinstance(parsed, dict) or not all(isinstance(value, str) for value in parsed.values()):
-        raise invalid_argument("unable to parse output parameter set request: it is not a map of texts")
+        raise invalid_argument("unable to parse output parameter set request: it is not a map of strings")
     return parsed
 
 

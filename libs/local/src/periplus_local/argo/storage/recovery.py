@@ -41,8 +41,8 @@ def open_or_recover(path: Path, schema: str) -> sqlite3.Connection:
     with closing(sqlite3.connect(aside)) as corrupt:
         copied, lost = _copy_readable(corrupt, db)
     log.error(
-        "%s is damaged (%s): it was set aside as %s; %d workflows were taken over%s",
-        path, corruption, aside, copied, f", and these were not: {', '.join(lost)}" if lost else "",
+        "%s is damaged (%s): it was set aside as %s; %d workflows were recovered%s",
+        path, corruption, aside, copied, f", and these were lost: {', '.join(lost)}" if lost else "",
     )  # fmt: skip
     return db
 

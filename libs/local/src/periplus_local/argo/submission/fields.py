@@ -26,13 +26,13 @@ REFUSED: dict[str, dict[str, str]] = {
     "synchronization": {"semaphores": "their limits are objects of a cluster"},
     "valueFrom": {
         "configMapKeyRef": NO_CLUSTER,
-        "event": "there are no events here",
+        "event": "events do not exist here",
         "jqFilter": "it belongs to resource templates",
     },
     "env": {"valueFrom": "values of a cluster's objects do not exist here"},
     "artifact": dict.fromkeys(
         ("git", "http", "artifactory", "hdfs", "oss", "gcs", "azure", "plugin"),
-        "only S3 and raw artifacts can be had here",
+        "only S3 and raw artifacts are supported here",
     ),
 }
 

@@ -49,7 +49,7 @@ def _check_string_map(path: str, pairs: Any) -> None:
         raise invalid_argument(f"{path}: is not a map")
     for key, value in pairs.items():
         if not isinstance(value, str):
-            raise invalid_argument(f"{path}.{key}: is not a text")
+            raise invalid_argument(f"{path}.{key}: is not a string")
 
 
 def new_status(
