@@ -4,7 +4,7 @@ BIN := .venv/bin
 MEMBERS := proto $(wildcard libs/*) $(wildcard services/*)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup lock proto asyncapi metrics settings format lint types imports check test e2e conformance record demo up down bench clean
+.PHONY: help setup lock proto asyncapi metrics settings format lint types imports check test e2e conformance record demo up down bench dist images clean
 help:  ## print what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 

@@ -1,6 +1,6 @@
-"""What every test may count on, wherever it is run."""
+"""Settings of every test session."""
 
 import signal
 
-# A shell has those it starts in the background ignore Ctrl-C, and they hand that down; what is tested here minds it.
+# A shell starts background commands with SIGINT ignored, and their child processes inherit that; tests send SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
