@@ -97,3 +97,65 @@ def test_a_step_that_returns_what_would_arrive_as_another_value_fails_with_the_f
     log = stack.periplus("logs", run, "--step", "make").stdout
     assert "make(), argument return, field model: is Tree(width=3) (Tree)" in log
     assert "fix: annotate one type, or give each type of the union a field" in log
+
+
+FAN_OUT = '''
+from periplus.sdk import each, pipeline, step
+
+@step
+def floats(count: int) -> list[float]:
+    return [1e-07, 1e22, -0.0, 0.1, 2.5e-09, 12345678901234567.0, 5e-324][:count]
+
+@step
+def ints(count: int) -> list[int]:
+    return [2**60 + 1, -5, 10**30, 0, 7][:count]
+
+@step
+def rows(count: int) -> list[dict[str, float]]:
+    return [{"b": 1e-07, "a": -0.0}, {"z": 1.0, "a": 2.0}, {"b": 1e-07, "a": -0.0, "A": 1e22}][:count]
+
+@step
+def same_float(value: float) -> float:
+    """NAME"""
+    return value
+
+@step
+def same_int(value: int) -> int:
+    """NAME"""
+    return value
+
+@step
+def same_row(value: dict[str, float]) -> dict[str, float]:
+    """NAME"""
+    return value
+
+@step
+def told(a: list[float], b: list[int], c: list[dict[str, float]]) -> str:
+    return repr((a, b, c))
+
+@pipeline
+def fan_outs(count: int) -> str:
+    return told(
+        same_float.map(each(floats(count))), same_int.map(each(ints(count))), same_row.map(each(rows(count)))
+    )
+'''
+
+
+def test_items_that_are_cached_beside_items_that_run_keep_their_values(stack: Stack, tmp_path: Path) -> None:
+    names = uuid.uuid4().hex
+    (tmp_path / "flow.py").write_text(FAN_OUT.replace("same_", f"same_{names}_"))
+    floats = [1e-07, 1e22, -0.0, 0.1, 2.5e-09, 12345678901234567.0, 5e-324]
+    ints = [2**60 + 1, -5, 10**30, 0, 7]
+    rows = [{"b": 1e-07, "a": -0.0}, {"z": 1.0, "a": 2.0}, {"b": 1e-07, "a": -0.0, "A": 1e22}]
+    for count in (2, 5, 2):
+        document = json.loads(
+            stack.periplus("run", "flow.py", "-p", f"count={count}", "-o", "json", cwd=tmp_path).stdout
+        )
+        assert json.loads(document["outputs"]["parameters"][0]["value"]) == repr(
+            (floats[:count], ints[:count], rows[:count])
+        )
+        stack.wait_for_cache(stack.run(document["run"]))
+        phases = {step["path"]: step["phase"] for step in document["steps"]}
+        if count == 5:
+            assert phases[f"same-{names}-float(1)"] == "CACHED"
+            assert phases[f"same-{names}-float(4)"] == "SUCCEEDED"

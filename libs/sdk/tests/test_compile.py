@@ -203,7 +203,7 @@ def wrong(body: str, head: str = "", arguments: str = "") -> str:
         (wrong("if number() > 1:\n    text()"), r"number\(\): .*`if`.*\n  fix: write: with when"),
         (wrong("if number():\n    text()"), r"number\(\): .*`if`"),
         (wrong("for x in numbers():\n    take(x)"), r"numbers\(\): .*a loop.*\n  fix: .*each"),
-        (wrong("return take(number() + 1)"), r"number\(\): .*\+ looks at it.*\n  fix: do it inside a step"),
+        (wrong("return take(number() + 1)"), r"number\(\): .*by \+, and a step has none.*\n  fix: do it inside a step"),
         (wrong("return take(f'{number()}')"), r"number\(\): .*f-string"),
         (wrong("take(number().real)"), r"number\(\): .*\.real.*\n  fix: .*NamedTuple"),
         (wrong("take(pair().middle)"), r"pair\(\): there is no output middle\n  fix: .*left, right"),
@@ -216,7 +216,7 @@ def wrong(body: str, head: str = "", arguments: str = "") -> str:
         (wrong("array(1)"), r"array\(\), argument x: takes a file \(npy\), got int\n  fix: pass the output of a step"),
         (wrong("array(number())"), r"array\(\), argument x: takes a file \(npy\), got a JSON value"),
         (wrong("array(blob(1))"), r"array\(\), argument x: takes a file \(npy\), got a file \(bytes\)"),
-        (wrong("total([number(), number()])"), r"total\(\), argument xs: a step's output stands inside a list"),
+        (wrong("total([number(), number()])"), r"total\(\), argument xs: a step's output is inside a list"),
         (wrong("take(number() > 1)"), r"take\(\), argument x: .* is a condition"),
         (wrong("take(each([1]))"), r"take\(\): each\(…\) stands in a plain call\n  fix: call take\.map"),
         (wrong("take.map(1)"), r"take\(\): no argument of \.map is marked"),
@@ -398,3 +398,36 @@ def test_importing_the_sdk_imports_none_of_the_large_packages():
     code = "import sys, periplus.sdk; print([n for n in ('hera', 'pydantic', 'grpc', 'rich', 'typer', 'numpy', 'sklearn', 'joblib', 'yaml', 'asyncio') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ast.literal_eval(done.stdout) == []
+
+
+def test_a_condition_compares_with_the_plain_value_of_a_constant(compiled):
+    made = compiled(
+        """
+        import enum
+        import numpy as np
+        class Word(enum.StrEnum):
+            A = "a"
+        class Mixed(str, enum.Enum):
+            A = "a"
+        @step
+        def text() -> str: return "a"
+        @step
+        def number() -> float: return 1.0
+        @step
+        def after(x: str) -> None: ...
+        @pipeline
+        def flow() -> None:
+            name, value = text(), number()
+            for condition in (name == Word.A, name == Mixed.A, value > np.float64(0.9), value > True):
+                with when(condition):
+                    after("x")
+        """
+    )
+    tasks = made.manifest["spec"]["templates"][0]["dag"]["tasks"]
+    output = "{{tasks.%s.outputs.parameters.output}}"
+    assert [one["when"] for one in tasks if "when" in one] == [
+        f'{output % "text"} == "a"',
+        f'{output % "text"} == "a"',
+        f"{output % 'number'} > 0.9",
+        f"{output % 'number'} > true",
+    ]

@@ -81,7 +81,7 @@ def _bind_one(function: str, port: Port, value: Any) -> Binding:
         raise PipelineError(f"{value.text} is a condition, no value", **where, fix="use it in when(…)")
     if _holds_handle(value):
         raise PipelineError(
-            "a step's output stands inside a list, tuple or dict",
+            "a step's output is inside a list, tuple or dict",
             **where,
             fix="pass each output as an argument of its own, or fan out with .map",
         )
@@ -89,7 +89,7 @@ def _bind_one(function: str, port: Port, value: Any) -> Binding:
         raise PipelineError(
             f"takes {describe(port)}, got {type(value).__qualname__}",
             **where,
-            fix="pass the output of a step; a step can read or make the file",
+            fix="pass the output of a step that reads or writes the file",
         )
     return Constant(_text(function, port, value, port.annotation))
 

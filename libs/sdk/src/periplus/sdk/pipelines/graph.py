@@ -103,8 +103,7 @@ def record() -> Iterator[Recording]:
 def when(condition: bool) -> Iterator[None]:
     """Open a block whose steps run only if the condition holds.
 
-    In a run, the steps are skipped by Argo's `when`. In plain Python they are left out likewise, and so
-    are those that take their outputs.
+    In a run, Argo's `when` skips them. In plain Python they are skipped too, with the steps that take their outputs.
     """
     current = _recording.get()
     if current is None:

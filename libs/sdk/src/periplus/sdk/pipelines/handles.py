@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -14,7 +14,7 @@ from periplus.sdk.values.schema import unwrap
 
 T = TypeVar("T")
 
-_NO_VALUE = "a step has no value yet while the pipeline is compiled"
+_NO_VALUE = "and a step has none while the pipeline is compiled"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,7 +59,7 @@ class Handle:
                 function=self.function,
                 fix="compare with a bool, int, float or str",
             )
-        return Condition(f"{_tag(self)} {sign} {dumps(other, type(other))}", (self,))
+        return Condition(f"{_tag(self)} {sign} {_constant(other)}", (self,))
 
     def __gt__(self, other: object) -> Condition:
         return self._compare(">", other)
@@ -91,21 +91,23 @@ class Handle:
     __hash__ = object.__hash__
 
     def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it never returns
-        self._refuse("`if`, `and`, `or` and `not` look at it", "write: with when(best.accuracy > 0.9): …")
+        self._refuse("`if`, `and`, `or` or `not`", "write: with when(best.accuracy > 0.9): …")
 
     def __iter__(self) -> NoReturn:
-        self._refuse("a loop looks at it", "fan out over it: train.map(each(values))")
+        self._refuse("a loop", "fan out over it: train.map(each(values))")
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
         self._refuse(
-            f".{name} looks at it",
+            f".{name}",
             f"let {self.function} return a NamedTuple: its fields are outputs of their own",
         )
 
     def _refuse(self, what: str, fix: str) -> NoReturn:
-        raise PipelineError(f"{_NO_VALUE}, and {what}: {self!r}", function=self.function, fix=fix)
+        raise PipelineError(
+            f"a value is needed by {what}, {_NO_VALUE}: {self!r}", function=self.function, fix=fix
+        )
 
 
 _SCALARS = (bool, int, float, str)
@@ -134,7 +136,7 @@ _REFUSED_USES = {
 
 def _refuse_use(use: str) -> Any:
     def refuse(self: Handle, *_: object) -> NoReturn:
-        self._refuse(f"{use} looks at it", "do it inside a step")
+        self._refuse(use, "do it inside a step")
 
     return refuse
 
@@ -197,7 +199,7 @@ class Condition:
 
     def __bool__(self) -> NoReturn:
         raise PipelineError(
-            f"{_NO_VALUE}, and `if`, `and`, `or` and `not` look at it: {self.text}",
+            f"a value is needed by `if`, `and`, `or` or `not`, {_NO_VALUE}: {self.text}",
             function=self.handles[0].function if self.handles else "",
             fix="write: with when(…): and join conditions by & and |, each in parentheses",
         )
@@ -208,7 +210,7 @@ class Condition:
 
 
 def condition_of(value: object) -> Condition:
-    """What may stand in `when(…)`: a condition, a bool output, or a plain bool. Raises PipelineError."""
+    """The condition that `when(…)` takes: a comparison, a bool output, or a plain bool. Raises PipelineError."""
     if isinstance(value, Condition):
         return value
     if isinstance(value, bool):
@@ -238,6 +240,22 @@ def each(values: Iterable[T]) -> T:
     marked when all are lists: the first values of each go together, then the second ones.
     """
     return Each(values)  # type: ignore[return-value]
+
+
+def _constant(value: Any) -> str:
+    """The JSON text of a constant in a condition; one of a subclass, as of an Enum, is compared as its plain value."""
+    for kind, plain_value in _PLAIN_VALUES.items():
+        if isinstance(value, kind):
+            return dumps(plain_value(value), kind)
+    raise AssertionError(value)
+
+
+_PLAIN_VALUES: dict[type, Callable[[Any], Any]] = {
+    bool: bool,
+    int: int.__index__,
+    float: float.__float__,
+    str: str.__str__,
+}
 
 
 def _tag(handle: Handle) -> str:

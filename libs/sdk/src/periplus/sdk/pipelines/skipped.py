@@ -1,4 +1,4 @@
-"""What a step's call gives in plain Python when a condition left it out, as Argo leaves out what depends on it."""
+"""The result of a skipped step in plain Python: steps that take it are skipped as well, as in Argo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Skipped:
-    """In place of the outputs of a step that did not run. A step that takes it does not run either."""
+    """Stands for the outputs of a step that was skipped."""
 
     def __init__(self, outputs: int) -> None:
         self._outputs = outputs
@@ -33,5 +33,5 @@ class Skipped:
 
 
 def any_skipped(values: Any) -> bool:
-    """Whether one of a call's arguments is the output of a step that did not run."""
+    """Whether one of a call's arguments is the output of a step that was skipped."""
     return any(isinstance(value, Skipped) for value in values)

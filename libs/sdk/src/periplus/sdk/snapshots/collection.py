@@ -48,7 +48,7 @@ class Lockfile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What `collect` found. Texts are empty where there is nothing to say.
+    """What `collect` found. Texts are empty where nothing was found.
 
     `commit` is a full id. `patch` is `git diff --binary` against it, and `untracked` maps paths, relative to the
     repository's root and as `os.fsdecode` gives them, to the bytes of files that git neither tracks nor ignores.
@@ -107,7 +107,7 @@ def collect(directory: Path, limits: SnapshotLimits | None = None) -> Snapshot:
     )
 
 
-# The folder of an installed package says both; its files need not be read, which would take a tenth of a second.
+# Name and version are in the name of a package's metadata folder; reading the files would take a tenth of a second.
 _INSTALLED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([0-9][^-]*)\.dist-info")
 
 
@@ -115,7 +115,7 @@ def packages() -> dict[str, str]:
     """Name → version of every installed package, names in their normal form (lower case, `-`)."""
     found: dict[str, str] = {}
     for name, version, _ in _distributions():
-        # Of two copies, the one that is found first is the one that is imported.
+        # Python imports the first of two copies.
         found.setdefault(name, version)
     return dict(sorted(found.items()))
 

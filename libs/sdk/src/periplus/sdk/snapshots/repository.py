@@ -14,13 +14,13 @@ from urllib.parse import urlsplit, urlunsplit
 MAX_LISTING_BYTES = 4 << 20
 GIT_TIMEOUT_SECONDS = 20.0
 
-# A repository's own settings may name programs to run; none of these does.
+# A repository's configuration may name programs to run; these options keep git from running them.
 _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.quotepath=off", "--no-optional-locks")
 
 
 @dataclass(frozen=True)
 class Repository:
-    """The state of a working tree. All is empty when the directory is in no repository or there is no git."""
+    """The state of a working tree. Everything is empty if the directory is in no repository or git is not installed."""
 
     root: Path = Path()
     commit: str = ""
@@ -127,7 +127,7 @@ def _start(root: Path, *arguments: str) -> Started:
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_EXTERNAL_DIFF"):
         environment.pop(name, None)
-    # A file, because git may warn about each of many files while nobody reads.
+    # A file and not a pipe: git may print a warning for each of many files, and nothing reads them meanwhile.
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
     process = subprocess.Popen(  # noqa: S603 - git, with arguments of ours
         [*_GIT, *arguments],
