@@ -21,6 +21,7 @@ from periplus_cache.domain import (
     VersionedObject,
     WriteOutcome,
 )
+from periplus_cache.store import entries
 from periplus_cache.store.candidates import CANDIDATES
 from periplus_cache.store.postgres import PostgresStore
 from periplus_common import postgres
@@ -232,6 +233,26 @@ async def test_entries_match_every_selector_and_counting_changes_nothing(store):
     assert (await events()).count("EntryInvalidated") == 4
 
 
+async def test_many_entries_are_invalidated_in_batches(dsn):
+    async with postgres.database(dsn) as opened:
+        store = PostgresStore(opened)
+        for count in (4, 5):
+            await store.record(*(recording(100 * count + i, f"r{count}") for i in range(count)))
+            selector = EntrySelector(producer_run=f"r{count}")
+            assert (
+                await entries.invalidate_selected(opened, "p", selector, "bad", NOON, batch_rows=2) == count
+            )
+        async with opened.connection() as connection:
+            events = await connection.fetchval(
+                "SELECT count(*) FROM outbox WHERE headers->>'ce-type' LIKE '%EntryInvalidated'"
+            )
+            invalidations = await connection.fetchval(
+                "SELECT count(*) FROM invalidation WHERE reason = 'bad'"
+            )
+        assert (events, invalidations) == (9, 9)
+        assert await store.list_entries("p", EntryFilter(), None, 99, NOON) == []
+
+
 async def test_content_digests_belong_to_an_object_its_etag_and_its_size(store):
     store, _ = store
     found = VersionedObject(ObjectRef("k", "b", "e"), ObjectVersion("etag", 5))
@@ -343,9 +364,9 @@ async def test_the_candidates_query_uses_an_index(dsn):
             await connection.execute(
                 """
                 INSERT INTO entry (fingerprint, project, static_key, template, producer_run, producer_step, inputs,
-                                   outputs, recorded_at, confirmed_at, duration)
+                                   outputs, recorded_at, confirmed_at, last_used_at, duration)
                 SELECT sha256(i::text::bytea), 'p', sha256((i % 2)::text::bytea), 't', 'r', 's', '{}', '{}',
-                       $1::timestamptz + i * interval '1 second', $1::timestamptz + i * interval '1 second', interval '1 second'
+                       $1::timestamptz + i * interval '1 second', $1::timestamptz + i * interval '1 second', $1, interval '1 second'
                 FROM generate_series(1, 20000) AS i
                 """,
                 NOON,
@@ -414,9 +435,9 @@ async def test_listing_entries_uses_an_index(dsn):
         await connection.execute(
             """
             INSERT INTO entry (fingerprint, project, static_key, template, producer_run, producer_step, inputs,
-                               outputs, recorded_at, confirmed_at, duration)
+                               outputs, recorded_at, confirmed_at, last_used_at, duration)
             SELECT sha256(i::text::bytea), 'p', sha256('1'::bytea), 't', 'r', 's', '{}', '{}',
-                   $1::timestamptz + i * interval '1 second', $1, interval '1 second'
+                   $1::timestamptz + i * interval '1 second', $1, $1, interval '1 second'
             FROM generate_series(1, 20000) AS i
             """,
             NOON,

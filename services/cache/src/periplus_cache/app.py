@@ -11,7 +11,8 @@ from periplus_cache.rpc import CacheServicer
 from periplus_cache.service import Cache
 from periplus_cache.settings import Settings
 from periplus_cache.store.postgres import PostgresStore
-from periplus_common import blobs, bus, outbox, postgres
+from periplus_cache.store.retention import retentions
+from periplus_common import blobs, bus, outbox, postgres, retention
 from periplus_common.bus import Broker
 from periplus_common.rpc import serving
 
@@ -29,6 +30,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             async with (
                 bus.consuming(broker),
                 outbox.relaying(dsn, broker, "CACHE"),
+                retention.enforcing(dsn, retentions(settings)),
                 serving(settings.grpc_address, token, register, names=[rpc.NAME]) as port,
             ):
                 yield port

@@ -1,6 +1,6 @@
 """The entry and invalidation tables."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from periplus_cache.domain import (
@@ -9,6 +9,7 @@ from periplus_cache.domain import (
     EntryFilter,
     EntryPosition,
     EntrySelector,
+    Hit,
     Invalidation,
     PastInvalidation,
     Producer,
@@ -32,7 +33,7 @@ from periplus_model.steps import CachePolicy
 
 _COLUMNS = (
     "fingerprint", "project", "static_key", "template", "producer_run", "producer_step", "inputs", "outputs",
-    "recorded_at", "confirmed_at", "expires_at", "duration", "invalidation_reason",
+    "recorded_at", "confirmed_at", "expires_at", "last_used_at", "duration", "invalidation_reason",
 )  # fmt: skip
 _COLUMN_LIST = ", ".join(_COLUMNS)
 _INSERT = f"""
@@ -43,6 +44,8 @@ _REPLACE = f"""
     UPDATE entry SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_COLUMNS, start=1) if n > 1)}
     WHERE fingerprint = $1
 """  # noqa: S608
+# The row is locked, so that the decision still holds when it is written.
+_SELECT_LOCKED = f"SELECT {_COLUMN_LIST} FROM entry WHERE fingerprint = $1 FOR UPDATE"  # noqa: S608
 _SELECTED = """
     project = $1 AND invalidation_reason = ''
     AND ($2::bytea[] IS NULL OR fingerprint = ANY($2)) AND ($3 = '' OR template = $3)
@@ -52,14 +55,11 @@ _SELECTED = """
 
 async def add(connection: Connection, entry: Entry, policy: CachePolicy) -> tuple[WriteOutcome, Entry]:
     """Add an entry. Returns what became of it, and the entry that is stored now."""
-    if await connection.fetchval(_INSERT, *_values(entry)):
-        return WriteOutcome.ADDED, entry
-    # The row is locked, so that the decision holds when it is written.
-    row = await connection.fetchrow(
-        f"SELECT {_COLUMN_LIST} FROM entry WHERE fingerprint = $1 FOR UPDATE",  # noqa: S608
-        encode_digest(entry.fingerprint),
-    )
-    assert row is not None  # no row of this table is ever deleted
+    row = None
+    while row is None:  # again if retention deletes the row between the two statements
+        if await connection.fetchval(_INSERT, *_values(entry)):
+            return WriteOutcome.ADDED, entry
+        row = await connection.fetchrow(_SELECT_LOCKED, encode_digest(entry.fingerprint))
     existing = _decode(row)
     outcome = write_outcome(existing, entry, policy)
     if outcome is WriteOutcome.REPLACED:
@@ -81,10 +81,35 @@ async def _confirm(connection: Connection, existing: Entry, new: Entry) -> None:
         else max(existing.expires_at, new.expires_at)
     )
     await connection.execute(
-        "UPDATE entry SET confirmed_at = $2, expires_at = $3 WHERE fingerprint = $1",
+        """
+        UPDATE entry SET confirmed_at = $2, expires_at = $3, last_used_at = greatest(last_used_at, $2)
+        WHERE fingerprint = $1
+        """,
         encode_digest(existing.fingerprint),
         max(existing.confirmed_at, new.confirmed_at),
         expires_at,
+    )
+
+
+async def renew(connection: Connection, hits: Sequence[Hit]) -> None:
+    """Note that entries were hit. At most once a day per entry: retention counts in days, and most hits write nothing."""
+    if not hits:
+        return
+    await connection.execute(
+        """
+        WITH hit AS (
+            SELECT fingerprint, max(hit_at) AS hit_at
+            FROM unnest($1::bytea[], $2::timestamptz[]) AS hit (fingerprint, hit_at) GROUP BY fingerprint
+        ), due AS (
+            -- An entry that another transaction has locked is being used there: waiting for it could deadlock.
+            SELECT entry.fingerprint, hit.hit_at FROM entry JOIN hit USING (fingerprint)
+            WHERE entry.last_used_at < hit.hit_at - interval '1 day'
+            FOR UPDATE OF entry SKIP LOCKED
+        )
+        UPDATE entry SET last_used_at = due.hit_at FROM due WHERE entry.fingerprint = due.fingerprint
+        """,
+        [encode_digest(hit.fingerprint) for hit in hits],
+        [hit.hit_at for hit in hits],
     )
 
 
@@ -112,20 +137,40 @@ async def invalidate(
 
 
 async def invalidate_selected(
-    database: Database, project: str, selector: EntrySelector, reason: str, now: datetime
+    database: Database,
+    project: str,
+    selector: EntrySelector,
+    reason: str,
+    now: datetime,
+    *,
+    batch_rows: int = 1000,
 ) -> int:
-    """Invalidate the live entries that match, queue the events, and return their number."""
-    async with database.transaction() as connection:
-        rows = await connection.fetch(
-            f"UPDATE entry SET invalidation_reason = $5 WHERE {_SELECTED} RETURNING {_COLUMN_LIST}",  # noqa: S608
-            *_selected_arguments(project, selector),
-            reason,
-        )
-        entries = list(map(_decode, rows))
-        await _publish_invalidated(
-            connection, entries, dict.fromkeys((entry.fingerprint for entry in entries), reason), now
-        )
-        return len(entries)
+    """Invalidate the live entries that match, queue the events, and return their number.
+
+    Each batch is a transaction of its own. If one fails, those before it stay invalid, and a second call does the rest.
+    """
+    assert reason  # an entry without a reason is live
+    count = 0
+    while True:
+        async with database.transaction() as connection:
+            rows = await connection.fetch(
+                f"""
+                UPDATE entry SET invalidation_reason = $5
+                WHERE fingerprint = ANY (ARRAY (
+                    SELECT fingerprint FROM entry WHERE {_SELECTED} ORDER BY fingerprint LIMIT $6 FOR UPDATE
+                ))
+                RETURNING {_COLUMN_LIST}
+                """,  # noqa: S608
+                *_selected_arguments(project, selector),
+                reason,
+                batch_rows,
+            )
+            entries = list(map(_decode, rows))
+            reasons = dict.fromkeys((entry.fingerprint for entry in entries), reason)
+            await _publish_invalidated(connection, entries, reasons, now)
+        count += len(rows)
+        if len(rows) < batch_rows:
+            return count
 
 
 async def count_selected(database: Database, project: str, selector: EntrySelector) -> int:
@@ -261,6 +306,7 @@ def _values(entry: Entry) -> list[object]:
         "recorded_at": entry.producer.finished_at,
         "confirmed_at": entry.confirmed_at,
         "expires_at": entry.expires_at,
+        "last_used_at": entry.confirmed_at,
         "duration": entry.producer.duration,
         "invalidation_reason": entry.invalidation_reason,
     }

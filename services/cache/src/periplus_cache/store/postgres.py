@@ -56,7 +56,9 @@ class PostgresStore:
                     with telemetry.continuing("record", recording.trace_headers, SpanKind.CONSUMER):
                         outcomes[index], queued = await _add_entry(connection, recording)
                     events += queued
-                await attempts.add_hits(connection, [r.hit for _, r in new if r.hit is not None])
+                hits = [recording.hit for _, recording in new if recording.hit is not None]
+                await attempts.add_hits(connection, hits)
+                await entries.renew(connection, hits)
                 await outbox.add(connection, events)
         return [outcomes.get(index) for index in range(len(recordings))]
 
@@ -136,13 +138,27 @@ async def _add_templates(connection: Connection, recordings: Sequence[Recording]
     if not by_static_key:
         return
     rows = sorted(by_static_key.items())
+    static_keys = [encode_digest(static_key) for static_key, _ in rows]
+    # Retention deletes no template that was used within a day. One that was not is renewed, which locks it, and one that
+    # was just deleted is inserted again.
+    await connection.execute(
+        """
+        UPDATE template SET used_at = now()
+        WHERE static_key = ANY (ARRAY (
+            SELECT static_key FROM template
+            WHERE static_key = ANY ($1::bytea[]) AND used_at < now() - interval '1 day'
+            ORDER BY static_key FOR UPDATE
+        ))
+        """,
+        static_keys,
+    )
     await connection.execute(
         """
         INSERT INTO template (static_key, project, epoch, document)
         SELECT * FROM unnest($1::bytea[], $2::text[], $3::int[], $4::bytea[])
         ON CONFLICT DO NOTHING
         """,
-        [encode_digest(static_key) for static_key, _ in rows],
+        static_keys,
         [recording.attempt.project for _, recording in rows],
         [recording.epoch for _, recording in rows],
         [recording.document.encode() for _, recording in rows],
