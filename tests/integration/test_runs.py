@@ -88,7 +88,7 @@ def test_an_uncacheable_step_that_feeds_another_leaves_the_other_steps_to_the_ca
     assert phases(again) == {"alone": "cached", "feeder": "succeeded", "reader": "cached"}
 
 
-MODES = ("off", "read", "write", "readwrite")
+MODES = ("off", "read", "write", "readwrite", "refresh")
 
 
 def with_modes() -> str:
@@ -133,8 +133,11 @@ def run_in_mode(stack: Stack, manifest: str, mode: step_pb2.CacheMode.ValueType)
 def test_a_run_can_take_cache_permissions_from_its_steps_and_never_gives_them_any(stack: Stack) -> None:
     manifest = with_modes()
     assert run_in_mode(stack, manifest, step_pb2.CACHE_MODE_OFF) == (set(MODES), set())
-    assert run_in_mode(stack, manifest, step_pb2.CACHE_MODE_REFRESH) == (set(MODES), {"write", "readwrite"})
-    assert ran(stack.finish(manifest)) == {"off", "read", "write"}
+    assert run_in_mode(stack, manifest, step_pb2.CACHE_MODE_REFRESH) == (
+        set(MODES),
+        {"write", "readwrite", "refresh"},
+    )
+    assert ran(stack.finish(manifest)) == {"off", "read", "write", "refresh"}
 
 
 def test_a_changed_parameter_runs_what_depends_on_it_and_nothing_else(stack: Stack) -> None:

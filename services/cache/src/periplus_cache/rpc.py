@@ -9,7 +9,12 @@ from periplus_cache.wire import entries, resolving
 from periplus_common import telemetry
 from periplus_model.codec import decode_name
 
-_verdicts = telemetry.meter.create_counter("cache.verdicts")
+_verdicts = telemetry.counter(
+    "periplus.cache.verdicts",
+    unit="{step}",
+    description="Verdicts of ResolveSteps, one for each step or item of a fan-out.",
+    attributes=("periplus.verdict",),
+)
 
 NAME = pb.DESCRIPTOR.services_by_name["CacheService"].full_name
 
@@ -24,7 +29,7 @@ class CacheServicer(grpc.CacheServiceServicer):
         verdicts = await self._cache.resolve(resolving.decode_request(request))
         for verdict in verdicts:
             for each in verdict.items or (verdict,):
-                _verdicts.add(1, {"verdict": each.verdict.label})
+                _verdicts.add(1, {"periplus.verdict": each.verdict.label})
         return resolving.encode_response(verdicts)
 
     async def ExplainMiss(self, request: pb.ExplainMissRequest, context: Any) -> pb.ExplainMissResponse:

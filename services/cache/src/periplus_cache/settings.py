@@ -28,8 +28,6 @@ class Settings(ObjectStoreSettings):
 
     epoch: int = Field(default=0, ge=0, le=2**31 - 1)
     """Part of every key. Raising it makes all existing entries unreachable without deleting any."""
-    otlp_endpoint: str = ""
-    """Where traces and metrics are exported to. Empty: not exported."""
     keep_entries: KeepFor = timedelta(days=180)
     """Entries, valid or not, since they were last recorded, confirmed or hit."""
     keep_attempts: Annotated[KeepFor, AfterValidator(_outlives_events)] = timedelta(days=90)

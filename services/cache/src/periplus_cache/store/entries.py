@@ -115,8 +115,8 @@ async def renew(connection: Connection, hits: Sequence[Hit]) -> None:
 
 async def invalidate(
     database: Database, project: str, invalidations: Collection[Invalidation], now: datetime
-) -> None:
-    """Invalidate entries, each for its reason, and queue the events."""
+) -> int:
+    """Invalidate entries, each for its reason, and queue the events. Returns how many were still valid."""
     async with database.transaction() as connection:
         rows = await connection.fetch(
             f"""
@@ -134,6 +134,7 @@ async def invalidate(
         )
         reasons = {invalidation.fingerprint: invalidation.reason for invalidation in invalidations}
         await _publish_invalidated(connection, list(map(_decode, rows)), reasons, now)
+        return len(rows)
 
 
 async def invalidate_selected(

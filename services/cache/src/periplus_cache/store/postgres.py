@@ -15,6 +15,7 @@ from periplus_cache.domain import (
     EntryFilter,
     EntryPosition,
     EntrySelector,
+    Hit,
     Invalidation,
     PastInvalidation,
     Recording,
@@ -32,6 +33,25 @@ from periplus_common import outbox, telemetry
 from periplus_common.bus import CloudEvent
 from periplus_common.postgres import Connection, Database
 
+_hits = telemetry.counter(
+    "periplus.cache.hits", unit="{step}", description="Finished steps that were served an entry."
+)
+_saved = telemetry.counter(
+    "periplus.cache.saved", unit="s", description="Run time of the producers of the entries that were served."
+)
+_results = telemetry.counter(
+    "periplus.cache.results",
+    unit="{step}",
+    description="Results of steps by what became of them: added, unchanged, diverged or replaced (an older entry).",
+    attributes=("periplus.outcome",),
+)
+_invalidated = telemetry.counter(
+    "periplus.cache.invalidated_entries",
+    unit="{entry}",
+    description="Entries that were invalidated: because of their objects (object), or by InvalidateEntries (request).",
+    attributes=("periplus.cause",),
+)
+
 
 class PostgresStore:
     """Each method does what `ports.Store` says."""
@@ -46,6 +66,7 @@ class PostgresStore:
 
     async def record(self, *recordings: Recording) -> list[WriteOutcome | None]:
         outcomes: dict[int, WriteOutcome | None] = {}
+        all_hits: list[Hit] = []
         async with self._database.transaction() as connection:
             for group in _groups(recordings):
                 added = await attempts.add(connection, [recording.attempt for _, recording in group])
@@ -53,22 +74,34 @@ class PostgresStore:
                 await _add_templates(connection, [recording for _, recording in new])
                 events: list[CloudEvent] = []
                 for index, recording in sorted(new, key=_fingerprint):
-                    with telemetry.continuing("record", recording.trace_headers, SpanKind.CONSUMER):
+                    with telemetry.span_from_headers(
+                        "record step", recording.trace_headers, SpanKind.CONSUMER
+                    ):
                         outcomes[index], queued = await _add_entry(connection, recording)
                     events += queued
                 hits = [recording.hit for _, recording in new if recording.hit is not None]
                 await attempts.add_hits(connection, hits)
                 await entries.renew(connection, hits)
+                all_hits += hits
                 await outbox.add(connection, events)
+        for outcome in outcomes.values():
+            if outcome is not None:
+                _results.add(1, {"periplus.outcome": outcome.value})
+        if all_hits:
+            _hits.add(len(all_hits))
+            _saved.add(max(0.0, sum(hit.saved.total_seconds() for hit in all_hits)))
         return [outcomes.get(index) for index in range(len(recordings))]
 
     async def invalidate(self, project: str, invalidations: Collection[Invalidation], now: datetime) -> None:
-        await entries.invalidate(self._database, project, invalidations, now)
+        count = await entries.invalidate(self._database, project, invalidations, now)
+        _invalidated.add(count, {"periplus.cause": "object"})
 
     async def invalidate_selected(
         self, project: str, selector: EntrySelector, reason: str, now: datetime
     ) -> int:
-        return await entries.invalidate_selected(self._database, project, selector, reason, now)
+        count = await entries.invalidate_selected(self._database, project, selector, reason, now)
+        _invalidated.add(count, {"periplus.cause": "request"})
+        return count
 
     async def count_selected(self, project: str, selector: EntrySelector) -> int:
         return await entries.count_selected(self._database, project, selector)
