@@ -43,11 +43,11 @@ HEADER = "from periplus.sdk import Artifact, each, pipeline, step, when\n"
 def compiled(write: Write) -> Callable[..., Compiled]:
     """Compile the pipeline of a text, with the header's imports in front."""
 
-    def made(text: str, /, **parameters: Any) -> Compiled:
+    def compile_text(text: str, /, **parameters: Any) -> Compiled:
         folder = write({"flow.py": HEADER + dedent(text)})
         return compile(load(folder / "flow.py"), parameters)
 
-    return made
+    return compile_text
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Execution:
         self, task: dict[str, Any], name: str, item: dict[str, str]
     ) -> tuple[dict[str, str], dict[str, Path]]:
         template = self.templates[task["template"]]
-        place = self.folder / name
+        workdir = self.folder / name
         arguments = task.get("arguments", {})
         inputs = {
             f"inputs.parameters.{one['name']}": self._put(one["value"], item)
@@ -126,24 +126,24 @@ class Execution:
         moved = {}
         for one in template.get("inputs", {}).get("artifacts", []):
             if one["name"] == "periplus-code":
-                moved[one["path"]] = str(unpack(self.compiled.archive, place / "code"))
+                moved[one["path"]] = str(unpack(self.compiled.archive, workdir / "code"))
             else:
                 moved[one["path"]] = str(paths[one["name"]])
         outputs = template.get("outputs", {})
         declared = [one["valueFrom"]["path"] for one in outputs.get("parameters", [])]
         declared += [one["path"] for one in outputs.get("artifacts", [])]
-        moved |= {path: str(place) + path for path in declared}
+        moved |= {path: str(workdir) + path for path in declared}
         environment = {
             one["name"]: moved.get(one["value"]) or self._put(one["value"], inputs)
             for one in template["container"].get("env", [])
         }
         python, *rest = template["container"]["command"]
         assert python == "python"
-        place.mkdir(parents=True, exist_ok=True)
+        workdir.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(  # noqa: PLW1510 - the exit code is asserted
             [sys.executable, *rest, *template["container"]["args"]],
-            env={**SAME, "HOME": str(place), **environment},
-            cwd=place,
+            env={**SAME, "HOME": str(workdir), **environment},
+            cwd=workdir,
             capture_output=True,
             text=True,
             timeout=100,
@@ -188,4 +188,4 @@ def unpack(archive: bytes, to: Path) -> Path:
 @pytest.fixture
 def execute(tmp_path: Path) -> Callable[[Compiled], Execution]:
     """An execution of a compiled pipeline in a folder of its own."""
-    return lambda made: Execution(made, tmp_path / "execution")
+    return lambda pipeline: Execution(pipeline, tmp_path / "execution")
