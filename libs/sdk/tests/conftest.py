@@ -1,4 +1,4 @@
-"""Projects written to a folder of their own, and a small executor that runs what they compile to."""
+"""Fixtures: projects in a temporary folder, and a small executor of compiled pipelines."""
 
 import io
 import json
@@ -24,7 +24,7 @@ SAME = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write files of a project, name and text, and return its folder."""
+    """Write the files of a project, by name, and return its folder."""
 
     def written(files: dict[str, str]) -> Path:
         for name, text in files.items():
@@ -179,7 +179,7 @@ def together(texts: list[str]) -> list[Any]:
 def unpack(archive: bytes, to: Path) -> Path:
     """Unpack as Argo does: the one folder at the archive's root becomes the path itself."""
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        # What we packed ourselves; the first releases of 3.11 know no filter.
+        # Without a filter, which the first releases of 3.11 do not have: the SDK packed the archive itself.
         tar.extractall(to.with_name("unpacking"))
     (only,) = to.with_name("unpacking").iterdir()
     return only.rename(to)

@@ -1,4 +1,4 @@
-"""The claim of a run, as the contracts say it."""
+"""The claim of a run, as the snapshotter's message."""
 
 import os
 import subprocess

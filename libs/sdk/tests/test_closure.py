@@ -360,7 +360,7 @@ def test_a_file_that_cannot_be_parsed_is_named(write):
 
 
 def test_digests_equal_those_of_earlier_versions():
-    """A change here empties every cache of SDK steps: it must be meant."""
+    """A change of these digests makes every entry of an SDK step unreachable, so it must be intended."""
     tree = ast.parse(
         "def f(x: int = 1, *rest, y=None) -> str:\n    '''Doc.'''\n    return f'{x!r:>3} é' + u'a'\n"
     )

@@ -1,4 +1,4 @@
-"""A pipeline becomes one manifest that Argo and hera understand; what cannot become one is refused with its place."""
+"""A pipeline compiles to one manifest that Argo and hera accept, or is refused with function, argument and fix."""
 
 import ast
 import io

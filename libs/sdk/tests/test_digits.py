@@ -1,4 +1,4 @@
-"""The example trains for real: as plain Python, and as the processes that its manifest describes."""
+"""The example pipeline runs as plain Python, and as the processes that its manifest describes."""
 
 import json
 from pathlib import Path

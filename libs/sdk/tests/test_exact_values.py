@@ -284,7 +284,7 @@ REFUSED = [
     ({"shape": (2, 3)}, dict[str, Any]), ({"keys": {1: "one"}}, dict[str, Any]), ([np.float64(1.0)], list[Any]), ({"n": np.int64(1)}, dict), ([Word.A], list), ([Linear()], list[Any]),
     ([{1}], list[Any]), ([dt.datetime(2026, 1, 1, tzinfo=UTC)], list[Any]), ([decimal.Decimal(1)], list), ([bytearray(b"x")], list), ([Pair(1)], list[Any]), ([Color.RED], list),
     ([Model()], list[Any]), ({"d": OrderedDict()}, dict[str, Any]), ([Path()], list[Any]), ([...], list[Any]),
-    # records that are not made of their fields alone
+    # records that their declared fields do not determine
     (Doubled(1), Doubled), (grown(Linear(1), extra=2), Linear), (grown(Derived(2.0), area=5.0), Derived), (grown(Checked(0.5), share=2.0), Checked), (NeedsMore(1, 2), NeedsMore),
     (grown(Linear(), width="x"), Linear), (grown(Validated(1), x="1"), Validated), ({"width": 1}, Linear), (Linear, Linear),
     (holding_itself(), list[Any]), (nested(5000), list), ("x" * 100_000, str),

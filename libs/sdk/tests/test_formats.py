@@ -1,4 +1,4 @@
-"""Files for what is no small JSON: chosen by annotation, equal values as equal bytes, no pickle for arrays."""
+"""File formats: chosen by the annotation, equal arrays as equal bytes, no pickle for arrays."""
 
 from pathlib import Path
 from typing import Any

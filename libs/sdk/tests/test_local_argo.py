@@ -1,4 +1,4 @@
-"""The same manifests on the local Argo, with its real pods and a real S3 store."""
+"""Compiled pipelines on the local Argo, with its executor and a real S3 store."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The runner as a process of its own: values in by environment and files, values out by files, nothing pasted."""
+"""The runner as a process: inputs from environment variables and files, outputs as files, never values as code."""
 
 import json
 import os

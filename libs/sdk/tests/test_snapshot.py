@@ -1,4 +1,4 @@
-"""What a client claims about the place a run starts from, with and without git, with any file name."""
+"""The snapshot of a project directory, with and without git, with any file name."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Values survive the way through JSON text, and texts that Argo or Kubernetes would change never come up."""
+"""Values are written as JSON and read back, in texts that neither Argo nor Kubernetes changes."""
 
 import json
 import math

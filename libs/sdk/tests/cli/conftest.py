@@ -70,7 +70,7 @@ def servicer(kind: type, streams: set[str], script: Script) -> object:
 
 @pytest.fixture(scope="session")
 def _served() -> Iterator[tuple[Script, int]]:
-    """One server for all four services, in a thread of its own, for the whole session."""
+    """One server for all four services, in a thread, for the whole session."""
     script, ready, loop = Script(), threading.Event(), asyncio.new_event_loop()
     ports: list[int] = []
     stop = asyncio.Event()
@@ -103,7 +103,7 @@ def _served() -> Iterator[tuple[Script, int]]:
 
 @pytest.fixture
 def script(_served: tuple[Script, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
-    """The services' answers; the environment points at them by a client.json, as after `periplus up`."""
+    """The script of the services, which are configured by a client.json as after `periplus up`."""
     found, port = _served
     found.answers.clear()
     found.calls.clear()
@@ -119,14 +119,14 @@ def script(_served: tuple[Script, int], tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the developer's own environment."""
+    """Remove the variables of the developer's environment."""
     for name in ("DISPATCHER", "CACHE", "SNAPSHOTTER", "LINEAGE", "TOKEN", "PROJECT", "HOME", "DEBUG"):
         monkeypatch.delenv(f"PERIPLUS_{name}", raising=False)
 
 
 @dataclass
 class Result:
-    """What a command printed, and its exit code."""
+    """The output and the exit code of a command."""
 
     code: int
     out: str
@@ -153,6 +153,6 @@ def periplus(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 @pytest.fixture
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No stack anywhere near."""
+    """An environment and a folder without a stack."""
     clean(monkeypatch)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The command as a process of its own: on a terminal, in a pipe, interrupted, and what it loads."""
+"""The command as a process: on a terminal, in a pipe, interrupted, and the packages that it imports."""
 
 import fcntl
 import json
@@ -64,7 +64,7 @@ def on_a_terminal(*arguments: str) -> tuple[int, str]:
 
 
 def stream() -> Iterator[object]:
-    """A fan-out of 2,000 that proceeds by 500, with one failure among them."""
+    """The messages of a fan-out of 2,000 items, 500 of which finish with each message, and one of which fails."""
     start = Timestamp(seconds=1_800_000_000)
     run = lineage.Run(project="default", id="digits-1", phase=types.RUN_PHASE_RUNNING, submitted_at=start)
     paths = [f"train({index})" for index in range(STEPS)]
@@ -128,7 +128,7 @@ def test_a_closed_pipe_ends_the_command_without_an_error(script):
 
 
 def test_a_cached_run_imports_no_package_that_it_does_not_need(script, tmp_path: Path):
-    """Starting is most of what a cached run takes."""
+    """Imports are most of the time that a cached run takes."""
     (tmp_path / "flow.py").write_text(PIPELINE)
     script.answers["SubmitRun"] = dispatcher.SubmitRunResponse(run="r", phase=types.RUN_PHASE_SUCCEEDED)
     program = (

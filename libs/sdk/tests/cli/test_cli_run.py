@@ -38,7 +38,7 @@ def step(path: str, phase: int, **fields: object) -> lineage.Step:
 
 
 def changes(phase: int, *steps: lineage.Step, message: str = "") -> list[lineage.WatchRunResponse]:
-    """A run that is seen running, then as it ended, with two seconds in between."""
+    """The messages of WatchRun for a run that is running, then finished."""
     start = Timestamp(seconds=1_800_000_000)
     running = lineage.Run(project="default", id="digits-1", phase=types.RUN_PHASE_RUNNING, submitted_at=start)
     over = lineage.Run(

@@ -1,4 +1,4 @@
-"""`periplus up`, `down` and `doctor` where nothing runs, and where somebody else holds the home."""
+"""`periplus up`, `down` and `doctor` without a running stack, and on a home that another process uses."""
 
 from periplus_local.stack import Home, lock
 

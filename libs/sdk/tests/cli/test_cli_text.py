@@ -1,4 +1,4 @@
-"""Text on terminals, and where the connection comes from."""
+"""Text for terminals, and the configuration of the connection."""
 
 import json
 

@@ -29,5 +29,5 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
-# Without `compile` and what goes with it, since `import *` would hide Python's own.
+# Without `compile`, `load` and `Compiled`: `import *` would hide Python's own `compile`.
 __all__ = ["Artifact", "Pipeline", "PipelineError", "Step", "each", "pipeline", "step", "when"]

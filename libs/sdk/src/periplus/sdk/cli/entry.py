@@ -61,7 +61,7 @@ def _failure(error: Exception) -> Failure:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "periplus"
         return Failure(error.format_message(), where=command, fix=f"{command} --help")  # type: ignore[attr-defined]
-    # No call was made where the module is not imported, and it is not imported for this.
+    # If the module is not imported, no call was made; importing it here would load gRPC.
     calls = sys.modules.get("periplus.sdk.client.call_error")
     if calls and isinstance(error, calls.CallError):
         return failure_of_call(error)

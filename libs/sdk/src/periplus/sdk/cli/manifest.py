@@ -62,7 +62,7 @@ def compile_(file: source.File, parameters: source.Parameters = None, output: Ou
 
         print_json(manifest)
         return
-    # Imported here: no other command needs it.
+    # Imported here: no other command needs yaml.
     import yaml
 
     print(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100), end="")

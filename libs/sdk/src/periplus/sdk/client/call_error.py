@@ -36,7 +36,7 @@ class CallError(Exception):
 
 def call_error(error: Any, service: str, address: str) -> CallError:
     """The CallError for a grpc.RpcError of a call of `service`."""
-    # Imported here: a program whose calls succeed needs none of it.
+    # Imported here: a program whose calls succeed does not need it.
     from google.rpc import error_details_pb2 as details
     from grpc_status import rpc_status
 

@@ -17,7 +17,7 @@ STAND_INS = ("numpy", "sklearn")
 
 
 def hints(subject: Any) -> dict[str, Any]:
-    """The resolved annotations of a function or class, `return` included, `Annotated` kept.
+    """The resolved annotations of a function or class, with `return`, and with `Annotated` around them.
 
     Names that are imported under `if TYPE_CHECKING:` are found too. Raises PipelineError for a name that is
     not defined anywhere.

@@ -1,4 +1,4 @@
-"""How values that are no small JSON travel: one file format for each type, chosen by the annotation."""
+"""The file formats of values that do not travel as a parameter, chosen by the annotation."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Npy:
                 f"the array's dtype has metadata, which .npy does not hold: {value.dtype!r}",
                 fix="return array.astype(…) without metadata, and the metadata as an output of its own",
             )
-        # One copy where the array does not lie in memory in C's order, none where it does.
+        # A copy only if the array is not in C order.
         contiguous = np.asarray(value, order="C")
         try:
             with path.open("wb") as file:
@@ -207,7 +207,7 @@ class Estimator:
             raise MismatchError(f"expected a scikit-learn estimator, got {type(value).__qualname__}")
         try:
             joblib.dump(value, path)  # type: ignore[no-untyped-call]
-            # Arrays stay in the file: what is looked at is whether a step can load it, and as what.
+            # Whether a step can load it, and as which type; arrays stay in the file.
             back = joblib.load(path, mmap_mode="c")  # type: ignore[no-untyped-call]
         except Exception as refused:  # whatever the pickling of the user's classes raises
             raise MismatchError(

@@ -1,4 +1,4 @@
-"""What an annotation says about the values it describes: which are small JSON, which are records, what lists hold."""
+"""What an annotation declares: whether values are JSON, whether they are records, what a list holds."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def unwrap(annotation: Any) -> Any:
             return annotation
 
 
-def is_json(annotation: Any, seen: tuple[Any, ...] = ()) -> bool:
+def is_json(annotation: Any, enclosing: tuple[Any, ...] = ()) -> bool:
     """Whether values of this annotation can be written as JSON and read back."""
     annotation = unwrap(annotation)
     if annotation is None or annotation in SCALARS or annotation in (list, dict):
         return True
     if annotation in (Any, object):
         # Inside a list or dict this is any JSON; alone it does not say whether it is JSON at all.
-        return bool(seen)
-    if annotation in seen:
+        return bool(enclosing)
+    if annotation in enclosing:
         return True
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    inside = (*seen, annotation)
+    inside = (*enclosing, annotation)
     if is_union(annotation):
         return all(is_json(member, inside) for member in args)
     if origin is Literal:

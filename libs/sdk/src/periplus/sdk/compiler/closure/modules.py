@@ -134,7 +134,7 @@ def _names(node: ast.stmt) -> Iterator[str]:
         elif isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
             yield one.id
         elif isinstance(one, COMPREHENSIONS):
-            # Its own targets are not the module's; what `:=` binds inside it is.
+            # Its targets are local to it; names that `:=` binds inside it are the module's.
             yield from (inner.target.id for inner in ast.walk(one) if isinstance(inner, ast.NamedExpr))
         elif not isinstance(one, ast.Lambda):
             pending += ast.iter_child_nodes(one)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from periplus.sdk.compiler.closure.modules import Module, read_module
 
-# In the order in which Python looks.
+# In the order of Python's import system.
 _SUFFIXES = (*EXTENSION_SUFFIXES, ".py")
 
 # The SDK is no part of what a step computes, even where it is installed as editable.

@@ -230,7 +230,7 @@ def _bound(body: list[Any]) -> dict[str, Reference | None]:
         elif isinstance(node, ast.MatchMapping) and node.rest:
             names[node.rest] = None
         elif isinstance(node, Comprehension):
-            # Its targets are its own, but `:=` inside it binds out here.
+            # Its targets are local to it, but `:=` inside it binds in this scope.
             inside = [one for one in ast.walk(node) if isinstance(one, ast.NamedExpr)]
             names.update(dict.fromkeys(one.target.id for one in inside))
             continue
