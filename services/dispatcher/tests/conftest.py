@@ -1,4 +1,4 @@
-"""Fixtures of this folder's tests: a database, a local Argo, and fakes of the services that the dispatcher asks."""
+"""Fixtures: a database, a local Argo, and fakes of the cache and the snapshotter."""
 
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -8,8 +8,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # what the tests of this folder share is found beside them
 
+from dispatcher_harness import Harness, opened
 from fakes import MemoryCache, MemorySnapshotter
-from world import World, opened
 
 from periplus_common import postgres
 from periplus_local.argo.testing import Client, local_argo
@@ -38,7 +38,7 @@ def local(embedded: Servers) -> Iterator[Client]:
 
 
 @pytest.fixture
-async def world(dsn: str, local: Client, embedded: Servers) -> AsyncIterator[World]:
+async def harness(dsn: str, local: Client, embedded: Servers) -> AsyncIterator[Harness]:
     """A dispatcher on a database of its own and the local Argo, with a cache in memory."""
-    async with opened(dsn, local, embedded, MemoryCache(), MemorySnapshotter()) as world:
-        yield world
+    async with opened(dsn, local, embedded, MemoryCache(), MemorySnapshotter()) as harness:
+        yield harness

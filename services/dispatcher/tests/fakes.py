@@ -20,14 +20,14 @@ Key = tuple[str, str, str]
 
 @dataclass
 class MemoryCache:
-    """Knows what it was taught, by what a step does and is given. Looks at no bytes."""
+    """A cache in memory: entries by document and inputs. It reads no objects."""
 
     entries: dict[Key, Outputs] = field(default_factory=dict)
-    away: bool = False
+    is_unreachable: bool = False
     asked: list[list[StepQuery]] = field(default_factory=list)
     requests: list[tuple[CacheMode | None, dict[str, StepTemplate]]] = field(default_factory=list)
     """The run's cache mode and the templates of each call."""
-    hold: asyncio.Event | None = None
+    release: asyncio.Event | None = None
 
     async def resolve(
         self,
@@ -37,10 +37,10 @@ class MemoryCache:
         templates: Mapping[str, StepTemplate],
         queries: Sequence[StepQuery],
     ) -> dict[str, StepVerdict]:
-        if self.away:
-            raise Unavailable("the cache is away")
-        if self.hold is not None:
-            await self.hold.wait()
+        if self.is_unreachable:
+            raise Unavailable("the cache can not be reached")
+        if self.release is not None:
+            await self.release.wait()
         self.asked.append(list(queries))
         self.requests.append((cache_mode, dict(templates)))
         found: dict[str, StepVerdict] = {}
@@ -50,7 +50,7 @@ class MemoryCache:
             found[query.id] = self._one(query, template, found)
         return found
 
-    def teach(self, finished: events_pb2.StepFinished) -> None:
+    def record(self, finished: events_pb2.StepFinished) -> None:
         parameters = {p.name: p.value for p in finished.inputs.parameters}
         artifacts = {a.name: a.digest or a.object.key for a in finished.inputs.artifacts}
         self.entries[_key(finished.template.document, parameters, artifacts)] = codec.decode_outputs(
@@ -102,12 +102,12 @@ class MemoryCache:
 class MemorySnapshotter:
     """Takes any claim."""
 
-    away: bool = False
+    is_unreachable: bool = False
     environment: str = "sha256:environment"
 
     async def take(self, project: str, claim: bytes) -> tuple[str, str, list[str]]:
-        if self.away:
-            raise Unavailable("the snapshotter is away")
+        if self.is_unreachable:
+            raise Unavailable("the snapshotter can not be reached")
         return "sha256:snapshot", self.environment, []
 
 

@@ -1,4 +1,4 @@
-"""What the dispatcher makes of an Argo that hangs, is somebody else, or is asked by many at once."""
+"""Requests to Argo: what is sent, what its errors mean, and what happens if it does not answer."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from dispatcher_harness import Harness
 from manifests import PROCESSES, say, workflow
-from world import World
 
 from periplus_common.errors import Invalid, Unavailable
 from periplus_dispatcher import argo
@@ -27,7 +27,7 @@ UNKNOWN_TO_HERA = workflow(say("a", "1", newField={"of": "a newer Argo"})) | {"m
 
 @asynccontextmanager
 async def server(*answers: tuple[str, bytes | None], status: int = 200) -> AsyncIterator[str]:
-    """An address where each path that ends so is answered so, by 200 unless told; None: never."""
+    """A server that answers each path by its ending, with `status`; an answer of None never comes."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
@@ -45,7 +45,7 @@ async def server(*answers: tuple[str, bytes | None], status: int = 200) -> Async
         listening.close()
 
 
-def test_the_manifests_of_these_tests_take_both_ways() -> None:
+def test_of_the_two_manifests_only_one_is_sent_as_heras_model() -> None:
     assert argo._model(MANIFEST) is not None
     assert argo._model(UNKNOWN_TO_HERA) is None
 
@@ -73,7 +73,7 @@ async def recorder(bodies: list[Json]) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("manifest", [MANIFEST, UNKNOWN_TO_HERA], ids=["hera's model", "raw"])
-async def test_what_argos_lint_refuses_is_no_trouble_of_argo(manifest: Json) -> None:
+async def test_a_manifest_that_lint_refuses_is_invalid_although_argo_answers_500(manifest: Json) -> None:
     refusal = b'{"code":2,"message":"template name \'nope\' undefined"}'
     async with server(("", refusal), status=500) as url, argo.connect(url, "", "n") as found:
         with pytest.raises(Invalid, match="template name 'nope' undefined"):
@@ -100,7 +100,7 @@ async def test_a_field_that_hera_does_not_know_reaches_argo(manifest: Json, fiel
 
 
 @pytest.mark.parametrize("manifest", [MANIFEST, UNKNOWN_TO_HERA], ids=["hera's model", "raw"])
-async def test_a_workflow_that_argo_has_already_is_taken_for_the_one_to_create(manifest: Json) -> None:
+async def test_creating_a_workflow_that_exists_already_succeeds(manifest: Json) -> None:
     conflict = b'{"code":6,"message":"workflows.argoproj.io \\"w\\" already exists"}'
     async with server(("", conflict), status=409) as url, argo.connect(url, "", "n") as found:
         await found.create(manifest)
@@ -120,14 +120,14 @@ async def test_a_refusal_that_says_already_exists_of_something_else_is_a_refusal
 
 
 @pytest.mark.parametrize("body", [HTML, b"[1]", b"{}"])
-async def test_an_argo_that_fails_is_away(body: bytes) -> None:
+async def test_a_failure_of_argo_is_unavailable(body: bytes) -> None:
     async with server(("", body), status=500) as url, argo.connect(url, "", "n") as found:
         with pytest.raises(Unavailable):
             await found.lint({})
 
 
 @pytest.mark.parametrize("body", [HTML, b"", b"[1]", b'"x"', b"{"])
-async def test_what_answers_no_json_is_no_argo(body: bytes) -> None:
+async def test_an_answer_that_is_no_json_object_is_unavailable(body: bytes) -> None:
     async with server(("", body)) as url, argo.connect(url, "", "n") as found:
         for ask in (
             found.lint({}),
@@ -142,13 +142,13 @@ async def test_what_answers_no_json_is_no_argo(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("line", [b"data: {", b"data: []", b'data: {"result": 1}', b'{"error": "no"}', b"{}"])
-async def test_a_stream_that_makes_no_sense_has_ended(line: bytes) -> None:
+async def test_an_invalid_line_of_a_stream_is_unavailable(line: bytes) -> None:
     async with server(("", line + b"\n\n")) as url, argo.connect(url, "", "n") as found:
         with pytest.raises(Unavailable):
             [each async for each in found.logs("w", follow=False)]
 
 
-async def test_those_who_follow_logs_keep_nobody_from_argo() -> None:
+async def test_followed_logs_do_not_block_other_requests_to_argo() -> None:
     async with server(("log", None), ("", b"{}")) as url, argo.connect(url, "", "n") as found:
 
         async def follow() -> None:
@@ -164,14 +164,14 @@ async def test_those_who_follow_logs_keep_nobody_from_argo() -> None:
         await asyncio.gather(*followers, return_exceptions=True)
 
 
-async def test_an_argo_that_hangs_is_given_up_before_the_callers_time_is_over(world: World) -> None:
+async def test_requests_to_an_argo_that_hangs_time_out_before_the_callers_deadline(harness: Harness) -> None:
     requests_of_a_submission = 2  # lint and create
     usual = argo.ArgoTimeouts()
     assert requests_of_a_submission * (usual.request + usual.connect) < timedelta(seconds=40)
     short = argo.ArgoTimeouts(connect=timedelta(seconds=0.2), request=timedelta(seconds=0.2))
     async with server(("", None)) as url, argo.connect(url, "", "n", short) as hangs:
-        planner = Planner(world.cache, world.snapshotter, PROCESSES)
-        done = await Dispatcher(world.runs, hangs, planner, world.store, timedelta(seconds=30)).submit(
-            world.order(workflow(say("a", "1"))), str(uuid.uuid4())
-        )
+        planner = Planner(harness.cache, harness.snapshotter, PROCESSES)
+        done = await Dispatcher(
+            harness.runs, hangs, planner, harness.repository, timedelta(seconds=30)
+        ).submit(harness.request(workflow(say("a", "1"))), str(uuid.uuid4()))
     assert done.run.phase is RunPhase.PENDING

@@ -1,4 +1,4 @@
-"""Whatever is sent, it is refused with a field or planned and written; nothing else comes out."""
+"""Any manifest is either refused with its field or planned and rewritten."""
 
 import copy
 import json
@@ -26,21 +26,21 @@ ODD: list[Any] = [None, "", "x", "{{item}}", "{{=1 +}}", "{{inputs.parameters.x}
                   [{}], {"name": None}, "é\u0000", "a" * 300]  # fmt: skip
 
 
-def places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Every place of a document, as (holder, key)."""
+def fields_of(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Every field and element of a document, as (container, key)."""
     for key in (
         list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     ):
         found.append((value, key))
-        places(value[key], found)
+        fields_of(value[key], found)
     return found
 
 
-def spoiled(document: Json, draw: random.Random) -> Json:
-    """The document with a place or two changed, left out, or said twice."""
+def corrupted(document: Json, draw: random.Random) -> Json:
+    """The document with one or two fields changed, deleted or duplicated."""
     document = copy.deepcopy(document)
     for _ in range(draw.randint(1, 2)):
-        holder, key = draw.choice(places(document, []))
+        holder, key = draw.choice(fields_of(document, []))
         choice = draw.random()
         if choice < 0.2:
             del holder[key]
@@ -52,7 +52,7 @@ def spoiled(document: Json, draw: random.Random) -> Json:
 
 
 def planned(document: Json, draw: random.Random) -> None:
-    """Read, expanded, decide by chance, and write; Argo must take what comes out as it took what went in."""
+    """Read, expand, plan with random verdicts and rewrite: Argo must accept the result as it accepted the input."""
     read = manifest_reading.read(json.dumps(document), {})
     expanded = read.expand(PROCESSES)
     items = (hit(o="1"), StepVerdict("", Verdict.MISS))
@@ -75,11 +75,11 @@ def planned(document: Json, draw: random.Random) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
-def test_a_spoiled_manifest_is_refused_with_its_field_or_runs(source: Path) -> None:
+def test_a_corrupted_manifest_is_refused_with_its_field_or_is_planned(source: Path) -> None:
     document = yaml.safe_load(source.read_text())
     draw = random.Random(source.stem)
-    for spoil in [lambda d, _: d, *[spoiled] * 25]:
-        broken = spoil(document, draw)
+    for corrupt in [lambda d, _: d, *[corrupted] * 25]:
+        broken = corrupt(document, draw)
         refused = outcome(broken, draw)
         assert refused is None or refused.field.startswith("spec."), refused
 
@@ -92,13 +92,13 @@ def outcome(document: Json, draw: random.Random) -> Invalid | None:
     return None
 
 
-def test_a_variable_without_a_name_is_argos_to_refuse() -> None:
+def test_a_variable_without_a_name_is_left_to_argo_to_refuse() -> None:
     leaf = say("t", "1")
     leaf["container"]["env"] = [{"value": "1"}]
     assert outcome(workflow(leaf), random.Random(0)) is None
 
 
-def test_a_workflow_whose_templates_lie_elsewhere_is_sent_as_it_is() -> None:
+def test_a_workflow_with_a_template_reference_is_not_changed() -> None:
     manifest = workflow(say("x", "1"))
     manifest["spec"] = {"workflowTemplateRef": {"name": "elsewhere"}}
     read = manifest_reading.read(json.dumps(manifest), {})
@@ -111,7 +111,7 @@ def test_a_workflow_whose_templates_lie_elsewhere_is_sent_as_it_is() -> None:
     )
 
 
-def test_what_is_kept_of_a_manifest_is_nobodys_to_change() -> None:
+def test_changing_a_read_manifest_does_not_change_the_cached_one() -> None:
     text = json.dumps(workflow(dag(task("a", "t", given={"x": "1"})), say("t", "$x", "x")))
     first = manifest_reading.read(text, {})
     first.manifest["spec"]["templates"].clear()

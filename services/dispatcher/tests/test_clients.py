@@ -1,4 +1,4 @@
-"""What the dispatcher makes of its peers' answers: whatever they say or fail to say, the steps run."""
+"""Calls of the cache and the snapshotter: which answers are valid, and what their errors mean."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,11 +22,11 @@ from periplus_model.steps import StepTemplate, Verdict
 
 HIT, MISS = step_pb2.VERDICT_HIT, step_pb2.VERDICT_MISS
 GAVE = step_pb2.Outputs(parameters=[step_pb2.Parameter(name="y", value="1")])
-said = cache_pb2.StepVerdict
+verdict_message = cache_pb2.StepVerdict
 
 
-class Peer(CacheServiceServicer, SnapshotterServiceServicer):
-    """Answers as it is told."""
+class FakeService(CacheServiceServicer, SnapshotterServiceServicer):
+    """Answers with what `answer` gives or raises."""
 
     def __init__(self, answer: Callable[[], object]) -> None:
         self._answer = answer
@@ -39,11 +39,11 @@ class Peer(CacheServiceServicer, SnapshotterServiceServicer):
 
 
 @asynccontextmanager
-async def peers(answer: Callable[[], object]) -> AsyncIterator[tuple[CacheClient, SnapshotterClient]]:
-    peer = Peer(answer)
+async def services(answer: Callable[[], object]) -> AsyncIterator[tuple[CacheClient, SnapshotterClient]]:
+    service = FakeService(answer)
     add = (add_CacheServiceServicer_to_server, add_SnapshotterServiceServicer_to_server)
     async with (
-        rpc.serving("127.0.0.1:0", "t", *(partial(each, peer) for each in add), names=[]) as port,
+        rpc.serving("127.0.0.1:0", "t", *(partial(each, service) for each in add), names=[]) as port,
         rpc.channel(f"127.0.0.1:{port}", "t") as channel,
     ):
         yield CacheClient(channel, timedelta(seconds=5)), SnapshotterClient(channel)
@@ -51,64 +51,81 @@ async def peers(answer: Callable[[], object]) -> AsyncIterator[tuple[CacheClient
 
 async def resolved(*verdicts: cache_pb2.StepVerdict):
     queries = [StepQuery("one", "t", {}, {}), StepQuery("fan", "t", {}, {}, (Literal('["a","b"]'),))]
-    async with peers(lambda: cache_pb2.ResolveStepsResponse(verdicts=verdicts)) as (cache, _):
+    async with services(lambda: cache_pb2.ResolveStepsResponse(verdicts=verdicts)) as (cache, _):
         return await cache.resolve("p", "r", None, {"t": StepTemplate("t", "{}")}, queries)
 
 
-async def test_an_answer_in_order_is_taken():
-    items = [said(id="fan(0)", verdict=HIT, outputs=GAVE), said(id="fan(1)", verdict=MISS)]
+async def test_a_valid_answer_of_the_cache_is_decoded():
+    items = [
+        verdict_message(id="fan(0)", verdict=HIT, outputs=GAVE),
+        verdict_message(id="fan(1)", verdict=MISS),
+    ]
     found = await resolved(
-        said(id="one", verdict=HIT, outputs=GAVE),
-        said(id="fan", verdict=step_pb2.VERDICT_UNKNOWN, items=items, items_json='["a","b"]'),
+        verdict_message(id="one", verdict=HIT, outputs=GAVE),
+        verdict_message(id="fan", verdict=step_pb2.VERDICT_UNKNOWN, items=items, items_json='["a","b"]'),
     )
     assert found["one"].outputs.parameters == {"y": "1"}
     assert [item.verdict for item in found["fan"].items] == [Verdict.HIT, Verdict.MISS]
 
 
-ITEM = said(verdict=HIT, outputs=GAVE)
+ITEM = verdict_message(verdict=HIT, outputs=GAVE)
 
 
 @pytest.mark.parametrize(
     "verdict",
     [
-        said(id="one"),
-        said(id="one", verdict=99),
-        said(id="one", verdict=HIT),
-        said(id="fan", verdict=99),
-        said(id="fan", verdict=HIT, outputs=GAVE, items=[ITEM, ITEM], items_json="["),
-        said(id="fan", verdict=HIT, outputs=GAVE, items=[ITEM, ITEM], items_json='{"a": 1, "b": 2}'),
-        said(id="fan", verdict=HIT, outputs=GAVE, items=[ITEM], items_json='["a","b"]'),
-        said(id="fan", verdict=HIT, outputs=GAVE, items=[ITEM, said(verdict=HIT)], items_json='["a","b"]'),
-        said(id="fan", verdict=HIT, outputs=GAVE, items=[ITEM, said(verdict=99)], items_json='["a","b"]'),
-        said(id="fan", verdict=HIT, outputs=GAVE, items_json='["a","b"]'),
-        said(id="one", verdict=MISS, saved={"seconds": 2**62}),
+        verdict_message(id="one"),
+        verdict_message(id="one", verdict=99),
+        verdict_message(id="one", verdict=HIT),
+        verdict_message(id="fan", verdict=99),
+        verdict_message(id="fan", verdict=HIT, outputs=GAVE, items=[ITEM, ITEM], items_json="["),
+        verdict_message(
+            id="fan", verdict=HIT, outputs=GAVE, items=[ITEM, ITEM], items_json='{"a": 1, "b": 2}'
+        ),
+        verdict_message(id="fan", verdict=HIT, outputs=GAVE, items=[ITEM], items_json='["a","b"]'),
+        verdict_message(
+            id="fan",
+            verdict=HIT,
+            outputs=GAVE,
+            items=[ITEM, verdict_message(verdict=HIT)],
+            items_json='["a","b"]',
+        ),
+        verdict_message(
+            id="fan",
+            verdict=HIT,
+            outputs=GAVE,
+            items=[ITEM, verdict_message(verdict=99)],
+            items_json='["a","b"]',
+        ),
+        verdict_message(id="fan", verdict=HIT, outputs=GAVE, items_json='["a","b"]'),
+        verdict_message(id="one", verdict=MISS, saved={"seconds": 2**62}),
     ],
     ids=str,
 )
-async def test_an_answer_that_makes_no_sense_is_none(verdict: cache_pb2.StepVerdict):
+async def test_an_invalid_answer_of_the_cache_is_unavailable(verdict: cache_pb2.StepVerdict):
     with pytest.raises(Unavailable, match="is invalid"):
         await resolved(verdict)
 
 
 @pytest.mark.parametrize("kind", [NotFound, Conflict, Refused, Unauthenticated, Unavailable, KeyError])
-async def test_whatever_a_peer_fails_with_it_is_away(kind: type[Exception]):
+async def test_every_other_failure_of_a_service_is_unavailable(kind: type[Exception]):
     def fail() -> object:
         raise kind("so it is")
 
-    async with peers(fail) as (cache, snapshotter):
+    async with services(fail) as (cache, snapshotter):
         with pytest.raises(Unavailable):
             await cache.resolve("p", "r", None, {}, [])
         with pytest.raises(Unavailable):
             await snapshotter.take("p", b"")
 
 
-async def test_a_claim_that_is_refused_is_the_callers_to_mend():
+async def test_a_refused_claim_is_invalid_with_its_field_in_the_run_request():
     def refuse() -> object:
         raise Invalid(
             "is no uv.lock", field="claim.lockfile.content", reason="LOCKFILE_INVALID", fix="uv lock"
         )
 
-    async with peers(refuse) as (_, snapshotter):
+    async with services(refuse) as (_, snapshotter):
         with pytest.raises(Invalid, match=r"uv\.lock") as caught:
             await snapshotter.take("p", b"")
     error = caught.value
@@ -119,7 +136,7 @@ async def test_a_claim_that_is_refused_is_the_callers_to_mend():
     )
 
 
-async def test_a_peer_with_another_token_is_away():
+async def test_a_service_that_refuses_the_token_is_unavailable():
     async with (
         rpc.serving("127.0.0.1:0", "other", names=[]) as port,
         rpc.channel(f"127.0.0.1:{port}", "t") as channel,

@@ -1,4 +1,4 @@
-"""From a manifest to its steps: paths, order, what they are given, and what is not asked."""
+"""From a manifest to its calls: paths, order, inputs, and which steps are not looked up."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def one(*, inputs: Json | None = None, **more: Any) -> Json:
     return workflow(dag(task("a", "t", **more)), template)
 
 
-def test_steps_come_in_an_order_in_which_they_could_run_and_know_what_they_wait_for() -> None:
+def test_calls_are_in_topological_order_with_their_dependencies() -> None:
     found = expand_checked(workflow(
         dag(task("c", "t", depends="a && b"), task("b", "t", depends="a"), task("a", "t")), say("t", "1")
     ))  # fmt: skip
@@ -38,7 +38,7 @@ def test_steps_come_in_an_order_in_which_they_could_run_and_know_what_they_wait_
     assert by_path(found)["c"].depends_on == ("a", "b")
 
 
-def test_the_groups_of_a_steps_template_wait_for_one_another() -> None:
+def test_each_group_of_a_steps_template_depends_on_the_previous_one() -> None:
     found = expand_checked(workflow(steps([task("a", "t"), task("b", "t")], [task("c", "t")]), say("t", "1")))
     assert [(call.path, call.depends_on) for call in found.calls] == [("a", ()), ("b", ()), ("c", ("a", "b"))]
 
@@ -62,7 +62,7 @@ def test_steps_inside_nested_templates_have_paths_and_inputs_through_all_levels(
     assert given(found, "end") == (OutputRef("m.in.deep", "o"),)
 
 
-def test_an_item_is_named_in_texts_and_items_are_known_as_json() -> None:
+def test_arguments_refer_to_the_item_and_the_items_are_json() -> None:
     found = expand_checked(one(withItems=[{"a": 1}, {"a": "é"}], given={"x": "n={{item.a}};"}))
     assert given(found, "a") == (Literal("n="), Item("a"), Literal(";"))
     query = by_path(found)["a"].query
@@ -78,7 +78,7 @@ def test_quotes_of_a_parameter_do_not_break_the_items() -> None:
     assert literal_text(query.items or ()) == '["a\\"b"]'
 
 
-def test_a_sequence_is_counted_and_a_list_of_another_step_is_not_known() -> None:
+def test_a_sequence_is_expanded_and_items_of_another_step_are_a_reference() -> None:
     query = by_path(expand_checked(one(withSequence={"start": "2", "count": "2"}, given={"x": "{{item}}"})))[
         "a"
     ].query
@@ -94,14 +94,14 @@ def test_a_sequence_is_counted_and_a_list_of_another_step_is_not_known() -> None
     assert query.items == (OutputRef("l", "o"),)
 
 
-def test_defaults_stand_where_nothing_is_given() -> None:
+def test_an_input_without_an_argument_has_its_default() -> None:
     manifest = one(inputs={"parameters": [{"name": "x", "value": "{{workflow.parameters.w}}-d"}]})
     manifest["spec"]["arguments"] = {"parameters": [{"name": "w", "value": "1"}]}
     assert given(expand_checked(manifest), "a") == (Literal("1-d"),)
     assert given(expand_checked(manifest, w="2"), "a") == (Literal("2-d"),)
 
 
-def test_an_expression_over_what_is_known_is_known_and_any_other_is_not() -> None:
+def test_an_expression_is_evaluated_only_if_everything_in_it_is_known() -> None:
     manifest = one(given={"x": "{{=asInt(workflow.parameters.w) + 1}}"})
     manifest["spec"]["arguments"] = {"parameters": [{"name": "w", "value": "1"}]}
     assert literal_text(given(expand_checked(manifest), "a")) == "2"
@@ -113,11 +113,11 @@ def test_an_expression_over_what_is_known_is_known_and_any_other_is_not() -> Non
     assert isinstance(given(found, "a")[0], Unknown), "what it asks for may come"
 
 
-def test_what_only_the_run_can_tell_is_not_known() -> None:
+def test_a_value_that_is_known_only_during_the_run_is_unknown() -> None:
     assert given(expand_checked(one(given={"x": "{{workflow.name}}"})), "a") == (Unknown("workflow.name"),)
 
 
-def test_artifacts_come_from_steps_from_places_and_from_the_manifest() -> None:
+def test_artifacts_come_from_steps_from_objects_and_from_the_manifest() -> None:
     template = sh("t", "true", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]}) | {
         "inputs": {"artifacts": [{"name": n, "path": f"/tmp/{n}", "optional": True} for n in "abcde"]
                    + [{"name": "own", "path": "/tmp/own", "raw": {"data": "own"}}]}
@@ -143,7 +143,7 @@ def test_artifacts_come_from_steps_from_places_and_from_the_manifest() -> None:
     }
 
 
-def test_the_artifacts_of_a_workflow_reach_its_start() -> None:
+def test_the_artifact_arguments_of_a_workflow_are_inputs_of_its_entrypoint() -> None:
     main = dag(
         {"name": "a", "template": "t", "arguments": {"artifacts": [{"name": "i", "from": "{{inputs.artifacts.start}}"}]}},
         inputs={"artifacts": [{"name": "start"}]},
@@ -155,27 +155,27 @@ def test_the_artifacts_of_a_workflow_reach_its_start() -> None:
     assert query.artifacts == {"i": ObjectRef("k")}
 
 
-def test_a_start_that_is_a_leaf_is_one_step() -> None:
+def test_an_entrypoint_that_is_a_container_template_is_one_step() -> None:
     found = expand_checked(workflow(say("only", "$x", "x"), parameters={"x": "1"}))
     assert [call.path for call in found.calls] == ["only"]
     assert given(found, "only") == (Literal("1"),)
     assert found.parameters == {"o": (OutputRef("only", "o"),)}
 
 
-def test_a_target_leaves_out_what_it_does_not_need() -> None:
+def test_a_dag_with_a_target_has_only_the_target_and_its_ancestors() -> None:
     main = dag(task("a", "t"), task("b", "t", depends="a"), task("c", "t"))
     main["dag"]["target"] = "b"
     assert [call.path for call in expand_checked(workflow(main, say("t", "1"))).calls] == ["a", "b"]
 
 
-def test_a_recursion_is_followed_once() -> None:
+def test_a_recursion_is_expanded_once() -> None:
     loop = steps([task("work", "t")], [task("again", "loop", when="1 == 2")], name="loop")
     found = expand_checked(workflow(dag(task("l", "loop")), loop, say("t", "1")))
     assert [call.path for call in found.calls] == ["l", "l.work", "l.again"]
     assert "it is recursive" in by_path(found)["l.again"].uncacheable_reason
 
 
-def test_a_loop_over_a_nested_template_is_followed_once_with_its_items_open() -> None:
+def test_a_loop_over_a_template_invocator_is_expanded_once_with_unknown_items() -> None:
     inner = dag(
         task("t", "t", given={"x": "{{inputs.parameters.p}}"}),
         name="inner",
@@ -190,7 +190,7 @@ def test_a_loop_over_a_nested_template_is_followed_once_with_its_items_open() ->
     assert given(found, "l(*).t") == (Unknown("item"),)
 
 
-NOT_ASKED: dict[str, tuple[Json, str]] = {
+NOT_LOOKED_UP: dict[str, tuple[Json, str]] = {
     "a condition on the item": (one(withItems=[1], when="{{item}} == 1", given={"x": "{{item}}"}), "item to item"),
     "hooks": (one(given={"x": "1"}, hooks={"exit": {"template": "t", "arguments": {"parameters": [{"name": "x", "value": "1"}]}}}), "hooks"),
     "computing with items": (one(withItems=[1], given={"x": "{{=item}}"}), "uses the item"),
@@ -218,15 +218,15 @@ NOT_ASKED: dict[str, tuple[Json, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", NOT_ASKED)
-def test_what_is_not_asked_of_the_cache_says_why(case: str) -> None:
-    manifest, why = NOT_ASKED[case]
+@pytest.mark.parametrize("case", NOT_LOOKED_UP)
+def test_a_step_that_is_not_looked_up_has_a_reason(case: str) -> None:
+    manifest, why = NOT_LOOKED_UP[case]
     call = by_path(expand_checked(manifest))["a"]
     assert call.query is None
     assert why in call.uncacheable_reason
 
 
-def test_hooks_and_exit_handlers_keep_a_workflow_from_being_all_there_is() -> None:
+def test_with_hooks_or_exit_handlers_the_steps_do_not_decide_all() -> None:
     plain = workflow(dag(task("a", "inner")), dag(task("t", "t"), name="inner"), say("t", "1"))
     assert expand_checked(plain).steps_decide_all
     assert not expand_checked({**plain, "spec": plain["spec"] | {"onExit": "t"}}).steps_decide_all
@@ -239,7 +239,7 @@ def test_hooks_and_exit_handlers_keep_a_workflow_from_being_all_there_is() -> No
     assert not expand_checked(hooked).steps_decide_all
 
 
-def test_a_workflow_whose_templates_lie_elsewhere_has_no_steps_to_tell_of() -> None:
+def test_a_workflow_with_a_template_reference_has_no_calls() -> None:
     manifest = {
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"generateName": "x-"},
         "spec": {"workflowTemplateRef": {"name": "elsewhere"}},
@@ -248,14 +248,14 @@ def test_a_workflow_whose_templates_lie_elsewhere_has_no_steps_to_tell_of() -> N
     assert (found.calls, found.steps_decide_all) == ((), False)
 
 
-def test_templates_that_multiply_are_not_followed_for_ever() -> None:
+def test_a_workflow_with_too_many_calls_is_not_expanded() -> None:
     levels = [dag(*(task(f"t{k}", f"l{n + 1}") for k in range(4)), name=f"l{n}") for n in range(12)]
     found = expand_checked(workflow(*levels, say("l12", "1")))
     assert (found.calls, found.steps_decide_all) == ((), False)
     assert "l12" in found.templates
 
 
-def test_tags_inside_what_is_known_are_text() -> None:
+def test_tags_in_the_value_of_a_parameter_are_text() -> None:
     manifest = workflow(
         dag(task("a", "t", given={"x": "{{workflow.parameters.w}}"})),
         say("t", "$x", "x"),
@@ -264,7 +264,7 @@ def test_tags_inside_what_is_known_are_text() -> None:
     assert given(expand_checked(manifest, w="{{a}} and {{=b}}"), "a") == (Literal("{{a}} and {{=b}}"),)
 
 
-def test_the_targets_of_a_dag_may_stand_in_a_parameter() -> None:
+def test_the_target_of_a_dag_can_be_a_parameter() -> None:
     chosen = dag(task("a", "t"), task("b", "t"), task("c", "t", depends="b"))
     chosen["dag"]["target"] = "{{workflow.parameters.target}}"
     manifest = workflow(chosen, say("t", "1"))

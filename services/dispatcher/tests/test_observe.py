@@ -1,4 +1,4 @@
-"""From Argo's nodes to steps: Workflows as a real Argo recorded them, read with what a rewrite would remember."""
+"""From a Workflow's status to statuses of steps: Workflows as a real Argo recorded them, with the state of their run."""
 
 import json
 from datetime import timedelta
@@ -23,7 +23,7 @@ from periplus_model.steps import ObjectRef, Outputs, RunPhase, StepPhase, StepTe
 
 Json = dict[str, Any]
 OUT = Path(__file__).parents[3] / "tests" / "conformance" / "recordings" / "out"
-STORE = ArtifactRepository("", "")
+REPOSITORY = ArtifactRepository("", "")
 GENERATED = {
     "train--cached": GeneratedTemplate(TemplateRole.GATED, "train"),
     "train--gate": GeneratedTemplate(TemplateRole.GATE, "train", ("periplus-hit",)),
@@ -46,11 +46,11 @@ def view(workflow: Json, answers: dict[str, GateAnswer] | None = None, **record:
     names = {node.get("templateName", "") for node in workflow["status"]["nodes"].values()}
     generated = {k: v for k, v in GENERATED.items() if k in names}
     known = {"train": ContainerTemplate(StepTemplate("train", "{}"), parameters=("acc",))}
-    return WorkflowStatus(workflow, RunState(known, generated, **record), answers or {}, STORE)
+    return WorkflowStatus(workflow, RunState(known, generated, **record), answers or {}, REPOSITORY)
 
 
-def phases(seen: WorkflowStatus) -> dict[str, str]:
-    return {step.path: step.phase.label for step in seen.steps()}
+def phases(status: WorkflowStatus) -> dict[str, str]:
+    return {step.path: step.phase.label for step in status.steps()}
 
 
 def node(workflow: Json, display: str) -> Json:
@@ -58,49 +58,49 @@ def node(workflow: Json, display: str) -> Json:
     return found
 
 
-def test_a_gate_that_was_a_hit_is_a_step_that_was_cached() -> None:
+def test_a_gate_that_was_answered_with_a_hit_is_a_cached_step() -> None:
     workflow = recorded("gate-hit")
     gate = node(workflow, "gate")
-    told = GateAnswer({p["name"]: p["value"] for p in gate["outputs"]["parameters"]}, HIT)
-    seen = view(workflow, {gate["id"]: told})
-    assert phases(seen) == {"prep": "succeeded", "train": "cached", "use": "succeeded"}
-    train = next(step for step in seen.steps() if step.path == "train")
+    answer = GateAnswer({p["name"]: p["value"] for p in gate["outputs"]["parameters"]}, HIT)
+    status = view(workflow, {gate["id"]: answer})
+    assert phases(status) == {"prep": "succeeded", "train": "cached", "use": "succeeded"}
+    train = next(step for step in status.steps() if step.path == "train")
     assert (train.outputs, train.verdict, train.template) == (HIT.outputs, HIT, "train")
     assert train.started_at == train.finished_at
 
 
 @pytest.mark.parametrize("name", ["gate-miss", "gate-timeout"])
-def test_a_gate_that_was_a_miss_or_was_not_answered_leaves_the_step_that_ran(name: str) -> None:
+def test_behind_a_gate_without_a_hit_the_step_that_ran_is_reported(name: str) -> None:
     workflow = recorded(name)
     gate = node(workflow, "gate")
     for answers in ({gate["id"]: GateAnswer({}, HIT)}, {gate["id"]: GateAnswer({}, MISS)}, {}):
         assert phases(view(workflow, answers))["train"] == "succeeded"
 
 
-def test_the_items_of_a_fan_out_have_the_places_that_they_have_in_the_plan() -> None:
+def test_the_items_of_a_fan_out_have_their_indices_of_the_plan() -> None:
     workflow = recorded("gate-fan-mixed")
     gate = node(workflow, "gate")
     items = (HIT, MISS, HIT, MISS)
-    told = GateAnswer({"periplus-todo": "x"}, StepVerdict("", Verdict.MISS, items=items), (1, 3))
-    seen = view(workflow, {gate["id"]: told}, fan_outs={"train": FanOut({})})
-    shown = phases(seen)
-    assert {path: shown[path] for path in shown if path.startswith("train")} == {
+    answer = GateAnswer({"periplus-todo": "x"}, StepVerdict("", Verdict.MISS, items=items), (1, 3))
+    status = view(workflow, {gate["id"]: answer}, fan_outs={"train": FanOut({})})
+    found = phases(status)
+    assert {path: found[path] for path in found if path.startswith("train")} == {
         "train(0)": "cached", "train(1)": "succeeded", "train(2)": "cached", "train(3)": "succeeded",
     }  # fmt: skip
     assert node(workflow, "run(0:a:1)")["id"] in {
-        step.node for step in seen.steps() if step.path == "train(1)"
+        step.node for step in status.steps() if step.path == "train(1)"
     }
 
 
 def test_a_fan_out_whose_gate_was_not_answered_runs_all_its_items() -> None:
     workflow = recorded("gate-fan-timeout")
-    shown = phases(view(workflow, fan_outs={"train": FanOut({})}))
-    ran = {path for path in shown if path.startswith("train(")}
+    found = phases(view(workflow, fan_outs={"train": FanOut({})}))
+    ran = {path for path in found if path.startswith("train(")}
     assert ran
-    assert {shown[path] for path in ran} == {"succeeded"}
+    assert {found[path] for path in ran} == {"succeeded"}
 
 
-def test_a_gate_is_open_while_it_runs_and_shows_what_it_was_given() -> None:
+def test_an_open_gate_has_the_inputs_of_its_step() -> None:
     workflow = recorded("gate-hit")
     gate = node(workflow, "gate")
     assert view(workflow).open_gates() == []
@@ -130,10 +130,10 @@ TREES: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_workflow_that_was_not_rewritten_shows_each_step_once_and_no_attempt(name: str) -> None:
+def test_of_a_workflow_that_was_not_rewritten_each_step_is_reported_once_and_no_attempt(name: str) -> None:
     workflow = recorded(name)
-    seen = view(workflow)
-    steps = list(seen.steps())
+    status = view(workflow)
+    steps = list(status.steps())
     paths = [step.path for step in steps]
     assert len(set(paths)) == len(paths)
     attempts = {
@@ -148,25 +148,25 @@ def test_a_workflow_that_was_not_rewritten_shows_each_step_once_and_no_attempt(n
     retries = [n for n in workflow["status"]["nodes"].values() if n["type"] == "Retry"]
     assert len(steps) == len(leaves) + len(retries)
     if TREES[name]:
-        assert phases(seen) == TREES[name]
+        assert phases(status) == TREES[name]
 
 
-def test_a_retried_step_counts_its_attempts_and_tells_how_the_last_ended() -> None:
+def test_a_retried_step_has_the_number_of_attempts_and_the_phase_of_the_last() -> None:
     (step,) = view(recorded("retry-exhausted")).steps()
     assert (step.phase, step.attempts > 1) == (StepPhase.FAILED, True)
 
 
-def test_a_run_that_failed_tells_why_and_when() -> None:
-    seen = view(recorded("fails-exit-code"))
-    assert seen.phase is RunPhase.FAILED
-    assert seen.message
-    assert seen.finished_at
-    assert "exit code" in next(iter(seen.steps())).message
+def test_a_failed_run_has_a_message_and_a_finish_time() -> None:
+    status = view(recorded("fails-exit-code"))
+    assert status.phase is RunPhase.FAILED
+    assert status.message
+    assert status.finished_at
+    assert "exit code" in next(iter(status.steps())).message
 
 
 def test_a_workflow_that_has_no_status_yet_is_pending_and_has_no_steps() -> None:
-    seen = WorkflowStatus({"metadata": {"name": "w"}}, RunState({}), {}, STORE)
-    assert (seen.phase, list(seen.steps()), seen.open_gates(), seen.outputs) == (
+    status = WorkflowStatus({"metadata": {"name": "w"}}, RunState({}), {}, REPOSITORY)
+    assert (status.phase, list(status.steps()), status.open_gates(), status.outputs) == (
         RunPhase.PENDING,
         [],
         [],
@@ -174,7 +174,7 @@ def test_a_workflow_that_has_no_status_yet_is_pending_and_has_no_steps() -> None
     )
 
 
-def test_an_artifact_in_the_default_store_is_named_by_its_key_alone() -> None:
+def test_an_artifact_in_the_default_repository_has_a_key_only() -> None:
     workflow = recorded("artifact-file-and-directory")
     places = [a.object for step in view(workflow).steps() for a in step.outputs.artifacts]
     assert places

@@ -1,4 +1,4 @@
-"""From verdicts to a plan: what is left out, what waits, and whether anything runs at all."""
+"""From verdicts to a plan: what is served, what is gated, and whether anything runs."""
 
 import random
 from datetime import timedelta
@@ -42,7 +42,7 @@ def verdicts(plan: Plan) -> dict[str, str]:
     return {step.call.path: step.verdict.verdict.label for step in plan.steps}
 
 
-def test_a_plan_of_hits_is_complete_and_knows_its_outputs_and_savings() -> None:
+def test_a_plan_of_hits_is_complete_with_outputs_and_savings() -> None:
     manifest = workflow(
         dag(
             A, task("b", "t", depends="a", given=FROM_A), outputs=shows("tasks.b.outputs.parameters.o", "out")
@@ -66,12 +66,12 @@ def test_one_step_that_may_run_makes_a_plan_incomplete(verdict: StepVerdict) -> 
     assert actions(plan)["b"] == ("gate" if verdict is UNKNOWN else "keep")
 
 
-def test_a_step_that_the_cache_said_nothing_of_runs() -> None:
+def test_a_step_without_a_verdict_runs() -> None:
     plan = planned(workflow(dag(A), T), {})
     assert (verdicts(plan), actions(plan)) == ({"a": "miss"}, {"a": "keep"})
 
 
-def test_a_false_condition_skips_a_step_and_all_that_it_holds() -> None:
+def test_a_false_condition_skips_a_call_and_all_steps_in_it() -> None:
     inner = dag(task("deep", "t", given={"x": "1"}), name="inner")
     manifest = workflow(
         dag(A, task("no", "t", depends="a", when="{{tasks.a.outputs.parameters.o}} > 5", given=FROM_A),
@@ -89,7 +89,7 @@ def test_a_false_condition_skips_a_step_and_all_that_it_holds() -> None:
     assert plan.is_complete
 
 
-def test_a_condition_that_nobody_can_tell_yet_leaves_the_plan_open() -> None:
+def test_a_plan_with_an_unknown_condition_is_not_complete() -> None:
     manifest = workflow(
         dag(A, task("b", "t", depends="a", when="{{tasks.a.outputs.parameters.o}} > 5", given={"x": "1"})), T
     )
@@ -98,7 +98,7 @@ def test_a_condition_that_nobody_can_tell_yet_leaves_the_plan_open() -> None:
     assert verdicts(plan)["b"] == "hit"
 
 
-def test_who_waits_for_a_failure_is_left_out_where_there_was_none() -> None:
+def test_a_step_that_depends_on_a_failure_is_skipped_if_there_was_none() -> None:
     manifest = workflow(dag(A, task("alarm", "t", depends="a.Failed || a.Errored", given={"x": "1"})), T)
     plan = planned(manifest, {"a": hit(o="1"), "alarm": MISS})
     assert verdicts(plan)["alarm"] == "skipped"
@@ -106,7 +106,7 @@ def test_who_waits_for_a_failure_is_left_out_where_there_was_none() -> None:
     assert not planned(manifest, {"a": MISS, "alarm": MISS}).is_complete
 
 
-def test_outputs_that_come_through_nested_templates_are_known() -> None:
+def test_outputs_of_hits_are_known_through_template_invocators() -> None:
     inner = steps([task("deep", "t", given={"x": "{{inputs.parameters.p}}"})], name="inner",
                   inputs={"parameters": [{"name": "p"}]}, outputs=shows("steps.deep.outputs.parameters.o"))  # fmt: skip
     manifest = workflow(
@@ -118,7 +118,7 @@ def test_outputs_that_come_through_nested_templates_are_known() -> None:
     assert verdicts(plan)["in"] == "unknown", "a call that only holds others has no verdict of its own"
 
 
-def test_an_exit_handler_has_a_workflow_run_though_all_is_known() -> None:
+def test_a_plan_of_hits_with_an_exit_handler_is_not_complete() -> None:
     manifest = workflow(dag(A), T, say("bye", "1"), onExit="bye")
     assert not planned(manifest, {"a": hit(o="1")}).is_complete
 
@@ -135,7 +135,9 @@ def fan(*items: StepVerdict) -> StepVerdict:
     [((hit(o="1"), hit(o="2")), "serve"), ((hit(o="1"), MISS), "serve-part"), ((MISS, MISS), "keep"),
      ((hit(o="1"), UNKNOWN), "gate-fan-out"), ((UNKNOWN, MISS), "gate-fan-out")],
 )  # fmt: skip
-def test_a_fan_out_is_treated_by_its_items(items: tuple[StepVerdict, ...], action: str) -> None:
+def test_the_action_for_a_fan_out_follows_from_the_verdicts_of_its_items(
+    items: tuple[StepVerdict, ...], action: str
+) -> None:
     manifest = workflow(dag(task("a", "t", withItems=list(range(len(items))), given={"x": "{{item}}"})), T)
     plan = planned(manifest, {"a": fan(*items)})
     assert actions(plan) == {"a": action}
@@ -143,7 +145,7 @@ def test_a_fan_out_is_treated_by_its_items(items: tuple[StepVerdict, ...], actio
     assert plan.is_complete == (action == "serve")
 
 
-def test_a_fan_out_without_items_is_known_and_gives_empty_lists() -> None:
+def test_a_fan_out_without_items_has_empty_lists_as_outputs() -> None:
     manifest = workflow(
         dag(
             task("a", "t", withItems=[], given={"x": "{{item}}"}),
@@ -156,7 +158,7 @@ def test_a_fan_out_without_items_is_known_and_gives_empty_lists() -> None:
     assert plan.outputs.parameters == {"o": "[]"}
 
 
-def test_a_hit_that_lacks_what_others_read_is_no_hit() -> None:
+def test_a_hit_without_an_output_that_others_read_is_a_miss() -> None:
     loud = sh("loud", "echo 1; echo 2 > /tmp/o", outputs=gives("o"))
     reads = workflow(
         dag(task("a", "loud"), task("b", "t", depends="a", given={"x": "{{tasks.a.outputs.result}}"})),
@@ -169,7 +171,7 @@ def test_a_hit_that_lacks_what_others_read_is_no_hit() -> None:
     assert verdicts(planned(workflow(dag(task("a", "loud")), loud), {"a": hit()}))["a"] == "miss"
 
 
-def test_values_that_a_manifest_can_not_hold_have_their_step_run_unless_nothing_runs() -> None:
+def test_a_hit_whose_outputs_can_not_be_written_into_a_manifest_runs_unless_nothing_runs() -> None:
     manifest = workflow(dag(A, task("b", "t", depends="a", given=FROM_A)), T)
     for value in ("{{inputs.parameters.x}}", "x" * (MAX_INLINE_CHARACTERS + 1)):
         known = {"a": hit(o=value), "b": MISS}
@@ -177,7 +179,7 @@ def test_values_that_a_manifest_can_not_hold_have_their_step_run_unless_nothing_
         assert planned(manifest, known | {"b": hit(o="1")}).is_complete
 
 
-def test_an_artifact_of_another_store_is_not_written_in() -> None:
+def test_a_hit_with_an_artifact_in_another_repository_runs() -> None:
     leaf = sh("t", "true", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]})
     there = StepVerdict(
         "", Verdict.HIT, outputs=Outputs({}, (Artifact("m", ObjectRef("k", "theirs", "else:9000")),))
@@ -212,7 +214,7 @@ def graphs(draw: st.DrawFn) -> tuple[Json, dict[str, StepVerdict]]:
 
 @settings(max_examples=200, deadline=None)
 @given(graphs())
-def test_a_plan_is_complete_exactly_where_every_step_is_a_hit_or_left_out(
+def test_a_plan_is_complete_exactly_if_every_step_is_a_hit_or_skipped(
     drawn: tuple[Json, dict[str, StepVerdict]],
 ) -> None:
     manifest, known = drawn
@@ -282,7 +284,7 @@ spec:
 """
 
 
-def test_steps_whose_scripts_have_braces_of_their_own_can_be_cached() -> None:
+def test_steps_whose_scripts_contain_braces_can_be_cached() -> None:
     found = expand_checked(read(ML))
     assert {call.path: call.uncacheable_reason for call in found.calls} == {
         "extract": "",

@@ -1,4 +1,4 @@
-"""A manifest that is read again: what is kept of it stays as it is, and nothing that differs in time is kept."""
+"""A manifest that is read again: the cached result is not changed by callers, and volatile values are not cached."""
 
 import json
 
@@ -12,7 +12,7 @@ from periplus_model.queries import literal_text
 
 
 def manifest(value: str) -> str:
-    """One step, which is given a value."""
+    """A manifest with one step and its argument."""
     return json.dumps(
         {
             "apiVersion": "argoproj.io/v1alpha1",
@@ -47,13 +47,13 @@ def manifest(value: str) -> str:
 
 
 def given(text: str, **parameters: str) -> str | None:
-    """What the step is given."""
+    """The argument of the step."""
     query = manifest_reading.read(text, parameters).expand(PROCESSES).calls[0].query
     assert query is not None
     return literal_text(query.parameters["x"])
 
 
-def test_what_a_caller_does_to_a_manifest_is_not_seen_by_the_next() -> None:
+def test_a_caller_that_changes_a_manifest_does_not_change_it_for_the_next() -> None:
     text = manifest("0")
     first = manifest_reading.read(text, {})
     first.manifest["spec"]["templates"].clear()
@@ -64,12 +64,12 @@ def test_what_a_caller_does_to_a_manifest_is_not_seen_by_the_next() -> None:
     assert again.expand(PROCESSES) == first.expand(PROCESSES)
 
 
-def test_the_same_text_with_other_parameters_is_another() -> None:
+def test_the_same_manifest_with_other_parameters_is_read_anew() -> None:
     text = manifest("{{workflow.parameters.p}}")
     assert [given(text), given(text, p="2"), given(text)] == ["1", "2", "1"]
 
 
-def test_another_environment_is_another_key() -> None:
+def test_another_environment_gives_another_document() -> None:
     read = manifest_reading.read(manifest("0"), {})
     documents = [
         read.expand(StepEnvironment(runs_images=False, digest=environment)).templates["leaf"].step.document
@@ -80,7 +80,7 @@ def test_another_environment_is_another_key() -> None:
 
 
 @pytest.mark.parametrize("expression", ["{{=sprig.uuidv4()}}", "{{=string(now())}}"])
-def test_an_expression_that_differs_each_time_is_asked_each_time(expression: str) -> None:
+def test_an_expression_with_the_time_or_chance_is_evaluated_each_time(expression: str) -> None:
     text = manifest(expression)
     found = [given(text) for _ in range(2)]
     assert found[0] != found[1] or found == [None, None]

@@ -93,7 +93,7 @@ def test_a_gate_asks_before_the_users_template_is_called() -> None:
     assert done.generated["t--gate"].supplied == ("periplus-hit", "periplus-p-o")
 
 
-def test_calls_of_one_template_share_a_wrapper_and_templates_of_one_shape_do_not() -> None:
+def test_calls_of_one_template_share_a_wrapper_and_templates_with_one_signature_do_not() -> None:
     other = say("u", "other $x", "x")
     more = task("c", "t", depends="a", given={"x": "{{tasks.a.outputs.parameters.o}}"})
     alike = task("d", "u", depends="a", given={"x": "{{tasks.a.outputs.parameters.o}}"})
@@ -129,7 +129,7 @@ def test_a_fan_out_moves_its_loop_behind_one_gate() -> None:
     assert done.fan_outs["f"].remaining is None
 
 
-def test_of_a_fan_out_that_is_known_in_part_the_rest_runs() -> None:
+def test_a_fan_out_with_some_hits_runs_the_other_items() -> None:
     manifest = workflow(dag(task("f", "t", withItems=[1, 2, 3], given={"x": "{{item}}"})), T)
     some = StepVerdict("", Verdict.MISS, items=(MISS, hit(o="two"), MISS), items_json="[1,2,3]")
     done = rewritten(manifest, {"f": some})
@@ -174,7 +174,7 @@ def test_nested_templates_are_copied_for_each_call() -> None:
     assert named(done, "inner") == inner
 
 
-def test_a_start_that_is_called_again_is_not_changed_for_its_other_callers() -> None:
+def test_an_entrypoint_that_is_called_elsewhere_is_copied() -> None:
     main = steps([A], [task("again", "main", when="1 == 2")])
     done = rewritten(workflow(main, T), {"a": hit(o="1")})
     assert done.manifest["spec"]["entrypoint"] == "main--call"
@@ -182,7 +182,7 @@ def test_a_start_that_is_called_again_is_not_changed_for_its_other_callers() -> 
     assert called(done, "a", "main--call")["template"] == "t--hit"
 
 
-def test_names_of_ours_give_way_to_those_of_the_user_and_stay_short_enough() -> None:
+def test_names_of_generated_templates_are_unique_and_short_enough() -> None:
     long = "t" * 128
     theirs = [say("periplus-never", "1"), say("t--hit", "1"), say("t--hit-2", "1"), say(long, "$x", "x")]
     main = dag(A, B, task("l", long, given={"x": "1"}), task("z", "t", depends="b", given={"x": "1"}))
@@ -194,7 +194,7 @@ def test_names_of_ours_give_way_to_those_of_the_user_and_stay_short_enough() -> 
     assert [named(done, t["name"]) for t in theirs] == theirs
 
 
-def test_artifacts_keep_their_place_and_only_what_is_given_is_passed_on() -> None:
+def test_only_artifacts_with_an_argument_or_a_location_are_passed_on() -> None:
     leaf = sh("t", "true", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]}) | {
         "inputs": {"artifacts": [{"name": "given", "path": "/a"}, {"name": "left", "path": "/b", "optional": True},
                                  {"name": "own", "path": "/c", "raw": {"data": "x"}}]},
@@ -217,7 +217,7 @@ def test_artifacts_keep_their_place_and_only_what_is_given_is_passed_on() -> Non
     ]
 
 
-def test_a_fan_out_with_artifacts_that_is_known_is_written_in_without_them() -> None:
+def test_a_fan_out_that_is_a_hit_is_served_without_artifacts() -> None:
     leaf = sh("t", "true", "x", outputs=gives("o") | {"artifacts": [{"name": "m", "path": "/tmp/m"}]})
     items = tuple(
         StepVerdict("", Verdict.HIT, outputs=Outputs({"o": n}, (Artifact("m", ObjectRef(n)),))) for n in "ab"
@@ -236,7 +236,7 @@ def test_a_manifest_that_would_be_too_large_runs_as_it_is() -> None:
     assert rewritten(manifest, {"a": hit(o="v" * 60_000), "b": UNKNOWN}).manifest is manifest
 
 
-def test_a_manifest_is_addressed_with_its_name_and_the_values_of_its_parameters() -> None:
+def test_a_manifest_to_submit_has_its_name_labels_and_parameter_values() -> None:
     manifest = workflow(dag(A), T, parameters={"p": "1"})
     elsewhere = {"name": "q", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}
     manifest["spec"]["arguments"]["parameters"].append(elsewhere)
@@ -258,7 +258,7 @@ def test_a_plan_of_two_thousand_steps_is_written() -> None:
     assert len(done.manifest["spec"]["templates"]) == 7
 
 
-def test_a_name_that_only_looks_like_an_item_is_passed_into_the_loop() -> None:
+def test_an_input_named_item_is_passed_into_the_loop() -> None:
     main = dag(
         A,
         task("f", "t", depends="a", withParam="{{tasks.a.outputs.parameters.o}}",
@@ -271,7 +271,7 @@ def test_a_name_that_only_looks_like_an_item_is_passed_into_the_loop() -> None:
     ]["parameters"]
 
 
-def test_an_argument_that_comes_from_elsewhere_is_passed_into_the_loop() -> None:
+def test_an_argument_with_value_from_is_passed_into_the_loop() -> None:
     leaf = say("t", "$x$y", "x", "y")
     leaf["inputs"]["parameters"][1]["valueFrom"] = {"configMapKeyRef": {"name": "c", "key": "k"}}
     asked = task("f", "t", depends="a", withParam="{{tasks.a.outputs.parameters.o}}", given={"x": "{{item}}"})
@@ -284,7 +284,7 @@ def test_an_argument_that_comes_from_elsewhere_is_passed_into_the_loop() -> None
     assert done.fan_outs["f"].parameters == {}, "what only the run can tell is not made up"
 
 
-def test_small_hits_that_are_large_together_have_their_fan_out_run() -> None:
+def test_a_fan_out_whose_hits_are_too_large_together_is_kept() -> None:
     items = tuple(hit(o="v" * 1000) for _ in range(100))
     known = StepVerdict("", Verdict.MISS, items=(*items, MISS), items_json=json.dumps(list(range(101))))
     manifest = workflow(dag(task("f", "t", withItems=list(range(101)), given={"x": "{{item}}"})), T)

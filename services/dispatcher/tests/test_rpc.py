@@ -1,4 +1,4 @@
-"""The RPCs of the whole service, on real servers: what callers send, what they get, what subscribers hear."""
+"""The RPCs of the whole service on real servers, and the events that subscribers receive."""
 
 import asyncio
 import json
@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 import nats
 import pytest
+from dispatcher_harness import FINISHED, RUN_FINISHED, WAIT_SECONDS
 from manifests import dag, say, shows, task, workflow
 from pydantic import SecretStr
-from world import FINISHED, PATIENCE, RUN_FINISHED
 
 from periplus.dispatcher.v1 import dispatcher_pb2 as pb
 from periplus.dispatcher.v1 import events_pb2
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 @pytest.fixture
 async def dispatcher(dsn: str, local: Client, embedded: Servers) -> AsyncIterator[DispatcherServiceStub]:
-    """The service as it is deployed, with a cache and a snapshotter that are away."""
+    """The service as it is deployed, with a cache and a snapshotter that can not be reached."""
     await declare_streams(embedded.nats_url)
     settings = Settings(
         postgres_dsn=SecretStr(dsn), nats_url=SecretStr(embedded.nats_url), grpc_address="127.0.0.1:0",
@@ -55,14 +55,14 @@ def spec(text: str, **more: Any) -> pb.RunSpec:
     return pb.RunSpec(project="default", manifest=text, **more)
 
 
-async def test_a_run_that_is_submitted_is_heard_of_until_its_end(
+async def test_a_subscriber_receives_the_events_of_a_submitted_run(
     dispatcher: DispatcherServiceStub, embedded: Servers
 ) -> None:
     link = await nats.connect(embedded.nats_url)
-    heard: asyncio.Queue[Any] = asyncio.Queue()
+    received: asyncio.Queue[Any] = asyncio.Queue()
 
     async def note(message: Any) -> None:
-        heard.put_nowait(message)
+        received.put_nowait(message)
 
     await link.subscribe("periplus.dispatcher.>", cb=note)
     await link.flush()
@@ -71,14 +71,15 @@ async def test_a_run_that_is_submitted_is_heard_of_until_its_end(
     assert done.phase == step_pb2.RUN_PHASE_RUNNING
     assert [(s.path, s.verdict) for s in done.plan.steps] == [("a", step_pb2.VERDICT_MISS)]
     assert any("the cache could not be asked" in warning for warning in done.plan.warnings)
-    async with asyncio.timeout(PATIENCE):
-        seen = {}
+    async with asyncio.timeout(WAIT_SECONDS):
+        messages = {}
         while (
-            f"{RUN_FINISHED}.default.{done.run}" not in seen or f"{FINISHED}.default.{done.run}" not in seen
+            f"{RUN_FINISHED}.default.{done.run}" not in messages
+            or f"{FINISHED}.default.{done.run}" not in messages
         ):
-            message = await heard.get()
-            seen[message.subject] = message
-    finished = events_pb2.RunFinished.FromString(seen[f"{RUN_FINISHED}.default.{done.run}"].data)
+            message = await received.get()
+            messages[message.subject] = message
+    finished = events_pb2.RunFinished.FromString(messages[f"{RUN_FINISHED}.default.{done.run}"].data)
     assert finished.phase == step_pb2.RUN_PHASE_SUCCEEDED
     assert finished.outputs.parameters[0].value.endswith("é")
     assert (await dispatcher.SubmitRun(request)).run == done.run
@@ -96,7 +97,7 @@ async def refusal(call: Any) -> grpc.aio.AioRpcError:
     return refused.value
 
 
-async def test_what_can_not_be_run_is_refused_with_its_field(dispatcher: DispatcherServiceStub) -> None:
+async def test_an_invalid_manifest_is_refused_with_its_field(dispatcher: DispatcherServiceStub) -> None:
     cases = {
         "a: &x 1\nb: *x": "spec.manifest",
         "{}": "spec.manifest.kind",
@@ -121,16 +122,16 @@ async def test_a_parameter_that_the_workflow_does_not_have_is_refused(
     assert (error.details() or "").startswith("spec.parameters[q]")
 
 
-async def test_a_run_that_nobody_made_is_not_found(dispatcher: DispatcherServiceStub) -> None:
+async def test_an_unknown_run_is_not_found(dispatcher: DispatcherServiceStub) -> None:
     error = await refusal(dispatcher.CancelRun(pb.CancelRunRequest(project="default", run="nobody")))
     assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_an_order_with_another_claim_is_another_order():
-    def order(**claim: object) -> str:
+def test_requests_with_different_claims_have_different_digests():
+    def digest(**claim: object) -> str:
         spec = pb.RunSpec(project="p", manifest="m", claim=snapshotter_pb2.Claim(**claim))
         return decode_request(spec).digest
 
     platform = snapshotter_pb2.Platform(system="Linux")
-    assert order(platform=platform) == order(platform=platform)
-    assert len({order(), order(platform=platform), order(code_archive=b"c")}) == 3
+    assert digest(platform=platform) == digest(platform=platform)
+    assert len({digest(), digest(platform=platform), digest(code_archive=b"c")}) == 3

@@ -1,4 +1,4 @@
-"""Orders and what becomes of them when something is away, comes twice, or ends in the middle; on the local Argo."""
+"""Runs on the local Argo: what happens if a service can not be reached, a request is repeated, or a process crashes."""
 
 import asyncio
 import io
@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from dispatcher_harness import FINISHED, RUN_FINISHED, RUN_SUBMITTED, STARTED, WAIT_SECONDS, Harness
 from manifests import PROCESSES, dag, gives, say, sh, shows, steps, task, workflow
-from world import FINISHED, PATIENCE, RUN_FINISHED, RUN_SUBMITTED, STARTED, World
 
 from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
@@ -37,19 +37,19 @@ def two(text: str = "1", up: str = "") -> Json:
     )  # fmt: skip
 
 
-def away(world: World) -> Dispatcher:
-    """A dispatcher whose Argo is not there."""
+def unreachable(harness: Harness) -> Dispatcher:
+    """A dispatcher whose Argo can not be reached."""
     return Dispatcher(
-        world.runs,
-        Away(world.argo),
-        Planner(world.cache, world.snapshotter, PROCESSES),
-        world.store,
+        harness.runs,
+        UnreachableArgo(harness.argo),
+        Planner(harness.cache, harness.snapshotter, PROCESSES),
+        harness.repository,
         timedelta(seconds=30),
     )
 
 
-class Away(argo.HeraArgo):
-    """An Argo at an address where nobody listens."""
+class UnreachableArgo(argo.HeraArgo):
+    """An Argo at an address where nothing listens."""
 
     def __init__(self, there: argo.HeraArgo) -> None:
         service = type(there._service)(
@@ -58,252 +58,263 @@ class Away(argo.HeraArgo):
         super().__init__(service, "argo", argo.ArgoTimeouts())
 
 
-async def test_what_has_no_effect_on_this_argo_is_said_with_the_run(world: World) -> None:
-    plain = await world.submit(two())
+async def test_fields_without_effect_on_the_local_argo_are_warnings_of_the_run(harness: Harness) -> None:
+    plain = await harness.submit(two())
     asked = two()
     asked["spec"]["nodeSelector"] = {"gpu": "yes"}
-    warned = await world.submit(asked)
+    warned = await harness.submit(asked)
     assert plain.planned is not None
     assert warned.planned is not None
-    assert [said for said in plain.planned.warnings if "no effect" in said] == []
-    assert [said for said in warned.planned.warnings if "no effect" in said] == [
+    assert [warning for warning in plain.planned.warnings if "no effect" in warning] == []
+    assert [warning for warning in warned.planned.warnings if "no effect" in warning] == [
         "accepted with no effect here: spec.nodeSelector"
     ]
 
 
-async def test_a_run_is_told_from_its_beginning_to_its_end(world: World) -> None:
-    ended = await world.run(two())
+async def test_the_events_of_a_run_from_its_submission_to_its_end(harness: Harness) -> None:
+    ended = await harness.run(two())
     assert (ended.run.phase, ended.output) == (RunPhase.SUCCEEDED, "<1>")
-    submitted = events_pb2.RunSubmitted.FromString((await world.published(RUN_SUBMITTED, ended.run.id))[0])
+    submitted = events_pb2.RunSubmitted.FromString((await harness.published(RUN_SUBMITTED, ended.run.id))[0])
     assert [(n.path, list(n.depends_on)) for n in submitted.steps] == [("up", []), ("end", ["up"])]
     started = [
-        events_pb2.StepStarted.FromString(b).step for b in await world.published(STARTED, ended.run.id)
+        events_pb2.StepStarted.FromString(b).step for b in await harness.published(STARTED, ended.run.id)
     ]
     assert started == ["up", "end"] or set(started) <= {"up", "end"}, (
-        "a quick step may be seen only when it has ended"
+        "a short step may appear only when it has finished"
     )
     assert ended.phases == {"up": "succeeded", "end": "succeeded"}
     end = next(e for e in ended.finished if e.step == "end")
     assert [(p.name, p.value) for p in end.inputs.parameters] == [("x", "1")]
     assert [(p.name, p.value) for p in end.outputs.parameters] == [("o", "<1>")]
     assert (end.attempts, end.outputs.exit_code) == (1, 0)
-    finished = events_pb2.RunFinished.FromString((await world.published(RUN_FINISHED, ended.run.id))[0])
+    finished = events_pb2.RunFinished.FromString((await harness.published(RUN_FINISHED, ended.run.id))[0])
     assert finished.phase == step_pb2.RUN_PHASE_SUCCEEDED
 
 
-async def test_a_run_of_hits_makes_no_workflow(world: World) -> None:
-    await world.run(two())
-    done = await world.submit(two())
+async def test_a_run_of_hits_creates_no_workflow(harness: Harness) -> None:
+    await harness.run(two())
+    done = await harness.submit(two())
     assert (done.run.phase, done.run.manifest) == (RunPhase.SUCCEEDED, "")
-    assert await world.argo.get(done.run.id) is None
-    assert (await world.ended(done.run.id)).phases == {"up": "cached", "end": "cached"}
+    assert await harness.argo.get(done.run.id) is None
+    assert (await harness.ended(done.run.id)).phases == {"up": "cached", "end": "cached"}
     with pytest.raises(Refused, match="every step was a hit"):
-        async for _ in world.dispatcher.logs("default", done.run.id, "", follow=False):
+        async for _ in harness.dispatcher.logs("default", done.run.id, "", follow=False):
             pass
 
 
-async def test_a_request_sent_twice_is_one_run_and_one_used_for_another_order_is_refused(
-    world: World,
+async def test_a_request_sent_twice_is_one_run_and_its_id_with_another_request_is_refused(
+    harness: Harness,
 ) -> None:
     manifest, request = two(str(uuid.uuid4())), str(uuid.uuid4())
-    first = await asyncio.gather(*(world.submit(manifest, request) for _ in range(5)))
+    first = await asyncio.gather(*(harness.submit(manifest, request) for _ in range(5)))
     assert len({done.run.id for done in first}) == 1
-    assert (await world.submit(manifest, request)).planned is None
+    assert (await harness.submit(manifest, request)).planned is None
     with pytest.raises(Invalid) as refused:
-        await world.submit(two("other"), request)
+        await harness.submit(two("other"), request)
     assert (refused.value.field, refused.value.reason) == ("request_id", "REQUEST_ID_REUSED")
-    ended = await world.ended(first[0].run.id)
-    assert len(await world.published(RUN_SUBMITTED, ended.run.id)) == 1
+    ended = await harness.ended(first[0].run.id)
+    assert len(await harness.published(RUN_SUBMITTED, ended.run.id)) == 1
     assert len(ended.finished) == 2
 
 
-async def test_where_argo_is_away_a_run_waits_and_is_launched_later(world: World) -> None:
-    await world.crash()
-    done = await away(world).submit(world.order(two(str(uuid.uuid4()))), str(uuid.uuid4()))
+async def test_a_run_stays_pending_while_argo_can_not_be_reached_and_is_launched_later(
+    harness: Harness,
+) -> None:
+    await harness.crash()
+    done = await unreachable(harness).submit(harness.request(two(str(uuid.uuid4()))), str(uuid.uuid4()))
     assert done.run.phase is RunPhase.PENDING
-    world.follow()
-    assert (await world.ended(done.run.id)).run.phase is RunPhase.SUCCEEDED
+    harness.follow()
+    assert (await harness.ended(done.run.id)).run.phase is RunPhase.SUCCEEDED
 
 
-async def test_a_run_that_argo_never_got_is_launched_while_its_stream_goes_on(world: World) -> None:
-    await world.run(two())  # the follower's watch is up
-    done = await away(world).submit(world.order(two(str(uuid.uuid4()))), str(uuid.uuid4()))
-    assert (await world.ended(done.run.id)).run.phase is RunPhase.SUCCEEDED
+async def test_a_pending_run_is_launched_although_the_event_stream_did_not_end(harness: Harness) -> None:
+    await harness.run(two())  # the follower's watch is up
+    done = await unreachable(harness).submit(harness.request(two(str(uuid.uuid4()))), str(uuid.uuid4()))
+    assert (await harness.ended(done.run.id)).run.phase is RunPhase.SUCCEEDED
 
 
-async def test_a_run_that_is_stopped_before_it_began_never_begins(world: World) -> None:
-    await world.crash()
-    done = await away(world).submit(world.order(two()), str(uuid.uuid4()))
+async def test_a_run_that_is_cancelled_before_it_started_never_starts(harness: Harness) -> None:
+    await harness.crash()
+    done = await unreachable(harness).submit(harness.request(two()), str(uuid.uuid4()))
     assert (
-        await world.dispatcher.cancel("default", done.run.id, terminate=False, reason="")
+        await harness.dispatcher.cancel("default", done.run.id, terminate=False, reason="")
         is RunPhase.CANCELLED
     )
-    world.follow()
-    ended = await world.ended(done.run.id)
+    harness.follow()
+    ended = await harness.ended(done.run.id)
     assert (ended.run.phase, ended.finished) == (RunPhase.CANCELLED, [])
-    assert await world.argo.get(done.run.id) is None
+    assert await harness.argo.get(done.run.id) is None
 
 
-async def test_where_the_cache_is_away_all_runs_and_the_plan_says_so(world: World) -> None:
-    await world.run(two())
-    world.cache.away = True
-    done = await world.submit(two())
+async def test_without_the_cache_every_step_runs_and_a_warning_says_so(harness: Harness) -> None:
+    await harness.run(two())
+    harness.cache.is_unreachable = True
+    done = await harness.submit(two())
     assert done.planned
-    assert done.planned.warnings == ("every step runs, as the cache could not be asked: the cache is away",)
-    assert (await world.ended(done.run.id)).ran == {"up", "end"}
+    assert done.planned.warnings == (
+        "every step runs, as the cache could not be asked: the cache can not be reached",
+    )
+    assert (await harness.ended(done.run.id)).ran == {"up", "end"}
 
 
-async def test_a_gate_that_the_cache_does_not_answer_opens_as_a_miss(world: World) -> None:
-    await world.run(two())
-    del world.cache.entries[next(k for k in world.cache.entries if "/tmp/o" in k[0] and "<$x>" not in k[0])]
+async def test_a_gate_is_answered_as_a_miss_if_the_cache_can_not_be_reached(harness: Harness) -> None:
+    await harness.run(two())
+    del harness.cache.entries[
+        next(k for k in harness.cache.entries if "/tmp/o" in k[0] and "<$x>" not in k[0])
+    ]
     changed = two(up="sleep 0.5")
-    done = await world.submit(changed)
+    done = await harness.submit(changed)
     assert done.planned
     assert [s.action.value for s in done.planned.plan.steps] == ["keep", "gate"]
-    world.cache.away = True
-    ended = await world.ended(done.run.id)
+    harness.cache.is_unreachable = True
+    ended = await harness.ended(done.run.id)
     assert (ended.ran, ended.output) == ({"up", "end"}, "<1>")
 
 
-async def test_where_the_snapshotter_is_away_a_run_goes_without_a_snapshot(world: World) -> None:
-    world.snapshotter.away = True
-    done = await world.submit(two(str(uuid.uuid4())), claim=b"")
+async def test_without_the_snapshotter_a_run_has_no_snapshot(harness: Harness) -> None:
+    harness.snapshotter.is_unreachable = True
+    done = await harness.submit(two(str(uuid.uuid4())), claim=b"")
     assert done.planned
-    assert done.planned.warnings == ("the run has no snapshot: the snapshotter is away",)
-    assert (await world.ended(done.run.id)).run.snapshot == ""
+    assert done.planned.warnings == ("the run has no snapshot: the snapshotter can not be reached",)
+    assert (await harness.ended(done.run.id)).run.snapshot == ""
 
 
-async def test_an_environment_keeps_what_was_made_in_another_apart(world: World) -> None:
-    await world.run(two(), claim=b"")
-    assert (await world.submit(two(), claim=b"")).run.phase is RunPhase.SUCCEEDED
-    world.snapshotter.environment = "sha256:other"
-    assert (await world.run(two(), claim=b"")).ran == {"up", "end"}
+async def test_results_from_another_environment_are_no_hits(harness: Harness) -> None:
+    await harness.run(two(), claim=b"")
+    assert (await harness.submit(two(), claim=b"")).run.phase is RunPhase.SUCCEEDED
+    harness.snapshotter.environment = "sha256:other"
+    assert (await harness.run(two(), claim=b"")).ran == {"up", "end"}
 
 
-async def test_after_a_crash_a_new_follower_goes_on_and_nothing_is_told_or_run_twice(world: World) -> None:
-    done = await world.submit(two(str(uuid.uuid4()), up="sleep 1"))
+async def test_after_a_crash_a_new_follower_continues_and_nothing_is_published_or_run_twice(
+    harness: Harness,
+) -> None:
+    done = await harness.submit(two(str(uuid.uuid4()), up="sleep 1"))
     await asyncio.sleep(0.3)
-    await world.crash()
+    await harness.crash()
     await asyncio.sleep(1.2)
-    world.follow()
-    world.follow()  # and a second replica
-    ended = await world.ended(done.run.id)
+    harness.follow()
+    harness.follow()  # and a second replica
+    ended = await harness.ended(done.run.id)
     assert sorted(e.step for e in ended.finished) == ["end", "up"]
-    assert len(await world.published(RUN_FINISHED, done.run.id)) == 1
+    assert len(await harness.published(RUN_FINISHED, done.run.id)) == 1
 
 
-async def test_a_run_that_was_recorded_and_not_launched_before_a_crash_is_launched(world: World) -> None:
-    order = world.order(two(str(uuid.uuid4())))
-    draft = await Planner(world.cache, world.snapshotter, PROCESSES).plan(order)
-    run, told = world.dispatcher._new_run(order, str(uuid.uuid4()), draft)
-    await world.runs.add(run, told, [])
-    assert (await world.ended(run.id)).ran == {"up", "end"}
+async def test_a_run_that_was_stored_and_not_launched_before_a_crash_is_launched(harness: Harness) -> None:
+    request = harness.request(two(str(uuid.uuid4())))
+    planned = await Planner(harness.cache, harness.snapshotter, PROCESSES).plan(request)
+    run, statuses = harness.dispatcher._new_run(request, str(uuid.uuid4()), planned)
+    await harness.runs.add(run, statuses, [])
+    assert (await harness.ended(run.id)).ran == {"up", "end"}
 
 
-async def gated(world: World) -> tuple[str, list[Json]]:
+async def gated(harness: Harness) -> tuple[str, list[Json]]:
     """A run whose gate is open, with nobody to answer it: its name and its gates."""
-    await world.run(two())
-    await world.crash()
-    name = (await world.submit(two(up="true"))).run.id
-    async with asyncio.timeout(PATIENCE):
+    await harness.run(two())
+    await harness.crash()
+    name = (await harness.submit(two(up="true"))).run.id
+    async with asyncio.timeout(WAIT_SECONDS):
         while True:
-            nodes = ((await world.argo.get(name) or {}).get("status") or {}).get("nodes") or {}
+            nodes = ((await harness.argo.get(name) or {}).get("status") or {}).get("nodes") or {}
             if found := [n for n in nodes.values() if n["type"] == "Suspend" and n["phase"] == "Running"]:
                 return name, found
             await asyncio.sleep(0.02)
 
 
-async def test_a_gate_that_is_answered_twice_keeps_its_first_answer(world: World) -> None:
-    name, (gate,) = await gated(world)
-    world.follow()
-    world.follow()  # a second replica
-    ended = await world.ended(name)
+async def test_a_gate_that_is_answered_twice_keeps_its_first_answer(harness: Harness) -> None:
+    name, (gate,) = await gated(harness)
+    harness.follow()
+    harness.follow()  # a second replica
+    ended = await harness.ended(name)
     assert (ended.ran, ended.cached, ended.output) == ({"up"}, {"end"}, "<1>")
-    answer = (await world.runs.get_answers(name))[gate["id"]]
+    answer = (await harness.runs.get_answers(name))[gate["id"]]
     assert answer.verdict.verdict is Verdict.HIT
     with pytest.raises(NotFound):
-        await world.argo.answer_gate(name, gate["id"], answer.parameters, "again")
+        await harness.argo.answer_gate(name, gate["id"], answer.parameters, "again")
 
 
-async def test_an_answer_that_was_kept_before_a_crash_is_the_one_that_is_told(world: World) -> None:
-    name, (gate,) = await gated(world)
-    outputs = Outputs({"o": "kept"})
-    kept = GateAnswer(
-        {"periplus-hit": "true", "periplus-p-o": "kept"}, StepVerdict("", Verdict.HIT, outputs=outputs)
+async def test_an_answer_that_was_stored_before_a_crash_is_the_one_that_is_sent(harness: Harness) -> None:
+    name, (gate,) = await gated(harness)
+    outputs = Outputs({"o": "stored"})
+    stored = GateAnswer(
+        {"periplus-hit": "true", "periplus-p-o": "stored"}, StepVerdict("", Verdict.HIT, outputs=outputs)
     )
-    await world.runs.add_answers(name, {gate["id"]: kept})
-    world.follow()
-    ended = await world.ended(name)
-    assert (ended.cached, ended.output) == ({"end"}, "kept")
-    assert next(e for e in ended.finished if e.step == "end").outputs.parameters[0].value == "kept"
+    await harness.runs.add_answers(name, {gate["id"]: stored})
+    harness.follow()
+    ended = await harness.ended(name)
+    assert (ended.cached, ended.output) == ({"end"}, "stored")
+    assert next(e for e in ended.finished if e.step == "end").outputs.parameters[0].value == "stored"
 
 
-async def test_a_gate_that_a_person_opens_lets_its_step_run(world: World) -> None:
-    name, (gate,) = await gated(world)
-    world.client.do(name, "resume", nodeFieldSelector=f"id={gate['id']}")
-    world.follow()
-    assert (await world.ended(name)).ran == {"up", "end"}
+async def test_a_gate_that_a_person_resumes_lets_its_step_run(harness: Harness) -> None:
+    name, (gate,) = await gated(harness)
+    harness.client.do(name, "resume", nodeFieldSelector=f"id={gate['id']}")
+    harness.follow()
+    assert (await harness.ended(name)).ran == {"up", "end"}
 
 
-async def test_a_workflow_that_argo_has_lost_ends_its_run(world: World) -> None:
-    await world.crash()
-    done = await world.submit(two(str(uuid.uuid4()), up="sleep 30"))
-    world.client.call("DELETE", f"workflows/{world.client.namespace}/{done.run.id}")
-    world.follow()
-    ended = await world.ended(done.run.id)
+async def test_a_run_whose_workflow_was_deleted_ends_with_an_error(harness: Harness) -> None:
+    await harness.crash()
+    done = await harness.submit(two(str(uuid.uuid4()), up="sleep 30"))
+    harness.client.call("DELETE", f"workflows/{harness.client.namespace}/{done.run.id}")
+    harness.follow()
+    ended = await harness.ended(done.run.id)
     assert (ended.run.phase, ended.run.message) == (RunPhase.ERROR, "the Workflow was deleted from Argo")
 
 
-async def test_a_failed_step_fails_its_run_with_its_message(world: World) -> None:
+async def test_a_failed_step_fails_its_run_with_its_message(harness: Harness) -> None:
     manifest = workflow(
         dag(task("bad", "bad"), task("after", "ok", depends="bad")), sh("bad", "exit 3"), sh("ok", "true")
     )
-    ended = await world.run(manifest)
+    ended = await harness.run(manifest)
     assert (ended.run.phase, ended.phases) == (RunPhase.FAILED, {"bad": "failed", "after": "skipped"})
     assert "exit code 3" in ended.finished[0].message or "exit code 3" in ended.finished[1].message
 
 
-async def test_a_run_can_be_stopped_and_stays_stopped(world: World) -> None:
-    done = await world.submit(two(str(uuid.uuid4()), up="sleep 30"))
-    await world.dispatcher.cancel("default", done.run.id, terminate=True, reason="enough")
-    assert (await world.ended(done.run.id)).run.phase is RunPhase.CANCELLED
+async def test_a_cancelled_run_stays_cancelled(harness: Harness) -> None:
+    done = await harness.submit(two(str(uuid.uuid4()), up="sleep 30"))
+    await harness.dispatcher.cancel("default", done.run.id, terminate=True, reason="enough")
+    assert (await harness.ended(done.run.id)).run.phase is RunPhase.CANCELLED
     assert (
-        await world.dispatcher.cancel("default", done.run.id, terminate=True, reason="") is RunPhase.CANCELLED
+        await harness.dispatcher.cancel("default", done.run.id, terminate=True, reason="")
+        is RunPhase.CANCELLED
     )
     with pytest.raises(NotFound):
-        await world.dispatcher.cancel("another", done.run.id, terminate=True, reason="")
+        await harness.dispatcher.cancel("another", done.run.id, terminate=True, reason="")
 
 
-async def test_a_run_whose_canceller_died_before_argo_was_told_is_stopped_all_the_same(world: World) -> None:
-    await world.crash()
-    done = await world.submit(two(str(uuid.uuid4()), up="sleep 30"))
-    await world.runs.set_cancelled(done.run.id)
-    world.follow()
-    assert (await world.ended(done.run.id)).run.phase is RunPhase.CANCELLED
+async def test_a_run_that_was_cancelled_before_a_crash_is_stopped_after_it(harness: Harness) -> None:
+    await harness.crash()
+    done = await harness.submit(two(str(uuid.uuid4()), up="sleep 30"))
+    await harness.runs.set_cancelled(done.run.id)
+    harness.follow()
+    assert (await harness.ended(done.run.id)).run.phase is RunPhase.CANCELLED
 
 
-async def test_a_workflow_of_a_run_that_ended_before_it_began_is_stopped(world: World) -> None:
+async def test_the_workflow_of_a_cancelled_run_is_stopped(harness: Harness) -> None:
     chain = dag(task("a", "a"), task("b", "b", depends="a"))
-    done = await world.submit(workflow(chain, sh("a", "sleep 1"), sh("b", "sleep 30")))
-    await world.crash()
-    await world.runs.set_cancelled(done.run.id)
-    await world.runs.finish(done.run, [], RunPhase.CANCELLED, "before it began", Outputs(), datetime.now(UTC))
-    world.follow()
-    async with asyncio.timeout(PATIENCE / 2):
-        while not (await world.argo.get(done.run.id))["status"].get("finishedAt"):  # noqa: ASYNC110
+    done = await harness.submit(workflow(chain, sh("a", "sleep 1"), sh("b", "sleep 30")))
+    await harness.crash()
+    await harness.runs.set_cancelled(done.run.id)
+    await harness.runs.finish(
+        done.run, [], RunPhase.CANCELLED, "before it began", Outputs(), datetime.now(UTC)
+    )
+    harness.follow()
+    async with asyncio.timeout(WAIT_SECONDS / 2):
+        while not (await harness.argo.get(done.run.id))["status"].get("finishedAt"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
-async def test_runs_of_two_projects_are_kept_apart(world: World) -> None:
+async def test_projects_do_not_share_request_ids(harness: Harness) -> None:
     request = str(uuid.uuid4())
-    one = await world.submit(two(), request)
-    world.project = "other"
-    two_ = await world.submit(two(), request)
+    one = await harness.submit(two(), request)
+    harness.project = "other"
+    two_ = await harness.submit(two(), request)
     assert one.run.id != two_.run.id
-    assert (await world.ended(two_.run.id)).run.project == "other"
+    assert (await harness.ended(two_.run.id)).run.project == "other"
 
 
-async def test_steps_in_loops_and_retries_and_nested_templates_have_their_paths(world: World) -> None:
+async def test_steps_in_loops_and_retries_and_nested_templates_have_their_paths(harness: Harness) -> None:
     flaky = sh("flaky", 'test -n "$n" && test "$n" -gt 0', "n", retryStrategy={"limit": "2"})
     flaky["container"]["env"] = [{"name": "n", "value": "{{retries}}"}]
     del flaky["inputs"]
@@ -317,23 +328,23 @@ async def test_steps_in_loops_and_retries_and_nested_templates_have_their_paths(
         steps([task("again", "flaky")], [task("out", "middle", withItems=[1, 2])], [task("no", "flaky", when="1 == 2")]),
         middle, inner, say("leaf", "$x", "x"), flaky,
     )  # fmt: skip
-    ended = await world.run(manifest)
+    ended = await harness.run(manifest)
     assert ended.run.phase is RunPhase.SUCCEEDED, ended.run.message
     leaves = {f"out({i}).in({j}).leaf": "succeeded" for i in (0, 1) for j in (0, 1)}
     assert ended.phases == {"again": "succeeded", "no": "skipped", **leaves}
     assert next(e for e in ended.finished if e.step == "again").attempts == 2
 
 
-async def test_an_exit_handler_runs_though_all_is_known(world: World) -> None:
+async def test_an_exit_handler_runs_although_every_step_is_a_hit(harness: Harness) -> None:
     manifest = workflow(dag(task("a", "a")), say("a", "1"), sh("bye", "true"), onExit="bye")
-    await world.run(manifest)
-    again = await world.run(manifest)
+    await harness.run(manifest)
+    again = await harness.run(manifest)
     assert again.run.manifest
     assert "a" in again.cached
     assert "bye" in again.ran
 
 
-async def test_artifacts_of_a_hit_reach_who_reads_them(world: World) -> None:
+async def test_the_artifacts_of_a_hit_reach_the_steps_that_read_them(harness: Harness) -> None:
     makes = sh("makes", "printf hello > /tmp/m", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]})
     reads = sh("reads", 'printf "%s$x" "$(cat /tmp/i)" > /tmp/o', "x", outputs=gives("o"))
     reads["inputs"]["artifacts"] = [{"name": "i", "path": "/tmp/i"}]
@@ -349,36 +360,38 @@ async def test_artifacts_of_a_hit_reach_who_reads_them(world: World) -> None:
             dag(task("makes", "makes"), use, outputs=shows("tasks.reads.outputs.parameters.o")), first, reads
         )
 
-    assert (await world.run(manifest("1"))).output == "hello1"
-    changed = await world.run(manifest("2"))
+    assert (await harness.run(manifest("1"))).output == "hello1"
+    changed = await harness.run(manifest("2"))
     assert (changed.output, changed.cached, changed.ran) == ("hello2", {"makes"}, {"reads"})
 
 
-async def test_a_run_with_the_cache_off_asks_nothing_of_it(world: World) -> None:
-    await world.run(two())
-    assert (await world.run(two(), mode=CacheMode.OFF)).ran == {"up", "end"}
+async def test_a_run_with_the_cache_off_runs_every_step(harness: Harness) -> None:
+    await harness.run(two())
+    assert (await harness.run(two(), mode=CacheMode.OFF)).ran == {"up", "end"}
 
 
-async def test_a_workflow_of_a_long_or_foreign_name_gets_a_run_of_at_most_63_characters(world: World) -> None:
+async def test_the_run_of_a_workflow_with_a_long_name_has_an_id_of_at_most_63_characters(
+    harness: Harness,
+) -> None:
     manifest = two() | {"metadata": {"generateName": "n" * 80 + "-"}}
-    ended = await world.run(manifest)
+    ended = await harness.run(manifest)
     assert len(ended.run.id) <= 63
     assert ended.run.phase is RunPhase.SUCCEEDED
 
 
-async def test_nothing_that_argo_refuses_leaves_a_run(world: World) -> None:
+async def test_a_refused_manifest_leaves_no_run(harness: Harness) -> None:
     for broken in (
         two() | {"kind": "CronWorkflow"},
         two() | {"metadata": {"name": "Not_A_Name"}},
         two() | {"metadata": {"generateName": "größe-"}},
     ):
         with pytest.raises(Invalid) as refused:
-            await world.submit(broken)
+            await harness.submit(broken)
         assert refused.value.field.startswith("spec.manifest"), refused.value
-    assert await world.runs.list_open() == []
+    assert await harness.runs.list_open() == []
 
 
-async def test_fields_that_are_null_are_not_there(world: World) -> None:
+async def test_fields_that_are_null_are_absent(harness: Harness) -> None:
     manifest = two()
     manifest["metadata"] |= {"labels": None, "annotations": None}
     manifest["spec"] |= {"arguments": None, "hooks": None, "templateDefaults": None}
@@ -388,38 +401,38 @@ async def test_fields_that_are_null_are_not_there(world: World) -> None:
         "when": None,
         "withItems": None,
     }
-    assert (await world.run(manifest)).run.phase is RunPhase.SUCCEEDED
+    assert (await harness.run(manifest)).run.phase is RunPhase.SUCCEEDED
 
 
-async def test_a_policy_that_makes_no_sense_is_refused_with_its_field(world: World) -> None:
+async def test_an_invalid_policy_is_refused_with_its_field(harness: Harness) -> None:
     manifest = two()
     manifest["spec"]["templates"][1]["metadata"] = {"annotations": {"periplus.dev/cache": "x"}}
     with pytest.raises(Invalid) as refused:
-        await world.submit(manifest)
+        await harness.submit(manifest)
     assert refused.value.field == "spec.manifest.spec.templates[1].metadata.annotations['periplus.dev/cache']"
 
 
-async def test_a_plan_says_what_would_happen_and_leaves_no_run(world: World) -> None:
-    await world.run(two())
-    draft = await world.dispatcher.plan(world.order(two()))
+async def test_a_plan_leaves_no_run(harness: Harness) -> None:
+    await harness.run(two())
+    draft = await harness.dispatcher.plan(harness.request(two()))
     assert draft.plan.is_complete
     assert json.loads(json.dumps(draft.manifest)) == two()
-    assert len(await world.published(FINISHED, "nobody")) == 0
-    unchecked = await away(world).plan(world.order(two()))
+    assert len(await harness.published(FINISHED, "nobody")) == 0
+    unchecked = await unreachable(harness).plan(harness.request(two()))
     assert any("did not check" in warning for warning in unchecked.warnings)
 
 
-async def test_logs_are_told_by_step(world: World) -> None:
+async def test_log_lines_have_the_path_of_their_step(harness: Harness) -> None:
     manifest = workflow(
         dag(task("a", "loud", given={"x": "one"}), task("b", "loud", withItems=["two", "three"], given={"x": "{{item}}"})),
         sh("loud", "echo $x", "x"),
     )  # fmt: skip
-    run = (await world.run(manifest)).run.id
-    assert {line async for line in world.dispatcher.logs("default", run, "", follow=False)} == {
+    run = (await harness.run(manifest)).run.id
+    assert {line async for line in harness.dispatcher.logs("default", run, "", follow=False)} == {
         ("a", "one"), ("b(0)", "two"), ("b(1)", "three"),
     }  # fmt: skip
-    assert [line async for line in world.dispatcher.logs("default", run, "b", follow=False)] != []
-    assert [line async for line in world.dispatcher.logs("default", run, "b(1)", follow=False)] == [
+    assert [line async for line in harness.dispatcher.logs("default", run, "b", follow=False)] != []
+    assert [line async for line in harness.dispatcher.logs("default", run, "b(1)", follow=False)] == [
         ("b(1)", "three")
     ]
 
@@ -430,52 +443,52 @@ MODES = [None, CacheMode.OFF, CacheMode.REFRESH]
 @pytest.mark.parametrize("run_mode", MODES, ids=lambda mode: mode.label if mode else "none")
 @pytest.mark.parametrize("step_mode", [CacheMode.OFF, CacheMode.READ], ids=lambda mode: mode.label)
 async def test_the_cache_and_the_events_get_the_steps_own_policy_and_the_runs_mode(
-    world: World, step_mode: CacheMode, run_mode: CacheMode | None
+    harness: Harness, step_mode: CacheMode, run_mode: CacheMode | None
 ) -> None:
     """The cache combines the two, the same way for look-up and record."""
     manifest = two(str(uuid.uuid4()), up="true")
     for template in manifest["spec"]["templates"][1:]:
         template["metadata"] = {"annotations": {"periplus.dev/cache": step_mode.label}}
-    ended = await world.run(manifest, mode=run_mode)
+    ended = await harness.run(manifest, mode=run_mode)
     assert ended.ran == {"up", "end"}
-    for mode, templates in world.cache.requests:
+    for mode, templates in harness.cache.requests:
         assert mode is run_mode
         assert {template.policy.mode for template in templates.values()} == {step_mode}
     for event in ended.finished:
         assert event.template.policy.mode == step_mode
         assert event.cache_mode == (run_mode or 0)
     if step_mode is CacheMode.READ and run_mode is None:
-        assert len(world.cache.requests) == 2, "the gate asks the cache as well"
+        assert len(harness.cache.requests) == 2, "the gate asks the cache as well"
 
 
 async def test_all_events_of_a_run_belong_to_the_trace_of_its_submission_also_after_a_restart(
-    world: World,
+    harness: Harness,
 ) -> None:
-    await world.crash()
+    await harness.crash()
     trace_id = uuid.uuid4().hex
     with telemetry.remote_context({"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}):
-        done = await world.submit(two(str(uuid.uuid4())))
-    world.follow()
-    await world.ended(done.run.id)
-    traces = await world.traces(done.run.id)
+        done = await harness.submit(two(str(uuid.uuid4())))
+    harness.follow()
+    await harness.ended(done.run.id)
+    traces = await harness.traces(done.run.id)
     assert traces.keys() >= {RUN_SUBMITTED, FINISHED, RUN_FINISHED}
     assert set().union(*traces.values()) == {trace_id}
 
 
-async def test_a_run_whose_submission_has_no_trace_is_followed_without_one(world: World) -> None:
-    done = await world.submit(two(str(uuid.uuid4())))
-    await world.ended(done.run.id)
-    assert (done.run.traceparent, set().union(*(await world.traces(done.run.id)).values())) == ("", {""})
+async def test_a_run_whose_submission_has_no_trace_is_followed_without_one(harness: Harness) -> None:
+    done = await harness.submit(two(str(uuid.uuid4())))
+    await harness.ended(done.run.id)
+    assert (done.run.traceparent, set().union(*(await harness.traces(done.run.id)).values())) == ("", {""})
 
 
-async def test_lines_about_a_run_are_logged_with_its_id(world: World) -> None:
+async def test_lines_about_a_run_are_logged_with_its_id(harness: Harness) -> None:
     handler = logging.StreamHandler(lines := io.StringIO())
     handler.setFormatter(telemetry.JsonFormatter("dispatcher"))
     logger = logging.getLogger("periplus_dispatcher")
     logger.addHandler(handler)
     try:
-        await world.crash()
-        done = await away(world).submit(world.order(two(str(uuid.uuid4()))), str(uuid.uuid4()))
+        await harness.crash()
+        done = await unreachable(harness).submit(harness.request(two(str(uuid.uuid4()))), str(uuid.uuid4()))
     finally:
         logger.removeHandler(handler)
     found = [json.loads(line) for line in lines.getvalue().splitlines()]

@@ -16,7 +16,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, **more: str) -> Settings:
     return Settings()
 
 
-def test_argo_is_taken_to_run_images_none_of_which_is_immutable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_argo_runs_images_and_no_prefix_is_immutable(monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(monkeypatch)
     assert (found.steps_are_processes, found.immutable_image_prefixes) == (False, ())
 

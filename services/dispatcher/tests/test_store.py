@@ -1,4 +1,4 @@
-"""The record of runs, on a real Postgres."""
+"""Runs, published steps and answers to gates, on a real Postgres."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ HIT = StepVerdict(
     "a",
     timedelta(seconds=2.5),
 )
-RECORD = RunState(
+STATE = RunState(
     templates={
         "t": ContainerTemplate(
             StepTemplate(
@@ -71,13 +71,13 @@ RECORD = RunState(
 def run(request: str = "r1", phase: RunPhase = RunPhase.PENDING, **more: object) -> Run:
     made = Run(
         project="p", id=f"run-{request}", request_id=request, request_digest="sha256:d", pipeline="pipe", phase=phase,
-        manifest="{}", state=RECORD, snapshot="sha256:s", cache_mode=None, submitted_at=NOON, parameters={"x": "1"},
+        manifest="{}", state=STATE, snapshot="sha256:s", cache_mode=None, submitted_at=NOON, parameters={"x": "1"},
         source="kind: Workflow",
     )  # fmt: skip
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def seen(
+def status(
     path: str = "a", phase: StepPhase = StepPhase.RUNNING, verdict: StepVerdict | None = None
 ) -> StepStatus:
     return StepStatus(
@@ -102,7 +102,7 @@ def runs(db: Database) -> PostgresRuns:
     return PostgresRuns(db)
 
 
-async def told(db: Database) -> list[str]:
+async def published(db: Database) -> list[str]:
     async with db.connection() as connection:
         rows = await connection.fetch("SELECT subject FROM outbox ORDER BY id")
     return [row["subject"].split(".")[3] for row in rows]
@@ -115,11 +115,11 @@ async def body(db: Database, kind: str) -> bytes:
         )
 
 
-async def test_what_is_kept_of_a_run_comes_back_as_it_was(runs: PostgresRuns) -> None:
-    kept = await runs.add(run(), [], [])
+async def test_a_stored_run_is_read_as_it_was(runs: PostgresRuns) -> None:
+    stored = await runs.add(run(), [], [])
     again = await runs.get("run-r1")
-    assert again == replace(kept, source="", parameters={}), (
-        "the manifest and its parameters are told, and not kept twice"
+    assert again == replace(stored, source="", parameters={}), (
+        "the manifest and its parameters are published, and not stored twice"
     )
     assert await runs.find("p", "r1") == again
     assert await runs.find("other", "r1") is None
@@ -129,14 +129,14 @@ async def test_what_is_kept_of_a_run_comes_back_as_it_was(runs: PostgresRuns) ->
 LONG = {f"p{i}": "x" * 200_000 for i in range(4)}
 
 
-async def test_what_is_too_large_for_a_message_is_told_without_its_values(
+async def test_an_event_that_is_too_large_is_published_without_its_values(
     runs: PostgresRuns, db: Database
 ) -> None:
-    order = await runs.add(run(), [], [])
+    stored = await runs.add(run(), [], [])
     ended = replace(
-        seen(phase=StepPhase.SUCCEEDED), inputs=Inputs(dict(LONG)), outputs=Outputs({**LONG, "result": "y"})
+        status(phase=StepPhase.SUCCEEDED), inputs=Inputs(dict(LONG)), outputs=Outputs({**LONG, "result": "y"})
     )
-    await runs.finish(order, [ended], RunPhase.SUCCEEDED, "", Outputs({**LONG, "more": "x" * 300_000}), NOON)
+    await runs.finish(stored, [ended], RunPhase.SUCCEEDED, "", Outputs({**LONG, "more": "x" * 300_000}), NOON)
     step = events_pb2.StepFinished.FromString(await body(db, "StepFinished"))
     assert (step.step, step.phase) == ("a", step_pb2.STEP_PHASE_SUCCEEDED)
     assert (len(step.inputs.parameters), len(step.outputs.parameters)) == (0, 5)
@@ -145,7 +145,7 @@ async def test_what_is_too_large_for_a_message_is_told_without_its_values(
     assert (over.phase, over.outputs) == (step_pb2.RUN_PHASE_SUCCEEDED, step_pb2.Outputs())
 
 
-async def test_a_plan_that_is_too_large_for_a_message_goes_without_its_reasons_or_is_left_out(
+async def test_a_plan_that_is_too_large_for_an_event_is_published_without_reasons_or_steps(
     runs: PostgresRuns, db: Database
 ) -> None:
     def planned(reason: str, count: int) -> list[StepNode]:
@@ -156,29 +156,33 @@ async def test_a_plan_that_is_too_large_for_a_message_goes_without_its_reasons_o
     ):
         await runs.add(run(f"r{number}"), [], nodes)
         async with db.connection() as connection:
-            told = await connection.fetchval(
+            event = await connection.fetchval(
                 "SELECT body FROM outbox WHERE subject LIKE $1", f"%.run-r{number}"
             )
-        steps = events_pb2.RunSubmitted.FromString(told).steps
+        steps = events_pb2.RunSubmitted.FromString(event).steps
         assert (len(steps), {step.reason for step in steps}) == (count, [{"x" * 500}, {""}, set()][number])
-        assert len(told) <= 1_000_000
+        assert len(event) <= 1_000_000
 
 
-async def test_fifty_orders_of_one_request_are_one_run_told_once(runs: PostgresRuns, db: Database) -> None:
-    orders = [run(submitted_at=NOON.replace(microsecond=n)) for n in range(50)]
-    kept = await asyncio.gather(*(runs.add(order, [], []) for order in orders))
-    assert len({each.submitted_at for each in kept}) == 1
-    assert await told(db) == ["RunSubmitted"]
+async def test_fifty_submissions_of_one_request_are_one_run_that_is_published_once(
+    runs: PostgresRuns, db: Database
+) -> None:
+    submissions = [run(submitted_at=NOON.replace(microsecond=n)) for n in range(50)]
+    stored = await asyncio.gather(*(runs.add(each, [], []) for each in submissions))
+    assert len({each.submitted_at for each in stored}) == 1
+    assert await published(db) == ["RunSubmitted"]
 
 
-async def test_a_run_that_is_over_at_once_is_told_whole(runs: PostgresRuns, db: Database) -> None:
+async def test_a_run_that_is_complete_at_submission_is_published_as_a_whole(
+    runs: PostgresRuns, db: Database
+) -> None:
     over = run(
         phase=RunPhase.SUCCEEDED,
         finished_at=NOON,
-        state=replace(RECORD, cached_steps=1, saved=timedelta(seconds=2.5)),
+        state=replace(STATE, cached_steps=1, saved=timedelta(seconds=2.5)),
     )
-    await runs.add(over, [seen(phase=StepPhase.CACHED, verdict=HIT)], [])
-    assert await told(db) == ["RunSubmitted", "StepFinished", "RunFinished"]
+    await runs.add(over, [status(phase=StepPhase.CACHED, verdict=HIT)], [])
+    assert await published(db) == ["RunSubmitted", "StepFinished", "RunFinished"]
     step = events_pb2.StepFinished.FromString(await body(db, "StepFinished"))
     assert (step.verdict, step.producer_run, step.fingerprint) == (
         step_pb2.VERDICT_HIT,
@@ -190,32 +194,32 @@ async def test_a_run_that_is_over_at_once_is_told_whole(runs: PostgresRuns, db: 
     assert await runs.list_open() == []
 
 
-async def test_a_name_that_another_request_has_is_a_conflict(runs: PostgresRuns) -> None:
+async def test_the_id_of_another_requests_run_is_a_conflict(runs: PostgresRuns) -> None:
     await runs.add(run(), [], [])
     with pytest.raises(Conflict):
         await runs.add(run("r2", id="run-r1"), [], [])
 
 
-async def test_a_step_is_told_once_in_each_phase_by_whoever_comes_first(
+async def test_each_phase_of_a_step_is_published_once_by_whichever_replica(
     runs: PostgresRuns, db: Database
 ) -> None:
-    order = await runs.add(run(), [], [])
-    running, ended = seen(), seen(phase=StepPhase.SUCCEEDED)
-    await asyncio.gather(*(runs.publish(order, [running]) for _ in range(10)))
-    await asyncio.gather(*(runs.publish(order, [running, ended]) for _ in range(10)))
-    assert await told(db) == ["RunSubmitted", "StepStarted", "StepFinished"]
+    stored = await runs.add(run(), [], [])
+    running, ended = status(), status(phase=StepPhase.SUCCEEDED)
+    await asyncio.gather(*(runs.publish(stored, [running]) for _ in range(10)))
+    await asyncio.gather(*(runs.publish(stored, [running, ended]) for _ in range(10)))
+    assert await published(db) == ["RunSubmitted", "StepStarted", "StepFinished"]
 
 
-async def test_a_run_ends_once_and_sums_up_what_was_cached(runs: PostgresRuns, db: Database) -> None:
-    order = await runs.add(run(), [], [])
-    await runs.publish(order, [seen("a", StepPhase.CACHED, HIT)])
-    last = [seen("b", StepPhase.CACHED, HIT), seen("c", StepPhase.SUCCEEDED)]
+async def test_a_run_finishes_once_with_the_sum_of_its_hits(runs: PostgresRuns, db: Database) -> None:
+    stored = await runs.add(run(), [], [])
+    await runs.publish(stored, [status("a", StepPhase.CACHED, HIT)])
+    last = [status("b", StepPhase.CACHED, HIT), status("c", StepPhase.SUCCEEDED)]
     ends = (
-        runs.finish(order, last, phase, "why", Outputs({"o": "1"}), NOON)
+        runs.finish(stored, last, phase, "why", Outputs({"o": "1"}), NOON)
         for phase in (RunPhase.SUCCEEDED, RunPhase.FAILED)
     )
     await asyncio.gather(*ends)
-    assert sorted(await told(db)) == [
+    assert sorted(await published(db)) == [
         "RunFinished",
         "RunSubmitted",
         "StepFinished",
@@ -224,17 +228,17 @@ async def test_a_run_ends_once_and_sums_up_what_was_cached(runs: PostgresRuns, d
     ]
     finished = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
     assert (finished.cached_steps, finished.saved.ToTimedelta().total_seconds()) == (2, 5.0)
-    over = await runs.get(order.id)
+    over = await runs.get(stored.id)
     assert over
     assert over.phase.is_final
     assert over.outputs.parameters == {"o": "1"}
-    await runs.set_running(order.id)
-    still = await runs.get(order.id)
+    await runs.set_running(stored.id)
+    still = await runs.get(stored.id)
     assert still
-    assert still.phase is over.phase, "what has ended does not begin again"
+    assert still.phase is over.phase, "a finished run does not become running again"
 
 
-async def test_open_runs_are_those_that_have_not_ended_the_oldest_first(runs: PostgresRuns) -> None:
+async def test_open_runs_are_those_that_have_not_finished_oldest_first(runs: PostgresRuns) -> None:
     for n, request in enumerate(("r2", "r1", "r3")):
         await runs.add(run(request, submitted_at=NOON.replace(minute=n)), [], [])
     await runs.set_running("run-r1")
@@ -243,30 +247,30 @@ async def test_open_runs_are_those_that_have_not_ended_the_oldest_first(runs: Po
 
 
 async def test_the_first_answer_to_a_gate_stays(runs: PostgresRuns) -> None:
-    order = await runs.add(run(), [], [])
+    stored = await runs.add(run(), [], [])
     first = GateAnswer({"periplus-hit": "true"}, HIT, (1,))
-    await runs.add_answers(order.id, {"n1": first})
+    await runs.add_answers(stored.id, {"n1": first})
     await runs.add_answers(
-        order.id,
+        stored.id,
         {
             "n1": GateAnswer({}, StepVerdict("", Verdict.MISS)),
             "n2": GateAnswer({}, StepVerdict("", Verdict.MISS)),
         },
     )
-    answers = await runs.get_answers(order.id)
+    answers = await runs.get_answers(stored.id)
     assert answers["n1"] == first
     assert set(answers) == {"n1", "n2"}
 
 
-async def test_text_with_a_nul_character_is_kept(runs: PostgresRuns) -> None:
-    order = await runs.add(run(), [], [])
+async def test_text_with_a_nul_character_is_stored(runs: PostgresRuns) -> None:
+    stored = await runs.add(run(), [], [])
     odd = Outputs({"o": "a\0b"})
-    await runs.add_answers(order.id, {"n": GateAnswer({"periplus-p-o": "a\0b"}, replace(HIT, outputs=odd))})
-    await runs.finish(order, [], RunPhase.SUCCEEDED, "a\0b", odd, NOON)
-    over = await runs.get(order.id)
+    await runs.add_answers(stored.id, {"n": GateAnswer({"periplus-p-o": "a\0b"}, replace(HIT, outputs=odd))})
+    await runs.finish(stored, [], RunPhase.SUCCEEDED, "a\0b", odd, NOON)
+    over = await runs.get(stored.id)
     assert over
     assert over.outputs == odd
-    assert (await runs.get_answers(order.id))["n"].parameters == {"periplus-p-o": "a\0b"}
+    assert (await runs.get_answers(stored.id))["n"].parameters == {"periplus-p-o": "a\0b"}
 
 
 LONG_AGO = timedelta(days=3)  # NOON is longer ago
@@ -291,7 +295,7 @@ async def aged(runs: PostgresRuns) -> None:
     """A run that finished long ago, one that finished now, and one that is open, each with a step and an answer."""
     for request in ("old", "young", "open"):
         stored = await runs.add(run(request), [], [])
-        await runs.publish(stored, [seen(phase=StepPhase.SUCCEEDED)])
+        await runs.publish(stored, [status(phase=StepPhase.SUCCEEDED)])
         await runs.add_answers(stored.id, {"n": GateAnswer({}, HIT)})
         if request != "open":
             at = NOON if request == "old" else datetime.now(UTC)
@@ -307,12 +311,12 @@ async def test_rows_of_runs_that_finished_long_ago_are_deleted_and_open_runs_kee
     assert await rows(db) == {"run": stay, "published": stay, "gate_answer": stay}
 
 
-async def test_a_run_is_kept_as_long_as_rows_that_belong_to_it(aged: None, db: Database, dsn: str) -> None:
+async def test_a_run_stays_as_long_as_rows_that_belong_to_it(aged: None, db: Database, dsn: str) -> None:
     assert await delete_expired(dsn, retentions(LONG_AGO, LONG_AGO, None)) == {"published": 1, "run": 0}
     assert "run-old" in (await rows(db))["run"]
 
 
-async def test_rows_that_are_kept_for_ever_stay(aged: None, db: Database, dsn: str) -> None:
+async def test_rows_with_unlimited_retention_stay(aged: None, db: Database, dsn: str) -> None:
     before = await rows(db)
     assert await delete_expired(dsn, retentions(None, None, None)) == {}
     assert await rows(db) == before

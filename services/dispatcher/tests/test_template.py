@@ -1,4 +1,4 @@
-"""What a leaf template does: its document, its policy, and what keeps it from being cached."""
+"""A container template: its document, its policy, and why it can not be cached."""
 
 import json
 from datetime import timedelta
@@ -71,12 +71,12 @@ OTHER = {
 
 
 @pytest.mark.parametrize("case", SAME)
-def test_what_does_not_change_what_a_step_does_leaves_its_document_as_it_is(case: str) -> None:
+def test_a_change_that_does_not_affect_what_a_step_does_leaves_its_document(case: str) -> None:
     assert described(SAME[case]).document == described(train()).document
 
 
 @pytest.mark.parametrize("case", OTHER)
-def test_what_changes_what_a_step_does_changes_its_document(case: str) -> None:
+def test_a_change_of_what_a_step_does_changes_its_document(case: str) -> None:
     assert described(OTHER[case]).document != described(train()).document
 
 
@@ -88,7 +88,7 @@ def test_a_workflow_parameter_in_a_template_is_part_of_its_document() -> None:
     assert not one.uncacheable_reason
 
 
-def test_an_environment_and_what_a_workflow_adds_to_all_templates_are_part_of_the_document() -> None:
+def test_the_environment_and_the_workflows_defaults_are_part_of_the_document() -> None:
     documents = {
         described(train()).document,
         described(train(), environment=StepEnvironment(runs_images=False, digest="sha256:1")).document,
@@ -106,7 +106,7 @@ def test_a_document_is_the_same_whatever_the_order_of_fields() -> None:
     assert described(turned).document == described(template).document
 
 
-OBSTACLES = {
+UNCACHEABLE = {
     "side effects": (train(metadata={"annotations": {"periplus.dev/side-effects": "true"}}), "side-effects"),
     "daemon": (train(daemon=True), "daemon"),
     "memoize": (train(memoize={"key": "k"}), "memoize"),
@@ -158,9 +158,9 @@ OBSTACLES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", OBSTACLES)
-def test_what_keeps_a_step_from_being_cached_is_said(case: str) -> None:
-    template, word = OBSTACLES[case]
+@pytest.mark.parametrize("case", UNCACHEABLE)
+def test_an_uncacheable_template_has_a_reason(case: str) -> None:
+    template, word = UNCACHEABLE[case]
     assert word in described(template).uncacheable_reason
     assert not described(train()).uncacheable_reason
 
@@ -184,7 +184,7 @@ COMMON: dict[str, tuple[Json, str]] = {
 
 
 @pytest.mark.parametrize("case", COMMON)
-def test_what_a_workflow_adds_to_all_templates_can_keep_a_step_from_being_cached(case: str) -> None:
+def test_template_defaults_and_patches_can_make_a_step_uncacheable(case: str) -> None:
     common, word = COMMON[case]
     described = describe_template(train(), "", {}, {}, PROCESSES, common)
     assert word in described.step.uncacheable_reason
@@ -266,13 +266,13 @@ def test_a_template_overrides_the_policy_of_its_workflow() -> None:
      ("ignore-inputs", ",".join(f"i{i}" for i in range(101))), ("ttl", "-1s"), ("side-effects", "maybe"), ("code", "{"),
      ("code", "[]"), ("code", '{"a": 1}')],
 )  # fmt: skip
-def test_a_policy_that_makes_no_sense_is_refused_with_its_field(name: str, value: str) -> None:
+def test_an_invalid_policy_is_refused_with_its_field(name: str, value: str) -> None:
     with pytest.raises(Invalid) as refused:
         described(train(metadata={"annotations": {f"periplus.dev/{name}": value}}))
     assert refused.value.field == f"spec.templates[0].metadata.annotations['periplus.dev/{name}']"
 
 
-FOREIGN = {
+OTHER_SYNTAX = {
     "an f-string": """open("/tmp/m", "w").write(f'{{"w": {w}, "b": {b}}}')""",
     "Jinja": "{% for item in items %}{{ item.name | upper }} {{ loop.index }}{% endfor %}",
     "a Go template": "{{ .Values.image }}{{- if eq $x 1 }}{{ end -}}",
@@ -289,20 +289,18 @@ def script(source: str) -> Json:
     }
 
 
-@pytest.mark.parametrize("case", FOREIGN)
-def test_braces_that_argo_leaves_as_they_are_are_text_of_the_document(case: str) -> None:
-    found = described(script(FOREIGN[case]))
+@pytest.mark.parametrize("case", OTHER_SYNTAX)
+def test_braces_that_are_no_tags_are_text_in_the_document(case: str) -> None:
+    found = described(script(OTHER_SYNTAX[case]))
     assert found.uncacheable_reason == ""
-    assert json.loads(found.document)["script"]["source"] == FOREIGN[case]
+    assert json.loads(found.document)["script"]["source"] == OTHER_SYNTAX[case]
 
 
 @pytest.mark.parametrize(
     "reference", ["workflow.uid", "pod.name", "retries", "node.name", "lastRetry.exitCode"]
 )
-@pytest.mark.parametrize("around", [*FOREIGN.values(), """f'{{"w": {w}, "id": "REF"}}'""", "{{ {{REF"])
-def test_what_differs_from_run_to_run_is_found_among_braces_that_are_text(
-    reference: str, around: str
-) -> None:
+@pytest.mark.parametrize("around", [*OTHER_SYNTAX.values(), """f'{{"w": {w}, "id": "REF"}}'""", "{{ {{REF"])
+def test_volatile_references_are_found_among_braces_that_are_text(reference: str, around: str) -> None:
     tag = "{{" + reference + "}}"
     source = around.replace("REF", tag) if "REF" in around else around + tag
     assert (

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -29,7 +29,7 @@ from periplus_local.stack.testing import Servers
 from periplus_model.steps import CacheMode
 
 Json = dict[str, Any]
-PATIENCE = 40.0  # seconds; a test that waits longer has failed
+WAIT_SECONDS = 40.0
 STARTED = "periplus.dispatcher.v1.StepStarted"
 FINISHED = "periplus.dispatcher.v1.StepFinished"
 RUN_FINISHED = "periplus.dispatcher.v1.RunFinished"
@@ -37,8 +37,8 @@ RUN_SUBMITTED = "periplus.dispatcher.v1.RunSubmitted"
 
 
 @dataclass
-class Ended:
-    """A run that is over, and the events that told of it."""
+class FinishedRun:
+    """A finished run and its StepFinished events."""
 
     run: Run
     finished: list[events_pb2.StepFinished]
@@ -64,59 +64,59 @@ class Ended:
 
 
 @dataclass
-class World:
-    """What a test needs of a dispatcher."""
+class Harness:
+    """A dispatcher with its database, its Argo, and the cache and snapshotter in memory."""
 
     database: Database
     argo: HeraArgo
     client: Client
-    store: ArtifactRepository
+    repository: ArtifactRepository
     cache: MemoryCache
     snapshotter: MemorySnapshotter
     runs: PostgresRuns
     dispatcher: Dispatcher
     project: str = "default"
     following: asyncio.Task[None] | None = None
-    seconds: float = field(default=0.2)
+    poll_seconds: float = 0.2
 
     def follow(self) -> None:
-        """Start a follower, as a new process would."""
+        """Start a follower, as a new process does."""
         follower = Follower(
             self.dispatcher.launch,
             self.runs,
             self.argo,
             self.cache,
-            self.store,
-            FollowerTimings(poll_interval=timedelta(seconds=self.seconds)),
+            self.repository,
+            FollowerTimings(poll_interval=timedelta(seconds=self.poll_seconds)),
         )
         self.following = asyncio.create_task(follower.follow())
 
     async def crash(self) -> None:
-        """End the follower as a crash does: nothing is finished."""
+        """Cancel the follower in whatever it is doing."""
         if self.following is not None:
             self.following.cancel()
             with suppress(asyncio.CancelledError):
                 await self.following
             self.following = None
 
-    def order(self, manifest: Json | str, mode: CacheMode | None = None, claim: bytes | None = None,
+    def request(self, manifest: Json | str, mode: CacheMode | None = None, claim: bytes | None = None,
               **parameters: str) -> RunRequest:  # fmt: skip
         text = manifest if isinstance(manifest, str) else json.dumps(manifest)
         return RunRequest(self.project, text, parameters, mode, claim)
 
     async def submit(self, manifest: Json | str, request: str = "", **more: Any) -> SubmittedRun:
-        return await self.dispatcher.submit(self.order(manifest, **more), request or str(uuid.uuid4()))
+        return await self.dispatcher.submit(self.request(manifest, **more), request or str(uuid.uuid4()))
 
-    async def run(self, manifest: Json | str, **more: Any) -> Ended:
-        """Run to the end, and teach the cache what ran."""
+    async def run(self, manifest: Json | str, **more: Any) -> FinishedRun:
+        """Run to the end, and record the steps that ran in the cache."""
         ended = await self.ended((await self.submit(manifest, **more)).run.id)
         for event in ended.finished:
             if event.phase == step_pb2.STEP_PHASE_SUCCEEDED and event.template.document != "{}":
-                self.cache.teach(event)
+                self.cache.record(event)
         return ended
 
-    async def ended(self, name: str) -> Ended:
-        end = time.monotonic() + PATIENCE
+    async def ended(self, name: str) -> FinishedRun:
+        end = time.monotonic() + WAIT_SECONDS
         while True:
             if self.following is not None and self.following.done():
                 self.following.result()
@@ -124,7 +124,7 @@ class World:
             assert run is not None
             if run.finished_at is not None:
                 bodies = await self.published(FINISHED, name)
-                return Ended(run, [events_pb2.StepFinished.FromString(body) for body in bodies])
+                return FinishedRun(run, [events_pb2.StepFinished.FromString(body) for body in bodies])
             assert time.monotonic() < end, (run.phase, await self.argo.get(name))
             await asyncio.sleep(0.02)
 
@@ -153,16 +153,16 @@ class World:
 @asynccontextmanager
 async def opened(
     dsn: str, client: Client, embedded: Servers, cache: MemoryCache, snapshotter: MemorySnapshotter
-) -> AsyncIterator[World]:
-    store = ArtifactRepository(embedded.s3.endpoint, embedded.s3.bucket)
+) -> AsyncIterator[Harness]:
+    repository = ArtifactRepository(embedded.s3.endpoint, embedded.s3.bucket)
     async with database(dsn) as db, argo.connect(client.address, client.token, client.namespace) as workflows:
         runs = PostgresRuns(db)
         dispatcher = Dispatcher(
-            runs, workflows, Planner(cache, snapshotter, PROCESSES), store, timedelta(seconds=30)
+            runs, workflows, Planner(cache, snapshotter, PROCESSES), repository, timedelta(seconds=30)
         )
-        world = World(db, workflows, client, store, cache, snapshotter, runs, dispatcher)
-        world.follow()
+        harness = Harness(db, workflows, client, repository, cache, snapshotter, runs, dispatcher)
+        harness.follow()
         try:
-            yield world
+            yield harness
         finally:
-            await world.crash()
+            await harness.crash()

@@ -1,11 +1,11 @@
-"""What the cache leaves out must not show: with any of its entries, a run gives what it gave without."""
+"""With whatever entries in the cache, a run has the outputs that it has without the cache."""
 
 import random
 from typing import Any
 
 import pytest
+from dispatcher_harness import Harness
 from manifests import dag, gives, say, sh, shows, steps, task, workflow
-from world import World
 
 from periplus_model.steps import CacheMode
 
@@ -246,24 +246,26 @@ CASES: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_whatever_the_cache_holds_the_run_gives_what_it_gave_without(world: World, case: str) -> None:
+async def test_whatever_the_cache_holds_a_run_has_the_outputs_that_it_has_without(
+    harness: Harness, case: str
+) -> None:
     manifest = CASES[case]
-    plain = await world.run(manifest, mode=CacheMode.OFF)
+    plain = await harness.run(manifest, mode=CacheMode.OFF)
     assert not plain.run.state.generated
     assert plain.run.phase.is_final
-    entries = dict(world.cache.entries)
+    entries = dict(harness.cache.entries)
     first = {
         key for key in entries if key[1:] == ("{}", "{}")
     }  # the step without inputs, which all others follow
     behind = set(entries) - first
     draw = random.Random(case)
-    for kept in [set(entries), set(), behind, set(draw.sample(sorted(entries), len(entries) // 2))]:
-        world.cache.entries = {key: entries[key] for key in kept}
-        warm = await world.run(manifest)
+    for left in [set(entries), set(), behind, set(draw.sample(sorted(entries), len(entries) // 2))]:
+        harness.cache.entries = {key: entries[key] for key in left}
+        warm = await harness.run(manifest)
         assert warm.run.phase is plain.run.phase, warm.run.message
         assert warm.run.outputs == plain.run.outputs
-        assert len(warm.finished) == len(warm.phases), "a step was told twice"
+        assert len(warm.finished) == len(warm.phases), "a step was published twice"
         shown = {path: "succeeded" if phase == "cached" else phase for path, phase in warm.phases.items()}
         assert shown == plain.phases
-        if first and kept == behind:
+        if first and left == behind:
             assert warm.ran == {"up"}, "behind a step that gave the same as before nothing else runs"
