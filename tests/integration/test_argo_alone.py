@@ -15,8 +15,8 @@ from argo_server import BIN, SCRIPT, USES, ArgoServer, environment, served
 __all__ = ["served"]
 
 
-def told(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What `periplus argo serve` says when it ends by itself."""
+def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`periplus argo serve` of which a failure is expected."""
     command = [str(BIN / "periplus"), "argo", "serve", *arguments]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=90, check=False)
 
@@ -55,7 +55,7 @@ def test_the_token_is_its_owners_alone_and_neither_printed_nor_an_argument(serve
 
 
 def test_a_second_one_on_the_same_home_says_who_holds_it(served: ArgoServer) -> None:
-    said = told("--home", str(served.home))
+    said = serve("--home", str(served.home))
     assert said.returncode == 6
     assert f"is held by process {served.process.pid}" in said.stderr
     assert f"fix:   periplus down --home {served.home}" in said.stderr
@@ -66,14 +66,14 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        said = told("--home", str(tmp_path / "home"), "--port", str(port))
+        said = serve("--home", str(tmp_path / "home"), "--port", str(port))
     assert said.returncode == 2
     assert f"port {port} on 127.0.0.1: Address already in use; choose another --port" in said.stderr
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    said = told("--home", str(tmp_path / "file/home"))
+    said = serve("--home", str(tmp_path / "file/home"))
     assert said.returncode == 2
     assert f"{tmp_path}/file/home: Not a directory; choose another home (--home" in said.stderr
     assert "Traceback" not in said.stderr
@@ -91,13 +91,13 @@ def test_a_token_file_that_is_no_secret_is_refused(tmp_path: Path, text: str, mo
     file = tmp_path / "token"
     file.write_text(text)
     file.chmod(mode)
-    said = told("--home", str(tmp_path / "home"), "--token-file", str(file))
+    said = serve("--home", str(tmp_path / "home"), "--token-file", str(file))
     assert said.returncode == 2
     assert f"the token file {file} {why}" in said.stderr
 
 
 def test_a_store_without_its_keys_is_refused(tmp_path: Path) -> None:
-    said = told("--home", str(tmp_path / "home"), "--s3-endpoint", "127.0.0.1:9")
+    said = serve("--home", str(tmp_path / "home"), "--s3-endpoint", "127.0.0.1:9")
     assert said.returncode == 2
     assert "S3_ACCESS_KEY and S3_SECRET_KEY must be set for the store at 127.0.0.1:9" in said.stderr
 

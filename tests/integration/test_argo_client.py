@@ -92,6 +92,6 @@ def test_argos_own_client_is_answered(served: ArgoServer, command: str, code: in
         check=False,
         timeout=60,
     )
-    told = done.stdout + done.stderr
-    assert done.returncode == code, told
-    assert re.search(said, told), told
+    printed = done.stdout + done.stderr
+    assert done.returncode == code, printed
+    assert re.search(said, printed), printed

@@ -40,8 +40,8 @@ async def check(chosen: servers.Embedded) -> None:
     assert await connection.fetchval("SELECT id FROM kept") == 7
     await connection.close()
     bus = await nats.connect(chosen.nats.url)
-    again = await bus.jetstream().publish(SUBJECT, b"kept", headers={"Nats-Msg-Id": "kept"})
-    assert (again.seq, again.duplicate) == (1, True)
+    repeated = await bus.jetstream().publish(SUBJECT, b"kept", headers={"Nats-Msg-Id": "kept"})
+    assert (repeated.seq, repeated.duplicate) == (1, True)
     await bus.close()
     assert store(chosen).get_object(chosen.s3.bucket.name, "kept").data == b"kept"
 

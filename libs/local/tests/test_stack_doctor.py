@@ -1,4 +1,4 @@
-"""What the doctor finds, and that each problem comes with what fixes it."""
+"""What doctor finds, and the command that fixes each problem."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def by_subject(findings: list[Finding]) -> dict[str, Finding]:
     return {finding.subject: finding for finding in findings}
 
 
-def test_a_home_that_is_not_there_is_left_alone(tmp_path: Path) -> None:
+def test_doctor_does_not_create_a_home(tmp_path: Path) -> None:
     found = by_subject(doctor(tmp_path / "home"))
     assert not (tmp_path / "home").exists()
     assert found["python"].ok
@@ -30,7 +30,9 @@ def test_a_home_that_is_not_there_is_left_alone(tmp_path: Path) -> None:
     assert found["stack"].fix == "periplus up"
 
 
-def test_a_secret_that_others_may_read_is_found_with_the_command_that_closes_it(tmp_path: Path) -> None:
+def test_a_secret_that_others_may_read_is_found_with_the_command_that_makes_it_private(
+    tmp_path: Path,
+) -> None:
     home = Home(tmp_path / "home")
     home.create()
     home.secret("token")
@@ -42,7 +44,7 @@ def test_a_secret_that_others_may_read_is_found_with_the_command_that_closes_it(
     assert by_subject(doctor(home.path))["secrets"].ok
 
 
-def test_what_a_killed_supervisor_left_is_found(tmp_path: Path) -> None:
+def test_processes_that_outlived_their_supervisor_are_found(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.create()
     left = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"])

@@ -1,4 +1,4 @@
-"""The embedded servers as tests and services meet them."""
+"""The embedded servers as tests and services use them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_postgres_refuses_a_wrong_password(embedded: Servers) -> None:
         await asyncpg.connect(wrong)
 
 
-async def test_a_database_of_a_test_is_empty_and_goes_away(embedded: Servers) -> None:
+async def test_a_database_of_a_test_is_empty_and_is_dropped_at_its_end(embedded: Servers) -> None:
     async with database(embedded) as dsn:
         connection = await asyncpg.connect(dsn)
         assert (
@@ -50,9 +50,9 @@ async def test_a_repeated_event_is_stored_once(embedded: Servers) -> None:
         subject = "periplus.cache.v1.EntryRecorded.p.r"
         headers = {"Nats-Msg-Id": "one"}
         first = await jetstream.publish(subject, b"x", headers=headers)
-        again = await jetstream.publish(subject, b"x", headers=headers)
+        repeated = await jetstream.publish(subject, b"x", headers=headers)
         assert (first.stream, first.duplicate) == ("CACHE", None)
-        assert again.duplicate
+        assert repeated.duplicate
     finally:
         await connection.close()
 
@@ -96,7 +96,7 @@ async def test_a_service_publishes_its_own_events_and_no_others(embedded: Server
         await connection.close()
 
 
-def test_the_store_keeps_what_is_put(embedded: Servers) -> None:
+def test_an_object_that_was_put_can_be_read(embedded: Servers) -> None:
     store = embedded.s3
     client = Minio(store.endpoint, store.access_key, store.secret_key, secure=False)
     client.put_object(store.bucket, "a/b", io.BytesIO(b"bytes"), 5)

@@ -117,10 +117,10 @@ def test_a_second_supervisor_is_refused_and_a_killed_one_holds_nothing(home: Hom
         assert first.stdout.readline() == "held\n"
         with pytest.raises(lock.HeldError) as refused, lock.held(home):
             pass
-        told = str(refused.value)
-        assert f"process {first.pid} since 20" in told
-        assert "cache 127.0.0.1:4711" in told
-        assert "periplus down" in told
+        message = str(refused.value)
+        assert f"process {first.pid} since 20" in message
+        assert "cache 127.0.0.1:4711" in message
+        assert "periplus down" in message
         held = lock.holder(home)
         assert held
         assert held.pid == first.pid

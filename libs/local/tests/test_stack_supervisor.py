@@ -130,9 +130,9 @@ async def test_a_process_that_ends_is_restarted_and_that_is_reported(home: Home)
         assert second != first
         os.kill(second, signal.SIGKILL)
         await until(lambda: len(names(changes, ProcessState.READY)) == 3)
-    said = [change.reason for change in changes if change.state is ProcessState.RESTARTING]
-    assert "was ended by SIGKILL; starting it again in 0.2 s" in said[0]
-    assert "in 0.5 s" in said[1]
+    reasons = [change.reason for change in changes if change.state is ProcessState.RESTARTING]
+    assert "was ended by SIGKILL; starting it again in 0.2 s" in reasons[0]
+    assert "in 0.5 s" in reasons[1]
 
 
 async def test_a_process_that_ignores_its_stop_signal_is_killed_with_its_children(home: Home) -> None:

@@ -61,11 +61,11 @@ def test_a_second_up_names_the_process_that_holds_the_home(home: Home) -> None:
         up(home.path)
     with pytest.raises(HeldError, match=f"process {holder.pid}"):
         detach(home.path)
-    told = subprocess.run(
+    refused = subprocess.run(
         [*COMMAND, "up", "--home", str(home.path)], capture_output=True, text=True, check=False
     )
-    assert told.returncode == 1
-    assert f"process {holder.pid}" in told.stderr
+    assert refused.returncode == 1
+    assert f"process {holder.pid}" in refused.stderr
     assert set(records(home)) == PROCESSES
 
 
@@ -75,9 +75,9 @@ def test_no_port_of_the_stack_answers_a_client_without_a_secret(home: Home) -> N
     found = listeners([holder.pid])
     assert [listener for listener in found if not listener.is_loopback] == []
     assert len(found) >= 12 + 5
-    told = [answer for listener in found for answer in answers(listener)]
+    not_refused = [answer for listener in found for answer in answers(listener)]
     # The names of our calls are no secret: the contracts are public.
-    assert [answer for answer in told if "ServerReflection" not in answer.request] == []
+    assert [answer for answer in not_refused if "ServerReflection" not in answer.request] == []
 
 
 def test_no_secret_is_on_a_command_line_or_in_a_log(home: Home) -> None:
@@ -128,10 +128,10 @@ def test_down_stops_everything_and_ctrl_c_does_so_in_order(tmp_path: Path) -> No
 
 def test_embedded_gives_the_servers_of_a_stack_that_another_process_runs(home: Home) -> None:
     noted = (home.run / "ports.json").read_text()
-    asked = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", ASK, str(home.path)], capture_output=True, text=True, check=True
     )
     holder = lock.holder(home)
     assert holder
-    assert asked.stdout.strip() == holder.addresses["s3"]
+    assert done.stdout.strip() == holder.addresses["s3"]
     assert (home.run / "ports.json").read_text() == noted

@@ -83,7 +83,7 @@ class Programs:
 
 
 def find() -> Programs:
-    """The programs for whoever runs this stack. Raises ProgramMissingError and NoFolderError."""
+    """The programs for the user of this process. Raises ProgramMissingError and NoFolderError."""
     installed = programs.postgres("postgres").resolve().parents[1]
     user = unprivileged()
     if user is None or _open_to_everybody(installed / "bin" / "postgres"):
