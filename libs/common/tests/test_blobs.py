@@ -53,6 +53,13 @@ async def test_the_last_content_is_read(store: Blobs, key: str):
         assert '"' not in stat.etag
 
 
+async def test_a_deleted_object_is_not_found_and_may_be_deleted_again(store: Blobs, key: str):
+    await store.put(ObjectRef(key), b"x")
+    for _ in range(2):
+        await store.delete(ObjectRef(key))
+        assert await store.stat(ObjectRef(key)) is None
+
+
 async def test_many_objects_are_looked_up_at_once(store: Blobs, key: str):
     existing = [ObjectRef(f"{key}/{i}") for i in range(20)]
     await asyncio.gather(*(store.put(ref, b"x") for ref in existing))

@@ -108,6 +108,10 @@ class Blobs:
         """
         return await self._run(lambda: self._put_new(ref, content, media_type))
 
+    async def delete(self, ref: ObjectKey) -> None:
+        """Delete an object, if there is one."""
+        await self._run(lambda: self._client.remove_object(*self._checked(ref)))
+
     def close(self) -> None:
         """End the threads; waiting calls are cancelled."""
         self._threads.shutdown(wait=False, cancel_futures=True)

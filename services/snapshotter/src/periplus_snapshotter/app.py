@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from periplus.snapshotter.v1.snapshotter_pb2_grpc import add_SnapshotterServiceServicer_to_server
-from periplus_common import blobs, bus, outbox, postgres, rpc
+from periplus_common import blobs, bus, outbox, postgres, retention, rpc
 from periplus_common.bus import Broker
 from periplus_snapshotter import events
 from periplus_snapshotter.lockfiles.sandbox import Sandbox
@@ -14,6 +14,7 @@ from periplus_snapshotter.object_store import S3ObjectStore
 from periplus_snapshotter.rpc import NAME, SnapshotterServicer
 from periplus_snapshotter.service import Snapshotter
 from periplus_snapshotter.settings import Settings
+from periplus_snapshotter.store.retention import deleting_unused_objects, retentions
 from periplus_snapshotter.store.snapshots import PostgresSnapshots
 
 
@@ -27,14 +28,19 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         postgres.database(dsn) as database,
         bus.consuming(broker),
         outbox.relaying(dsn, broker, "SNAPSHOTTER"),
+        retention.enforcing(dsn, retentions(settings.keep_snapshots)),
     ):
-        with closing(blobs.connect(settings)) as object_store:
+        with closing(blobs.connect(settings)) as client:
+            object_store = S3ObjectStore(client)
             snapshotter = Snapshotter(
                 PostgresSnapshots(database),
-                S3ObjectStore(object_store),
+                object_store,
                 Sandbox(settings.lockfile_processes),
                 partial(datetime.now, UTC),
             )
             register = partial(add_SnapshotterServiceServicer_to_server, SnapshotterServicer(snapshotter))
-            async with rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port:
+            async with (
+                deleting_unused_objects(database, object_store.delete, settings.keep_snapshots),
+                rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port,
+            ):
                 yield port

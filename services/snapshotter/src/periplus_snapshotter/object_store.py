@@ -32,6 +32,10 @@ class S3ObjectStore:
             raise Unavailable(f"the object store did not store {key} as it was sent")
         return StoredObject(digest=blob.digest, key=key, size_bytes=found.size, etag=found.etag)
 
+    async def delete(self, key: str) -> None:
+        """Delete an object, if there is one."""
+        await self._blobs.delete(ObjectRef(key))
+
     async def read(self, blob: Blob) -> bytes:
         """The content of a blob, verified. Raises `NotFound`."""
         content = await self._blobs.get(ObjectRef(blob.key))

@@ -70,10 +70,12 @@ class Snapshotter:
         code_is_stored = code_object is not None and await self._objects.is_unchanged(code_object)
         if taken and (not code_key or code_is_stored):
             return taken
-        stored = await self._store.stored_content(claim.lockfile, [blob.key for blob in claim.blobs])
+        keys = [blob.key for blob in claim.blobs]
+        stored = await self._store.stored_content(claim.lockfile, [*keys, code_key] if code_key else keys)
         locked = await self._parse_lockfile(claim.lockfile, stored)
         objects = await self._write_blobs(claim, stored)
-        if claim.code_archive and not code_is_stored:
+        # It may have been deleted between the two queries.
+        if claim.code_archive and not (code_is_stored and code_key in stored.objects):
             objects.append(await self._objects.write(code_key, claim.code_archive))
         snapshot = Snapshot(
             project=project,

@@ -7,7 +7,9 @@ from periplus_snapshotter.snapshots.claim import Package, package_set_digest
 async def add_package_set(connection: Connection, packages: tuple[Package, ...]) -> int:
     """The id of the list, which is stored if it is new, in the caller's transaction."""
     digest = package_set_digest(packages)
-    present = await connection.fetchval("SELECT id FROM package_set WHERE digest = $1", digest)
+    # The lock keeps retention from deleting the list before the caller's rows refer to it.
+    select = "SELECT id FROM package_set WHERE digest = $1 FOR KEY SHARE"
+    present = await connection.fetchval(select, digest)
     if present is not None:
         return int(present)
     added = await connection.fetchval(
@@ -15,7 +17,7 @@ async def add_package_set(connection: Connection, packages: tuple[Package, ...])
     )
     if added is None:
         # A concurrent transaction stored it, and has committed: the insert waited for it.
-        return int(await connection.fetchval("SELECT id FROM package_set WHERE digest = $1", digest))
+        return int(await connection.fetchval(select, digest))
     if packages:
         await connection.execute(
             """

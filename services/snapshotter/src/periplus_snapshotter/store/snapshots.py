@@ -2,12 +2,18 @@
 
 from collections.abc import Iterable
 
-from periplus_common import bus, outbox
+from periplus_common import bus, outbox, telemetry
 from periplus_common.postgres import Connection, Database, Row
 from periplus_snapshotter import wire
 from periplus_snapshotter.snapshots.claim import Blob, Claim, File, GitState, Lockfile, Platform
 from periplus_snapshotter.snapshots.snapshot import Snapshot, StoredContent, StoredObject, TakenSnapshot
 from periplus_snapshotter.store.packages import add_package_set, get_packages
+
+_stored_snapshots = telemetry.counter(
+    "periplus.snapshotter.snapshots",
+    unit="{snapshot}",
+    description="Snapshots that were stored for the first time.",
+)
 
 
 class PostgresSnapshots:
@@ -22,22 +28,33 @@ class PostgresSnapshots:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
                 """
-                SELECT snapshot.id, environment, code_key, warnings, key, digest, size_bytes, etag
+                SELECT snapshot.id, environment, code_key, warnings, key, digest, size_bytes, etag,
+                    last_taken_at < now() - interval '1 hour' AS must_be_touched
                 FROM (SELECT $1 AS project, $2 AS id) AS query
                 LEFT JOIN snapshot USING (project, id)
-                LEFT JOIN stored_object ON stored_object.key = $3
+                LEFT JOIN stored_object ON stored_object.key = $3 AND etag <> ''
                 """,
                 project,
                 snapshot,
                 code_key,
             )
-        assert row is not None
-        return (_taken_snapshot(row) if row["id"] else None), (_stored_object(row) if row["key"] else None)
+            assert row is not None
+            exists = row["id"] is not None
+            if row["must_be_touched"]:
+                exists = await _touch(connection, project, snapshot)
+        return (_taken_snapshot(row) if exists else None), (_stored_object(row) if row["key"] else None)
 
     async def stored_content(self, lockfile: Lockfile | None, keys: Iterable[str]) -> StoredContent:
+        listed = list(keys)
         async with self._database.connection() as connection:
+            # Retention deletes no object that was used lately, and this waits for one that it is deleting.
+            await connection.execute(
+                "UPDATE stored_object SET used_at = now() WHERE key = ANY($1) AND used_at < now() - interval '1 hour'",
+                listed,
+            )
             rows = await connection.fetch(
-                "SELECT key, digest, size_bytes, etag FROM stored_object WHERE key = ANY($1)", list(keys)
+                "SELECT key, digest, size_bytes, etag FROM stored_object WHERE key = ANY($1) AND etag <> ''",
+                listed,
             )
             locked = None
             if lockfile:
@@ -64,7 +81,8 @@ class PostgresSnapshots:
                     snapshot.claim.lockfile.blob.digest,
                     locked,
                 )
-            if await _add_snapshot(connection, snapshot, installed, locked):
+            is_new = await _add_snapshot(connection, snapshot, installed, locked)
+            if is_new:
                 await _add_untracked_files(connection, snapshot)
                 event = bus.cloud_event(
                     wire.encode_snapshot_taken(snapshot),
@@ -80,6 +98,7 @@ class PostgresSnapshots:
                 snapshot.id,
             )
         assert row is not None
+        _stored_snapshots.add(int(is_new))
         return _taken_snapshot(row)
 
     async def get(self, project: str, snapshot: str) -> Snapshot | None:
@@ -120,6 +139,14 @@ class PostgresSnapshots:
             warnings=tuple(row["warnings"]),
             taken_at=row["taken_at"],
         )
+
+
+async def _touch(connection: Connection, project: str, snapshot: str) -> bool:
+    """Keep retention from deleting the snapshot. Returns False if it did already."""
+    touched = await connection.execute(
+        "UPDATE snapshot SET last_taken_at = now() WHERE project = $1 AND id = $2", project, snapshot
+    )
+    return touched != "UPDATE 0"
 
 
 def _taken_snapshot(row: Row) -> TakenSnapshot:
