@@ -7,7 +7,6 @@ declared type, where that holds exactly the same number.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
 from collections.abc import Callable, Collection, Iterable
@@ -16,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, is_typeddict
 
 from periplus.sdk.errors import MismatchError
 from periplus.sdk.values.annotations import type_name
-from periplus.sdk.values.schema import element, fields, is_list, is_named_tuple, is_record, is_union, unwrap
+from periplus.sdk.values.schema import element, fields, is_list, is_record, is_union, required_fields, unwrap
 
 Convert = Callable[[Any, Any], Any]
 
@@ -144,7 +143,7 @@ def _typed_dict(value: Any, annotation: Any, convert: Convert) -> dict[str, Any]
     if type(value) is not dict:
         raise mismatch(value, annotation)
     declared = fields(annotation)
-    _check_names(value, declared, annotation.__required_keys__, annotation)
+    _check_names(value, declared, annotation)
     return _fields(((_key(name), one, declared[name]) for name, one in value.items()), convert)
 
 
@@ -173,16 +172,7 @@ def _record(data: Any, annotation: Any) -> Any:
     if not isinstance(data, dict):
         raise mismatch(data, annotation)
     declared = fields(annotation)
-    if is_named_tuple(annotation):
-        optional = set(annotation._field_defaults)
-    else:
-        missing = dataclasses.MISSING
-        optional = {
-            field.name
-            for field in dataclasses.fields(annotation)
-            if field.default is not missing or field.default_factory is not missing
-        }
-    _check_names(data, declared, set(declared) - optional, annotation)
+    _check_names(data, declared, annotation)
     values = _fields(((name, one, declared[name]) for name, one in data.items()), from_json)
     try:
         return annotation(**values)
@@ -192,12 +182,15 @@ def _record(data: Any, annotation: Any) -> Any:
         ) from error
 
 
-def _check_names(value: Any, declared: Any, required: Any, annotation: Any) -> None:
+def _check_names(value: Any, declared: Any, annotation: Any) -> None:
+    required = required_fields(annotation)
+    if value.keys() <= declared.keys() and required <= value.keys():
+        return
     unknown = sorted(set(map(str, value)) - set(declared))
-    missing = sorted(set(required) - set(value))
-    if unknown or missing:
-        what = "has no field " + ", ".join(unknown) if unknown else "lacks " + ", ".join(missing)
-        raise MismatchError(f"{what} (of {type_name(annotation)})")
+    what = "has no field " + ", ".join(unknown)
+    if not unknown:
+        what = "lacks " + ", ".join(sorted(required - value.keys()))
+    raise MismatchError(f"{what} (of {type_name(annotation)})")
 
 
 def _any_json(value: Any) -> Any:

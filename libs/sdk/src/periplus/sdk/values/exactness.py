@@ -109,22 +109,29 @@ def _is_widened(value: Any, back: Any) -> bool:
 
 def _state(record: Any) -> dict[str, Any]:
     """Every attribute that an instance holds, declared as a field or not; what a cached_property keeps is left out."""
-    state: dict[str, Any] = (
-        dict(zip(record._fields, record, strict=True)) if is_named_tuple(type(record)) else {}
-    )
-    for cls in type(record).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            name = f"_{cls.__name__.lstrip('_')}{slot}" if slot.startswith("__") else slot
-            if slot not in ("__dict__", "__weakref__") and hasattr(record, name):
-                state[name] = getattr(record, name)
-    attributes = getattr(record, "__dict__", {})
-    computed = {
-        name
-        for name in attributes
-        if isinstance(getattr(type(record), name, None), functools.cached_property)
+    kind: Any = type(record)
+    state: dict[str, Any] = dict(zip(record._fields, record, strict=True)) if is_named_tuple(kind) else {}
+    state |= {name: getattr(record, name) for name in _slots(kind) if hasattr(record, name)}
+    return state | {
+        name: value
+        for name, value in getattr(record, "__dict__", {}).items()
+        if not isinstance(getattr(kind, name, None), functools.cached_property)
     }
-    return state | {name: value for name, value in attributes.items() if name not in computed}
+
+
+@functools.cache
+def _slots(kind: Any) -> tuple[str, ...]:
+    """The attributes that `__slots__` of a class and its bases declare, under the names that they are stored by."""
+    names: list[str] = []
+    for cls in kind.__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        prefix = "_" + cls.__name__.lstrip("_")
+        names += [
+            prefix + slot if slot.startswith("__") else slot
+            for slot in ((slots,) if isinstance(slots, str) else slots)
+            if slot not in ("__dict__", "__weakref__")
+        ]
+    return tuple(names)
 
 
 def _equal(value: Any, back: Any) -> bool:

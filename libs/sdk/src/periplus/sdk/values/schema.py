@@ -84,6 +84,21 @@ def fields(record: Any) -> Mapping[str, Any]:
     return found
 
 
+@cache
+def required_fields(record: Any) -> frozenset[str]:
+    """The fields of a record that have no default."""
+    if typing.is_typeddict(record):
+        return frozenset(record.__required_keys__)
+    if is_named_tuple(record):
+        return frozenset(record._fields) - frozenset(record._field_defaults)
+    missing = dataclasses.MISSING
+    return frozenset(
+        field.name
+        for field in dataclasses.fields(record)
+        if field.init and field.default is missing and field.default_factory is missing
+    )
+
+
 def element(annotation: Any) -> Any:
     """What a list annotation holds: `object` when it does not say."""
     args = typing.get_args(unwrap(annotation))
