@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -210,12 +211,18 @@ class _AlreadyExists(PeriplusError):
 
 def _model(manifest: Json) -> models.Workflow | None:
     """The manifest as hera's model; None if the model would lose something."""
+    return _model_of(json.dumps(manifest))
+
+
+@lru_cache(maxsize=4)  # a submission needs it twice, and 1000 tasks take 60 ms
+def _model_of(text: str) -> models.Workflow | None:
+    manifest = json.loads(text)
     try:
         model = models.Workflow.model_validate(manifest)
     except ValidationError:
         return None
-    text = model.model_dump_json(exclude_none=True, by_alias=True, exclude_unset=True)
-    return model if json.loads(text) == manifest else None
+    dumped = model.model_dump_json(exclude_none=True, by_alias=True, exclude_unset=True)
+    return model if json.loads(dumped) == manifest else None
 
 
 @contextmanager
