@@ -41,6 +41,8 @@ from periplus_model.steps import (
 MAX_DURATION = timedelta(days=36_525)
 """A century. Longer durations are shortened to it, so that no sum of one with a date overflows."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 _ContractEnum = TypeVar("_ContractEnum", StepPhase, RunPhase, Verdict, CacheMode)
 
 
@@ -73,8 +75,12 @@ def encode_run_mode(mode: CacheMode | None) -> step_pb2.CacheMode.ValueType:
 
 def decode_time(message: Timestamp, field: str) -> datetime:
     """A point in time, in UTC. Raises `Invalid` if it is outside of the years 1 to 9999."""
+    nanos = message.nanos
     try:
-        return message.ToDatetime(tzinfo=UTC)
+        if not 0 <= nanos < 1_000_000_000:
+            raise ValueError(f"{nanos} nanoseconds are not a part of a second")
+        # By hand, as the message's own ToDatetime takes thrice as long, and every event has some.
+        return _EPOCH + timedelta(seconds=message.seconds, microseconds=nanos // 1000)
     except (ValueError, OverflowError) as error:
         raise Invalid(f"is not a point in time: {error}", field=field, reason="FIELD_INVALID") from error
 
