@@ -10,6 +10,7 @@ from run_events import RunEvents, cloud_event, timestamp
 from test_projection import PROJECTOR, delta_of
 
 from periplus.dispatcher.v1.events_pb2 import RunFinished, StepStarted
+from periplus.types.v1 import step_pb2 as types
 from periplus_common.bus import Broker, asyncapi
 from periplus_common.errors import Invalid, Unavailable
 from periplus_lineage import events
@@ -62,6 +63,20 @@ async def test_an_event_that_can_not_be_stored_is_refused_and_the_next_one_is_st
         assert store.delta == ProjectionDelta()
         await publish(broker, *RunEvents("r").chain("a").events)
     assert set(store.delta.steps) == {("default", "r", "a")}
+
+
+async def test_an_event_that_breaks_a_rule_of_its_proto_is_stored(broker: Broker, store: FakeStore) -> None:
+    oversized = types.Outputs(result="x" * 300_000)  # the rule allows 262,144 bytes
+    finished = RunFinished(
+        project="default",
+        run="r",
+        phase=types.RUN_PHASE_SUCCEEDED,
+        outputs=oversized,
+        finished_at=timestamp(1),
+    )
+    async with TestNatsBroker(broker):
+        await publish(broker, finished)
+    assert set(store.delta.runs) == {("default", "r")}
 
 
 async def test_an_error_of_the_store_reaches_the_broker(broker: Broker, store: FakeStore) -> None:

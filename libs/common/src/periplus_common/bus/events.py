@@ -122,7 +122,8 @@ def event_types(handler: Any) -> tuple[type[Message], ...]:
 class Codec:
     """FastStream's codec: reads the event types that it was created with, and writes any protobuf message."""
 
-    def __init__(self, *types: type[Message]) -> None:
+    def __init__(self, *types: type[Message], check_rules: bool = True) -> None:
+        self._check_rules = check_rules
         self._types = {kind.DESCRIPTOR.full_name: kind for kind in types}
 
     async def decode(self, msg: Any) -> Any:
@@ -162,5 +163,6 @@ class Codec:
             message = kind.FromString(body)
         except DecodeError as error:
             raise Invalid(f"the body is not a {name}") from error
-        validate(message)
+        if self._check_rules:
+            validate(message)
         return message
