@@ -1,10 +1,10 @@
-"""How long the cache takes to resolve a plan of hits, and the lower bound on the same machine at the same time.
+"""How long the cache takes to resolve steps that are all hits, and the lower bound of that on the same machine.
 
     python bench/cache_resolve.py [rounds]
 
-A real cache service in a process of its own, on real NATS, Postgres and S3. The floor of a plan is an empty call
-to the same server plus one bare query for the rows that the plan needs; a plan with artifacts adds a HEAD for each.
-The service may stay below that: where many objects lie together, one listing says what as many HEADs would.
+The cache runs in a process of its own, on real NATS, Postgres and S3. The lower bound is an empty call of the same server
+plus one query for the same rows; with artifacts, plus a HEAD request for each object. The cache can be faster than that:
+for objects of one folder it sends one listing instead.
 """
 
 import asyncio
@@ -31,34 +31,34 @@ from periplus_common import blobs, bus, rpc
 from periplus_common.bus import Broker
 from periplus_local.stack.testing import Servers, servers
 
-FAN = 100
-CHAIN = 20
+FAN_OUT_ITEMS = 100
+CHAIN_STEPS = 20
 TOKEN = "bench"
 PROJECT = "bench"
 
 
-def template(kind: str) -> types.StepTemplate:
+def template(name: str) -> types.StepTemplate:
     """About 700 bytes, as a small SDK step has."""
     document = {
         "container": {
             "image": "python@sha256:" + "0" * 64,
             "command": ["python", "-m", "periplus.sdk.runner"],
-            "args": ["pipeline:" + kind, "x" * 100],
+            "args": ["pipeline:" + name, "x" * 100],
             "env": {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
         },
         "code": {f"module_{i}.py": "sha256:" + str(i) * 64 for i in range(3)},
         "environment": "sha256:" + "f" * 64,
     }
-    return types.StepTemplate(name=kind, document=json.dumps(document))
+    return types.StepTemplate(name=name, document=json.dumps(document))
 
 
 def reference(step: str, name: str) -> pb.OutputRef:
     return pb.OutputRef(step=step, name=name)
 
 
-def request(kinds: list[str], steps: list[pb.StepQuery]) -> pb.ResolveStepsRequest:
+def request(names: list[str], steps: list[pb.StepQuery]) -> pb.ResolveStepsRequest:
     return pb.ResolveStepsRequest(
-        project=PROJECT, run="asks", templates={kind: template(kind) for kind in kinds}, steps=steps
+        project=PROJECT, run="resolves", templates={name: template(name) for name in names}, steps=steps
     )
 
 
@@ -78,35 +78,35 @@ def query(
     )
 
 
-class Plan:
-    """A plan, and the events that make each of its steps a hit."""
+class Scenario:
+    """A request, and the events that make each of its steps a hit."""
 
     def __init__(self, name: str, *, artifacts: bool) -> None:
-        self.name = f"{name}, {'artifacts' if artifacts else 'parameters only'}"
+        self.title = f"{name}, {'artifacts' if artifacts else 'parameters only'}"
         self.artifacts = artifacts
-        self.kind = f"{name}-{'a' if artifacts else 'p'}"
+        self.prefix = f"{name}-{'a' if artifacts else 'p'}"
         self.events: list[StepFinished] = []
         self.objects: list[str] = []
-        self.request = self._chain() if name == "chain-20" else self._fan()
+        self.request = self._chain() if name == "chain-20" else self._fan_out()
 
     def _chain(self) -> pb.ResolveStepsRequest:
-        steps, kinds = [], []
-        for i in range(CHAIN):
-            kind = f"{self.kind}-{i}"
-            before = f"{self.kind}-{i - 1}"
-            x = pb.TextPart(literal="0") if i == 0 else pb.TextPart(output=reference(before, "y"))
+        steps, names = [], []
+        for i in range(CHAIN_STEPS):
+            name = f"{self.prefix}-{i}"
+            previous = f"{self.prefix}-{i - 1}"
+            x = pb.TextPart(literal="0") if i == 0 else pb.TextPart(output=reference(previous, "y"))
             with_artifact = self.artifacts and i > 0
-            steps.append(query(kind, x, artifact=reference(before, "a") if with_artifact else None))
-            kinds.append(kind)
-            self._did(kind, f"main.s{i}", str(i), str(i + 1), reads=before if with_artifact else "")
-        return request(kinds, steps)
+            steps.append(query(name, x, artifact=reference(previous, "a") if with_artifact else None))
+            names.append(name)
+            self._add_event(name, f"main.s{i}", str(i), str(i + 1), reads=previous if with_artifact else "")
+        return request(names, steps)
 
-    def _fan(self) -> pb.ResolveStepsRequest:
-        first, work, last = (f"{self.kind}-{part}" for part in ("list", "work", "join"))
-        items = [f"item-{i}" for i in range(FAN)]
-        self._did(first, "main.list", "0", json.dumps(items, separators=(",", ":")))
+    def _fan_out(self) -> pb.ResolveStepsRequest:
+        first, work, last = (f"{self.prefix}-{step}" for step in ("list", "work", "join"))
+        items = [f"item-{i}" for i in range(FAN_OUT_ITEMS)]
+        self._add_event(first, "main.list", "0", json.dumps(items, separators=(",", ":")))
         for i, item in enumerate(items):
-            self._did(
+            self._add_event(
                 work,
                 f"main.work({i})",
                 item,
@@ -115,7 +115,7 @@ class Plan:
                 writes=f"{work}-{i}",
             )
         joined = json.dumps([f"{item}!" for item in items], separators=(",", ":"))
-        self._did(last, "main.join", joined, "done")
+        self._add_event(last, "main.join", joined, "done")
         return request(
             [first, work, last],
             [
@@ -130,20 +130,20 @@ class Plan:
             ],
         )
 
-    def _did(self, kind: str, step: str, x: str, y: str, *, reads: str = "", writes: str = "") -> None:
+    def _add_event(self, name: str, step: str, x: str, y: str, *, reads: str = "", writes: str = "") -> None:
         def artifact(of: str) -> list[types.Artifact]:
             return [types.Artifact(name="a", object=types.ObjectRef(key=f"bench/{of}"))]
 
-        writes = writes or kind
+        writes = writes or name
         if self.artifacts:
             self.objects.append(f"bench/{writes}")
         now = datetime.now(UTC) + timedelta(minutes=1)
         self.events.append(
             StepFinished(
                 project=PROJECT,
-                run="made",
-                step=f"{self.kind}/{step}",
-                template=template(kind),
+                run="produces",
+                step=f"{self.prefix}/{step}",
+                template=template(name),
                 phase=types.STEP_PHASE_SUCCEEDED,
                 verdict=types.VERDICT_MISS,
                 inputs=types.Inputs(
@@ -155,68 +155,68 @@ class Plan:
                     artifacts=artifact(writes) if self.artifacts else [],
                     exit_code=0,
                 ),
-                started_at=stamp(now),
-                finished_at=stamp(now),
+                started_at=timestamp(now),
+                finished_at=timestamp(now),
             )
         )
 
 
-def stamp(at: datetime) -> Timestamp:
+def timestamp(at: datetime) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(at)
     return message
 
 
 async def medians(rounds: int, **calls: Callable[[], Awaitable[object]]) -> dict[str, float]:
-    """The median time of each call, in milliseconds; the calls take turns, so that noise meets all alike."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    """The median time of each call, in milliseconds; the calls alternate, so that noise affects all alike."""
+    durations: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            begin = time.perf_counter()
+            started = time.perf_counter()
             await call()
-            taken[name].append((time.perf_counter() - begin) * 1e3)
-    return {name: statistics.median(times[len(times) // 10 :]) for name, times in taken.items()}
+            durations[name].append((time.perf_counter() - started) * 1e3)
+    return {name: statistics.median(times[len(times) // 10 :]) for name, times in durations.items()}
 
 
 async def measure(
-    plan: Plan, stub: CacheServiceStub, database: asyncpg.Connection, store: blobs.Blobs, rounds: int
+    scenario: Scenario, stub: CacheServiceStub, database: asyncpg.Connection, store: blobs.Blobs, rounds: int
 ) -> str:
-    answer = await stub.ResolveSteps(plan.request)
+    answer = await stub.ResolveSteps(scenario.request)
     entries = [v.fingerprint for top in answer.verdicts for v in (top.items or [top])]
     assert all(entries), "not every step is a hit"
     names = [bytes.fromhex(entry.removeprefix("sha256:")) for entry in entries]
-    bare = await database.prepare(
+    by_fingerprint = await database.prepare(
         "SELECT fingerprint, producer_run, producer_step, outputs, confirmed_at, duration FROM entry WHERE fingerprint = ANY($1)"
     )
-    places = [blobs.ObjectRef(key) for key in plan.objects]
+    refs = [blobs.ObjectRef(key) for key in scenario.objects]
     found = await medians(
         rounds,
-        resolve=lambda: stub.ResolveSteps(plan.request),
+        resolve=lambda: stub.ResolveSteps(scenario.request),
         empty=lambda: stub.ResolveSteps(pb.ResolveStepsRequest(project=PROJECT)),
-        sql=lambda: bare.fetch(names),
-        heads=lambda: store.stat_many(places),
+        sql=lambda: by_fingerprint.fetch(names),
+        heads=lambda: store.stat_many(refs),
     )
-    floor = found["empty"] + found["sql"] + (found["heads"] if places else 0)
+    lower_bound = found["empty"] + found["sql"] + (found["heads"] if refs else 0)
     return (
-        f"{plan.name:28} {len(entries):4} hits {found['resolve']:8.2f} ms   floor {floor:7.2f} ms"
-        f" (call {found['empty']:.2f}, query {found['sql']:.2f}, heads {found['heads'] if places else 0:.2f})"
-        f"   {found['resolve'] / floor:5.1f} x"
+        f"{scenario.title:28} {len(entries):4} hits {found['resolve']:8.2f} ms   lower bound {lower_bound:7.2f} ms"
+        f" (call {found['empty']:.2f}, query {found['sql']:.2f}, heads {found['heads'] if refs else 0:.2f})"
+        f"   {found['resolve'] / lower_bound:5.1f} x"
     )
 
 
-async def prepared(plan: Plan, stub: CacheServiceStub, broker: Broker, store: blobs.Blobs) -> None:
-    """Have the service record the plan's steps, and wait until all are hits."""
-    for key in plan.objects:
+async def record(scenario: Scenario, stub: CacheServiceStub, broker: Broker, store: blobs.Blobs) -> None:
+    """Have the cache record the steps, and wait until all are hits."""
+    for key in scenario.objects:
         await store.put(blobs.ObjectRef(key), key.encode())
     await broker.publish_events(
         [
             bus.cloud_event(e, project=PROJECT, run=e.run, key=e.step, at=datetime.now(UTC))
-            for e in plan.events
+            for e in scenario.events
         ]
     )
     async with asyncio.timeout(60):
         while True:
-            answer = await stub.ResolveSteps(plan.request)
+            answer = await stub.ResolveSteps(scenario.request)
             if all(verdict.verdict == types.VERDICT_HIT for verdict in answer.verdicts):
                 return
             await asyncio.sleep(0.1)
@@ -261,9 +261,9 @@ async def report(settings: Settings, address: str, running: Servers, rounds: int
         stub = CacheServiceStub(channel)
         for artifacts in (False, True):
             for name in ("chain-20", "1-100-1"):
-                plan = Plan(name, artifacts=artifacts)
-                await prepared(plan, stub, broker, store)
-                print(await measure(plan, stub, database, store, rounds), flush=True)
+                scenario = Scenario(name, artifacts=artifacts)
+                await record(scenario, stub, broker, store)
+                print(await measure(scenario, stub, database, store, rounds), flush=True)
     store.close()
     await database.close()
 

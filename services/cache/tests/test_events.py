@@ -63,8 +63,8 @@ async def test_artifacts_are_digested_published_and_verified(service: Service):
     )
     reads = pb.ArtifactSource(name="model", output=pb.OutputRef(step="make", name="model"))
     use = pb.StepQuery(id="use", template="use", artifacts=[reads])
-    made, _ = await service.until_all_hit(query("make", "make"), use)
-    (artifact,) = made.outputs.artifacts
+    produced, _ = await service.until_all_hit(query("make", "make"), use)
+    (artifact,) = produced.outputs.artifacts
     assert artifact.object == types.ObjectRef(key=key)
     assert artifact.digest.startswith("sha256:")
     assert artifact.size_bytes == 7
@@ -78,10 +78,12 @@ async def test_artifacts_are_digested_published_and_verified(service: Service):
     assert {a.digest for e in events for a in (*e.inputs, *e.outputs)} == {artifact.digest}
 
     await service.store.put(blobs.ObjectRef(key), b"tampered")
-    made, _ = await service.resolve(query("make", "make"), use)
-    assert made.verdict == types.VERDICT_MISS
+    produced, _ = await service.resolve(query("make", "make"), use)
+    assert produced.verdict == types.VERDICT_MISS
     entry = (
-        await service.stub.GetEntry(pb.GetEntryRequest(project=service.project, fingerprint=made.fingerprint))
+        await service.stub.GetEntry(
+            pb.GetEntryRequest(project=service.project, fingerprint=produced.fingerprint)
+        )
     ).entry
     assert entry.invalidation_reason == "bytes were changed"
 

@@ -18,7 +18,7 @@ from periplus_common import digest
 VECTORS = Path(__file__).parents[3] / "proto" / "vectors" / "fingerprint.json"
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-leaves = (
+scalars = (
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
@@ -26,7 +26,7 @@ leaves = (
     | texts
 )
 values = st.recursive(
-    leaves,
+    scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=12,
 )
@@ -207,7 +207,7 @@ def test_names_and_values_of_parameters_have_boundaries():
     assert fingerprint({}, {"a": "bc", "d": ""}, {}) != fingerprint({}, {"ab": "c", "d": ""}, {})
 
 
-def test_only_the_roots_seen_last_are_kept():
+def test_only_the_keys_that_were_used_last_are_cached():
     keys = TemplateKeys(max_size=2)
     first = keys.get(Scope("p"), '{"a":1}')
     assert keys.get(Scope("p"), '{"a":1}') is first

@@ -244,7 +244,9 @@ async def test_a_step_that_finishes_in_the_future_is_refused(cache, finished, cl
     assert "future" in str(problem)
 
 
-async def test_a_bad_document_is_refused_and_what_came_with_it_is_recorded(cache, memory, finished, objects):
+async def test_an_invalid_document_is_refused_and_the_other_steps_are_recorded(
+    cache, memory, finished, objects
+):
     step = finished()
     bad = replace(step, run="r2", template=replace(step.template, document='{"a": NaN}'))
     read = replace(bad, run="r3", outputs=finished(output_artifacts={"model": objects.put("model")}).outputs)

@@ -170,11 +170,11 @@ async def test_a_step_without_an_entry_is_a_miss_however_many_entries_its_templa
 
 async def test_the_candidates_of_a_request_are_bounded(cache, memory, recorded, monkeypatch):
     requested_rows: list[int] = []
-    ask = memory.candidates
+    candidates = memory.candidates
 
     async def counting(project, limits, fingerprints, now):
         requested_rows.append(sum(limits.values()))
-        return await ask(project, limits, fingerprints, now)
+        return await candidates(project, limits, fingerprints, now)
 
     monkeypatch.setattr(memory, "candidates", counting)
     fans = [step(f"w{i}", f"k{i}", x=Item(), items=(OutputRef("list", "items"),)) for i in range(40)]

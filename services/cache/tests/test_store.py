@@ -194,7 +194,7 @@ async def test_a_step_that_finished_again_later_replaces_its_attempt(store):
         (Outputs({"y": "1"}, result="x"), CachePolicy(), WriteOutcome.REPLACED, "r2", "EntryRecorded"),
     ],
 )
-async def test_the_outcome_for_the_existing_entry(store, outputs, policy, outcome, producer, event):
+async def test_the_existing_entry_stays_or_is_replaced(store, outputs, policy, outcome, producer, event):
     store, events = store
     await store.record(recording(1, "r1"))
     new = recording(1, "r2", at=NOON + 2 * HOUR, outputs=outputs, policy=policy)

@@ -10,7 +10,7 @@ from periplus_common.runtime import run
 
 
 def main() -> None:
-    """Serve until a signal comes, or migrate and end."""
+    """Serve until a signal arrives, or migrate."""
     settings = Settings()
     telemetry.start("cache", otlp_endpoint=settings.otlp_endpoint)
     if sys.argv[1:] == ["migrate"]:
