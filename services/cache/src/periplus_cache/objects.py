@@ -71,7 +71,7 @@ class S3ObjectStore:
             *(self._blobs.list_prefix(folder, LISTED_PER_OBJECT * folders[folder]) for folder in worthwhile)
         )
         return {
-            replace(folder, key=key): ObjectVersion(stat.etag, stat.size, stat.modified)
+            ObjectRef(key, folder.bucket, folder.endpoint): ObjectVersion(stat.etag, stat.size, stat.modified)
             for folder, listing in zip(worthwhile, listings, strict=True)
             for key, stat in listing.items()
         }

@@ -31,14 +31,27 @@ from periplus_common import outbox
 from periplus_common.postgres import Connection, Database, Row
 from periplus_model.steps import CachePolicy
 
-_COLUMNS = (
-    "fingerprint", "project", "static_key", "template", "producer_run", "producer_step", "inputs", "outputs",
-    "recorded_at", "confirmed_at", "expires_at", "last_used_at", "duration", "invalidation_reason",
-)  # fmt: skip
+_COLUMNS = {
+    "fingerprint": "bytea",
+    "project": "text",
+    "static_key": "bytea",
+    "template": "text",
+    "producer_run": "text",
+    "producer_step": "text",
+    "inputs": "bytea",
+    "outputs": "bytea",
+    "recorded_at": "timestamptz",
+    "confirmed_at": "timestamptz",
+    "expires_at": "timestamptz",
+    "last_used_at": "timestamptz",
+    "duration": "interval",
+    "invalidation_reason": "text",
+}
 _COLUMN_LIST = ", ".join(_COLUMNS)
 _INSERT = f"""
-    INSERT INTO entry ({_COLUMN_LIST}) VALUES ({", ".join(f"${n}" for n in range(1, len(_COLUMNS) + 1))})
-    ON CONFLICT (fingerprint) DO NOTHING RETURNING true
+    INSERT INTO entry ({_COLUMN_LIST})
+    SELECT * FROM unnest({", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_COLUMNS.values(), start=1))})
+    ON CONFLICT (fingerprint) DO NOTHING RETURNING fingerprint
 """  # noqa: S608  # the columns are those above
 _REPLACE = f"""
     UPDATE entry SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_COLUMNS, start=1) if n > 1)}
@@ -53,20 +66,48 @@ _SELECTED = """
 """
 
 
-async def add(connection: Connection, entry: Entry, policy: CachePolicy) -> tuple[WriteOutcome, Entry]:
-    """Add an entry. Returns what became of it, and the entry that is stored now."""
-    row = None
-    while row is None:  # again if retention deletes the row between the two statements
-        if await connection.fetchval(_INSERT, *_values(entry)):
+async def add(
+    connection: Connection, new: Sequence[tuple[Entry, CachePolicy]]
+) -> list[tuple[WriteOutcome, Entry]]:
+    """Add entries, sorted by fingerprint. Returns what became of each, and the entry that is stored now.
+
+    Most are new, and one statement inserts them. The others are compared with the existing entry one by one. Rows are
+    locked in the order of their fingerprints, so that transactions that add the same entries do not deadlock.
+    """
+    first = {entry.fingerprint: entry for entry, _ in reversed(new)}
+    inserted = await _insert(connection, [first[fingerprint] for fingerprint in sorted(first)])
+    outcomes = []
+    for entry, policy in new:
+        if entry is first[entry.fingerprint] and entry.fingerprint in inserted:
+            outcomes.append((WriteOutcome.ADDED, entry))
+        else:
+            outcomes.append(await _add_existing(connection, entry, policy))
+    return outcomes
+
+
+async def _insert(connection: Connection, entries: Sequence[Entry]) -> set[str]:
+    """Insert entries with different fingerprints. Returns the fingerprints of which there was no entry."""
+    if not entries:
+        return set()
+    stored = [_encode(entry) for entry in entries]
+    rows = await connection.fetch(_INSERT, *([row[name] for row in stored] for name in _COLUMNS))
+    return {decode_digest(row["fingerprint"]) for row in rows}
+
+
+async def _add_existing(
+    connection: Connection, entry: Entry, policy: CachePolicy
+) -> tuple[WriteOutcome, Entry]:
+    while (row := await connection.fetchrow(_SELECT_LOCKED, encode_digest(entry.fingerprint))) is None:
+        # Retention has deleted the row in the meantime.
+        if await _insert(connection, [entry]):
             return WriteOutcome.ADDED, entry
-        row = await connection.fetchrow(_SELECT_LOCKED, encode_digest(entry.fingerprint))
     existing = _decode(row)
     outcome = write_outcome(existing, entry, policy)
     if outcome is WriteOutcome.REPLACED:
         if not existing.invalidation_reason:
             reasons = {existing.fingerprint: replacement_reason(existing, entry, policy)}
             await _add_invalidations(connection, [existing], reasons, entry.producer.finished_at)
-        await connection.execute(_REPLACE, *_values(entry))
+        await connection.execute(_REPLACE, *_encode(entry).values())
         return outcome, entry
     if not existing.invalidation_reason and not differing_outputs(existing.outputs, entry.outputs):
         await _confirm(connection, existing, entry)
@@ -294,8 +335,9 @@ async def list_page(
     return [EntryDetails(_decode(row), row["hits"]) for row in rows]
 
 
-def _values(entry: Entry) -> list[object]:
-    row = {
+def _encode(entry: Entry) -> dict[str, object]:
+    """The columns of an entry, in the order of `_COLUMNS`."""
+    return {
         "fingerprint": encode_digest(entry.fingerprint),
         "project": entry.project,
         "static_key": encode_digest(entry.static_key),
@@ -311,7 +353,6 @@ def _values(entry: Entry) -> list[object]:
         "duration": entry.producer.duration,
         "invalidation_reason": entry.invalidation_reason,
     }
-    return [row[name] for name in _COLUMNS]
 
 
 def _decode(row: Row) -> Entry:

@@ -72,13 +72,12 @@ class PostgresStore:
                 added = await attempts.add(connection, [recording.attempt for _, recording in group])
                 new = [(index, recording) for index, recording in group if _step_key(recording) in added]
                 await _add_templates(connection, [recording for _, recording in new])
+                outcomes_and_stored = await _add_entries(connection, new)
                 events: list[CloudEvent] = []
-                for index, recording in sorted(new, key=_fingerprint):
-                    with telemetry.span_from_headers(
-                        "record step", recording.trace_headers, SpanKind.CONSUMER
-                    ):
-                        outcomes[index], queued = await _add_entry(connection, recording)
-                    events += queued
+                for index, recording in new:
+                    outcome, stored = outcomes_and_stored.get(index, (None, None))
+                    outcomes[index] = outcome
+                    events += _events(recording, outcome, stored)
                 hits = [recording.hit for _, recording in new if recording.hit is not None]
                 await attempts.add_hits(connection, hits)
                 await entries.renew(connection, hits)
@@ -162,10 +161,6 @@ def _step_key(recording: Recording) -> attempts.StepKey:
     return attempt.project, attempt.run, attempt.step
 
 
-def _fingerprint(indexed: IndexedRecording) -> str:
-    return indexed[1].attempt.fingerprint
-
-
 async def _add_templates(connection: Connection, recordings: Sequence[Recording]) -> None:
     by_static_key = {r.attempt.static_key: r for r in recordings if r.document}
     if not by_static_key:
@@ -198,23 +193,28 @@ async def _add_templates(connection: Connection, recordings: Sequence[Recording]
     )
 
 
-async def _add_entry(
-    connection: Connection, recording: Recording
-) -> tuple[WriteOutcome | None, list[CloudEvent]]:
-    """Store the recording's entry, if it has one. Returns what became of it, and the events to queue."""
-    outcome: WriteOutcome | None = None
+async def _add_entries(
+    connection: Connection, recordings: Sequence[IndexedRecording]
+) -> dict[int, tuple[WriteOutcome, Entry]]:
+    """Store the entries of recordings. By index: what became of an entry, and the entry that is stored now."""
+    indexed = sorted(
+        ((index, r.entry, r.policy) for index, r in recordings if r.entry is not None),
+        key=lambda each: each[1].fingerprint,
+    )
+    outcomes = await entries.add(connection, [(entry, policy) for _, entry, policy in indexed])
+    return {index: outcome for (index, _, _), outcome in zip(indexed, outcomes, strict=True)}
+
+
+def _events(recording: Recording, outcome: WriteOutcome | None, stored: Entry | None) -> list[CloudEvent]:
+    """The events of a recording, in the trace of its step."""
+    new = recording.entry
     events: list[CloudEvent] = []
-    if recording.entry is not None:
-        outcome, stored = await entries.add(connection, recording.entry, recording.policy)
-        events = _entry_events(recording.entry, outcome, stored)
-    if recording.inputs or recording.outputs:
-        events += published.artifacts_digested(recording)
-    return outcome, events
-
-
-def _entry_events(new: Entry, outcome: WriteOutcome, stored: Entry) -> list[CloudEvent]:
-    if outcome in (WriteOutcome.ADDED, WriteOutcome.REPLACED):
-        return [published.entry_recorded(new)]
-    if outcome is WriteOutcome.DIVERGED:
-        return [published.entry_diverged(new, differing_outputs(stored.outputs, new.outputs))]
-    return []
+    with telemetry.span_from_headers("record step", recording.trace_headers, SpanKind.CONSUMER):
+        if new is not None and outcome in (WriteOutcome.ADDED, WriteOutcome.REPLACED):
+            events.append(published.entry_recorded(new))
+        elif new is not None and stored is not None and outcome is WriteOutcome.DIVERGED:
+            differing = differing_outputs(stored.outputs, new.outputs)
+            events.append(published.entry_diverged(new, differing))
+        if recording.inputs or recording.outputs:
+            events += published.artifacts_digested(recording)
+    return events
