@@ -298,12 +298,12 @@ async def _nothing() -> list[Any]:
 def _artifact_node(id_: str, visited: Visited, writers: dict[ArtifactVersion, Writer]) -> Node:
     """A node with the name of the first writer's output or, if no writer is known, of the object."""
     versions = sorted(visited.versions[id_], key=lambda version: version.object_uri)
-    known = [writers[version] for version in versions if version in writers]
-    if not known:
+    candidates = [writers[version] for version in versions if version in writers]
+    if not candidates:
         name = object_key(versions[0].object_uri).rpartition("/")[2]
         return Node(id_, name, "", visited.depths[id_], artifact=artifact_of(name, versions[0], 0))
     first = min(
-        known,
+        candidates,
         key=lambda writer: (
             writer.finished_at is None,
             writer.finished_at.timestamp() if writer.finished_at else 0,
