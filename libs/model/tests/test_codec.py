@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from periplus.cache.v1 import cache_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common.errors import Invalid
+from periplus_common.validation import validate
 from periplus_model import codec
 from periplus_model.queries import (
     Item,
@@ -143,6 +144,12 @@ def test_a_mode_that_is_not_given_is_readwrite():
 
 def test_an_absent_document_is_an_empty_object():
     assert codec.encode_template(StepTemplate("t", '{"a": 1}'), with_document=False).document == "{}"
+
+
+def test_a_long_reason_is_shortened_to_what_the_contract_takes():
+    encoded = codec.encode_template(StepTemplate("t", "{}", uncacheable_reason="é" * 5000))
+    assert (len(encoded.uncacheable_reason), encoded.uncacheable_reason[-2:]) == (1024, "é…")
+    validate(encoded)
 
 
 @pytest.mark.parametrize(

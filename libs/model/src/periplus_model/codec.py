@@ -38,6 +38,8 @@ from periplus_model.steps import (
     Verdict,
 )
 
+MAX_REASON_CHARACTERS = 1024
+"""The contract's bound of an uncacheable_reason. A longer one is shortened: it must not refuse a whole request."""
 MAX_DURATION = timedelta(days=36_525)
 """A century. Longer durations are shortened to it, so that no sum of one with a date overflows."""
 
@@ -140,8 +142,12 @@ def encode_template(template: StepTemplate, *, with_document: bool = True) -> st
             ignore_inputs=sorted(policy.ignore_inputs),
             side_effects=policy.side_effects,
         ),
-        uncacheable_reason=template.uncacheable_reason,
+        uncacheable_reason=_shortened(template.uncacheable_reason),
     )
+
+
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= MAX_REASON_CHARACTERS else reason[: MAX_REASON_CHARACTERS - 1] + "…"
 
 
 def decode_object(message: step_pb2.ObjectRef) -> ObjectRef:

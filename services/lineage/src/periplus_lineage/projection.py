@@ -70,7 +70,7 @@ def merge_runs(a: RunUpdate, b: RunUpdate) -> RunUpdate:
         submitted_at=submitted_at,
         submitted_event=_greatest(a.submitted_event, b.submitted_event),
         snapshot=max(a.snapshot, b.snapshot),
-        finish=_greatest(a.finish, b.finish),
+        finish=_later(a.finish, b.finish),
     )
 
 
@@ -81,7 +81,7 @@ def merge_steps(a: StepUpdate, b: StepUpdate) -> StepUpdate:
         plan_index=_least(a.plan_index, b.plan_index),
         plan_node=_greatest(a.plan_node, b.plan_node),
         started_at=_least(a.started_at, b.started_at),
-        finish=_greatest(a.finish, b.finish),
+        finish=_later(a.finish, b.finish),
     )
 
 
@@ -160,3 +160,10 @@ def _greatest(a: _Ordered | None, b: _Ordered | None) -> _Ordered | None:
     if a is None or b is None:
         return b if a is None else a
     return max(a, b)
+
+
+def _later(a: Finish | None, b: Finish | None) -> Finish | None:
+    """The greater of two finishes, in an order that is total: None is not comparable with a digest."""
+    if a is None or b is None:
+        return b if a is None else a
+    return max(a, b, key=lambda it: (*it[:-1], it.template_digest is not None, it.template_digest or b""))
