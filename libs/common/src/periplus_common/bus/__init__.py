@@ -2,7 +2,6 @@
 
 from periplus_common.bus.broker import Broker, NotStored, StreamState, consuming
 from periplus_common.bus.events import Batch, CloudEvent, Codec, Event, cloud_event
-from periplus_common.bus.legacy import Link, link
 from periplus_common.bus.settings import BusSettings
 
 __all__ = [
@@ -12,10 +11,8 @@ __all__ = [
     "CloudEvent",
     "Codec",
     "Event",
-    "Link",
     "NotStored",
     "StreamState",
     "cloud_event",
     "consuming",
-    "link",
 ]
