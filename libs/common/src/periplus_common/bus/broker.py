@@ -108,6 +108,7 @@ class Broker(NatsBroker):
             error_cb=self._note_error,
             reconnected_cb=self._reconnected,
             closed_cb=self._note_closed,
+            id_generator=str,  # no correlation id but the event's, see `_publish_event`
             logger=faststream_log,
             log_level=logging.DEBUG,
         )
@@ -171,19 +172,23 @@ class Broker(NatsBroker):
         """Connect, however long that takes; a refused password is tried again, too."""
         while True:
             try:
-                self._client = await super().connect()
+                client = await super().connect()
             except NatsError as error:
                 log.warning("NATS at %s refuses the connection: %s", self._url_without_password, str(error))
                 await asyncio.sleep(_RECONNECT_PAUSE_SECONDS)
             else:
-                self._connected.set()
-                return self._client
+                break
+        if isinstance(client, Client) and not self._connected.is_set():
+            self._client, self._jetstream = client, JetStream(client, self._settings)
+            config = self.config.broker_config
+            config.connection_state.connect(client, self._jetstream)
+            config.js_producer.connect(self._jetstream, serializer=None, codec=Codec())
+        self._connected.set()  # also by TestNatsBroker, which has no client
+        return client
 
     async def start(self) -> None:
         """Connect, and start every consumer. Their streams may be created later."""
-        client = await self.connect()
-        self._jetstream = JetStream(client, self._settings)
-        self.config.broker_config.connection_state.connect(client, self._jetstream)
+        await self.connect()
         while self._further_subscribers:
             self._further_subscribers.pop()()
         await super().start()
@@ -260,7 +265,7 @@ class Broker(NatsBroker):
                     event.body,
                     event.subject,
                     dict(event.headers),
-                    correlation_id=event.headers.get("ce-id"),  # FastStream's telemetry links batches by it
+                    correlation_id=_correlation_id(event.headers),
                     stream=event.stream,
                     timeout=self._settings.publish_timeout.total_seconds(),
                 )
@@ -309,7 +314,7 @@ class Broker(NatsBroker):
             body,
             subject,
             headers,
-            correlation_id=headers.get("ce-id"),
+            correlation_id=_correlation_id(headers),
             stream=DEAD_LETTER_STREAM,
             timeout=self._settings.publish_timeout.total_seconds(),
         )
@@ -328,6 +333,11 @@ class Broker(NatsBroker):
             self._jetstream.reconnected()
         for callback in self._reconnect_callbacks:
             callback()
+
+
+def _correlation_id(headers: Mapping[str, str]) -> str | None:
+    """A header by which FastStream's telemetry links a batch to its causes."""
+    return headers.get("ce-id") if telemetry.enabled() else None
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NoMessagesError
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig
+from nats.js.api import ConsumerConfig, PubAck
 
 from periplus_common.bus.settings import BusSettings
 
@@ -54,6 +54,17 @@ class JetStream(JetStreamContext):
             )
             await inbox.open()
         return Pull(inbox)
+
+    async def publish(  # type: ignore[override]
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float | None = None,  # noqa: ASYNC109 - nats-py's signature
+        stream: str | None = None,  # noqa: ARG002
+        headers: dict[str, str] | None = None,
+    ) -> PubAck:
+        """Without the header that names the expected stream: parsing headers is a quarter of what a consumer costs."""
+        return await super().publish(subject, payload, timeout=timeout, headers=headers)
 
     async def close(self) -> None:
         """Receive no more, and return to the server what no handler has."""
