@@ -100,6 +100,8 @@ async def test_a_body_that_breaks_a_rule_of_its_proto_is_refused_with_the_field(
     assert isinstance(error, Invalid)
     assert (error.field, error.reason) == ("outputs[0].object", "FIELD_INVALID")
     assert len(batch) == 0
+    unchecked = await bus.Codec(ArtifactsDigested, check_rules=False).decode_batch(delivered)
+    assert (len(unchecked), unchecked.refusals) == (1, {})
 
 
 def test_the_types_of_a_handler_are_those_of_its_batch():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import UnionType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from google.protobuf.message import DecodeError, Message
 from nats.aio.msg import Msg
@@ -60,8 +60,7 @@ def cloud_event(message: Message, *, project: str, run: str, key: str, at: datet
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Event(Generic[M]):
+class Event(NamedTuple, Generic[M]):
     """A received event: its decoded body, its headers, and the NATS message that brought it."""
 
     data: M
