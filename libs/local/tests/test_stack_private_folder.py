@@ -127,7 +127,11 @@ async def main():
         assert [found.port for found in listeners([os.getpid()])] == [chosen.postgres.port]
         assert memory(supervisor.running["postgres"].pid).proportional > 0
     assert os.getresuid() == (0, 0, 0)
+    libc, death_signal = ctypes.CDLL(None), ctypes.c_int()
+    libc.prctl(2, ctypes.byref(death_signal), 0, 0, 0)  # PR_GET_PDEATHSIG
+    assert (death_signal.value, libc.prctl(3, 0, 0, 0, 0)) == (15, 1)  # PR_GET_DUMPABLE
 
+ctypes.CDLL(None).prctl(1, 15, 0, 0, 0)  # PR_SET_PDEATHSIG
 asyncio.run(main())
 """
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import psutil
 
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 2, 4
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -111,6 +113,8 @@ def as_user_of(process: psutil.Process) -> Iterator[None]:
     uid, gid = process.uids().effective, process.gids().effective
     # In contrast to seteuid these change the thread alone, and no right but that to files.
     libc = ctypes.CDLL(None)
+    death_signal = ctypes.c_int()
+    libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(death_signal), 0, 0, 0)
     libc.setfsgid(gid)
     libc.setfsuid(uid)
     try:
@@ -118,3 +122,6 @@ def as_user_of(process: psutil.Process) -> Iterator[None]:
     finally:
         libc.setfsuid(0)
         libc.setfsgid(0)
+        # The kernel answers both changes by clearing the death signal and by closing this process' files below /proc.
+        libc.prctl(_PR_SET_PDEATHSIG, death_signal.value, 0, 0, 0)
+        libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
