@@ -213,6 +213,18 @@ def wrong(body: str, head: str = "", arguments: str = "") -> str:
         (wrong("take('1')"), r"take\(\), argument x: expected int, got '1' \(str\)"),
         (wrong("take(True)"), r"take\(\), argument x: expected int, got True"),
         (wrong("take(text())"), r"take\(\), argument x: takes int, got a JSON value \(str\) from text"),
+        (
+            wrong("pairs(numbers())", head="@step\ndef pairs(x: tuple[int, ...]) -> int: ..."),
+            r"pairs\(\), argument x: takes tuple\[int, \.\.\.\], got a JSON value \(list\[int\]\) from numbers",
+        ),
+        (
+            wrong(
+                "last(first())",
+                head="@step\ndef first() -> Artifact[list[int]]: ...\n"
+                "@step\ndef last(x: Artifact[dict[str, int]]) -> int: ...",
+            ),
+            r"last\(\), argument x: takes .*dict\[str, int\].*, got a file \(json\) from first",
+        ),
         (wrong("array(1)"), r"array\(\), argument x: takes a file \(npy\), got int\n  fix: pass the output of a step"),
         (wrong("array(number())"), r"array\(\), argument x: takes a file \(npy\), got a JSON value"),
         (wrong("array(blob(1))"), r"array\(\), argument x: takes a file \(npy\), got a file \(bytes\)"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from periplus.sdk.errors import MismatchError
 from periplus.sdk.values.parameters import dumps, dumps_items, loads, loads_gathered, parse
-from periplus.sdk.values.schema import is_changed_as_item, is_json
+from periplus.sdk.values.schema import is_changed_as_item, is_incompatible, is_json
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(exclude_categories=["Cs"])),
@@ -185,3 +185,71 @@ def test_items_are_written_only_where_argo_would_change_the_value():
     assert [
         is_changed_as_item(one) for one in (int, float, bool, Pair, Node, list[str], tuple[int, ...])
     ] == [False] * 7
+
+
+@dataclass
+class Other:
+    left: int
+    right: float = 0.5
+
+
+class Point(NamedTuple):
+    x: int
+
+
+@dataclass
+class Holder:
+    name: str
+    weights: dict[str, float]
+
+
+def test_items_are_written_where_a_dict_is_inside_whose_keys_argo_would_sort():
+    holding = (Holder, list[Holder], list[dict[str, int]], tuple[Row, int], list[Any], list[list], Holder | None)
+    assert [is_changed_as_item(one) for one in holding] == [True] * len(holding)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (Pair, Other),
+        (dict[str, Any], Pair),
+        (Pair, dict[str, Any]),
+        (Pair, Row),
+        (list[int], tuple[int, ...]),
+        (tuple[int, int], list[int]),
+        (Point, list[int]),
+        (list[Pair], list[Other]),
+        (dict[str, Pair], dict[str, Other]),
+        (tuple[Pair, int], tuple[Other, int]),
+        (Pair | None, Other | None),
+        (Pair | Other, Pair),
+        (list[int] | tuple[int, ...], list[int]),
+        (float, int),
+        (None, int),
+    ],
+)
+def test_a_value_that_would_arrive_as_another_type_is_incompatible(source, target):
+    assert is_incompatible(source, target)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (Pair, Pair),
+        (Pair, Pair | Other),
+        (Pair | None, Pair),
+        (int, float),
+        (int, float | None),
+        (list[int], list[float]),
+        (Row, dict[str, Any]),
+        (dict[str, int], Row),
+        (Any, Pair),
+        (dict[str, Any], dict[str, Pair]),
+        (list, list[int]),
+        (str, Literal["a"]),
+        (int | str, str),
+        (tuple[int, int], tuple[int, ...]),
+    ],
+)
+def test_a_value_that_may_arrive_as_it_was_is_compatible(source, target):
+    assert not is_incompatible(source, target)

@@ -118,7 +118,7 @@ def _check_handle(function: str, port: Port, value: Handle) -> None:
                 fix=f"annotate it list[{type_name(value.port.annotation)}]",
             )
         _check_annotation(value.port.annotation, element(port.annotation), source, where)
-    elif port.format is None:
+    elif port.format is None or port.format.name == "json":
         _check_annotation(value.port.annotation, port.annotation, source, where)
 
 

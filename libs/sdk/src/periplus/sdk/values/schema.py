@@ -112,26 +112,73 @@ def is_list(annotation: Any) -> bool:
 
 
 def is_changed_as_item(annotation: Any) -> bool:
-    """Whether Argo's `{{item}}` of such a value is not its JSON: it prints strings without quotes, and writes an
-    object anew with its keys sorted, which for a record means the same and for a dict does not.
+    """Whether Argo's `{{item}}` of such a value is not its JSON, or is it with other keys first.
+
+    Argo prints strings without quotes, and writes objects anew with their keys sorted. To a record that means the
+    same; to a dict, also one inside a record or list, it does not.
     """
     annotation = unwrap(annotation)
-    if annotation in (bool, int, float, list) or (
-        is_record(annotation) and not typing.is_typeddict(annotation)
-    ):
+    is_structure = is_list(annotation) or typing.get_origin(annotation) is tuple or is_record(annotation)
+    return not (annotation in (bool, int, float) or is_structure) or _may_hold_dict(annotation, ())
+
+
+def _may_hold_dict(annotation: Any, enclosing: tuple[Any, ...]) -> bool:
+    annotation = unwrap(annotation)
+    if annotation in enclosing:
         return False
-    return typing.get_origin(annotation) not in (list, tuple)
+    if annotation in (Any, object, list, dict) or typing.is_typeddict(annotation):
+        return True
+    origin, inside = typing.get_origin(annotation), (*enclosing, annotation)
+    if origin is dict:
+        return True
+    if is_record(annotation):
+        return any(_may_hold_dict(field, inside) for field in fields(annotation).values())
+    members = () if origin is Literal else typing.get_args(annotation)
+    return any(_may_hold_dict(member, inside) for member in members)
 
 
 def is_incompatible(source: Any, target: Any) -> bool:
-    """Whether values of `source` can surely not be taken as `target`; in doubt, they can."""
+    """Whether values of `source` can surely not be taken as `target`, or only as another type: a tuple as a list, a
+    dict as a record. In doubt, they can.
+    """
     source, target = unwrap(source), unwrap(target)
-    if source == target or (source is int and target is float):
+    if source == target:
         return False
-    if source in SCALARS and target in SCALARS:
+    sources, targets = _types(source), _types(target)
+    if sources is None or targets is None:
+        return False
+    lost = {kind for kind in sources if kind not in targets and not (kind is int and float in targets)}
+    if lost == sources or any(_form(kind) in map(_form, targets) for kind in lost if kind not in SCALARS):
         return True
-    if is_list(source) and is_list(target):
-        return is_incompatible(element(source), element(target))
-    if source in SCALARS and (is_list(target) or is_record(target)):
-        return True
-    return target in SCALARS and (is_list(source) or is_record(source))
+    return any(is_incompatible(*pair) for pair in _parts(source, target))
+
+
+def _types(annotation: Any) -> set[Any] | None:
+    """The types that values of an annotation can have; None where it does not say."""
+    annotation = unwrap(annotation)
+    if annotation in (Any, object):
+        return None
+    if is_union(annotation):
+        members = [_types(member) for member in typing.get_args(annotation)]
+        return None if None in members else set[Any]().union(*filter(None, members))
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return set(map(type, typing.get_args(annotation)))
+    if typing.is_typeddict(annotation):
+        return {dict}
+    return {type(None) if annotation is None else origin or annotation}
+
+
+def _form(kind: Any) -> str:
+    """What JSON values of a type are written as."""
+    return "array" if kind in (list, tuple) else "value" if kind in SCALARS else "object"
+
+
+def _parts(source: Any, target: Any) -> list[tuple[Any, Any]]:
+    """The annotations of what two lists, dicts or tuples hold, pair by pair."""
+    ours, theirs = typing.get_args(source), typing.get_args(target)
+    if typing.get_origin(source) is not typing.get_origin(target) or len(ours) != len(theirs):
+        return []
+    if typing.get_origin(source) not in (list, dict, tuple) or (Ellipsis in ours) != (Ellipsis in theirs):
+        return []
+    return [(one, other) for one, other in zip(ours, theirs, strict=True) if one is not Ellipsis]
