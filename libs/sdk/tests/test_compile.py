@@ -223,7 +223,7 @@ def wrong(body: str, head: str = "", arguments: str = "") -> str:
                 head="@step\ndef first() -> Artifact[list[int]]: ...\n"
                 "@step\ndef last(x: Artifact[dict[str, int]]) -> int: ...",
             ),
-            r"last\(\), argument x: takes .*dict\[str, int\].*, got a file \(json\) from first",
+            r"last\(\), argument x: takes dict\[str, int\], got a JSON file \(list\[int\]\) from first",
         ),
         (wrong("array(1)"), r"array\(\), argument x: takes a file \(npy\), got int\n  fix: pass the output of a step"),
         (wrong("array(number())"), r"array\(\), argument x: takes a file \(npy\), got a JSON value"),

@@ -278,6 +278,8 @@ def test_a_steps_own_exit_code_is_kept(run):
         ("steps:both", {"INPUT_data": "/nowhere"}, "both(), argument data: cannot be read: "),
         ("steps:big", {"INPUT_rows": __file__}, "big(), argument rows: cannot be read: "),
         ("steps:lie", {"PARAMETER_n": "1"}, "lie(), argument return: expected int, got 'text' (str)"),
+        ("steps:lie", {"PARAMETER_n": "1"}, "fix: return int, or annotate the type that it returns"),
+        ("steps:half_word", {"PARAMETER_n": "1"}, "fix: return it as bytes"),
         ("steps:endless", {"PARAMETER_n": "1"}, "endless(), argument return: is nan, which JSON cannot say"),
         ("steps:huge", {"PARAMETER_n": "200000"}, "huge(), argument return: is 200002 bytes as JSON"),
         ("steps:huge", {"PARAMETER_n": "200000"}, "fix: annotate it Artifact[str]"),

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from periplus.sdk.errors import PipelineError
+from periplus.sdk.errors import MismatchError, PipelineError
 from periplus.sdk.pipelines import ports
 from periplus.sdk.pipelines.definition import StepDefinition
 from periplus.sdk.pipelines.steps import Step
+from periplus.sdk.values.annotations import type_name
 from periplus.sdk.values.parameters import (
     dumps,
     dumps_fan_out_result,
@@ -23,6 +24,7 @@ from periplus.sdk.values.parameters import (
     loads_gathered,
     loads_parameter,
 )
+from periplus.sdk.values.schema import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,6 +158,8 @@ def _write(step: StepDefinition, port: Port, value: Any, environment: Mapping[st
     except (PipelineError, OSError) as wrong:
         what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be written: {wrong}"
         fix = wrong.fix if isinstance(wrong, PipelineError) else ""
+        if isinstance(wrong, MismatchError) and not fix:
+            fix = f"return {type_name(unwrap(port.annotation))}, or annotate the type that it returns"
         argument = "return" if port.name == "output" else f"return, field {port.name}"
         raise PipelineError(what, function=step.name, argument=argument, fix=fix) from wrong
 

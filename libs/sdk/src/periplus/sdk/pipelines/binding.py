@@ -11,7 +11,7 @@ from periplus.sdk.pipelines.handles import Condition, Each, Handle, Outputs
 from periplus.sdk.pipelines.ports import Port, describe
 from periplus.sdk.values.annotations import type_name
 from periplus.sdk.values.parameters import dumps
-from periplus.sdk.values.schema import element, is_changed_as_item, is_incompatible, is_list
+from periplus.sdk.values.schema import element, is_changed_as_item, is_incompatible, is_list, unwrap
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _check_annotation(annotation: Any, target: Any, source: str, where: dict[str
     """Raise PipelineError where values of `annotation` cannot be taken as `target`; `source` says what they are."""
     if is_incompatible(annotation, target):
         raise PipelineError(
-            f"takes {type_name(target)}, got {source}", **where, fix="give both the same annotation"
+            f"takes {type_name(unwrap(target))}, got {source}", **where, fix="give both the same annotation"
         )
 
 

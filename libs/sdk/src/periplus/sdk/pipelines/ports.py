@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from periplus.sdk.errors import PipelineError
 from periplus.sdk.values.annotations import hints, type_name
 from periplus.sdk.values.formats import Format, format_of
-from periplus.sdk.values.schema import element, fields, is_changed_as_item, is_list, is_named_tuple
+from periplus.sdk.values.schema import element, fields, is_changed_as_item, is_list, is_named_tuple, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,4 +133,6 @@ def describe(port: Port) -> str:
     """What a port takes or gives, for a message."""
     if port.format is None:
         return f"a JSON value ({type_name(port.annotation)})"
+    if port.format.name == "json":
+        return f"a JSON file ({type_name(unwrap(port.annotation))})"
     return f"a file ({port.format.name})"

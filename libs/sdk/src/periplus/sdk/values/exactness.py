@@ -47,6 +47,8 @@ class _Comparison:
                 self._each(value.items(), back.values(), ".{}")
         elif _is_record(kind):
             self._record(value, back)
+        elif kind.__eq__ is object.__eq__ and value is not back:
+            self._object(value, back)
         elif not _equal(value, back):
             raise self._differs(value, back)
 
@@ -65,6 +67,13 @@ class _Comparison:
                 f"{type_name(type(value))} holds {names}, which is no declared field and would be lost",
                 fix=f"declare {names} as a field",
             )
+        self._each(before.items(), [after[name] for name in before], ".{}")
+
+    def _object(self, value: Any, back: Any) -> None:
+        """Compare what two objects hold whose type has no `==`. They are part of a record that made its own again."""
+        before, after = _state(value), _state(back)
+        if before.keys() != after.keys():
+            raise self._differs(value, back)
         self._each(before.items(), [after[name] for name in before], ".{}")
 
     def _differs(self, value: Any, back: Any) -> MismatchError:
@@ -140,9 +149,6 @@ def _equal(value: Any, back: Any) -> bool:
         return array("d", [value]).tobytes() == array("d", [back]).tobytes() or (
             math.isnan(value) and math.isnan(back)
         )
-    compares: Any = type(value).__eq__
-    if compares is object.__eq__:
-        return True  # a lock, a logger: made anew with the record that holds it
     try:
         result = value == back
         return bool(result.all() if hasattr(result, "all") else result)

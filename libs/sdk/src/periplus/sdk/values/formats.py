@@ -163,9 +163,10 @@ def _no_array(value: Any) -> MismatchError:
             f"{what}: the mask would be lost",
             fix="return value.filled(…), or value.data and numpy.ma.getmaskarray(value) as two outputs",
         )
-    return MismatchError(
-        f"{what}: a subclass would arrive as numpy.ndarray", fix="return value.view(numpy.ndarray)"
-    )
+    fix = "return value.view(numpy.ndarray)"
+    if "recarray" in names:
+        fix = "return value.view(value.dtype.fields, numpy.ndarray)"
+    return MismatchError(f"{what}: a subclass would arrive as numpy.ndarray", fix=fix)
 
 
 def _has_metadata(dtype: Any) -> bool:
@@ -181,9 +182,8 @@ def _is_written(array: Any, path: Path) -> bool:
     import numpy as np
 
     back = np.load(path, mmap_mode="r" if array.nbytes else None, allow_pickle=False)
-    if (back.dtype, back.dtype.isalignedstruct, back.shape) != (
-        array.dtype, array.dtype.isalignedstruct, array.shape,
-    ):  # fmt: skip
+    # To `==` a dtype of numpy.record is the same as one of numpy.void; their repr differ, as do their elements.
+    if (back.dtype, repr(back.dtype), back.shape) != (array.dtype, repr(array.dtype), array.shape):
         return False
     if not array.nbytes:
         return True

@@ -49,7 +49,7 @@ def _json(value: Any, annotation: Any, *, for_parameter: bool) -> str:
         text.encode()
         check_same(value, loads(text, annotation), annotation)
     except ValueError as refused:
-        raise MismatchError(f"cannot be written as JSON: {refused}") from refused
+        raise MismatchError(f"cannot be written as JSON: {refused}", fix="return it as bytes") from refused
     except RecursionError as deep:
         raise MismatchError(
             "cannot be written as JSON: it is nested too deeply, or holds itself", fix="return it flat"
