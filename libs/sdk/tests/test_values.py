@@ -204,7 +204,15 @@ class Holder:
 
 
 def test_items_are_written_where_a_dict_is_inside_whose_keys_argo_would_sort():
-    holding = (Holder, list[Holder], list[dict[str, int]], tuple[Row, int], list[Any], list[list], Holder | None)
+    holding = (
+        Holder,
+        list[Holder],
+        list[dict[str, int]],
+        tuple[Row, int],
+        list[Any],
+        list[list],
+        Holder | None,
+    )
     assert [is_changed_as_item(one) for one in holding] == [True] * len(holding)
 
 

@@ -31,7 +31,7 @@ class _Comparison:
     annotation: Any
 
     def compare(self, value: Any, back: Any) -> None:
-        kind = type(back)
+        kind: Any = type(back)
         if type(value) is not kind:
             if not _is_widened(value, back):
                 raise self._differs(value, back)
