@@ -155,6 +155,13 @@ UNCACHEABLE = {
     "a parameter in an expression": (changed(args=["{{=workflow.parameters.x}}"]), "workflow.parameters.x"),
     "the time": (changed(args=["{{=sprig.date('2006', now())}}"]), "now"),
     "chance": (changed(args=["{{=sprig.uuidv4()}}"]), "uuidv4"),
+    "the time on a line of its own": (changed(args=["{{=\n  sprig.now()\n}}"]), "uses now"),
+    "the time with a blank": (changed(args=["{{=now ()}}"]), "uses now"),
+    "the time since": (changed(args=["{{=sprig.ago(sprig.toDate('2006', '2020'))}}"]), "uses ago"),
+    "a text that stands for the present": (changed(args=["{{=sprig.date('2006', inputs.parameters.x)}}"]), "uses date"),
+    "a literal that stands for the present": (changed(args=["{{=sprig.htmlDate('today')}}"]), "uses htmlDate"),
+    "chance in a predicate": (changed(args=["{{=map([1], {sprig.randAlpha(5)})}}"]), "uses randAlpha"),
+    "a block device": (changed(volumeDevices=[{"name": "v", "devicePath": "/v"}]), "volume v"),
 }  # fmt: skip
 
 
@@ -190,6 +197,36 @@ def test_template_defaults_and_patches_can_make_a_step_uncacheable(case: str) ->
     assert word in described.step.uncacheable_reason
 
 
+def test_a_parameter_that_brings_the_time_makes_a_step_uncacheable() -> None:
+    template = changed(args=["echo {{workflow.parameters.w}}"])
+    assert "uses now" in described(template, w="{{=sprig.now()}}").uncacheable_reason
+    assert described(template, w="now()").uncacheable_reason == ""
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "sprig.date('2006-01', sprig.toDate('2006-01-02', inputs.parameters.x))",
+        "inputs.parameters.x + ' now() '",
+        "sprig.date('2006', 0)",
+        "sprig.trim(inputs.parameters.x)",
+    ],
+)
+def test_an_expression_whose_value_is_the_same_at_each_call_leaves_a_step_cacheable(expression: str) -> None:
+    assert described(changed(args=["{{=" + expression + "}}"])).uncacheable_reason == ""
+
+
+def test_an_image_that_only_the_run_knows_is_not_cached_and_the_reason_says_what_to_do() -> None:
+    for template in (
+        changed(image="{{inputs.parameters.x}}"),
+        changed(image="i" + DIGEST)
+        | {"podSpecPatch": '{"containers": [{"name": "main", "image": "{{inputs.parameters.x}}"}]}'},
+    ):
+        reason = described(template, environment=IMAGES).uncacheable_reason
+        assert "is known only during the run: write it in the template, pinned" in reason
+        assert "a parameter of the workflow" in reason
+
+
 def test_a_patch_of_resources_with_a_parameter_leaves_a_step_cacheable() -> None:
     patch = '{"containers": [{"name": "main", "resources": {"limits": {"memory": "{{inputs.parameters.x}}Mi", "cpu": {{inputs.parameters.x}}}}}]}'
     assert described(train(podSpecPatch=patch)).uncacheable_reason == ""
@@ -208,7 +245,6 @@ UNPINNED: dict[str, tuple[Json, str]] = {
         changed(image="i" + DIGEST) | {"podSpecPatch": '{"containers": [{"name": "main", "image": "other:1"}]}'},
         "other:1",
     ),
-    "an input": (changed(image="{{inputs.parameters.x}}"), "{{inputs.parameters.x}}"),
     "a name that only contains the prefix": (changed(image="elsewhere/registry/pinned/x:1"), "elsewhere"),
 }  # fmt: skip
 

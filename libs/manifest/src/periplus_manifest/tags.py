@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -283,4 +284,17 @@ def references(value: Any) -> set[str]:
                 found |= expression.compile(tag.name).variables
             except ExpressionError:
                 continue
+    return found
+
+
+def volatile_functions(value: Any) -> set[str]:
+    """Collect the functions whose value differs at each call, as "sprig.now", that the expressions of nested maps and
+    lists call. An expression that does not parse adds nothing.
+    """
+    found: set[str] = set()
+    for _, text in texts(value):
+        for tag in spans(text):
+            if tag.is_expression:
+                with suppress(ExpressionError):
+                    found |= expression.compile(tag.name).volatile
     return found

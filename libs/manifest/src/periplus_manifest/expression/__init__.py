@@ -26,13 +26,15 @@ class Expression:
     """A compiled expression.
 
     `variables` are the names that it reads from its environment, with their path as far as it is constant
-    ("tasks.a.outputs.parameters.x"). `required` are those without a ?. or ?? that covers their absence.
+    ("tasks.a.outputs.parameters.x"). `required` are those without a ?. or ?? that covers their absence. `volatile` are
+    the functions that it calls whose value differs at each call, as the time ("sprig.now").
     """
 
     text: str
     tree: Node
     variables: frozenset[str]
     required: frozenset[str]
+    volatile: frozenset[str]
 
     def evaluate(self, env: Mapping[str, Any]) -> Any:
         """Return its value. Raises ExpressionError; UnknownVariable when `env` lacks a name that it reads."""
@@ -62,7 +64,9 @@ def _compile(text: str) -> Expression:
 
     tree = parse(text)
     found = references.names(tree)
-    return Expression(text, tree, frozenset(found.variables), frozenset(found.required))
+    return Expression(
+        text, tree, frozenset(found.variables), frozenset(found.required), frozenset(found.volatile)
+    )
 
 
 _compile_cached = lru_cache(maxsize=2048)(_compile)

@@ -36,6 +36,10 @@ class Function:
     body: Callable[..., Any]
     nil_is_zero: bool = False
     """Whether nil is passed as "", 0, false or an empty map, as Go does where it calls by reflection."""
+    is_volatile: bool = False
+    """Whether its value differs at each call: the time, or chance."""
+    time_argument: int | None = None
+    """The index of an argument that is a time, for which a text stands for the present."""
 
     def check_count(self, count: int) -> None:
         """Raise ExpressionError when so many arguments do not fit."""
@@ -69,12 +73,26 @@ Table = dict[str, Function]
 
 
 def declare(
-    table: Table, name: str, *kinds: Kind, required: int | None = None, variadic: Kind | None = None
+    table: Table,
+    name: str,
+    *kinds: Kind,
+    required: int | None = None,
+    variadic: Kind | None = None,
+    is_volatile: bool = False,
+    time_argument: int | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the decorated body to a table; it is called with the budget, then the arguments."""
 
     def put(body: Callable[..., Any]) -> Callable[..., Any]:
-        table[name] = Function(name, kinds, len(kinds) if required is None else required, variadic, body)
+        table[name] = Function(
+            name,
+            kinds,
+            len(kinds) if required is None else required,
+            variadic,
+            body,
+            is_volatile=is_volatile,
+            time_argument=time_argument,
+        )
         return body
 
     return put

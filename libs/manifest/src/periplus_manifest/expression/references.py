@@ -38,10 +38,11 @@ _METHODS = times.METHODS | semver.METHODS
 
 @dataclass(slots=True)
 class References:
-    """The variables of an expression, and those that are required: not guarded by ?. or ??."""
+    """The variables of an expression, those that are required (not guarded by ?. or ??), and its volatile functions."""
 
     variables: set[str] = field(default_factory=set)
     required: set[str] = field(default_factory=set)
+    volatile: set[str] = field(default_factory=set)
 
 
 def names(tree: Node) -> References:
@@ -129,7 +130,12 @@ class _Collector:
         if limits is None:
             if node.function not in FUNCTIONS:
                 raise ExpressionError("", f"unknown function {node.function}")
-            FUNCTIONS[node.function].check_count(len(arguments))
+            function = FUNCTIONS[node.function]
+            function.check_count(len(arguments))
+            if function.is_volatile or (
+                function.time_argument is not None and _is_text(arguments[function.time_argument])
+            ):
+                self.references.volatile.add(node.function)
         elif not limits[0] <= len(arguments) <= limits[1]:
             raise ExpressionError(
                 "", f"{node.function} takes {limits[0]} to {limits[1]} arguments, not {len(arguments)}"
@@ -150,6 +156,13 @@ def _check_pattern(infix: Infix) -> None:
             regex.compile(infix.right.value)
         except ManifestError as error:
             raise ExpressionError("", error.message) from None
+
+
+def _is_text(node: Node) -> bool:
+    """Whether a node is a text or a variable: those of Argo are texts."""
+    if isinstance(node, Literal):
+        return isinstance(node.value, str)
+    return isinstance(node, Name) or (isinstance(node, Path) and isinstance(node.base, Name))
 
 
 def _inside(step: Member | Slice | Method) -> tuple[Node, ...]:

@@ -50,7 +50,7 @@ def describe_template(
             name=str(template["name"]),
             document=json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
             policy=policy,
-            uncacheable_reason=volatile_function_reason([template, common])
+            uncacheable_reason=volatile_function_reason([template, common, resolved, resolved_common])
             or uncacheable_reason(resolved, resolved_common, document, policy, environment),
         ),
         parameters=tuple(p["name"] for p in outputs.get("parameters") or ()),

@@ -1,6 +1,5 @@
 """Why a container template can not be cached: it does or reads what is not part of its cache key."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +12,12 @@ from periplus_model.steps import CachePolicy
 
 _ARTIFACT_STORES = frozenset({"s3", "gcs", "azure", "oss", "hdfs", "http", "artifactory", "git", "plugin"})
 _STABLE_REFERENCES = ("inputs.", "outputs.", "item")
-_VOLATILE_FUNCTION = re.compile(r"\{\{=(?:(?!\}\}).)*?\b(now|uuidv4|rand\w*|shuffle)\(")
 _FIELDS = {
     "daemon": "it is a daemon",
     "memoize": "it has Argo's memoize",
     "volumes": "it has volumes, whose content is not part of the key",
 }
+_TAG = "tag"
 _POD_FIELDS = ("fieldRef", "resourceFieldRef")
 
 
@@ -73,9 +72,11 @@ def uncacheable_reason(
 
 
 def volatile_function_reason(templates: list[Json | None]) -> str:
-    """An expression calls a function whose value differs at each call. For templates before substitution."""
-    found = next((m for _, text in tags.texts(templates) if (m := _VOLATILE_FUNCTION.search(text))), None)
-    return f"it uses {found[1]}, whose value differs at each call" if found else ""
+    """An expression calls a function whose value differs at each call. For templates before and after substitution:
+    an expression that is evaluated is in the first alone, one that a parameter brings in the second alone.
+    """
+    found = sorted(tags.volatile_functions(templates))
+    return f"it uses {found[0].removeprefix('sprig.')}, whose value differs at each call" if found else ""
 
 
 def _containers(template: Json) -> Iterator[Json]:
@@ -89,10 +90,10 @@ def _containers(template: Json) -> Iterator[Json]:
 
 
 def _read_patch(text: Any) -> Json:
-    """A podSpecPatch with each tag as 0, which is valid inside of a string and in place of a value."""
+    """A podSpecPatch with `tag` for each tag, which is valid inside of a string and in place of a value."""
     patch = str(text)
     for tag in reversed(tags.find(patch)):
-        patch = patch[: tag.start] + "0" + patch[tag.end :]
+        patch = patch[: tag.start] + _TAG + patch[tag.end :]
     return read(patch)
 
 
@@ -108,8 +109,8 @@ def _undeclared_input_reason(container: Json) -> str:
         if any(field in source for field in _POD_FIELDS):
             return f"its variable {name} comes from a field of the pod, which is not part of the key"
         return f"its variable {name} comes from a ConfigMap or Secret, whose content is not part of the key"
-    if container.get("volumeMounts"):
-        return f"it mounts the volume {container['volumeMounts'][0].get('name')}, whose content is not part of the key"
+    for mount in (*(container.get("volumeMounts") or ()), *(container.get("volumeDevices") or ())):
+        return f"it mounts the volume {mount.get('name')}, whose content is not part of the key"
     return ""
 
 
@@ -137,6 +138,11 @@ def _image_reason(
         return "it names no image, so that the image is Argo's to choose: name one, pinned by digest"
     for container in containers:
         image = str(container.get("image") or "")
+        if tags.find(image) or image == _TAG:
+            return (
+                f"its image {image} is known only during the run: write it in the template, pinned (image@sha256:…), "
+                "or take all of it from a parameter of the workflow"
+            )
         if image and "@sha256:" not in image and not image.startswith(environment.immutable_image_prefixes):
             return (
                 f"its image {image} can change under its tag: pin it ({image}@sha256:…), "

@@ -17,7 +17,7 @@ from periplus_manifest.gotext import duration_text
 TABLE: Table = {}
 
 
-@declare(TABLE, "now")
+@declare(TABLE, "now", is_volatile=True)
 def _now(_: Budget) -> datetime:
     return datetime.now(UTC)
 

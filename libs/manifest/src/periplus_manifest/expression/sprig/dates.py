@@ -18,7 +18,7 @@ from periplus_manifest.gotext import duration_text
 TABLE: Table = {}
 
 
-@declare(TABLE, "now")
+@declare(TABLE, "now", is_volatile=True)
 def _now(_: Budget) -> datetime:
     return datetime.now(UTC)
 
@@ -35,18 +35,18 @@ def _time(argument: Any) -> datetime:
     return datetime.now(UTC)
 
 
-@declare(TABLE, "date", TEXT, ANY)
+@declare(TABLE, "date", TEXT, ANY, time_argument=1)
 def _sprig_date(_: Budget, layout: str, argument: Any) -> str:
     return written(_time(argument).astimezone(UTC), layout)
 
 
-@declare(TABLE, "dateInZone", TEXT, ANY, TEXT)
-@declare(TABLE, "date_in_zone", TEXT, ANY, TEXT)
+@declare(TABLE, "dateInZone", TEXT, ANY, TEXT, time_argument=1)
+@declare(TABLE, "date_in_zone", TEXT, ANY, TEXT, time_argument=1)
 def _date_inzone(_: Budget, layout: str, argument: Any, zone_name: str) -> str:
     return written(_time(argument).astimezone(zone(zone_name)), layout)
 
 
-@declare(TABLE, "htmlDate", ANY)
+@declare(TABLE, "htmlDate", ANY, time_argument=0)
 def _html_date(_: Budget, argument: Any) -> str:
     return written(_time(argument).astimezone(UTC), "2006-01-02")
 
@@ -64,12 +64,12 @@ def _unix_epoch(_: Budget, argument: Any) -> str:
     return str(int(argument.timestamp()))
 
 
-@declare(TABLE, "htmlDateInZone", ANY, TEXT)
+@declare(TABLE, "htmlDateInZone", ANY, TEXT, time_argument=0)
 def _html_date_in_zone(_: Budget, argument: Any, zone_name: str) -> str:
     return written(_time(argument).astimezone(zone(zone_name)), "2006-01-02")
 
 
-@declare(TABLE, "ago", ANY)
+@declare(TABLE, "ago", ANY, is_volatile=True)
 def _ago(_: Budget, argument: Any) -> str:
     seconds = round((datetime.now(UTC) - _time(argument)).total_seconds())
     return duration_text(timedelta(seconds=seconds))
@@ -84,7 +84,7 @@ def _seconds(_: Budget, argument: Any) -> str:
         raise ExpressionError("", f"{argument[:40]} seconds are too many") from None
 
 
-@declare(TABLE, "durationRound", ANY)
+@declare(TABLE, "durationRound", ANY, is_volatile=True)
 def _duration_round(_: Budget, argument: Any) -> str:
     span = datetime.now(UTC) - argument if isinstance(argument, datetime) else timedelta()
     if isinstance(argument, str):
@@ -108,9 +108,9 @@ _ROUND = {
 }
 
 
-@declare(TABLE, "dateModify", TEXT, ANY)
-@declare(TABLE, "date_modify", TEXT, ANY)
-@declare(TABLE, "must_date_modify", TEXT, ANY)
-@declare(TABLE, "mustDateModify", TEXT, ANY)
+@declare(TABLE, "dateModify", TEXT, ANY, time_argument=1)
+@declare(TABLE, "date_modify", TEXT, ANY, time_argument=1)
+@declare(TABLE, "must_date_modify", TEXT, ANY, time_argument=1)
+@declare(TABLE, "mustDateModify", TEXT, ANY, time_argument=1)
 def _date_modify(_: Budget, by: str, argument: Any) -> Any:
     return moved(_time(argument), duration(by))

@@ -77,13 +77,13 @@ def _adler32sum(_: Budget, text: str) -> str:
     return str(zlib.adler32(text.encode()))
 
 
-@declare(TABLE, "uuidv4")
+@declare(TABLE, "uuidv4", is_volatile=True)
 def _uuidv4(_: Budget) -> str:
     return str(uuid.uuid4())
 
 
 def _random(name: str, alphabet: str) -> None:
-    @declare(TABLE, name, WHOLE)
+    @declare(TABLE, name, WHOLE, is_volatile=True)
     def _(budget: Budget, count: int) -> str:
         budget.allocate(max(count, 0))
         budget.step(max(count, 0))
@@ -96,13 +96,13 @@ _random("randNumeric", string.digits)
 _random("randAscii", "".join(map(chr, range(32, 127))))
 
 
-@declare(TABLE, "randBytes", WHOLE)
+@declare(TABLE, "randBytes", WHOLE, is_volatile=True)
 def _rand_bytes(budget: Budget, count: int) -> str:
     budget.allocate(max(count, 0))
     return base64.b64encode(secrets.token_bytes(max(count, 0))).decode()
 
 
-@declare(TABLE, "shuffle", TEXT)
+@declare(TABLE, "shuffle", TEXT, is_volatile=True)
 def _shuffle(budget: Budget, text: str) -> str:
     budget.step(len(text))
     return "".join(secrets.SystemRandom().sample(text, len(text)))

@@ -223,7 +223,7 @@ def _seq(budget: Budget, *arguments: int) -> str:
     return budget.text(" ".join(map(str, _steps(budget, start, stop + towards, step))))
 
 
-@declare(TABLE, "randInt", WHOLE, WHOLE)
+@declare(TABLE, "randInt", WHOLE, WHOLE, is_volatile=True)
 def _rand_int(_: Budget, low: int, high: int) -> int:
     if high <= low:
         raise ExpressionError("", f"no whole number from {low} below {high}")
