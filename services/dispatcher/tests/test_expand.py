@@ -1,11 +1,13 @@
 """From a manifest to its calls: paths, order, inputs, and which steps are not looked up."""
 
+import json
 from typing import Any
 
 import pytest
-from manifests import dag, expand_checked, say, sh, shows, steps, task, workflow
+from manifests import PROCESSES, dag, expand_checked, say, sh, shows, steps, task, workflow
 
 from periplus_dispatcher.manifest.calls import Call, ExpandedWorkflow
+from periplus_dispatcher.manifest.read import read
 from periplus_model.queries import Item, Literal, OutputRef, Raw, Text, Unknown, literal_text
 from periplus_model.steps import ObjectRef
 
@@ -99,6 +101,28 @@ def test_an_input_without_an_argument_has_its_default() -> None:
     manifest["spec"]["arguments"] = {"parameters": [{"name": "w", "value": "1"}]}
     assert given(expand_checked(manifest), "a") == (Literal("1-d"),)
     assert given(expand_checked(manifest, w="2"), "a") == (Literal("2-d"),)
+
+
+CONFIG_MAP = {"valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}
+
+
+@pytest.mark.parametrize("default", [{"default": "d"}, {"value": "d"}, {}])
+def test_an_input_from_a_config_map_is_unknown_even_with_a_default(default: Json) -> None:
+    manifest = one(inputs={"parameters": [{"name": "x", **default, **CONFIG_MAP}]})
+    assert given(expand_checked(manifest), "a") == (Unknown("inputs.parameters.x"),)
+    passed = one(inputs={"parameters": [{"name": "x", **default, **CONFIG_MAP}]}, given={"x": "1"})
+    assert given(expand_checked(passed), "a") == (Literal("1"),)
+
+
+def test_a_parameter_of_the_workflow_from_a_config_map_is_unknown_and_stays_argos_to_read() -> None:
+    parameter = {"name": "x", "default": "d", **CONFIG_MAP}
+    template = say("t", "$x", "x") | {"inputs": {"parameters": [{"name": "x", "default": "e"}]}}
+    manifest = workflow(template)
+    manifest["spec"]["arguments"] = {"parameters": [parameter]}
+    checked = read(json.dumps(manifest), {})
+    assert checked.parameters == {}
+    assert given(checked.expand(PROCESSES), "t") == (Unknown("workflow.parameters.x"),)
+    assert read(json.dumps(manifest), {"x": "1"}).parameters == {"x": "1"}
 
 
 def test_an_expression_is_evaluated_only_if_everything_in_it_is_known() -> None:

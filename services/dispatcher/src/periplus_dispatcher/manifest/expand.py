@@ -98,6 +98,8 @@ class _Expander:
             for p in items_of(template, "inputs", "parameters")
             if p["name"] in self._parameters
         }
+        for p in items_of(self._spec, "arguments", "parameters"):
+            values.setdefault(p["name"], (Unknown(f"workflow.parameters.{p['name']}"),))
         sources = {
             a["name"]: self._resolver.source(a, Scope({}, {}))
             for a in items_of(self._spec, "arguments", "artifacts")

@@ -77,7 +77,7 @@ def _read(text: str, values: tuple[tuple[str, str], ...]) -> CheckedManifest:
                 f"the workflow has no parameter {name}; it has: {', '.join(names) or 'none'}",
                 field=f"spec.parameters[{name}]",
             )
-    found = {p["name"]: parameters.get(p["name"], _text(p.get("value", p.get("default")))) for p in declared}
+    found = {p["name"]: parameters.get(p["name"], _value(p)) for p in declared}
     values = tuple((name, value) for name, value in found.items() if value is not None)
     return CheckedManifest(json.dumps(manifest), values)
 
@@ -123,6 +123,12 @@ def _without_nulls(value: Any) -> Any:
             if each is not None
         }
     return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def _value(parameter: Json) -> str | None:
+    """The value of a workflow's parameter; None where only Argo has it, as it reads a ConfigMap."""
+    default = None if parameter.get("valueFrom") else parameter.get("default")
+    return _text(parameter.get("value", default))
 
 
 def _text(value: Any) -> str | None:

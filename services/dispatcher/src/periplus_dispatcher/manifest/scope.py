@@ -81,13 +81,13 @@ class Resolver:
         *,
         in_loop: bool,
     ) -> Scope:
-        """The scope inside a template: its inputs from the arguments, else from their defaults."""
+        """The scope inside a template: its inputs from the arguments, else from a ConfigMap or their defaults."""
         texts: dict[str, Text] = {}
         for p in items_of(template, "inputs", "parameters"):
             default = p.get("value", p.get("default"))
             if p["name"] in parameters:
                 texts[p["name"]] = parameters[p["name"]]
-            elif default is not None:
+            elif default is not None and not is_from_config_map(p):
                 texts[p["name"]] = self.text(text_of(default), Scope({}, {}))
             else:
                 texts[p["name"]] = (Unknown(f"inputs.parameters.{p['name']}"),)
@@ -210,6 +210,11 @@ class Resolver:
             if key and bucket is not None and endpoint is not None:
                 return ObjectRef(key, bucket, endpoint)
         return Unknown(f"the artifact {artifact['name']}")
+
+
+def is_from_config_map(parameter: Json) -> bool:
+    """Whether Argo reads the value of an input from a ConfigMap, which it does also where the input has a default."""
+    return bool((parameter.get("valueFrom") or {}).get("configMapKeyRef"))
 
 
 def unknown_outputs(path: str) -> OutputRefs:
