@@ -31,7 +31,7 @@ class _Comparison:
     annotation: Any
 
     def compare(self, value: Any, back: Any) -> None:
-        kind: Any = type(back)
+        kind = type(back)
         if type(value) is not kind:
             if not _is_widened(value, back):
                 raise self._differs(value, back)
@@ -47,7 +47,7 @@ class _Comparison:
                 self._each(value.items(), back.values(), ".{}")
         elif _is_record(kind):
             self._record(value, back)
-        elif kind.__eq__ is object.__eq__ and value is not back:
+        elif _has_no_equality(kind) and value is not back:
             self._object(value, back)
         elif not _equal(value, back):
             raise self._differs(value, back)
@@ -95,6 +95,10 @@ class _Comparison:
 
 def _is_record(kind: type) -> bool:
     return dataclasses.is_dataclass(kind) or is_named_tuple(kind)
+
+
+def _has_no_equality(kind: Any) -> bool:
+    return bool(kind.__eq__ is object.__eq__)
 
 
 def _are_same(values: Collection[Any], backs: Collection[Any]) -> bool:
