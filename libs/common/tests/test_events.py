@@ -59,7 +59,7 @@ def test_an_event_has_the_headers_of_cloudevents_and_a_subject_of_six_tokens(run
 
 def test_an_event_carries_the_trace_that_it_was_created_in():
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    with telemetry.continuing("x", {"traceparent": trace}, SpanKind.SERVER):
+    with telemetry.span_from_headers("x", {"traceparent": trace}, SpanKind.SERVER):
         assert trace[:35] in event().headers["traceparent"]
 
 

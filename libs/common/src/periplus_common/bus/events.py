@@ -52,7 +52,7 @@ def cloud_event(message: Message, *, project: str, run: str, key: str, at: datet
         "ce-time": at.isoformat(),
         "content-type": CONTENT_TYPE,
         "Nats-Msg-Id": event_id,
-        **telemetry.carry(),
+        **telemetry.trace_headers(),
     }
     # A dot would split the subject's last token. `ce-subject` holds the run's unchanged id.
     return CloudEvent(

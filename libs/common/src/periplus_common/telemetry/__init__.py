@@ -1,12 +1,9 @@
 """What a service reports of itself: JSON logs, and by OpenTelemetry traces and metrics."""
 
 from periplus_common.telemetry.logs import JsonFormatter, log_context
-from periplus_common.telemetry.metrics import counter, gauge, histogram, meter
+from periplus_common.telemetry.metrics import counter, gauge, histogram
 from periplus_common.telemetry.start import enabled, start
 from periplus_common.telemetry.traces import remote_context, span_from_headers, trace_headers, tracer
-
-carry = trace_headers  # until no service uses them
-continuing = span_from_headers
 
 __all__ = [
     "JsonFormatter",
@@ -15,7 +12,6 @@ __all__ = [
     "gauge",
     "histogram",
     "log_context",
-    "meter",
     "remote_context",
     "span_from_headers",
     "start",
