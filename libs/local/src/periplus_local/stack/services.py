@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,8 @@ class Services:
     addresses: Mapping[str, str]
     token: str
     argo: Argo
+    otlp_endpoint: str = ""
+    """The OpenTelemetry collector that the services export to, as $PERIPLUS_OTLP_ENDPOINT says; none if empty."""
     cluster: Cluster | None = None
     """The Argo and the store to use instead of the local ones."""
 
@@ -51,6 +54,7 @@ def assign(home: Home, cluster: Cluster | None = None) -> Services:
         addresses={name: f"{LOOPBACK}:{chosen[name]}" for name in SERVICES},
         token=home.secret("token"),
         argo=Argo(chosen["argo"], token_file),
+        otlp_endpoint=os.environ.get("PERIPLUS_OTLP_ENDPOINT", ""),
         cluster=cluster,
     )
 
@@ -111,6 +115,7 @@ def environment(servers: Embedded, services: Services, name: str) -> dict[str, s
         f"{prefix}NATS_URL": servers.nats.url_of(name),
         f"{prefix}TOKEN": services.token,
         f"{prefix}GRPC_ADDRESS": services.addresses[name],
+        f"{prefix}OTLP_ENDPOINT": services.otlp_endpoint,
         **(bucket.settings(prefix) if name in _READ_OBJECTS else bucket.location(prefix)),
     }
     if name == "dispatcher":
