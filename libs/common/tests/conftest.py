@@ -1,4 +1,4 @@
-"""Fixtures of this folder's tests: the real servers, and a gate before them that can be shut."""
+"""Fixtures of this folder's tests: the real servers, and a proxy in front of them that can be closed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +14,7 @@ __all__ = ["embedded"]
 
 
 class Gate:
-    """A way to a server. Shut, it ends what goes through it and refuses what comes."""
+    """A TCP proxy of a server. Shut, it ends its connections and accepts none."""
 
     def __init__(self, port: int) -> None:
         self._behind = port
@@ -36,12 +36,12 @@ class Gate:
         await asyncio.sleep(0)
 
     def say(self, content: bytes) -> None:
-        """Tell every client something that the server did not."""
+        """Send content to every client, as if the server had sent it."""
         for writer in self._clients:
             writer.write(content)
 
     def refuse(self, content: bytes | None) -> None:
-        """Send `content` to those who connect from now on, and end their connections; now everybody's. None: let them."""
+        """End all connections; answer each new one with `content` and end it. None: accept new ones again."""
         self._refusal = content
         if content:
             for writer in list(self._through):
@@ -76,7 +76,7 @@ class Gate:
 
 @asynccontextmanager
 async def gated(address: str) -> AsyncIterator[tuple[Gate, str]]:
-    """A gate before the server of a URL or of host:port, and the address through it."""
+    """A gate of the server at a URL or host:port, and the address of the gate."""
     port = urlsplit(address if "//" in address else f"//{address}").port
     assert port
     gate = Gate(port)
@@ -89,7 +89,7 @@ async def gated(address: str) -> AsyncIterator[tuple[Gate, str]]:
 
 @pytest.fixture
 async def gates() -> AsyncIterator[Callable[[str], object]]:
-    """Makes gates; each is shut at the end of the test."""
+    """Opens gates; each is shut at the end of the test."""
     async with AsyncExitStack() as stack:
 
         async def gate(address: str) -> tuple[Gate, str]:
@@ -108,7 +108,7 @@ async def dsn(embedded: Servers) -> AsyncIterator[str]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], object]:
-    """Waits for something to become true."""
+    """Waits until a condition is true, for 20 seconds at most."""
 
     async def wait(true: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):

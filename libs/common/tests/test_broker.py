@@ -52,7 +52,7 @@ async def test_an_event_is_stored_with_its_headers_and_body(embedded: Servers):
 async def test_those_events_are_named_that_were_not_stored(embedded: Servers):
     run = secrets.token_hex(6)
     events = [event(run, str(i)) for i in range(5)]
-    events[1] = bus.CloudEvent("periplus.nobody.v1.X.p.r", events[1].headers, b"")
+    events[1] = bus.CloudEvent("periplus.unknown.v1.X.p.r", events[1].headers, b"")
     events[3] = bus.CloudEvent(events[3].subject, events[3].headers, bytes((1 << 20) + 1))
     async with Broker(embedded.nats_url, settings=publish_within(1)) as broker:
         with pytest.raises(bus.NotStored, match="2 of 5 events, the first") as caught:

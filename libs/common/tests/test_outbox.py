@@ -115,7 +115,7 @@ async def test_a_failed_publish_keeps_the_events(dsn: str, opened: Database):
         nonlocal fails
         fails -= 1
         if fails >= 0:
-            raise Unavailable("away")
+            raise Unavailable("NATS is down")
 
     stream = FakeStream(fail)
     await add(opened, "a", "b")

@@ -107,7 +107,7 @@ async def test_a_server_that_is_down_is_unavailable(dsn: str, gates):
         async with opened.connection() as connection:
             assert await connection.fetchval("SELECT 1") == 1
         await gate.shut()
-    async with postgres.database(through) as opened:  # which asks for nothing yet
+    async with postgres.database(through) as opened:  # which opens no connection yet
         with pytest.raises(Unavailable):
             async with opened.connection():
                 pass

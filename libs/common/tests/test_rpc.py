@@ -1,4 +1,4 @@
-"""A server and its clients, in process: who may call, what is refused, and what an error tells its client."""
+"""A server and its clients, in process: who may call, what is refused, and which errors a client gets."""
 
 import asyncio
 import logging
@@ -111,8 +111,8 @@ async def test_every_status_becomes_one_of_our_errors(code: StatusCode):
     async with served(fail) as channel:
         received = rpc.from_status(await caught(do(channel)(Empty())))
     assert received.message == "so it is"
-    known = {c: kind for kind, c in rpc.STATUS.items()}
-    assert type(received) is known.get(code, Unavailable)
+    kinds = {c: kind for kind, c in rpc.STATUS.items()}
+    assert type(received) is kinds.get(code, Unavailable)
 
 
 async def test_details_of_another_status_are_ignored():
@@ -131,7 +131,7 @@ async def test_details_of_another_status_are_ignored():
     ids=["none", "another", "bare", "empty"],
 )
 @pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
-async def test_a_call_without_the_token_is_refused_before_anything_is_done(sent, streams: bool):
+async def test_a_pendingwithout_the_token_is_refused_before_anything_is_done(sent, streams: bool):
     done = []
 
     async def handle(request: Empty, context: object) -> Empty:
@@ -162,8 +162,8 @@ async def test_health_and_reflection_need_no_token():
             answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status is health_pb2.HealthCheckResponse.SERVING
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-        asked = reflection_pb2.ServerReflectionRequest(list_services="")
-        async for answer in reflection.ServerReflectionInfo(iter([asked])):
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        async for answer in reflection.ServerReflectionInfo(iter([request])):
             names = {service.name for service in answer.list_services_response.service}
     assert {"test.Service", "grpc.health.v1.Health"} <= names
 
@@ -213,7 +213,7 @@ async def test_a_handler_ends_at_the_clients_deadline():
     assert type(rpc.from_status(received)) is Unavailable
 
 
-async def test_a_call_without_a_deadline_has_the_servers():
+async def test_a_pendingwithout_a_deadline_has_the_servers():
 
     async def hang(request: Empty, context: object) -> Empty:
         await asyncio.Event().wait()
@@ -257,11 +257,11 @@ async def test_a_client_that_cancels_ends_its_handler_and_nothing_is_logged(capl
             call = (
                 stream(channel)(Empty(), metadata=auth.metadata(TOKEN)) if streams else do(channel)(Empty())
             )
-            asked = asyncio.ensure_future(call.read() if streams else call)
+            pending = asyncio.ensure_future(call.read() if streams else call)
             await asyncio.wait_for(started.wait(), 10)
             call.cancel()
             await asyncio.wait_for(ended.wait(), 10)
-            await asyncio.gather(asked, return_exceptions=True)
+            await asyncio.gather(pending, return_exceptions=True)
     assert caplog.records == []
 
 
@@ -294,9 +294,9 @@ async def test_an_error_in_the_middle_of_a_stream_follows_the_responses_sent_bef
 
     async with served(handle, streams=True) as channel:
         answers = aiter(stream(channel)(Empty(), metadata=auth.metadata(TOKEN)))
-        seen = [(await anext(answers)).value for _ in range(2)]
+        values = [(await anext(answers)).value for _ in range(2)]
         received = await caught(anext(answers))
-    assert seen == [1, 2]
+    assert values == [1, 2]
     if isinstance(error, PeriplusError):
         ours = rpc.from_status(received)
         assert (type(ours), ours.reason) == (Refused, "ENOUGH")
@@ -330,10 +330,10 @@ async def test_leaving_lets_running_calls_finish():
             "127.0.0.1:0", TOKEN, lambda s: s.add_generic_rpc_handlers((service,)), names=[]
         ) as port:
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-            asked = asyncio.ensure_future(do(channel)(Empty(), metadata=auth.metadata(TOKEN)))
+            pending = asyncio.ensure_future(do(channel)(Empty(), metadata=auth.metadata(TOKEN)))
             await started.wait()
-            asyncio.get_running_loop().call_later(0.1, go.set)
-        assert await asked == Empty()
+            asyncio.get_running_loop().pendinglater(0.1, go.set)
+        assert await pending == Empty()
         await channel.close()
 
 

@@ -98,7 +98,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
 
 _STATUS_OF_NUMBER = {code.value[0]: code for code in StatusCode}
-"""gRPC's contexts tell the status as a number."""
+"""gRPC's contexts have the status as a number."""
 
 
 class _Call:
@@ -116,7 +116,7 @@ class _Call:
         *,
         timed_out: bool = False,
     ) -> NoReturn:
-        """End the call with the error's status. An error that is not ours is logged, and tells the client nothing."""
+        """End the call with the error's status. An error that is not ours is logged, and hidden from the client."""
         self.error_type = type(error).__name__
         if isinstance(error, grpc.aio.AbortError):
             self.status = _STATUS_OF_NUMBER.get(int(cast("int", context.code())), StatusCode.UNKNOWN)

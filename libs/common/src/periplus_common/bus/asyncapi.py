@@ -1,4 +1,4 @@
-"""A service's AsyncAPI 3.0.0 document: FastStream finds channels and operations, the protos say what events hold.
+"""A service's AsyncAPI 3.0.0 document: FastStream finds channels and operations, the protos describe the events.
 
     python -m periplus_common.bus.asyncapi DIRECTORY SERVICE...
 

@@ -67,7 +67,7 @@ class StreamState:
 
 
 class Broker(NatsBroker):
-    """Takes batches as they come, publishes events, and tells when the connection is closed for good."""
+    """Hands batches to handlers without waiting to fill them, publishes events, and reports a connection that is lost for good."""
 
     def __init__(
         self, url: str, *, settings: BusSettings | None = None, middlewares: Sequence[Any] = ()
@@ -202,9 +202,8 @@ class Broker(NatsBroker):
         """Let running handlers end, return other messages to the server, flush, and disconnect."""
         self._stopping.set()
         try:
-            if (
-                self._jetstream
-            ):  # first, or what handlers return to the server would come back to this process
+            # First, or messages that handlers return to the server would be delivered to this process again.
+            if self._jetstream:
                 await self._jetstream.close()
             with suppress(NatsError, TimeoutError):  # nats-py drains no connection that is lost
                 await super().stop(exc_type, exc_val, exc_tb)
@@ -215,7 +214,7 @@ class Broker(NatsBroker):
     async def wait_closed(self) -> None:
         """Raise `Unavailable` once the client has given up for good; only a new process would connect again.
 
-        It tells by its callback, or not at all: when a password is refused during a reconnect, FastStream raises in
+        nats-py reports that by its callback, or not at all: when a password is refused during a reconnect, FastStream raises in
         the callback that nats-py calls, and that ends nats-py's reconnecting silently.
         """
         client = self.connection

@@ -9,7 +9,7 @@ _endpoint = ""
 
 
 def enabled() -> bool:
-    """Whether this process exports: who builds something costly for traces or metrics asks first."""
+    """Whether this process exports; code that prepares something costly for traces or metrics checks it first."""
     return bool(_endpoint)
 
 
