@@ -332,7 +332,7 @@ async def test_leaving_lets_running_calls_finish():
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
             pending = asyncio.ensure_future(do(channel)(Empty(), metadata=auth.metadata(TOKEN)))
             await started.wait()
-            asyncio.get_running_loop().pendinglater(0.1, go.set)
+            asyncio.get_running_loop().call_later(0.1, go.set)
         assert await pending == Empty()
         await channel.close()
 
