@@ -131,7 +131,7 @@ async def test_details_of_another_status_are_ignored():
     ids=["none", "another", "bare", "empty"],
 )
 @pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
-async def test_a_pendingwithout_the_token_is_refused_before_anything_is_done(sent, streams: bool):
+async def test_a_call_without_the_token_is_refused_before_anything_is_done(sent, streams: bool):
     done = []
 
     async def handle(request: Empty, context: object) -> Empty:
@@ -213,7 +213,7 @@ async def test_a_handler_ends_at_the_clients_deadline():
     assert type(rpc.from_status(received)) is Unavailable
 
 
-async def test_a_pendingwithout_a_deadline_has_the_servers():
+async def test_a_call_without_a_deadline_has_the_servers():
 
     async def hang(request: Empty, context: object) -> Empty:
         await asyncio.Event().wait()
