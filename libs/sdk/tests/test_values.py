@@ -177,6 +177,12 @@ def test_bare_text_is_accepted_where_a_str_is_declared():
             parse(text, annotation)
 
 
+def test_text_that_is_no_json_is_named_as_such_where_a_dict_or_list_is_declared():
+    for text, annotation in [("{1:2}", dict[str, Any]), ("[a]", list[str])]:
+        with pytest.raises(MismatchError, match="is not JSON"):
+            parse(text, annotation)
+
+
 def test_items_are_written_only_where_argo_would_change_the_value():
     lost = (str, int | None, Any, Literal["a"], None)
     # Argo writes an object anew with its keys sorted: a dict's order is part of its value, a record's is not.

@@ -171,7 +171,7 @@ def _fan_out_of_handle(function: str, port: Port, handle: Handle) -> FanOut:
             raise PipelineError(
                 f"Argo cannot fan out over a pipeline parameter of {type_name(member)}",
                 **where,
-                fix="pass the parameter through a step that returns the list",
+                fix=f"write a step that takes and returns {type_name(handle.port.annotation)}, and vary what it returns",
             )
         reference = f"tasks.{handle.task}.outputs.parameters.{handle.port.items}"
     return FanOut(reference=reference, source=handle)

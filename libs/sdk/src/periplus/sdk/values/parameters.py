@@ -9,7 +9,7 @@ from periplus.sdk.errors import MismatchError
 from periplus.sdk.values.annotations import type_name
 from periplus.sdk.values.conversion import from_json, to_json
 from periplus.sdk.values.exactness import check_same
-from periplus.sdk.values.schema import element, unwrap
+from periplus.sdk.values.schema import element, is_union, unwrap
 
 # Linux refuses an environment variable of 128 KiB, and a parameter reaches its step as one.
 MAX_PARAMETER_BYTES = 100_000
@@ -104,13 +104,16 @@ def parse(text: str, annotation: Any) -> Any:
     try:
         return loads(text, annotation)
     except MismatchError:
-        if not _may_be_text(unwrap(annotation)):
+        if not _may_be_text(annotation):
             raise
         return from_json(text, annotation)
 
 
 def _may_be_text(annotation: Any) -> bool:
-    return annotation is str or str in get_args(annotation) or get_origin(annotation) is Literal
+    annotation = unwrap(annotation)
+    if is_union(annotation):
+        return any(map(_may_be_text, get_args(annotation)))
+    return annotation is str or get_origin(annotation) is Literal
 
 
 def _escaped(text: str) -> str:
