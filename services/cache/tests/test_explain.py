@@ -199,7 +199,16 @@ async def test_a_hit_names_its_producer(cache, recorded, memory, clock, finished
         ({"uncacheable_reason": "it mounts a volume"}, "it mounts a volume"),
         ({"policy": CachePolicy(CacheMode.WRITE)}, "its cache mode was write"),
         ({"run_mode": CacheMode.REFRESH}, "its cache mode was refresh"),
-        ({"run_mode": CacheMode.OFF}, "its cache mode is off"),
+        ({"run_mode": CacheMode.OFF}, "the run's cache mode is off"),
+        (
+            {"run_mode": CacheMode.REFRESH, "policy": CachePolicy(CacheMode.READ)},
+            "the run's cache mode is refresh and its own is read, so it is neither looked up nor recorded",
+        ),
+        ({"run_mode": CacheMode.REFRESH, "policy": CachePolicy(CacheMode.OFF)}, "its cache mode is off"),
+        (
+            {"run_mode": CacheMode.OFF, "policy": CachePolicy(side_effects=True)},
+            "it has side effects, so it always runs",
+        ),
         ({"phase": StepPhase.SKIPPED}, "it was skipped"),
     ],
 )

@@ -21,7 +21,14 @@ from periplus_model.steps import (
 def restricted(template: StepTemplate, run_mode: CacheMode | None) -> StepTemplate:
     """The template with its policy as it applies in a run with a cache mode of its own."""
     policy = template.policy.restricted_by(run_mode)
-    return template if policy is template.policy else replace(template, policy=policy)
+    if policy is template.policy:
+        return template
+    reason = uncacheable_reason(template)
+    if run_mode is not None and policy.mode is CacheMode.OFF and not reason:
+        reason = f"the run's cache mode is {run_mode.label}"
+        if run_mode is not CacheMode.OFF:
+            reason += f" and its own is {template.policy.mode.label}, so it is neither looked up nor recorded"
+    return replace(template, policy=policy, uncacheable_reason=reason)
 
 
 def uncacheable_reason(template: StepTemplate) -> str:
