@@ -69,9 +69,7 @@ class StreamState:
 class Broker(NatsBroker):
     """Hands batches to handlers without waiting to fill them, publishes events, and reports a connection that is lost for good."""
 
-    def __init__(
-        self, url: str, *, settings: BusSettings | None = None, middlewares: Sequence[Any] = ()
-    ) -> None:
+    def __init__(self, url: str, *, settings: BusSettings | None = None) -> None:
         self._settings = settings or BusSettings()
         self._url_without_password = url.rpartition("@")[2].removeprefix("nats://")
         self._client: Client | None = None
@@ -80,17 +78,18 @@ class Broker(NatsBroker):
         self._last_error = ""
         self._reconnect_callbacks: list[Callable[[], None]] = []
         self._further_subscribers: list[Callable[[], object]] = []
+        self._consumers: list[tuple[str, str]] = []
         delivery = partial(
             Delivery,
             settings=self._settings,
             publish_dead_letter=self._publish_dead_letter,
             stopping=self._stopping,
         )
-        self._consumers: list[tuple[str, str]] = []
+        middlewares: list[Any] = [delivery]
         if telemetry.enabled():
             from periplus_common.bus import tracing  # which imports OpenTelemetry's conventions
 
-            middlewares = [*middlewares, tracing.middleware()]
+            middlewares.append(tracing.middleware())  # inside `delivery`: a span for each call of a handler
         # FastStream logs each error of the connection with a traceback; `_note_error` says the same in a line.
         faststream_log = log.getChild("faststream")
         faststream_log.setLevel(logging.ERROR)
@@ -99,7 +98,7 @@ class Broker(NatsBroker):
             apply_types=False,
             ack_policy=AckPolicy.MANUAL,
             codec=Codec(),
-            middlewares=[delivery, *middlewares],
+            middlewares=middlewares,
             graceful_timeout=self._settings.graceful_timeout.total_seconds(),
             max_reconnect_attempts=-1,
             reconnect_time_wait=_RECONNECT_PAUSE_SECONDS,  # type: ignore[arg-type] # nats-py takes a float
@@ -259,6 +258,9 @@ class Broker(NatsBroker):
     async def _publish_event(self, event: CloudEvent) -> Any:
         attributes = {"messaging.system": "nats", "messaging.destination.name": event.stream}
         try:
+            if self._jetstream and not telemetry.enabled():
+                # FastStream's own publish takes half as long again, for its middlewares; only telemetry needs them.
+                return await self._jetstream.publish(event.subject, event.body, headers=dict(event.headers))
             with telemetry.remote_context(event.headers):  # the trace that the event was created in
                 return await self.publish(
                     event.body,
