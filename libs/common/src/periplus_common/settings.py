@@ -4,14 +4,19 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 
-class ServiceSettings(BaseSettings, frozen=True):
+class DatabaseSettings(BaseSettings, frozen=True):
+    """What a migration needs."""
+
+    postgres_dsn: SecretStr
+    """The database, with the service's own role, whose search path is the service's schema."""
+
+
+class ServiceSettings(DatabaseSettings, frozen=True):
     """Read once from the environment, in `__main__`, and passed down by value.
 
     Nothing that differs between places has a default: a missing variable ends the process with its name.
     """
 
-    postgres_dsn: SecretStr
-    """The database, with the service's own role, whose search path is the service's schema."""
     nats_url: SecretStr
     """The NATS server, with the service's own user."""
     grpc_address: str

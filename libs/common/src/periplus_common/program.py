@@ -1,0 +1,63 @@
+"""`python -m periplus_<service> [migrate]`: what the programs of all services have in common."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from periplus_common import postgres, runtime, telemetry
+from periplus_common.settings import DatabaseSettings, ServiceSettings
+
+S = TypeVar("S", bound=ServiceSettings)
+B = TypeVar("B", bound=BaseSettings)
+
+USAGE = """usage: python -m periplus_{service} [migrate]
+
+Without an argument: serve until SIGTERM or SIGINT. migrate: bring the database's schema up to date, then exit.
+Settings are environment variables {prefix}…, listed in docs/operations.md."""
+
+
+def main(
+    service: str,
+    settings: type[S],
+    app: Callable[[S], AbstractAsyncContextManager[object]],
+    *,
+    migrations: Sequence[str],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Run a service or its migrations. `migrations` are the packages whose SQL files are applied, in order.
+
+    Exits with 2 for other arguments and for settings that are missing or invalid, which are named by their variables.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    prefix = settings.model_config.get("env_prefix", "")
+    usage = USAGE.format(service=service, prefix=prefix)
+    if list(arguments) in (["--help"], ["-h"]):
+        print(usage)  # noqa: T201 - the program's output
+    elif list(arguments) == ["migrate"]:
+        dsn = read(DatabaseSettings, prefix).postgres_dsn.get_secret_value()
+        telemetry.start(service)
+        asyncio.run(postgres.migrate(dsn, *migrations))
+    elif not arguments:
+        given = read(settings, prefix)
+        telemetry.start(service, otlp_endpoint=given.otlp_endpoint)
+        runtime.run(app(given))
+    else:
+        print(usage, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+def read(settings: type[B], prefix: str) -> B:
+    """Settings from the environment. Exits with 2 and a line for each variable that is missing or invalid."""
+    try:
+        return settings(_env_prefix=prefix)
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            variable = prefix + "_".join(map(str, problem["loc"])).upper()
+            reason = "is not set" if problem["type"] == "missing" else problem["msg"]
+            print(f"error: {variable}: {reason}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

@@ -1,0 +1,61 @@
+"""A service's program: its arguments, and settings that are missing or invalid."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from periplus_common.program import main
+from periplus_common.settings import ServiceSettings
+
+
+class Settings(ServiceSettings, frozen=True):
+    model_config = SettingsConfigDict(env_prefix="PARROT_")
+
+    size: int = Field(default=1, ge=1)
+
+
+@asynccontextmanager
+async def app(settings: Settings):
+    raise AssertionError(f"opened with {settings}")
+    yield
+
+
+def run(*arguments: str) -> None:
+    main("parrot", Settings, app, migrations=[], arguments=arguments)
+
+
+def test_missing_and_invalid_settings_are_named_by_their_variables(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PARROT_SIZE", "0")
+    monkeypatch.setenv("PARROT_TOKEN", "secret")
+    with pytest.raises(SystemExit, match="2"):
+        run()
+    assert capsys.readouterr().err.splitlines() == [
+        "error: PARROT_POSTGRES_DSN: is not set",
+        "error: PARROT_NATS_URL: is not set",
+        "error: PARROT_GRPC_ADDRESS: is not set",
+        "error: PARROT_SIZE: Input should be greater than or equal to 1",
+    ]
+
+
+def test_a_migration_needs_the_database_only(monkeypatch, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("migrate")
+    assert capsys.readouterr().err == "error: PARROT_POSTGRES_DSN: is not set\n"
+
+
+def test_other_arguments_print_the_usage(capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("serve")
+    assert "usage: python -m periplus_parrot [migrate]" in capsys.readouterr().err
+    run("--help")
+    assert "PARROT_" in capsys.readouterr().out
+
+
+def test_with_all_settings_the_app_is_opened(monkeypatch) -> None:
+    for name in ("POSTGRES_DSN", "NATS_URL", "GRPC_ADDRESS", "TOKEN"):
+        monkeypatch.setenv(f"PARROT_{name}", "x")
+    monkeypatch.setenv("PARROT_SIZE", "7")
+    with pytest.raises(AssertionError, match=r"opened with .*size=7"):
+        run()
