@@ -148,6 +148,14 @@ async def test_an_invalid_line_of_a_stream_is_unavailable(line: bytes) -> None:
             [each async for each in found.logs("w", follow=False)]
 
 
+async def test_only_a_newline_ends_a_line_of_a_stream() -> None:
+    texts = ["a\x85b", "a\u2028b\u2029c", "\x0b\x0c\x1c\r", "é" * 70_000]
+    lines = [json.dumps({"result": {"podName": "p", "content": text}}, ensure_ascii=False) for text in texts]
+    body = ": ping\r\n\r\n" + "".join(f"data: {line}\r\n\r\n" for line in lines[:2]) + "\n".join(lines[2:])
+    async with server(("/log", body.encode())) as url, argo.connect(url, "", "n") as found:
+        assert [content async for _, content in found.logs("w", follow=True)] == texts
+
+
 async def test_followed_logs_do_not_block_other_requests_to_argo() -> None:
     async with server(("log", None), ("", b"{}")) as url, argo.connect(url, "", "n") as found:
 

@@ -189,7 +189,7 @@ class HeraArgo:
                 # Besides `data`, server-sent events have lines with names of events and comments as keep-alive.
                 yield (
                     _result(line.removeprefix("data:"))
-                    async for line in response.aiter_lines()
+                    async for line in _lines(response)
                     if line.startswith(("data:", "{"))
                 )
 
@@ -207,6 +207,21 @@ class HeraArgo:
 
 class _AlreadyExists(PeriplusError):
     """A Workflow of this name exists already."""
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """The lines of a response. Only a newline ends one: httpx also ends them at U+0085 or U+2028, which a text in
+    JSON can hold.
+    """
+    parts: list[bytes] = []
+    async for chunk in response.aiter_bytes():
+        first, *others = chunk.split(b"\n")
+        parts.append(first)
+        for other in others:
+            yield b"".join(parts).decode(errors="replace")
+            parts = [other]
+    if last := b"".join(parts):
+        yield last.decode(errors="replace")
 
 
 def _model(manifest: Json) -> models.Workflow | None:
