@@ -103,6 +103,17 @@ def test_an_input_without_an_argument_has_its_default() -> None:
     assert given(expand_checked(manifest, w="2"), "a") == (Literal("2-d"),)
 
 
+def test_the_user_and_the_host_names_of_all_pods_are_part_of_each_document() -> None:
+    def document(**spec: Any) -> str:
+        return (
+            expand_checked(workflow(dag(task("a", "t")), say("t", "1"), **spec)).templates["t"].step.document
+        )
+
+    aliases = [{"ip": "10.0.0.1", "hostnames": ["db"]}]
+    assert len({document(), document(securityContext={"runAsUser": 5}), document(hostAliases=aliases)}) == 3
+    assert document(serviceAccountName="runner") == document()
+
+
 CONFIG_MAP = {"valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}
 
 

@@ -63,6 +63,10 @@ OTHER = {
     | {"outputs": {"parameters": [{"name": "o", "valueFrom": {"path": "/tmp/o", "default": "1"}}]}},
     "an input artifact": train()
     | {"inputs": {"parameters": [{"name": "x"}], "artifacts": [{"name": "a", "path": "/tmp/a"}]}},
+    "a hook of its container": changed(lifecycle={"postStart": {"exec": {"command": ["true"]}}}),
+    "a user of its container": changed(securityContext={"runAsUser": 5}),
+    "a user of its pod": train(securityContext={"runAsUser": 5}),
+    "the host names of its pod": train(hostAliases=[{"ip": "10.0.0.1", "hostnames": ["db"]}]),
     "a sidecar": train(sidecars=[{"name": "s", "image": "redis"}]),
     "an init container": train(initContainers=[{"name": "s", "image": "busybox", "command": ["true"]}]),
     "a patch of its pod": train(podSpecPatch='{"containers": [{"name": "main", "image": "x"}]}'),
@@ -149,6 +153,9 @@ UNCACHEABLE = {
     "an output with a place": (
         train() | {"outputs": {"artifacts": [{"name": "m", "path": "/tmp/m", "s3": {"key": "models/m"}}]}},
         "output m names the object",
+    ),
+    "the workflow's name in a hook": (
+        changed(lifecycle={"postStart": {"exec": {"command": ["echo", "{{workflow.name}}"]}}}), "workflow.name",
     ),
     "the workflow's name": (changed(args=["echo {{workflow.name}}"]), "workflow.name"),
     "the pod's name": (changed(args=["echo {{pod.name}}"]), "pod.name"),

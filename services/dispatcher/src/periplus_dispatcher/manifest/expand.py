@@ -84,7 +84,10 @@ class _Expander:
         defaults = {
             k: v for k, v in (spec.get("templateDefaults") or {}).items() if k not in _DEFAULTS_WITHOUT_EFFECT
         }
-        self._common = {k: v for k, v in (("defaults", defaults), ("patch", spec.get("podSpecPatch"))) if v}
+        common = {"defaults": defaults, "patch": spec.get("podSpecPatch")} | {
+            field: spec.get(field) for field in ("securityContext", "hostAliases")
+        }
+        self._common = {name: value for name, value in common.items() if value}
         self._templates: dict[str, ContainerTemplate] = {}
         self._calls: list[Call] = []
 

@@ -15,7 +15,9 @@ from periplus_model.steps import StepTemplate
 
 CACHEABLE_KINDS = ("container", "script")
 
-_KEY_FIELDS = ("image", "command", "args", "source", "env", "workingDir")
+_KEY_FIELDS = (
+    "image", "command", "args", "source", "env", "workingDir", "lifecycle", "securityContext", "mirrorVolumeMounts",
+)  # fmt: skip
 """Fields of a container that decide what it does."""
 
 
@@ -66,6 +68,7 @@ def _document(template: Json) -> Json:
             document[kind] = _container(template[kind])
     if template.get("podSpecPatch"):
         document["podSpecPatch"] = template["podSpecPatch"]
+    document |= _fields(template, ("securityContext", "hostAliases"))
     for kind in ("initContainers", "sidecars"):
         if template.get(kind):
             document[kind] = [{"name": c.get("name", ""), **_container(c)} for c in template[kind]]
