@@ -173,10 +173,22 @@ def test_a_hit_without_an_output_that_others_read_is_a_miss() -> None:
 
 def test_a_hit_whose_outputs_can_not_be_written_into_a_manifest_runs_unless_nothing_runs() -> None:
     manifest = workflow(dag(A, task("b", "t", depends="a", given=FROM_A)), T)
-    for value in ("{{inputs.parameters.x}}", "x" * (MAX_INLINE_CHARACTERS + 1)):
+    for value in (
+        "{{inputs.parameters.x}}",
+        "{{=1}}",
+        "{{ {{item}}",
+        "{{ x }} {{",
+        "x" * (MAX_INLINE_CHARACTERS + 1),
+    ):
         known = {"a": hit(o=value), "b": MISS}
         assert actions(planned(manifest, known))["a"] == "keep"
         assert planned(manifest, known | {"b": hit(o="1")}).is_complete
+
+
+@pytest.mark.parametrize("value", ["{{ user }}", '{{"w": {w}}}', "{% if x %}{{ x }}{% endif %}", "a }} b {"])
+def test_a_hit_whose_outputs_have_braces_that_are_no_tags_is_served(value: str) -> None:
+    manifest = workflow(dag(A, task("b", "t", depends="a", given=FROM_A)), T)
+    assert actions(planned(manifest, {"a": hit(o=value), "b": MISS}))["a"] == "serve"
 
 
 def test_a_hit_with_an_artifact_in_another_repository_runs() -> None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from periplus_dispatcher.domain import ContainerTemplate, StepNode
 from periplus_dispatcher.manifest.calls import Call, ExpandedWorkflow
-from periplus_manifest import condition
+from periplus_manifest import condition, tags
 from periplus_manifest.errors import ManifestError
 from periplus_model.queries import (
     ArtifactSource,
@@ -263,5 +263,11 @@ def _can_be_written(*found: Outputs | None) -> bool:
 
 
 def _are_writable(*values: str) -> bool:
-    """Argo would read {{ as a tag, and Kubernetes limits the manifest to 1 MiB."""
-    return sum(map(len, values)) <= MAX_INLINE_CHARACTERS and not any("{{" in value for value in values)
+    """Argo would replace a tag, and Kubernetes limits the manifest to 1 MiB."""
+    return sum(map(len, values)) <= MAX_INLINE_CHARACTERS and not any(map(_may_be_replaced, values))
+
+
+def _may_be_replaced(text: str) -> bool:
+    """Whether Argo may replace something in a text, or take an {{ without its end as the start of another text's tag."""
+    found = tags.spans(text)
+    return bool(tags.find(text)) or "{{" in text[found[-1].end if found else 0 :]
