@@ -42,7 +42,7 @@ def at_once(workflow: Body, prefix: str) -> int:
 
 
 CLOCK = say("", "clock", inputs={"parameters": [{"name": "i", "default": ""}]})
-CLOCK["container"]["args"] = ["a=$(date +%s.%N); sleep 0.15; echo $a $(date +%s.%N) > /tmp/o"]
+CLOCK["container"]["args"] = ["a=$(date +%s.%N); sleep 0.4; echo $a $(date +%s.%N) > /tmp/o"]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ from periplus_local.stack.testing import Servers
 
 TOKEN = "secret"
 NOW = datetime.now(UTC)
-LATER = NOW + timedelta(minutes=10)  # an object that a test writes must be older than its step
+LATER = NOW + timedelta(
+    hours=12
+)  # an object that a test writes must be older than its step, however late the test runs
 
 
 def settings(embedded: Servers, dsn: str, **more: Any) -> Settings:
