@@ -26,7 +26,7 @@ proto: setup  ## write proto/gen from the protos
 	$(BIN)/python proto/generate.py
 
 asyncapi: setup  ## write docs/asyncapi from the services' handlers
-	$(BIN)/python -m periplus_common.bus.asyncapi docs/asyncapi $(foreach s,cache dispatcher lineage snapshotter,$(if $(wildcard services/$(s)/src/periplus_$(s)/asyncapi.py),$(s)))
+	$(BIN)/python -m periplus_common.bus.asyncapi docs/asyncapi cache dispatcher lineage snapshotter
 
 metrics: setup  ## write the table of docs/telemetry.md from the metrics that the code declares
 	$(BIN)/python -m periplus_common.telemetry docs/telemetry.md periplus_common.retention $(foreach s,cache dispatcher lineage snapshotter,periplus_$(s).app)

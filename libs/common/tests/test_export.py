@@ -174,3 +174,14 @@ print([name for name in sys.modules if name.startswith(heavy)])
         [sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_process_whose_collector_does_not_answer_ends_within_seconds():
+    program = """
+from periplus_common import telemetry
+telemetry.start("example", otlp_endpoint="127.0.0.1:9")
+telemetry.counter("periplus.example", unit="{row}", description="of a test").add(1)
+with telemetry.tracer.start_as_current_span("lost"):
+    pass
+"""
+    subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=10)

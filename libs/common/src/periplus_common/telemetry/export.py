@@ -21,6 +21,9 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, Sam
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
+_EXPORT_TIMEOUT_SECONDS = 3
+"""Bounds the last export of traces, and then that of metrics, when a process ends and the collector does not answer."""
+
 
 def export(service: str, endpoint: str) -> None:
     """Export to the collector at `endpoint` ("host:port", without TLS) from now on."""
@@ -33,9 +36,15 @@ def export(service: str, endpoint: str) -> None:
         }
     )
     traces = TracerProvider(sampler=ParentBased(_NoBackgroundCalls()), resource=resource)
-    traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=True)))
+    traces.add_span_processor(
+        BatchSpanProcessor(
+            OTLPSpanExporter(endpoint=endpoint, insecure=True, timeout=_EXPORT_TIMEOUT_SECONDS)
+        )
+    )
     trace.set_tracer_provider(traces)
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=endpoint, insecure=True))
+    reader = PeriodicExportingMetricReader(
+        OTLPMetricExporter(endpoint=endpoint, insecure=True, timeout=_EXPORT_TIMEOUT_SECONDS)
+    )
     metrics.set_meter_provider(MeterProvider([reader], resource=resource))
     GrpcAioInstrumentorServer(filter_=filters.negate(filters.health_check())).instrument()  # type: ignore[no-untyped-call]
     GrpcAioInstrumentorClient().instrument()  # type: ignore[no-untyped-call]
