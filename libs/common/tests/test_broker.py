@@ -49,6 +49,15 @@ async def test_an_event_is_stored_with_its_headers_and_body(embedded: Servers):
     assert found.headers == one.headers  # and no more: each one costs its consumers time
 
 
+async def test_an_event_of_a_trace_gets_the_header_by_which_its_consumers_find_the_trace(embedded: Servers):
+    one = event(secrets.token_hex(6))
+    traced = {**one.headers, "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+    async with Broker(embedded.nats_url) as broker:
+        (sequence,) = await broker.publish_events([bus.CloudEvent(one.subject, traced, one.body)])
+        found = await broker.connection.jetstream().get_msg("CACHE", sequence)
+    assert found.headers == traced | {"correlation_id": one.headers["ce-id"]}
+
+
 async def test_those_events_are_named_that_were_not_stored(embedded: Servers):
     run = secrets.token_hex(6)
     events = [event(run, str(i)) for i in range(5)]

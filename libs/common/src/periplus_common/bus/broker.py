@@ -260,7 +260,10 @@ class Broker(NatsBroker):
         try:
             if self._jetstream and not telemetry.enabled():
                 # FastStream's own publish takes half as long again, for its middlewares; only telemetry needs them.
-                return await self._jetstream.publish(event.subject, event.body, headers=dict(event.headers))
+                headers = dict(event.headers)
+                if correlation_id := _correlation_id(headers):
+                    headers["correlation_id"] = correlation_id
+                return await self._jetstream.publish(event.subject, event.body, headers=headers)
             with telemetry.remote_context(event.headers):  # the trace that the event was created in
                 return await self.publish(
                     event.body,
@@ -337,8 +340,8 @@ class Broker(NatsBroker):
 
 
 def _correlation_id(headers: Mapping[str, str]) -> str | None:
-    """A header by which FastStream's telemetry links a batch to its causes."""
-    return headers.get("ce-id") if telemetry.enabled() else None
+    """By this header FastStream's telemetry links a batch to the traces of its events; an event without one needs none."""
+    return headers.get("ce-id") if telemetry.enabled() or "traceparent" in headers else None
 
 
 @asynccontextmanager
