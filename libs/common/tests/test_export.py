@@ -184,4 +184,4 @@ telemetry.counter("periplus.example", unit="{row}", description="of a test").add
 with telemetry.tracer.start_as_current_span("lost"):
     pass
 """
-    subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=10)
+    subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=15)

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, Sam
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
-_EXPORT_TIMEOUT_SECONDS = 3
+_EXPORT_TIMEOUT_SECONDS = 5
 """Bounds the last export of traces, and then that of metrics, when a process ends and the collector does not answer."""
 
 
