@@ -4,10 +4,13 @@ import asyncio
 import json
 import re
 import secrets
+import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from periplus.types.v1.step_pb2 import Artifact
 from periplus_common import bus
 from periplus_common.bus import Batch, Broker, BusSettings
 from periplus_common.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated, Unavailable
+from periplus_local.stack import programs
 from periplus_local.stack.nats import declare_streams
 from periplus_local.stack.testing import Servers
 
@@ -280,6 +284,46 @@ async def test_consuming_continues_after_the_connection_was_lost(
         await gate.open()
         await until(lambda: len(handled) == COUNT)
         await jetstream.settled()
+
+
+@asynccontextmanager
+async def nats_server(port: int, directory: Path) -> AsyncIterator[None]:
+    """A NATS server of its own, killed at the end of the block; its streams are in the directory."""
+    arguments = ("-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(directory))
+    process = await asyncio.create_subprocess_exec(
+        programs.nats_server(), *arguments, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_consuming_continues_at_once_after_the_server_was_killed_and_restarted(tmp_path: Path, until):
+    """The requests for messages that were parked at the old process are lost."""
+    handled: list[int] = []
+
+    async def handle(batch: Records) -> None:
+        handled.extend(steps(batch))
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    url = f"nats://127.0.0.1:{port}"
+    publisher = Broker(url)
+    async with consuming(url, "test-restart", handle), bus.consuming(publisher):
+        async with nats_server(port, tmp_path):
+            await until(lambda: publisher.running)
+            await declare_streams(url)
+            await publisher.publish_events([event("1")])
+            await until(lambda: handled == [1])
+        async with nats_server(port, tmp_path):
+            await until(lambda: publisher.connection.is_connected)
+            await asyncio.sleep(1)  # until the consuming broker is, too
+            await publisher.publish_events([event("2")])
+            async with asyncio.timeout(2):  # and not after the requests have expired
+                await until(lambda: handled == [1, 2])
 
 
 async def test_a_deleted_consumer_is_declared_again(embedded: Servers, jetstream: Jetstream, until):

@@ -200,15 +200,19 @@ class Broker(NatsBroker):
     ) -> None:
         """Let running handlers end, return other messages to the server, flush, and disconnect."""
         self._stopping.set()
-        try:
+        # A connection that was lost can be neither drained nor closed without errors.
+        lost = (NatsError, TimeoutError, OSError)
+        with suppress(*lost):
             # First, or messages that handlers return to the server would be delivered to this process again.
             if self._jetstream:
                 await self._jetstream.close()
-            with suppress(NatsError, TimeoutError):  # nats-py drains no connection that is lost
+        try:
+            with suppress(*lost):
                 await super().stop(exc_type, exc_val, exc_tb)
         finally:
             if self._client:
-                await self._client.close()
+                with suppress(*lost):
+                    await self._client.close()
 
     async def wait_closed(self) -> None:
         """Raise `Unavailable` once the client has given up for good; only a new process would connect again.
