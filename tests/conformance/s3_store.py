@@ -58,35 +58,54 @@ def free_ports(count: int) -> list[int]:
 def s3_store(folder: Path) -> Iterator[S3Store]:
     """SeaweedFS on loopback, its data below the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    ports = free_ports(2 * len(SERVERS))
     keys = [{"accessKey": KEY, "secretKey": SECRET}]
     identity = {"name": KEY, "credentials": keys, "actions": ["Admin", "Read", "Write", "List"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    for last in (False, False, True):
+        process, endpoint = start(folder)
+        try:
+            yield S3Store(endpoint, client_with_bucket(endpoint, process))
+            return
+        except EndedError:
+            # Between the choice of a free port and its use, another process may have taken it.
+            if last:
+                raise AssertionError((folder / "log").read_text()[-2000:]) from None
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+class EndedError(Exception):
+    """The store's process ended before it answered."""
+
+
+def start(folder: Path) -> tuple["subprocess.Popen[bytes]", str]:
+    """Start SeaweedFS on free ports; gives the process and the endpoint of S3."""
+    ports = free_ports(2 * len(SERVERS))
     flags = [f"-{server}.port={ports[2 * index]}" for index, server in enumerate(SERVERS)]
     flags += [f"-{server}.port.grpc={ports[2 * index + 1]}" for index, server in enumerate(SERVERS)]
     fixed = "-ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false -admin.ui=false -webdav=false"
     fixed += " -s3.iam=false -s3.port.iceberg=0 -s3.port.lance=0"
     weed = str(Path(sys.executable).parent / "weed")
-    start = [weed, "-logtostderr=true", "-v=0", "mini", f"-dir={folder}", *fixed.split(), *flags]
-    start += [f"-s3.config={folder}/s3.json", f"-filer.localSocket={folder}/f.sock"]
+    command = [weed, "-logtostderr=true", "-v=0", "mini", f"-dir={folder}", *fixed.split(), *flags]
+    command += [f"-s3.config={folder}/s3.json", f"-filer.localSocket={folder}/f.sock"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            tied_to_this_process(start, signal.SIGTERM), stdout=log, stderr=log, cwd=folder
+            tied_to_this_process(command, signal.SIGTERM), stdout=log, stderr=log, cwd=folder
         )
-    try:
-        endpoint = f"127.0.0.1:{ports[6]}"
-        yield S3Store(endpoint, client_with_bucket(endpoint, process))
-    finally:
-        process.terminate()
-        process.wait(20)
+    return process, f"127.0.0.1:{ports[6]}"
 
 
 def client_with_bucket(endpoint: str, process: "subprocess.Popen[bytes]") -> Minio:
-    """Wait until the store answers, make the bucket and put the recorded artifact; gives a client."""
+    """Wait until the store answers, make the bucket and put the recorded artifact; gives a client.
+
+    Raises `EndedError` if the process ends meanwhile.
+    """
     minio = Minio(endpoint, KEY, SECRET, secure=False, http_client=PoolManager(retries=Retry(0)))
     end = time.monotonic() + 30
     while True:
-        assert process.poll() is None, "the S3 store has ended"
+        if process.poll() is not None:
+            raise EndedError
         try:
             minio.make_bucket(BUCKET)
             put_model(minio, BUCKET)
