@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def _served() -> Iterator[tuple[Script, int]]:
                 scripted = servicer(getattr(module, f"{name}ServiceServicer"), streams, script)
                 getattr(module, f"add_{name}ServiceServicer_to_server")(scripted, server)
 
-        async with rpc.serving("127.0.0.1:0", TOKEN, register, names=[], grace=0) as port:
+        async with rpc.serving("127.0.0.1:0", TOKEN, register, names=[], grace=timedelta(0)) as port:
             ports.append(port)
             ready.set()
             await stop.wait()
