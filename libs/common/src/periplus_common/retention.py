@@ -62,7 +62,7 @@ class Retention:
 
     table: str
     keep_for: timedelta | None
-    """None: for ever; nothing is deleted."""
+    """None: rows are never deleted."""
     delete_sql: str
 
     @classmethod

@@ -15,6 +15,8 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from periplus_common.markdown import replace_between
+
 BEGIN, END = "<!-- settings: written by `make settings` -->", "<!-- /settings -->"
 
 
@@ -31,15 +33,11 @@ def table(settings: type[BaseSettings]) -> str:
 
 def with_tables(text: str, modules: list[str]) -> str:
     """A document with the tables between its two markers. Raises `ValueError` if it has no markers."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"the document has no {BEGIN} and {END}")
     sections = [
         f"### {module.partition('.')[0].removeprefix('periplus_')}\n\n{table(importlib.import_module(module).Settings)}\n\n"
         for module in modules
     ]
-    return f"{before}{begin}\n\n{''.join(sections)}{end}{after}"
+    return replace_between(text, BEGIN, END, "\n\n" + "".join(sections))
 
 
 def _default(field: FieldInfo) -> str:
@@ -49,7 +47,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, timedelta):
         return f"{value.days}" if value >= timedelta(days=1) else f"{value.total_seconds():g}"
     if value is None:
-        return "forever" if "BeforeValidator" in str(field.metadata) else ""
+        return "forever"  # retention's `KeepFor` is the only setting that may be None
     text = str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
     return text or "empty"
 

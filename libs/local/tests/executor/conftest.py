@@ -4,6 +4,7 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,7 @@ async def executor(
     request: pytest.FixtureRequest, tmp_path: Path, nowhere: S3Config
 ) -> AsyncIterator[ProcessExecutor]:
     """An executor with a mount namespace per step, and one that rewrites paths."""
-    namespaces = request.param == "namespaces"
-    async with ProcessExecutor(
-        tmp_path / "pods",
-        nowhere,
-        ExecutorSettings(slots=2, grace=timedelta(seconds=0.5), namespaces=namespaces),
-    ) as opened:
-        if namespaces and opened.isolation == "none":
-            pytest.skip(f"no namespaces here: {opened.isolation_reason}")
+    async with executor_on(nowhere, tmp_path, namespaces=request.param == "namespaces") as opened:
         yield opened
 
 
@@ -66,12 +60,14 @@ async def stored(
     request: pytest.FixtureRequest, tmp_path: Path, store: S3Config
 ) -> AsyncIterator[ProcessExecutor]:
     """The same two, with a store."""
-    namespaces = request.param == "namespaces"
-    async with ProcessExecutor(
-        tmp_path / "pods",
-        store,
-        ExecutorSettings(slots=2, grace=timedelta(seconds=0.5), namespaces=namespaces),
-    ) as opened:
+    async with executor_on(store, tmp_path, namespaces=request.param == "namespaces") as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def executor_on(s3: S3Config, folder: Path, *, namespaces: bool) -> AsyncIterator[ProcessExecutor]:
+    settings = ExecutorSettings(slots=2, grace=timedelta(seconds=0.5), namespaces=namespaces)
+    async with ProcessExecutor(folder / "pods", s3, settings) as opened:
         if namespaces and opened.isolation == "none":
             pytest.skip(f"no namespaces here: {opened.isolation_reason}")
         yield opened

@@ -297,7 +297,7 @@ class Broker(NatsBroker):
         return StreamState(info.created, info.state.last_seq, min(floors, default=0))
 
     async def measure_pending(self) -> None:
-        """Record what each durable consumer has pending, for ever."""
+        """Record what each durable consumer has pending, at an interval, until it is cancelled."""
         while True:
             for stream, durable in self._consumers:
                 try:

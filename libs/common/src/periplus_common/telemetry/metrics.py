@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from opentelemetry import metrics
 from opentelemetry.metrics import Counter, Histogram
 
+from periplus_common.markdown import replace_between
+
 meter = metrics.get_meter("periplus")
 
 TABLE_BEGIN, TABLE_END = "<!-- metrics: written by `make metrics` -->", "<!-- /metrics -->"
@@ -70,8 +72,4 @@ def table() -> str:
 
 def with_table(text: str) -> str:
     """A document with the table between its two markers. Raises `ValueError` where it has none."""
-    before, begin, rest = text.partition(TABLE_BEGIN)
-    _, end, after = rest.partition(TABLE_END)
-    if not end:
-        raise ValueError(f"the document has no {TABLE_BEGIN} and {TABLE_END}")
-    return f"{before}{begin}\n{table()}\n{end}{after}"
+    return replace_between(text, TABLE_BEGIN, TABLE_END, f"\n{table()}\n")

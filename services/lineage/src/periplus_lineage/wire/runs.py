@@ -1,6 +1,7 @@
 """Runs and steps as responses. What does not fit into a message is left out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from periplus.lineage.v1 import lineage_pb2 as pb
 from periplus.types.v1 import step_pb2
@@ -9,6 +10,7 @@ from periplus_model import codec
 
 MAX_DETAILS_BYTES = 24 << 20
 """What inputs and outputs may take of a message, which holds 32 MiB."""
+M = TypeVar("M", pb.Run, pb.Step)
 _LEFT_OUT = "Its inputs and outputs are left out: with them, this response would be too large."
 
 
@@ -54,18 +56,13 @@ def encode_step(step: Step) -> pb.Step:
 
 def encode_steps(steps: Iterable[Step], max_bytes: int = MAX_DETAILS_BYTES) -> list[pb.Step]:
     """Steps of `max_bytes` together; the inputs and outputs of those that exceed it are left out, with a note."""
-    messages = []
-    for step in steps:
-        message = encode_step(step)
-        size = message.ByteSize()
-        if size <= max_bytes:
-            max_bytes -= size
-        else:
-            message.ClearField("inputs")
-            message.ClearField("outputs")
-            message.reason = f"{message.reason} {_LEFT_OUT}".strip()
-        messages.append(message)
-    return messages
+
+    def shorten(message: pb.Step) -> None:
+        message.ClearField("inputs")
+        message.ClearField("outputs")
+        message.reason = f"{message.reason} {_LEFT_OUT}".strip()
+
+    return list(_fitted(map(encode_step, steps), max_bytes, shorten))
 
 
 def encode_run_with_steps(recorded: RunWithSteps) -> pb.Run:
@@ -76,14 +73,21 @@ def encode_run_list(
     runs: Sequence[Run], next_page_token: str, max_bytes: int = MAX_DETAILS_BYTES
 ) -> pb.ListRunsResponse:
     """A page of runs of `max_bytes` together; parameters and outputs of those that exceed it are left out."""
-    messages = []
-    for run in runs:
-        message = encode_run(run)
+
+    def shorten(message: pb.Run) -> None:
+        message.ClearField("parameters")
+        message.ClearField("outputs")
+
+    messages = _fitted(map(encode_run, runs), max_bytes, shorten)
+    return pb.ListRunsResponse(runs=messages, next_page_token=next_page_token)
+
+
+def _fitted(messages: Iterable[M], max_bytes: int, shorten: Callable[[M], None]) -> Iterator[M]:
+    """The messages one by one; those that exceed what the ones before leave of `max_bytes` are shortened."""
+    for message in messages:
         size = message.ByteSize()
         if size <= max_bytes:
             max_bytes -= size
         else:
-            message.ClearField("parameters")
-            message.ClearField("outputs")
-        messages.append(message)
-    return pb.ListRunsResponse(runs=messages, next_page_token=next_page_token)
+            shorten(message)
+        yield message

@@ -10,7 +10,7 @@ import typer
 
 from periplus.sdk.cli.options import Format, Output, Project, Run, client, local_time, resolve, width
 from periplus.sdk.cli.outcome import Exit, Failure
-from periplus.sdk.cli.text import counted, duration_text, one_line, shorten_digests, table
+from periplus.sdk.cli.text import changed_value, counted, duration_text, one_line, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -305,14 +305,11 @@ def why(
         prefix = "produced by" if found.hit else "the most similar entry was produced by"
         print(f"{prefix} {one_line(found.producer_step)} of {one_line(found.producer_run)}")
     if found.changes:
-        rows = [(change.field, _value(change, "old"), _value(change, "new")) for change in found.changes]
+        rows = [
+            (change.field, changed_value(change, "old"), changed_value(change, "new"))
+            for change in found.changes
+        ]
         print(*["", *table(("FIELD", "BEFORE", "NOW"), rows, width())], sep="\n")
-
-
-def _value(change: pb.FieldChange, side: str) -> str:
-    if not change.HasField(side):  # type: ignore[arg-type]
-        return "-"
-    return one_line(shorten_digests(getattr(change, side)), 60)
 
 
 def add(app: typer.Typer) -> None:

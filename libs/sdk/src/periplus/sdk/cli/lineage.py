@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from periplus.sdk.cli.options import LATEST, Format, Output, Project, client, resolve, width
-from periplus.sdk.cli.text import one_line, shorten_digests, table
+from periplus.sdk.cli.text import changed_value, one_line, table
 
 if TYPE_CHECKING:
     from periplus.lineage.v1 import lineage_pb2 as pb
@@ -179,10 +179,10 @@ def diff(
     if not changes:
         print(f"{one_line(before)} and {one_line(after)} do not differ")
         return
-    rows = [(c.step or "(run)", c.field, _value(c, "old"), _value(c, "new")) for c in changes]
+    rows = [(c.step or "(run)", c.field, changed_value(c, "old"), changed_value(c, "new")) for c in changes]
     print(*table(("STEP", "FIELD", one_line(before), one_line(after)), rows, width()), sep="\n")
     if claims:
-        lines = [(c.field, _value(c, "old"), _value(c, "new")) for c in claims]
+        lines = [(c.field, changed_value(c, "old"), changed_value(c, "new")) for c in claims]
         print(*["", *table(("CODE AND ENVIRONMENT", "OLD", "NEW"), lines, width())], sep="\n")
 
 
@@ -192,10 +192,6 @@ def _snapshot_changes(services: Client, changes: list[RunChange]) -> list[Any]:
         if not change.step and change.field == SNAPSHOT and change.old and change.new:
             return list(services.diff_snapshots(change.old, change.new).changes)
     return []
-
-
-def _value(change: Any, side: str) -> str:
-    return one_line(shorten_digests(getattr(change, side)), 60) if change.HasField(side) else "-"
 
 
 def add(app: typer.Typer) -> None:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Member = TypeVar("Member")
 
@@ -43,6 +43,11 @@ def one_line(text: str, width: int = 0) -> str:
 def shorten_digests(text: str) -> str:
     """The text with each sha256 digest shortened to 12 digits."""
     return re.sub(r"\bsha256:([0-9a-f]{12})[0-9a-f]{52}\b", r"sha256:\1", text)
+
+
+def changed_value(change: Any, side: str) -> str:
+    """The `old` or `new` value of a difference that a service reports, on one line of 60 columns; "-" if it has none."""
+    return one_line(shorten_digests(getattr(change, side)), 60) if change.HasField(side) else "-"
 
 
 def display_width(text: str) -> int:
