@@ -33,7 +33,7 @@ from periplus_local.stack.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-_START_TIMEOUT_SECONDS = 90.0
+_START_TIMEOUT_SECONDS, _STOP_TIMEOUT_SECONDS = 90.0, 30.0
 _POLL_SECONDS = 0.02
 _USERS_POLL_SECONDS = 0.25
 
@@ -63,9 +63,13 @@ class Servers:
 
 @asynccontextmanager
 async def servers(directory: Path) -> AsyncIterator[Servers]:
-    """The servers with their data in `directory`; started if they do not run."""
+    """The servers with their data in `directory`; started if they do not run.
+
+    The last user waits until they have stopped, so that the directory can be removed.
+    """
     with _use(directory) as found:
         yield found
+    await asyncio.to_thread(_wait_until_stopped, directory)
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +115,13 @@ def _has_host(directory: Path) -> bool:
         except BlockingIOError:
             return True
         return False
+
+
+def _wait_until_stopped(directory: Path) -> None:
+    """Wait until the host has ended; not for long, as it does not while there is another user."""
+    limit = time.monotonic() + _STOP_TIMEOUT_SECONDS
+    while _has_host(directory) and time.monotonic() < limit:
+        time.sleep(_POLL_SECONDS)
 
 
 def _start_host(directory: Path) -> None:
