@@ -379,11 +379,13 @@ async def test_a_service_consumes_as_its_own_nats_user(embedded: Servers, jetstr
             batch.refuse(next(r for r in batch if r.data.producer_step == "0"), Invalid("no"))
         handled.extend(steps(batch))
 
+    jetstream.durable = "lineage-cache"  # the user may use this one of the stream
     await jetstream.publish(3)
     async with consuming(embedded.service_nats_urls["lineage"], jetstream.durable, handle):
         await until(lambda: len(handled) == 3)
         await jetstream.dead_letters(1)
         await jetstream.settled()
+    await jetstream.broker.connection.jetstream().delete_consumer("CACHE", jetstream.durable)
 
 
 async def test_what_a_killed_consumer_held_is_redelivered(embedded: Servers, jetstream: Jetstream, until):

@@ -69,14 +69,14 @@ class Delivered:
 
     raw_message: list[Msg] = field(default_factory=list)
 
-    def add(self, headers: dict[str, str] | None, body: bytes) -> None:
-        self.raw_message.append(Msg(_client=None, subject="s", data=body, headers=headers))
+    def add(self, headers: dict[str, str] | None, body: bytes, subject: str = "s") -> None:
+        self.raw_message.append(Msg(_client=None, subject=subject, data=body, headers=headers))
 
 
 async def test_a_batch_is_decoded_by_type_and_each_unreadable_message_is_refused_by_itself():
     delivered = Delivered()
     for created in (event(producer_step="a"), event(kind=EntryDiverged)):
-        delivered.add(created.headers, created.body)
+        delivered.add(created.headers, created.body, created.subject)
     delivered.add(event().headers, b"\xff\xff")
     delivered.add({"ce-type": "periplus.other.v1.Thing"}, b"")
     delivered.add(None, b"")
@@ -91,10 +91,31 @@ async def test_a_batch_is_decoded_by_type_and_each_unreadable_message_is_refused
     }
 
 
+@pytest.mark.parametrize(
+    ("subject", "changed"),
+    [
+        ("periplus.cache.v1.EntryDiverged.p.r", {}),
+        ("periplus.dispatcher.v1.EntryRecorded.p.r", {}),
+        ("periplus.cache.v1.EntryRecorded.other.r", {}),
+        ("periplus.cache.v1.EntryRecorded.p.other", {}),
+        (event().subject, {"ce-source": "/periplus/dispatcher"}),
+        (event().subject, {"ce-subject": "other/r"}),
+    ],
+)
+async def test_an_event_whose_headers_are_not_those_of_its_subject_is_refused(
+    subject: str, changed: dict[str, str]
+):
+    delivered, created = Delivered(), event()
+    delivered.add(created.headers | changed, created.body, subject)
+    batch = await bus.Codec(EntryRecorded).decode_batch(delivered)
+    assert len(batch) == 0
+    assert "are not those of the subject" in str(batch.refusals[0])
+
+
 async def test_a_body_that_breaks_a_rule_of_its_proto_is_refused_with_the_field():
     delivered = Delivered()
     bad = event(kind=ArtifactsDigested, outputs=[Artifact(name="out", digest="md5:0")])
-    delivered.add(bad.headers, bad.body)
+    delivered.add(bad.headers, bad.body, bad.subject)
     batch = await bus.Codec(ArtifactsDigested).decode_batch(delivered)
     (error,) = batch.refusals.values()
     assert isinstance(error, Invalid)

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, PullSub
@@ -95,6 +96,8 @@ class Broker(NatsBroker):
         faststream_log.setLevel(logging.ERROR)
         super().__init__(
             url,
+            # Of its own, as the server lets a user read only its own inboxes.
+            inbox_prefix=f"_INBOX_{user}" if (user := urlsplit(url).username) else "_INBOX",
             apply_types=False,
             ack_policy=AckPolicy.MANUAL,
             codec=Codec(),

@@ -47,17 +47,23 @@ def cloud_event(message: Message, *, project: str, run: str, key: str, at: datet
         "ce-specversion": "1.0",
         "ce-id": event_id,
         "ce-type": event_type,
-        "ce-source": "/" + event_type.rpartition(".v")[0].replace(".", "/"),
+        "ce-source": _source(event_type),
         "ce-subject": f"{project}/{run}",
         "ce-time": at.isoformat(),
         "content-type": CONTENT_TYPE,
         "Nats-Msg-Id": event_id,
         **telemetry.trace_headers(),
     }
+    return CloudEvent(_subject(event_type, project, run), headers, message.SerializeToString())
+
+
+def _source(event_type: str) -> str:
+    return "/" + event_type.rpartition(".v")[0].replace(".", "/")
+
+
+def _subject(event_type: str, project: str, run: str) -> str:
     # A dot would split the subject's last token. `ce-subject` holds the run's unchanged id.
-    return CloudEvent(
-        f"{event_type}.{project}.{run.replace('.', '_') or '-'}", headers, message.SerializeToString()
-    )
+    return f"{event_type}.{project}.{run.replace('.', '_') or '-'}"
 
 
 class Event(NamedTuple, Generic[M]):
@@ -118,6 +124,17 @@ def event_types(handler: Any) -> tuple[type[Message], ...]:
     return typing.get_args(argument) if isinstance(argument, UnionType) else (argument,)
 
 
+def _check_origin(subject: str, headers: Mapping[str, str]) -> None:
+    """Raise `Invalid` unless an event's headers are those of its subject, by which the server decides who may publish it."""
+    event_type = headers.get("ce-type", "")
+    project, _, run = headers.get("ce-subject", "").partition("/")
+    if subject != _subject(event_type, project, run) or headers.get("ce-source") != _source(event_type):
+        raise Invalid(
+            f"the headers ce-type {event_type!r}, ce-subject {headers.get('ce-subject', '')!r} and "
+            f"ce-source {headers.get('ce-source', '')!r} are not those of the subject {subject!r}"
+        )
+
+
 class Codec:
     """FastStream's codec: reads the event types that it was created with, and writes any protobuf message."""
 
@@ -136,7 +153,9 @@ class Codec:
         for position, message in enumerate(msg.raw_message):
             headers = message.headers or {}
             try:
-                events.append(Event(self._read(headers, message.data), headers, message, position))
+                data = self._read(headers, message.data)
+                _check_origin(message.subject, headers)
+                events.append(Event(data, headers, message, position))
             except Invalid as error:
                 refusals[position] = error
         return Batch(events, refusals)

@@ -15,6 +15,7 @@ from nats.js.errors import NotFoundError
 
 from periplus_local.stack import programs
 from periplus_local.stack.home import Home, write_private
+from periplus_local.stack.nats_rights import STREAMS, SUBSCRIBER, rights_of
 from periplus_local.stack.ports import LOOPBACK
 from periplus_local.stack.process import NotReadyError, ProcessSpec
 
@@ -24,23 +25,19 @@ if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
 ADMINISTRATOR = "periplus"
-SUBSCRIBER = "subscriber"
 _DAY_SECONDS = 86_400.0
 _MIB = 1024 * 1024
-
-PUBLISHERS = ("dispatcher", "cache", "snapshotter", "lineage")
-"""The services that own a stream, which has the service's name in capitals."""
 
 
 @dataclass(frozen=True)
 class Nats:
-    """The server's port, and the passwords of the administrator, the subscriber and each publisher."""
+    """The server's port, and the passwords of the administrator, the subscriber and each service."""
 
     port: int
     password: str
     subscriber: str
-    publishers: Mapping[str, str] = field(default_factory=dict)
-    """Password by service. A service may publish its own events only."""
+    services: Mapping[str, str] = field(default_factory=dict)
+    """Password by service. `nats_rights` says what each may do."""
 
     @property
     def url(self) -> str:
@@ -54,7 +51,7 @@ class Nats:
 
     def url_of(self, service: str) -> str:
         """The URL with the credentials of a service."""
-        return f"nats://{service}:{self.publishers[service]}@{LOOPBACK}:{self.port}"
+        return f"nats://{service}:{self.services[service]}@{LOOPBACK}:{self.port}"
 
 
 def spec(home: Home, server: Nats, *, durable: bool = True) -> ProcessSpec:
@@ -77,8 +74,8 @@ async def declare_streams(url: str) -> None:
     connection = await nats.connect(url, connect_timeout=2, allow_reconnect=False)
     try:
         jetstream = connection.jetstream(timeout=10)
-        for name in PUBLISHERS:
-            await _declare(jetstream, _stream(name.upper(), f"periplus.{name}.>"))
+        for name in STREAMS:
+            await _declare(jetstream, _stream(name, f"periplus.{name.lower()}.>"))
         await _declare(jetstream, _stream("DEAD", "periplus-dead.>"))
     finally:
         await connection.close()
@@ -131,13 +128,8 @@ async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
 
 def _users(server: Nats) -> list[dict[str, object]]:
     users: list[dict[str, object]] = [{"user": ADMINISTRATOR, "password": server.password}]
-    receive_only = {"publish": {"deny": [">"]}, "subscribe": {"allow": ["periplus.>"]}}
-    users.append({"user": SUBSCRIBER, "password": server.subscriber, "permissions": receive_only})
-    for service, password in server.publishers.items():
-        foreign = [f"periplus.{other}.>" for other in PUBLISHERS if other != service]
-        streams = [f"$JS.API.STREAM.{act}.>" for act in ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE")]
-        denied = {"publish": {"deny": [*foreign, *streams, "$JS.API.STREAM.MSG.DELETE.>"]}}
-        users.append({"user": service, "password": password, "permissions": denied})
+    for user, password in {SUBSCRIBER: server.subscriber, **server.services}.items():
+        users.append({"user": user, "password": password, "permissions": rights_of(user).permissions()})
     return users
 
 

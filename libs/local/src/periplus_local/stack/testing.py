@@ -58,7 +58,8 @@ class Servers:
     service_dsns: dict[str, str]
     """One per service, each with a role and a schema of its own, shared by the session."""
     service_nats_urls: dict[str, str]
-    """One per service, each of which may publish its own events only."""
+    """One per service, with its rights: see `nats_rights`."""
+    subscriber_url: str
 
 
 @asynccontextmanager
@@ -172,9 +173,10 @@ def _settings(chosen: embedded_servers.Embedded) -> Servers:
     return Servers(
         dsn=chosen.postgres.dsn(database=postgres.SUPERUSER),
         nats_url=chosen.nats.url,
+        subscriber_url=chosen.nats.subscriber_url,
         s3=S3Settings(store.endpoint, store.access_key, store.secret_key, s3.BUCKET),
         service_dsns={role: chosen.postgres.dsn(role) for role in chosen.postgres.roles},
-        service_nats_urls={name: chosen.nats.url_of(name) for name in chosen.nats.publishers},
+        service_nats_urls={name: chosen.nats.url_of(name) for name in chosen.nats.services},
     )
 
 
