@@ -27,6 +27,7 @@ from harness import PERIPLUS, Stack, Table, fill_cache, measure, run_spec, run_t
 
 from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.sdk.client import Client
+from periplus.sdk.client.addresses import grpc_target
 from periplus.types.v1 import step_pb2
 from periplus_local.stack.embedded import embedded
 from periplus_local.stack.home import Home
@@ -134,7 +135,7 @@ def submit_cached(client: Client, spec: dispatcher_pb2.RunSpec, steps: int) -> N
 
 def by_grpc(stack: Stack, rounds: int) -> None:
     connection = stack.connection
-    channel = grpc.insecure_channel(connection.dispatcher)
+    channel = grpc.insecure_channel(grpc_target(connection.dispatcher))
     health = HealthStub(channel)
     token = (("authorization", f"Bearer {connection.token}"),)
     plans = {"chain of 20": (run_spec(chain()), CHAIN), "1 -> 100 -> 1": (run_spec(fan_out()), FAN_OUT + 2)}

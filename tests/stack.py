@@ -21,6 +21,7 @@ from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceStub
 from periplus.lineage.v1 import lineage_pb2
 from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
+from periplus.sdk.client.addresses import grpc_target
 from periplus.types.v1 import step_pb2
 from periplus_local.stack.running_process import tied_to_this_process
 
@@ -53,7 +54,7 @@ class Stack:
         self.settings = settings
         authentication = _Authentication((("authorization", f"Bearer {settings['token']}"),))
         self.channels = {
-            name: grpc.intercept_channel(grpc.insecure_channel(settings[name]), authentication)
+            name: grpc.intercept_channel(grpc.insecure_channel(grpc_target(settings[name])), authentication)
             for name in ("dispatcher", "cache", "lineage", "snapshotter")
         }
         self.dispatcher = DispatcherServiceStub(self.channels["dispatcher"])

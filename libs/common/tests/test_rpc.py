@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -19,6 +20,7 @@ from grpc_status import rpc_status
 from periplus.cache.v1 import cache_pb2
 from periplus_common import auth, rpc
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Refused, Unavailable
+from periplus_common.unix_socket import short_path
 
 TOKEN = "token"
 
@@ -335,6 +337,22 @@ async def test_leaving_lets_running_calls_finish():
             asyncio.get_running_loop().call_later(0.1, go.set)
         assert await pending == Empty()
         await channel.close()
+
+
+@pytest.mark.parametrize("folder", ["a b%20c#d?é", "x" * 150])
+async def test_a_socket_is_served_whatever_its_path_and_in_place_of_one_that_was_left_behind(
+    folder, tmp_path
+):
+    (tmp_path / folder).mkdir()
+    address = f"unix:{tmp_path / folder}/service.sock"
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(short_path(address.removeprefix("unix:")))
+    for _ in range(2):
+        async with rpc.serving(address, TOKEN, names=[]), rpc.channel(address, TOKEN) as channel:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), wait_for_ready=True
+            )
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_a_port_in_use_is_an_error():

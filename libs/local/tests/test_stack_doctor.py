@@ -77,7 +77,7 @@ def test_a_process_that_does_not_run_and_a_closed_port_are_found(tmp_path: Path)
         mute.kill()
         mute.wait()
     assert found["stack"].ok
-    assert "the port is closed" in found["mute"].detail
+    assert "nothing listens there" in found["mute"].detail
     assert found["gone"].detail == "no process"
     assert found["gone"].fix == f"less {home.log}/gone.log"
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from unauthenticated import answers
+from unauthenticated import answers, calls_answered
 
+from periplus_common.unix_socket import grpc_target
 from periplus_local.stack import HeldError, detach, doctor, down, lock, orphans, up
 from periplus_local.stack.home import Home
 from periplus_local.stack.process_info import listeners, process_tree
@@ -57,7 +58,7 @@ def test_the_settings_of_the_command_line_are_readable_by_their_owner_only(home:
 def test_a_second_up_names_the_process_that_holds_the_home(home: Home) -> None:
     holder = lock.holder(home)
     assert holder
-    with pytest.raises(HeldError, match=f"process {holder.pid} since .*dispatcher 127.0.0.1"):
+    with pytest.raises(HeldError, match=f"process {holder.pid} since .*nats 127.0.0.1"):
         up(home.path)
     with pytest.raises(HeldError, match=f"process {holder.pid}"):
         detach(home.path)
@@ -69,15 +70,18 @@ def test_a_second_up_names_the_process_that_holds_the_home(home: Home) -> None:
     assert set(records(home)) == PROCESSES
 
 
-def test_no_port_of_the_stack_answers_a_client_without_a_secret(home: Home) -> None:
+def test_no_port_or_socket_of_the_stack_answers_a_client_without_a_secret(home: Home) -> None:
     holder = lock.holder(home)
     assert holder
     found = listeners([holder.pid])
     assert [listener for listener in found if not listener.is_loopback] == []
-    assert len(found) >= 12 + 5
-    not_refused = [answer for listener in found for answer in answers(listener)]
+    assert len(found) >= 12 + 1
+    assert [answer for listener in found for answer in answers(listener)] == []
+    sockets = [address for address in holder.addresses.values() if address.startswith("unix:")]
+    assert len(sockets) == 4
+    answered = {call for address in sockets for call, _ in calls_answered(grpc_target(address))}
     # The names of our calls are no secret: the contracts are public.
-    assert [answer for answer in not_refused if "ServerReflection" not in answer.request] == []
+    assert answered == {"grpc /grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}
 
 
 def test_no_secret_is_on_a_command_line_or_in_a_log(home: Home) -> None:

@@ -73,7 +73,8 @@ class Answer:
 
 def answers(listener: Listener) -> list[Answer]:
     """The requests that this port does not refuse to a client without a secret. Takes a second or two."""
-    found = [*_http(listener, secure=False), *_http(listener, secure=True), *_grpc(listener)]
+    target = f"{listener.host}:{listener.port}"
+    found = [*_http(listener, secure=False), *_http(listener, secure=True), *calls_answered(target)]
     return [Answer(listener, request, status) for request, status in found]
 
 
@@ -102,9 +103,10 @@ def _http(listener: Listener, *, secure: bool) -> Iterator[tuple[str, str]]:
             yield f"{scheme} {method} {path}", f"HTTP {status}"
 
 
-def _grpc(listener: Listener) -> Iterator[tuple[str, str]]:
+def calls_answered(target: str) -> Iterator[tuple[str, str]]:
+    """The gRPC calls, and their outcomes, that a server does not refuse to a client without a token."""
     options = (("grpc.enable_http_proxy", 0),)
-    with grpc.insecure_channel(f"{listener.host}:{listener.port}", options) as channel:
+    with grpc.insecure_channel(target, options) as channel:
         for name in CALLS:
             call = channel.stream_stream(
                 name, request_serializer=lambda body: body, response_deserializer=lambda body: body

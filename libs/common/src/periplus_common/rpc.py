@@ -20,9 +20,18 @@ from opentelemetry import trace
 from periplus_common import auth, telemetry
 from periplus_common.errors import PeriplusError
 from periplus_common.status import STATUS, from_status, to_status
+from periplus_common.unix_socket import grpc_target
 from periplus_common.validation import validate
 
-__all__ = ["STATUS", "ServerInterceptor", "channel", "from_status", "serving", "to_status", "validate"]
+__all__ = [
+    "STATUS",
+    "ServerInterceptor",
+    "channel",
+    "from_status",
+    "serving",
+    "to_status",
+    "validate",
+]
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +188,7 @@ async def serving(
 ) -> AsyncIterator[int]:
     """Serve until the block is left, then let running calls finish within `grace`. Yields the port.
 
+    `address` is host:port, or unix:/path for a socket; one that a killed server left behind is replaced.
     `names` are the full names of the services, for reflection. Health is SERVING while the block is open.
     """
     server = grpc.aio.server(
@@ -198,7 +208,7 @@ async def serving(
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-    port = server.add_insecure_port(address)
+    port = server.add_insecure_port(grpc_target(address))
     await server.start()
     for name in ("", *names):
         await servicer.set(name, HealthCheckResponse.SERVING)
@@ -236,13 +246,13 @@ class ClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
 async def channel(
     address: str, token: str, *, call_timeout: timedelta = CLIENT_TIMEOUT
 ) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel whose unary calls carry the token and end after `call_timeout`."""
+    """A channel to host:port or unix:/path whose unary calls carry the token and end after `call_timeout`."""
     options = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.enable_http_proxy", 0),  # services are reached directly, whatever the environment says
     ]
     async with grpc.aio.insecure_channel(
-        address, options=options, interceptors=[ClientInterceptor(token, call_timeout)]
+        grpc_target(address), options=options, interceptors=[ClientInterceptor(token, call_timeout)]
     ) as opened:
         yield opened

@@ -20,7 +20,7 @@ class ServiceSettings(DatabaseSettings, frozen=True):
     nats_url: SecretStr
     """The NATS server, with the service's own user."""
     grpc_address: str
-    """Host and port to serve gRPC on; port 0: any free port."""
+    """Where to serve gRPC: host and port (0: any free one), or "unix:" and the path of a socket."""
     token: SecretStr
     """The bearer token that clients send, and that this service sends to others."""
     otlp_endpoint: str = ""

@@ -90,6 +90,11 @@ def _port(home: Home, wanted: int) -> int:
 
 
 def _token_file(home: Home, wanted: str) -> Path:
-    path = Path(wanted).expanduser().absolute() if wanted else home.secrets / "argo-token"
+    """The file with the token: that of the user as it is, or one in the home with a new token."""
+    if wanted:
+        path = Path(wanted).expanduser().absolute()
+    else:
+        path = home.secrets / "argo-token"
+        path.unlink(missing_ok=True)
     read_or_create(path)
     return path

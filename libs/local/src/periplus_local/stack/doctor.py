@@ -19,6 +19,7 @@ import asyncpg
 import nats
 from nats.errors import Error as NatsError
 
+from periplus_common.unix_socket import PREFIX, short_path
 from periplus_local.stack import embedded, lock, orphans, programs
 from periplus_local.stack.home import Home, locate
 from periplus_local.stack.process_info import listeners, memory
@@ -137,7 +138,7 @@ def _processes(home: Home, holder: lock.Holder) -> Iterator[Finding]:
         if _open(address):
             yield Finding(name, ok=True, detail=detail)
         else:
-            yield Finding(name, ok=False, detail=f"{detail}: the port is closed", fix=log)
+            yield Finding(name, ok=False, detail=f"{detail}: nothing listens there", fix=log)
 
 
 def _memory(holder: lock.Holder) -> Finding:
@@ -164,9 +165,14 @@ def _ports(holder: lock.Holder) -> Finding:
 
 
 def _open(address: str) -> bool:
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=1).close()
+        if address.startswith(PREFIX):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(1)
+                client.connect(short_path(address.removeprefix(PREFIX)))
+        else:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=1).close()
     except OSError:
         return False
     return True

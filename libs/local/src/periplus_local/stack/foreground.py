@@ -34,7 +34,7 @@ class RunningStack:
     home: Home
     supervisor: Supervisor
     addresses: Mapping[str, str]
-    """host:port by the name of the process."""
+    """host:port or unix:/path by the name of the process."""
     seconds: float
     """From the start until the last process was ready."""
 

@@ -8,6 +8,7 @@ import json
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from periplus_common.unix_socket import PREFIX, grpc_target, short_path
 from periplus_local.stack.process import NotReadyError
 
 _TIMEOUT_SECONDS = 2.0
@@ -17,15 +18,14 @@ _MAX_ANSWER_BYTES = 65_536
 
 
 async def serving(address: str) -> None:
-    """Return if the health service at host:port answers SERVING. Raises NotReadyError."""
-    host, _, port = address.rpartition(":")
+    """Return if the health service at unix:/path answers SERVING. Raises NotReadyError."""
     try:
         # Checked first, because a channel whose connection is refused waits a second before it connects again.
-        _, writer = await asyncio.open_connection(host, int(port))
+        _, writer = await asyncio.open_unix_connection(short_path(address.removeprefix(PREFIX)))
     except OSError as error:
         raise NotReadyError(f"{address}: {error.strerror}") from error
     writer.close()
-    async with grpc.aio.insecure_channel(address, _NO_PROXY) as channel:
+    async with grpc.aio.insecure_channel(grpc_target(address), _NO_PROXY) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_SECONDS)

@@ -79,9 +79,13 @@ class Home:
     def secret(self, name: str) -> str:
         """The secret of that name (192 random bits, URL-safe); made at the first call."""
         path = self.secrets / name
-        if not path.exists():
-            write_private(path, secrets.token_urlsafe(24))
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8") if path.exists() else self.new_secret(name)
+
+    def new_secret(self, name: str) -> str:
+        """A new secret in place of any of that name."""
+        secret = secrets.token_urlsafe(24)
+        write_private(self.secrets / name, secret)
+        return secret
 
 
 @contextmanager

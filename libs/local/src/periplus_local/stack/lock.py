@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
+from periplus_common.unix_socket import PREFIX
 from periplus_local.boot import start_time
 from periplus_local.stack.home import write_private_json
 
@@ -32,9 +33,11 @@ class Holder:
     addresses: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
-        """The process, since when it runs the stack, and the addresses of the processes of the stack."""
+        """The process, since when it runs the stack, and the ports of the stack; its sockets are in the home."""
         since = datetime.fromtimestamp(self.since).astimezone().isoformat(timespec="seconds")
-        where = ", ".join(f"{name} {address}" for name, address in self.addresses.items())
+        where = ", ".join(
+            f"{name} {address}" for name, address in self.addresses.items() if not address.startswith(PREFIX)
+        )
         return f"process {self.pid} since {since}" + (f" ({where})" if where else "")
 
 

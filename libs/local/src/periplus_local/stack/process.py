@@ -52,7 +52,7 @@ class ProcessSpec:
     prepare: Prepare | None = None
     provision: Prepare | None = None
     address: str = ""
-    """host:port, where it listens."""
+    """Where it listens: host:port, or unix:/path."""
     user: User | None = None
     """Who runs it; None: the user of the stack."""
     is_job: bool = False

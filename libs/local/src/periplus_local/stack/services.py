@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from periplus_common.postgres import migrate
+from periplus_common.unix_socket import PREFIX
 from periplus_local.argo.token_file import read_or_create
 from periplus_local.stack import argo, ports
 from periplus_local.stack.argo import Argo
 from periplus_local.stack.embedded import SERVICES, Embedded
 from periplus_local.stack.health import serving
-from periplus_local.stack.ports import LOOPBACK
 from periplus_local.stack.process import ProcessSpec
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _READ_OBJECTS = {"cache", "snapshotter"}
 
 @dataclass(frozen=True)
 class Services:
-    """The addresses (host:port) of the services, their secret, and the local Argo."""
+    """The addresses (unix:/path) of the services, their secret, and the local Argo."""
 
     addresses: Mapping[str, str]
     token: str
@@ -46,13 +46,17 @@ class Services:
 
 
 def assign(home: Home, cluster: Cluster | None = None) -> Services:
-    """The home's services, with the addresses and tokens of the last start or new ones. The home must exist."""
-    chosen = ports.assign(home.run / "ports.json", (*SERVICES, "argo"))
+    """The home's services, with new tokens: whoever has those of the last start can do nothing with them.
+
+    The home must exist, and its lock be held.
+    """
+    chosen = ports.assign(home.run / "ports.json", ("argo",))
     token_file = home.secrets / "argo-token"
+    token_file.unlink(missing_ok=True)
     read_or_create(token_file)
     return Services(
-        addresses={name: f"{LOOPBACK}:{chosen[name]}" for name in SERVICES},
-        token=home.secret("token"),
+        addresses={name: f"{PREFIX}{home.run / name}.sock" for name in SERVICES},
+        token=home.new_secret("token"),
         argo=Argo(chosen["argo"], token_file),
         otlp_endpoint=os.environ.get("PERIPLUS_OTLP_ENDPOINT", ""),
         cluster=cluster,

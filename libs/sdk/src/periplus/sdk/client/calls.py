@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from periplus.sdk.client.addresses import grpc_target
 from periplus.sdk.client.call_error import CallError, call_error
 from periplus.sdk.client.connections import Connection
 
@@ -273,7 +274,7 @@ class Client:
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ]
-            self._channels[service] = grpc.insecure_channel(address, options=options)
+            self._channels[service] = grpc.insecure_channel(grpc_target(address), options=options)
         import importlib
 
         module = importlib.import_module(f"periplus.{service}.v1.{service}_pb2_grpc")

@@ -30,7 +30,7 @@ class NotConnectedError(Exception):
 
 @dataclass(frozen=True)
 class Connection:
-    """The services' addresses (host:port), the token for them, the project to work in, and the NATS URL of events,
+    """The services' addresses (host:port or unix:/path), the token for them, the project to work in, and the NATS URL of events,
     which only subscribers need.
     """
 
