@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from periplus_common import digest
 from periplus_common.errors import Invalid
+from periplus_common.tar import TarLimits
 
 
 def tar(
@@ -123,7 +124,7 @@ def test_an_archive_that_is_broken_in_the_middle_is_no_shorter_archive():
 def test_an_archive_that_unpacks_to_more_than_the_limit_is_refused():
     packed = gzip.compress(tar({"a": b"\0" * 10_000_000}))
     with pytest.raises(Invalid, match="more than 9000000 bytes"):
-        digest.of_tar(io.BytesIO(packed), limit=9_000_000)
+        digest.of_tar(io.BytesIO(packed), TarLimits(max_bytes=9_000_000))
 
 
 def test_a_device_file_is_refused():
@@ -315,10 +316,12 @@ def test_a_header_with_invalid_fields_is_invalid_or_ignored(said: str):
 
 def test_an_archive_of_very_many_entries_is_refused():
     def of_entries(count: int) -> str:
-        return digest.of_tar(io.BytesIO(tar({f"a/{i}": b"" for i in range(count)})), max_entries=50)
+        return digest.of_tar(
+            io.BytesIO(tar({f"a/{i}": b"" for i in range(count)})), TarLimits(max_entries=51)
+        )
 
     assert of_entries(50)
-    with pytest.raises(Invalid, match="more than 50 entries"):
+    with pytest.raises(Invalid, match="more than 51 entries"):
         of_entries(51)
 
 

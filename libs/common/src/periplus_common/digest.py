@@ -2,19 +2,16 @@
 
 import hashlib
 import math
-import tarfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import IO, Self
+from typing import IO
 
 import cbor2
 
 from periplus_common.errors import Invalid
+from periplus_common.tar import CHUNK_BYTES, DEFAULT_LIMITS, Member, TarLimits, TarReader
 
-CHUNK_BYTES = 1 << 20
 MAX_DEPTH = 500  # of a value; the encoder recurses, and Python's own JSON parser allows less than a thousand
-MAX_UNPACKED_BYTES = 64 << 30  # of one archive
-MAX_ENTRIES = 1_000_000  # of one archive; they are held in memory
 
 
 def canonical(value: object) -> bytes:
@@ -55,7 +52,7 @@ def of(value: object) -> str:
     return sha256(canonical(value))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file, folder or link below an artifact's root."""
 
@@ -90,75 +87,34 @@ def of_stream(stream: IO[bytes]) -> str:
     return of_entries([Entry("", "file", False, _sha256_of(stream))])
 
 
-def of_tar(stream: IO[bytes], *, limit: int = MAX_UNPACKED_BYTES, max_entries: int = MAX_ENTRIES) -> str:
+def of_tar(stream: IO[bytes], limits: TarLimits = DEFAULT_LIMITS) -> str:
     """The content digest of a tar, compressed or not, as Argo packs an artifact: everything below one root name.
 
-    Raises `Invalid` for what is no complete tar, has device files, members outside of the root or below something that
-    is no folder, or unpacks to more than `limit` bytes or `max_entries` entries. Errors of the stream pass through.
+    Raises `Invalid` for what `TarReader` refuses, and for members below something that is no folder. Errors of the
+    stream pass through.
     """
+    reader = TarReader(stream, limits)
     found: dict[str, Entry] = {}
-    total = 0
-    try:
-        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as archive:
-            for member in archive:
-                total += member.size
-                if total > limit:
-                    raise Invalid(f"the archive unpacks to more than {limit} bytes")
-                entry = _member(archive, member, found)
-                found[entry.path] = entry  # of two members with one name, unpacking leaves the later
-                if len(found) > max_entries:
-                    raise Invalid(f"the archive has more than {max_entries} entries")
-    except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
-        raise Invalid(f"not a readable tar: {error}") from error
+    for member in reader:
+        # Of two members with one name, unpacking leaves the later.
+        found[member.path] = _entry(reader, member, found)
     return of_entries(_with_folders(_below_root(found.values())))
 
 
-class _Member(tarfile.TarInfo):
-    """A member whose broken or missing header is an error; tarfile takes it for the end of the archive.
-
-    A complete archive ends with an empty block; one without it was cut off.
-    """
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        found = super().frombuf(buf, encoding, errors)
-        if found.type in _EXTENDED_HEADERS and found.size > CHUNK_BYTES:
-            # tarfile reads all of it into memory.
-            raise tarfile.ReadError(f"a header of {found.size} bytes")
-        return found
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(archive)
-        except _BROKEN as error:
-            raise tarfile.ReadError(str(error)) from error
-
-
-_BROKEN = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
-# Headers whose content describes the next member: long names and extended attributes.
-_EXTENDED_HEADERS = (
-    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
-)  # fmt: skip
-
-
-def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, before: Mapping[str, Entry]) -> Entry:
-    if member.name.startswith("/") or ".." in member.name.split("/"):
-        raise Invalid(f"the archive leaves its root: {member.name!r}")
-    path = _clean(member.name)
-    if member.isdir():
-        return Entry(path, "dir")
-    if member.issym():
-        return Entry(path, "link", content=member.linkname)
-    if member.islnk():
-        linked = before.get(_clean(member.linkname))
+def _entry(reader: TarReader, member: Member, before: Mapping[str, Entry]) -> Entry:
+    if member.kind == "dir":
+        return Entry(member.path, "dir")
+    if member.kind == "link":
+        return Entry(member.path, "link", content=member.target)
+    if member.kind == "hardlink":
+        linked = before.get(_clean(member.target))
         if linked is None or linked.kind != "file":
-            raise Invalid(f"the archive has a hard link to no file before it: {member.name!r}")
-        return replace(linked, path=path)
-    content = archive.extractfile(member) if member.isfile() else None
-    if content is None:
-        raise Invalid(f"the archive has a member that is no file, folder or link: {member.name!r}")
-    return Entry(path, "file", bool(member.mode & 0o100), _sha256_of(content))
+            raise Invalid(f"the archive has a hard link to no file before it: {member.path!r}")
+        return replace(linked, path=member.path)
+    digest = hashlib.sha256()
+    for chunk in reader.content():
+        digest.update(chunk)
+    return Entry(member.path, "file", member.executable, digest.hexdigest())
 
 
 def _below_root(entries: Collection[Entry]) -> list[Entry]:

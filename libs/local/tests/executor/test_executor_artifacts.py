@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from minio import Minio
 
+from periplus_common.tar import TarLimits
 from periplus_local.argo.executor.artifact_repository import S3Config
 from periplus_local.argo.executor.job import Job
 from periplus_local.argo.executor.process_executor import ProcessExecutor
-from periplus_local.argo.executor.settings import ExecutorSettings
+from periplus_local.argo.executor.settings import ExecutorSettings, UnpackLimits
 
 Sh = Callable[..., Job]
 
@@ -192,19 +193,19 @@ async def test_an_archive_with_an_entry_outside_of_its_folder_is_refused(
     async with ProcessExecutor(tmp_path / "pods", store, ExecutorSettings(slots=1)) as executor:
         done = await executor.run(sh("true", inputs={"artifacts": [given]}))
     assert (done.phase, done.exit_code) == ("Error", None)
-    assert done.message.startswith("init: Error (exit code 64): artifact bad failed to load: the archive's ")
+    assert done.message.startswith("init: Error (exit code 64): artifact bad failed to load: the archive")
     assert not list(tmp_path.rglob("evil"))
 
 
 async def test_an_archive_that_unpacks_to_too_much_is_refused(
     store: S3Config, sh: Sh, s3: Minio, tmp_path: Path
 ) -> None:
-    settings = ExecutorSettings(slots=1, max_unpacked_bytes=1_000_000)
+    settings = ExecutorSettings(slots=1, unpack=UnpackLimits(tar=TarLimits(max_bytes=1_000_000)))
     content = tar_of((entry("a"), bytes(900_000)), (entry("b"), bytes(900_000)))
     given = {"name": "bomb", "path": "/tmp/in", "s3": {"key": put(s3, content)}}
     async with ProcessExecutor(tmp_path / "pods", store, settings) as executor:
         done = await executor.run(sh("true", inputs={"artifacts": [given]}))
-    assert done.message.endswith("the archive unpacks to more than a step may have")
+    assert done.message.endswith("the archive unpacks to more than 1000000 bytes")
 
 
 async def test_a_step_with_a_corrupt_archive_ends_in_error(
@@ -216,7 +217,7 @@ async def test_a_step_with_a_corrupt_archive_ends_in_error(
         done = await executor.run(sh("true", inputs={"artifacts": [given]}))
     assert done.phase == "Error"
     assert done.message.startswith(
-        "init: Error (exit code 64): artifact cut failed to load: the archive is damaged"
+        "init: Error (exit code 64): artifact cut failed to load: not a readable tar"
     )
 
 

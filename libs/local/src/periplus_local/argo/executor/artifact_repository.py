@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,11 +35,12 @@ class NoSuchKeyError(Exception):
 class ArtifactRepository:
     """Downloads and uploads objects. All calls block, and raise PodError with the S3 server's message.
 
-    A location is the `s3` of an artifact: `key`, and optionally `bucket` and `endpoint`.
+    `max_objects` is what one input may have below its key. A location is the `s3` of an artifact: `key`, and optionally `bucket` and `endpoint`.
     """
 
-    def __init__(self, config: S3Config, connections: int) -> None:
+    def __init__(self, config: S3Config, connections: int, max_objects: int = 100_000) -> None:
         self._config = config
+        self._max_objects = max_objects
         pool = urllib3.PoolManager(
             maxsize=connections,
             timeout=urllib3.Timeout(connect=5, read=60),
@@ -70,7 +72,10 @@ class ArtifactRepository:
         self._call(lambda: self._client.fput_object(bucket, key, str(file), part_size=PART_BYTES))
 
     def _get_folder(self, bucket: str, prefix: str, to: Path) -> bool:
-        listing = self._call(lambda: list(self._client.list_objects(bucket, prefix=prefix, recursive=True)))
+        objects = self._client.list_objects(bucket, prefix=prefix, recursive=True)
+        listing = self._call(lambda: list(islice(objects, self._max_objects + 1)))
+        if len(listing) > self._max_objects:
+            raise PodError(f"more than {self._max_objects} objects are below the key {prefix!r}")
         for entry in listing:
             name = entry.object_name or ""
             relative = name[len(prefix) :]

@@ -87,15 +87,14 @@ class InputLoader:
 
     def _unpack(self, entry: dict[str, Any], fetched: Path, path: Path) -> None:
         strategy = entry.get("archive") or {}
-        budget = archive.UnpackBudget(self.settings.max_unpacked_bytes, self.settings.max_unpacked_entries)
         unpacked = self.scratch / "unpacked"
         if "none" in strategy or fetched.is_dir():
             shutil.move(fetched, path)
             return
         if "zip" in strategy:
-            archive.unpack_zip(fetched, unpacked, budget)
+            archive.unpack_zip(fetched, unpacked, self.settings.unpack)
         elif archive.is_tar(fetched):
-            archive.unpack_tar(fetched, unpacked, budget)
+            archive.unpack_tar(fetched, unpacked, self.settings.unpack)
         else:
             shutil.move(fetched, path)
             return

@@ -5,6 +5,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from periplus_common.tar import DEFAULT_LIMITS, TarLimits
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpackLimits:
+    """What one archive may unpack to. A large artifact is no attack: the disk is the bound, of which `min_free_bytes`
+    stay free, as the servers of the stack write to it too.
+    """
+
+    tar: TarLimits = DEFAULT_LIMITS
+    min_free_bytes: int = 1 << 30
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSettings:
@@ -21,5 +33,4 @@ class ExecutorSettings:
     grace: timedelta = timedelta(seconds=30)
     closing_grace: timedelta = timedelta(seconds=5)
     max_log_bytes: int = 64 << 20
-    max_unpacked_bytes: int = 64 << 30
-    max_unpacked_entries: int = 1_000_000
+    unpack: UnpackLimits = UnpackLimits()
