@@ -30,13 +30,6 @@ def impatient() -> Iterator[Client]:
         yield client
 
 
-def connected(argo: Client) -> socket.socket:
-    host, port = argo.address.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=20)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
-
-
 def head(argo: Client, request: str, *lines: str) -> bytes:
     return "\r\n".join(
         [f"{request} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {argo.token}", *lines, "", ""]
@@ -58,7 +51,7 @@ def status_of(raw: bytes) -> int:
 def test_a_connection_whose_request_head_does_not_arrive_in_time_is_closed(
     impatient: Client,
 ) -> None:
-    with connected(impatient) as silent, connected(impatient) as slow:
+    with impatient.connect() as silent, impatient.connect() as slow:
         assert silent.recv(1) == b""
         with pytest.raises(OSError, match=CUT_OFF):
             trickle(slow, b"X: y\r\n", pause=0.05)
@@ -66,13 +59,13 @@ def test_a_connection_whose_request_head_does_not_arrive_in_time_is_closed(
 
 
 def test_a_request_whose_body_does_not_arrive_in_time_is_refused(impatient: Client) -> None:
-    with connected(impatient) as slow:
+    with impatient.connect() as slow:
         slow.sendall(head(impatient, "POST /api/v1/workflows/argo", "Content-Length: 100") + b"{")
         assert status_of(slow.recv(4096)) == 504
 
 
 def test_too_large_heads_and_bodies_are_refused(argo: Client) -> None:
-    with connected(argo) as greedy, pytest.raises(OSError, match=CUT_OFF):
+    with argo.connect() as greedy, pytest.raises(OSError, match=CUT_OFF):
         trickle(greedy, b"X: " + b"y" * 4000 + b"\r\n", pause=0.001)
     with pytest.raises(Refusal) as refusal:
         argo.create(
@@ -118,7 +111,7 @@ def test_no_cors_headers_are_sent(argo: Client) -> None:
     ],
 )
 def test_a_path_cannot_escape_to_files(argo: Client, path: str) -> None:
-    with connected(argo) as curious:
+    with argo.connect() as curious:
         curious.sendall(head(argo, f"GET {path}"))
         answered = curious.recv(65536)
     assert status_of(answered) in {404, 501}
@@ -128,10 +121,10 @@ def test_a_path_cannot_escape_to_files(argo: Client, path: str) -> None:
 def test_watches_that_vanish_or_do_not_read_block_no_other_client(argo: Client) -> None:
     watching = head(argo, "GET /api/v1/workflow-events/argo")
     for _ in range(20):
-        with connected(argo) as vanishing:
+        with argo.connect() as vanishing:
             vanishing.sendall(watching)
             assert vanishing.recv(1)
-    with connected(argo) as idle:
+    with argo.connect() as idle:
         idle.sendall(watching)
         names = [
             argo.create(

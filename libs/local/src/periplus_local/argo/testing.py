@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -70,6 +71,13 @@ class Client:
             return urllib.request.urlopen(request, timeout=seconds, context=context)  # noqa: S310
         except urllib.error.HTTPError as error:
             raise Refusal(error.code, error.read().decode()) from error
+
+    def connect(self, seconds: float = 20) -> socket.socket:
+        """An open connection to the server, to send it what no client would."""
+        host, port = self.address.partition("://")[2].split(":")
+        connection = socket.create_connection((host, int(port)), timeout=seconds)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
 
     def create(self, workflow: Body) -> str:
         """Create a workflow; its name."""
