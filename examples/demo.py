@@ -24,11 +24,11 @@ def main() -> None:
     began = time.monotonic()
     periplus("down", quiet=True)
     shutil.rmtree(HOME, ignore_errors=True)
-    PROJECT.mkdir(parents=True)
-    for file in (EXAMPLES / "digits").glob("*.py"):
-        shutil.copy(file, PROJECT)
     try:
         periplus("up", "--detach")
+        PROJECT.mkdir()
+        for file in (EXAMPLES / "digits").glob("*.py"):
+            shutil.copy(file, PROJECT)
         first = run("The first run: every step runs.", ran="everything")
         run("The same again: no step runs.", ran="nothing")
         changed = run(

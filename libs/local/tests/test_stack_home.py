@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from periplus_local.stack import lock, ports
-from periplus_local.stack.home import Home, HomeError, locate
+from periplus_local.stack.home import Home, HomeError, UntrustedHomeError, locate
 
 
 @pytest.fixture
@@ -46,10 +46,11 @@ def test_everything_in_a_home_is_private_and_out_of_git(home: Home) -> None:
     assert (home.path / ".gitignore").read_text() == "*\n"
 
 
-def test_a_home_that_others_may_read_is_made_private_again(home: Home) -> None:
+def test_a_home_that_others_could_read_is_refused_as_it_is(home: Home) -> None:
     home.secrets.chmod(0o755)
-    home.create()
-    assert mode(home.secrets) == 0o700
+    with pytest.raises(UntrustedHomeError, match=r"secrets is open to others \(mode 0755\)"):
+        home.create()
+    assert mode(home.secrets) == 0o755
 
 
 def test_a_home_that_can_not_be_made_says_how_to_choose_another(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from periplus_local.stack.cluster import Cluster, NoClusterError
 from periplus_local.stack.detached import detach, down
 from periplus_local.stack.doctor import Finding, doctor
 from periplus_local.stack.foreground import RunningStack, print_change, stack, up
-from periplus_local.stack.home import Home, HomeError, locate
-from periplus_local.stack.lock import HeldError, Holder
+from periplus_local.stack.home import Home, HomeError, UntrustedHomeError, locate
+from periplus_local.stack.lock import HeldError, Holder, start_afresh, trust
 from periplus_local.stack.ports import PortTakenError
 from periplus_local.stack.process import ProcessFailedError, ProcessSpec, ProcessState, StateChange
 from periplus_local.stack.programs import ProgramMissingError
@@ -32,6 +32,7 @@ __all__ = [
     "ServedArgo",
     "StateChange",
     "TokenError",
+    "UntrustedHomeError",
     "detach",
     "doctor",
     "down",
@@ -39,5 +40,7 @@ __all__ = [
     "print_change",
     "serve",
     "stack",
+    "start_afresh",
+    "trust",
     "up",
 ]

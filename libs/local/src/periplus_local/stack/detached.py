@@ -80,9 +80,10 @@ def down(home: Path | str | None = None) -> lock.Holder | None:
     """Stop the home's stack; returns the process that ran it, or None if none did.
 
     Processes that outlived a killed supervisor are ended too. Raises TimeoutError if the supervisor can not be
-    ended.
+    ended, and HomeError for a home that is not trusted: what it says about processes may be a stranger's.
     """
     located = locate(home)
+    located.check()
     running = lock.holder(located)
     if running is not None:
         _end(located, running)

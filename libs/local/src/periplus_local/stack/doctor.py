@@ -21,7 +21,7 @@ from nats.errors import Error as NatsError
 
 from periplus_common.unix_socket import PREFIX, short_path
 from periplus_local.stack import embedded, lock, orphans, programs
-from periplus_local.stack.home import Home, locate
+from periplus_local.stack.home import Home, HomeError, UntrustedHomeError, locate
 from periplus_local.stack.process_info import listeners, memory
 
 if TYPE_CHECKING:
@@ -52,6 +52,16 @@ class Finding:
 def doctor(home: Path | str | None = None) -> list[Finding]:
     """Run every check; changes nothing and starts nothing. `home` as in `up`."""
     located = locate(home)
+    try:
+        located.check()
+    except HomeError as error:
+        fix = f"{_UP} --fresh" if isinstance(error, UntrustedHomeError) else ""
+        return [
+            _python(),
+            *_programs(),
+            Finding("home", ok=False, detail=str(error), fix=fix),
+            _disk(located),
+        ]
     holder = lock.holder(located)
     findings = [_python(), *_programs(), *_home(located), _disk(located), _supervisor(located, holder)]
     if holder:

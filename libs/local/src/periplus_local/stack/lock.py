@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from periplus_common.unix_socket import PREFIX
 from periplus_local.boot import start_time
-from periplus_local.stack.home import write_private_json
+from periplus_local.stack.home import HomeError, write_private_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from periplus_local.stack.home import Home
 
@@ -88,15 +89,36 @@ def _take(lock: TextIO) -> bool:
 
 
 def is_held(home: Home) -> bool:
-    """Whether a supervisor runs this home's stack now."""
+    """Whether a supervisor runs this home's stack now. Nothing is read from the home, which need not be trusted."""
     try:
-        with (home.run / "lock").open("r", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+        # Neither a link out of the home, nor a pipe whose writer would be waited for.
+        lock = os.open(home.run / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
         return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    finally:
+        os.close(lock)
     return False
+
+
+def start_afresh(home: Home) -> Path:
+    """Rename a home that is not trusted, and return where it is now; as `Home.move_aside`. Raises HomeError."""
+    _refuse_if_in_use(home)
+    return home.move_aside()
+
+
+def trust(home: Home) -> None:
+    """Seal a home that came from elsewhere; as `Home.trust`. Raises HomeError."""
+    _refuse_if_in_use(home)
+    home.trust()
+
+
+def _refuse_if_in_use(home: Home) -> None:
+    if is_held(home):
+        raise HomeError(f"{home.path} is in use: a process has locked {home.run / 'lock'}; end that first")
 
 
 def holder(home: Home) -> Holder | None:

@@ -11,7 +11,7 @@ import typer
 
 from periplus.sdk.cli.options import Format, Output
 from periplus.sdk.cli.outcome import Failure
-from periplus.sdk.cli.stack import change_printer, stack_module
+from periplus.sdk.cli.stack import Fresh, TrustHome, admit, change_printer, stack_module
 from periplus.sdk.cli.text import one_line
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def serve(
     s3_bucket: Annotated[
         str, typer.Option("--s3-bucket", envvar="S3_BUCKET", help="The bucket of that store.")
     ] = "artifacts",
+    fresh: Fresh = False,
+    trust_home: TrustHome = False,
     output: Output = Format.TEXT,
 ) -> None:
     """Run the local Argo without the services, for `argo` and hera on this machine. Ctrl-C stops it.
@@ -74,9 +76,11 @@ def serve(
         }
         print(*([json.dumps(document)] if output is Format.JSON else _lines(document)), sep="\n", flush=True)
 
-    with stack_module(home) as stack:
+    with stack_module(home, "periplus argo serve") as stack:
         bucket = _bucket(stack, s3_endpoint, s3_bucket) if s3_endpoint else None
-        stack.serve(stack.ArgoOptions(home, port, token_file, bucket), change_printer(output), ready)
+        options = stack.ArgoOptions(home, port, token_file, bucket)
+        admit(stack, options.located_home(), fresh=fresh, trust=trust_home)
+        stack.serve(options, change_printer(output), ready)
 
 
 def _bucket(stack: Any, endpoint: str, name: str) -> Any:

@@ -25,9 +25,28 @@ Home = Annotated[
 ]
 
 
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh",
+        help="Rename a home that was not made here, such as a cloned repository's, and start with a new one.",
+    ),
+]
+TrustHome = Annotated[
+    bool,
+    typer.Option(
+        "--trust-home",
+        help="Use a home that was not made here, such as a backup of yours: what is in it runs as you.",
+    ),
+]
+
+
 @contextmanager
-def stack_module(home: str = "") -> Iterator[Any]:
-    """The module that runs the stack, if it is installed; its errors are raised as Failure."""
+def stack_module(home: str = "", command: str = "periplus up") -> Iterator[Any]:
+    """The module that runs the stack, if it is installed; its errors are raised as Failure.
+
+    `command` is the one that starts what runs in the home.
+    """
     option = f" --home {shlex.quote(home)}" if home else ""
     try:
         from periplus_local import stack
@@ -40,10 +59,26 @@ def stack_module(home: str = "") -> Iterator[Any]:
         raise Failure(str(error), fix=down, code=Exit.REFUSED) from error
     except (stack.PortTakenError, stack.TokenError) as error:
         raise Failure(str(error)) from error
+    except stack.UntrustedHomeError as error:
+        raise Failure(str(error), fix=f"{command} --fresh{option}", code=Exit.REFUSED) from error
     except (stack.HomeError, stack.ProgramMissingError) as error:
         raise Failure(str(error), fix=f"periplus doctor{option}") from error
     except (stack.ProcessFailedError, TimeoutError) as error:
         raise Failure(str(error), fix=f"periplus doctor{option}", code=Exit.NOT_REACHABLE) from error
+
+
+def admit(stack: Any, home: Any, *, fresh: bool, trust: bool) -> None:
+    """Do what --fresh or --trust-home asks with a home that was not made here, and say so on the standard error."""
+    if fresh and trust:
+        raise Failure("--fresh and --trust-home exclude each other", fix="leave one of them out")
+    if fresh:
+        print(f"moved to {one_line(str(stack.start_afresh(home)))}; nothing in it is used", file=sys.stderr)
+    if trust:
+        stack.trust(home)
+        print(
+            f"warning: {one_line(str(home.path))} is trusted from now on: runs that wait in it go on, with your rights",
+            file=sys.stderr,
+        )
 
 
 def change_printer(output: Format) -> Callable[[Any], None]:
@@ -72,6 +107,8 @@ def up(
         ),
     ] = False,
     home: Home = "",
+    fresh: Fresh = False,
+    trust_home: TrustHome = False,
     output: Output = Format.TEXT,
 ) -> None:
     """Start the stack on this machine: NATS, Postgres, S3, the services and the local Argo. Ctrl-C stops it.
@@ -95,6 +132,7 @@ def up(
         elsewhere = _cluster(stack) if cluster else None
         if elsewhere and detach:
             raise Failure("--cluster runs in the foreground", fix="leave --detach out")
+        admit(stack, stack.locate(home or None), fresh=fresh, trust=trust_home)
         if not detach:
             stack.up(home or None, change_printer(output), ready, elsewhere)
             return
