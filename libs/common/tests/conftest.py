@@ -3,21 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from periplus_common import postgres
+from periplus_common.unix_socket import POSTGRES_SOCKET
 from periplus_local.stack.testing import Servers, database, embedded
 
 __all__ = ["embedded"]
 
 
 class Gate:
-    """A TCP proxy of a server. Shut, it ends its connections and accepts none."""
+    """A TCP proxy of a server on a port or a Unix socket. Shut, it ends its connections and accepts none."""
 
-    def __init__(self, port: int) -> None:
-        self._behind = port
+    def __init__(self, behind: int | str) -> None:
+        self._behind = behind
         self._server: asyncio.Server | None = None
         self._through: set[asyncio.StreamWriter] = set()
         self._clients: set[asyncio.StreamWriter] = set()
@@ -53,7 +54,7 @@ class Gate:
             await reader.readline()  # the client's CONNECT
             writer.close()
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+        far_reader, far_writer = await self._connect()
         both = {writer, far_writer}
         self._through |= both
         self._clients.add(writer)
@@ -62,6 +63,11 @@ class Gate:
         finally:
             self._through -= both
             self._clients.discard(writer)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._behind, str):
+            return await asyncio.open_unix_connection(self._behind)
+        return await asyncio.open_connection("127.0.0.1", self._behind)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
@@ -77,12 +83,18 @@ class Gate:
 @asynccontextmanager
 async def gated(address: str) -> AsyncIterator[tuple[Gate, str]]:
     """A gate of the server at a URL or host:port, and the address of the gate."""
-    port = urlsplit(address if "//" in address else f"//{address}").port
-    assert port
-    gate = Gate(port)
+    host, _, port = (
+        urlsplit(address if "//" in address else f"//{address}").netloc.rpartition("@")[2].partition(":")
+    )
+    gate = Gate(int(port) if port else f"{unquote(host)}/{POSTGRES_SOCKET}")
     await gate.open()
     try:
-        yield gate, address.replace(f":{port}", f":{gate.port}")
+        yield (
+            gate,
+            address.replace(
+                f":{port}" if port else host, f":{gate.port}" if port else f"127.0.0.1:{gate.port}"
+            ),
+        )
     finally:
         await gate.shut()
 

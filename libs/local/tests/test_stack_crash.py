@@ -11,12 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-import asyncpg
 import nats
 import psutil
 import pytest
 from minio import Minio
 
+from periplus_common.postgres import connect
 from periplus_local.stack import embedded as servers
 from periplus_local.stack.home import Home
 from periplus_local.stack.process import ProcessState, StateChange
@@ -26,7 +26,7 @@ SUBJECT = "periplus.cache.v1.EntryRecorded.p.r"
 
 
 async def write(chosen: servers.Embedded) -> None:
-    connection = await asyncpg.connect(chosen.postgres.dsn("cache"))
+    connection = await connect(chosen.postgres.dsn("cache"))
     await connection.execute("CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)")
     await connection.close()
     bus = await nats.connect(chosen.nats.url)
@@ -36,7 +36,7 @@ async def write(chosen: servers.Embedded) -> None:
 
 
 async def check(chosen: servers.Embedded) -> None:
-    connection = await asyncpg.connect(chosen.postgres.dsn("cache"))
+    connection = await connect(chosen.postgres.dsn("cache"))
     assert await connection.fetchval("SELECT id FROM kept") == 7
     await connection.close()
     bus = await nats.connect(chosen.nats.url)

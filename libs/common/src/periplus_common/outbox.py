@@ -11,7 +11,7 @@ from typing import Protocol
 
 import asyncpg
 
-from periplus_common import telemetry
+from periplus_common import postgres, telemetry
 from periplus_common.bus import CloudEvent, NotStored, StreamState
 from periplus_common.errors import Unavailable
 from periplus_common.postgres import Connection, Row
@@ -174,7 +174,7 @@ class _Relay:
 async def _listening(dsn: str) -> AsyncIterator[tuple[asyncpg.Connection, asyncio.Event]]:
     """A connection of its own, and an event that each notification and the connection's end set."""
     notified = asyncio.Event()
-    connection = await asyncpg.connect(dsn, timeout=10, command_timeout=10, server_settings=_KEEPALIVE)
+    connection = await postgres.connect(dsn, timeout=10, command_timeout=10, server_settings=_KEEPALIVE)
     try:
         connection.add_termination_listener(lambda _: notified.set())
         schema = await connection.fetchval("SELECT current_schema()")

@@ -4,10 +4,12 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
+from typing import Any
 
 import asyncpg
 
 from periplus_common.errors import Invalid, Refused, Unavailable
+from periplus_common.unix_socket import postgres_dsn
 
 Row = asyncpg.Record
 Connection = asyncpg.pool.PoolConnectionProxy
@@ -66,12 +68,17 @@ def _translated() -> Iterator[None]:
         raise Unavailable(f"Postgres is unavailable: {str(error) or type(error).__name__}") from error
 
 
+async def connect(dsn: str, **options: Any) -> asyncpg.Connection:
+    """A connection of its own, with options of asyncpg. Raises asyncpg's errors, OSError, TimeoutError."""
+    return await asyncpg.connect(postgres_dsn(dsn), **options)
+
+
 @asynccontextmanager
 async def database(dsn: str, *, size: int = 10) -> AsyncIterator[Database]:
     """A pool of up to `size` connections, none while idle. A statement is cancelled after 30 seconds."""
     with _translated():
         pool = await asyncpg.create_pool(
-            dsn,
+            postgres_dsn(dsn),
             min_size=0,
             max_size=size,
             max_inactive_connection_lifetime=20,  # seconds; each connection is a server process of some 10 MiB
@@ -99,7 +106,7 @@ async def migrate(dsn: str, *packages: str) -> list[str]:
 
 
 async def _migrate(dsn: str, packages: tuple[str, ...]) -> list[str]:
-    connection = await asyncpg.connect(dsn)
+    connection = await connect(dsn)
     try:
         schema = await connection.fetchval("SELECT current_schema()")
         await connection.execute("SELECT pg_advisory_lock(hashtext($1))", f"migrate {schema}")

@@ -19,7 +19,7 @@ from typing import Annotated, Self
 import asyncpg
 from pydantic import BeforeValidator
 
-from periplus_common import telemetry
+from periplus_common import postgres, telemetry
 from periplus_common.postgres import Connection
 from periplus_common.runtime import background_task
 
@@ -126,7 +126,7 @@ async def delete_expired(
 
     Nothing where another process of this schema is at it. Raises asyncpg's errors, OSError, TimeoutError.
     """
-    connection = await asyncpg.connect(
+    connection = await postgres.connect(
         dsn,
         timeout=10,
         command_timeout=_STATEMENT_TIMEOUT_SECONDS,

@@ -8,7 +8,10 @@ class DatabaseSettings(BaseSettings, frozen=True):
     """What a migration needs."""
 
     postgres_dsn: SecretStr
-    """The database, with the service's own role, whose search path is the service's schema."""
+    """The database, with the service's own role, whose search path is the service's schema.
+
+    For a Unix socket, its folder is the host: postgresql://user:password@%2Ffolder/database.
+    """
 
 
 class ServiceSettings(DatabaseSettings, frozen=True):

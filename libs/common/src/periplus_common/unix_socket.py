@@ -4,9 +4,11 @@ import errno
 import os
 import sys
 from functools import cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 PREFIX = "unix:"
+POSTGRES_SOCKET = ".s.PGSQL.5432"
+"""The name of PostgreSQL's socket in its folder: its clients put it together of a port that nothing listens on."""
 MAX_BYTES = 107 if sys.platform == "linux" else 103
 """The longest path in a socket's address, without the NUL that ends it."""
 
@@ -16,6 +18,20 @@ def grpc_target(address: str) -> str:
     if not address.startswith(PREFIX):
         return address
     return PREFIX + quote(short_path(address.removeprefix(PREFIX)))  # gRPC decodes it as a URI
+
+
+def postgres_dsn(dsn: str) -> str:
+    """A connection string, whose host may be the folder of a socket, percent-encoded, as asyncpg takes it.
+
+    Raises what `short_path` raises.
+    """
+    before, at, rest = dsn.rpartition("@")
+    host, slash, database = rest.partition("/")
+    folder = unquote(host)
+    if not folder.startswith("/"):
+        return dsn
+    short, _ = os.path.split(short_path(f"{folder}/{POSTGRES_SOCKET}"))
+    return f"{before}{at}{quote(short, safe='')}{slash}{database}"
 
 
 def short_path(path: str) -> str:

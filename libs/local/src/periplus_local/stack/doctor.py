@@ -19,6 +19,7 @@ import asyncpg
 import nats
 from nats.errors import Error as NatsError
 
+from periplus_common.postgres import connect
 from periplus_common.unix_socket import PREFIX, short_path
 from periplus_local.stack import embedded, lock, orphans, programs
 from periplus_local.stack.home import Home, HomeError, UntrustedHomeError, locate
@@ -211,7 +212,7 @@ async def _clocks(home: Home) -> list[Finding]:
 
 
 async def _postgres_clock(servers: embedded.Embedded) -> float:
-    connection = await asyncpg.connect(servers.postgres.dsn(), timeout=3)
+    connection = await connect(servers.postgres.dsn(), timeout=3)
     try:
         now = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())")
     finally:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SERVICES = ("cache", "snapshotter", "lineage", "dispatcher")
 """The services; each has a role and a schema of its name."""
 
-_PORTS = ("nats", "postgres", *s3.PORTS)
+_PORTS = ("nats", *s3.PORTS)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _at(home: Home, chosen: Mapping[str, int]) -> Embedded:
             {service: home.secret(f"nats-{service}") for service in SERVICES},
         ),
         postgres=Postgres(
-            chosen["postgres"],
+            home.data / "postgres",
             home.secret("postgres"),
             {service: home.secret(f"postgres-{service}") for service in SERVICES},
         ),

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from signal import SIGINT
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import asyncpg
 import psutil
 
+from periplus_common.postgres import connect
+from periplus_common.unix_socket import POSTGRES_SOCKET, PREFIX
 from periplus_local.stack import postgres_programs, running_process
 from periplus_local.stack.home import write_private
-from periplus_local.stack.ports import LOOPBACK
 from periplus_local.stack.process import NotReadyError, ProcessSpec
 from periplus_local.stack.process_info import as_user_of
 
@@ -36,9 +38,9 @@ class InitialiseError(Exception):
 
 @dataclass(frozen=True)
 class Postgres:
-    """The server's port, the superuser's password, and each service's."""
+    """The folder of the server's socket, the superuser's password, and each service's."""
 
-    port: int
+    folder: Path
     password: str
     roles: Mapping[str, str] = field(default_factory=dict)
     """Password by role. Each role owns the schema of its own name and has no rights on others."""
@@ -46,7 +48,7 @@ class Postgres:
     def dsn(self, role: str = SUPERUSER, database: str = DATABASE) -> str:
         """The connection string of a role, with its password."""
         password = self.password if role == SUPERUSER else self.roles[role]
-        return f"postgresql://{role}:{password}@{LOOPBACK}:{self.port}/{database}"
+        return f"postgresql://{role}:{password}@{quote(str(self.folder), safe='')}/{database}"
 
 
 def spec(home: Home, server: Postgres, *, durable: bool = True) -> ProcessSpec:
@@ -60,7 +62,7 @@ def spec(home: Home, server: Postgres, *, durable: bool = True) -> ProcessSpec:
         prepare=partial(_prepare, home, server, programs, durable),
         ready=partial(_ready, server),
         provision=partial(provision, server),
-        address=f"{LOOPBACK}:{server.port}",
+        address=f"{PREFIX}{server.folder / POSTGRES_SOCKET}",
         user=programs.user,
         stop_signal=SIGINT,  # ends sessions and writes a checkpoint; SIGTERM would wait for sessions to end
         stop_timeout_seconds=15.0,
@@ -70,14 +72,14 @@ def spec(home: Home, server: Postgres, *, durable: bool = True) -> ProcessSpec:
 
 async def provision(server: Postgres) -> None:
     """Create the database, and a role with a schema per service; idempotent. Raises errors of asyncpg."""
-    connection = await asyncpg.connect(server.dsn(database=SUPERUSER), timeout=5)
+    connection = await connect(server.dsn(database=SUPERUSER), timeout=5)
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE}")
             await connection.execute(f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC")
     finally:
         await connection.close()
-    connection = await asyncpg.connect(server.dsn(), timeout=5)
+    connection = await connect(server.dsn(), timeout=5)
     try:
         await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         for role, password in server.roles.items():
@@ -105,17 +107,17 @@ async def _prepare(home: Home, server: Postgres, programs: Programs, durable: bo
     data = home.data / "postgres"
     if not (data / "PG_VERSION").exists():
         await _initialise(home, server, programs)
-    _remove_stale_pid_file(data)
-    _write(data / "postgresql.auto.conf", _settings(server.port, durable=durable), programs)
-    _write(data / "pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n", programs)
+    _remove_stale_pid_files(data)
+    _write(data / "postgresql.auto.conf", _settings(durable=durable), programs)
+    _write(data / "pg_hba.conf", "local all all scram-sha-256\n", programs)
 
 
-def _settings(port: int, *, durable: bool) -> str:
+def _settings(*, durable: bool) -> str:
     """Settings for little memory: all processes of the stack share one laptop."""
     lines = {
-        "listen_addresses": LOOPBACK,
-        "port": port,
-        "unix_socket_directories": "",
+        "listen_addresses": "",
+        "unix_socket_directories": ".",  # the data directory, in which nobody else can make a socket
+        "unix_socket_permissions": "0700",
         "max_connections": 100,
         "shared_buffers": "32MB",
         "work_mem": "8MB",
@@ -140,25 +142,26 @@ def _settings(port: int, *, durable: bool) -> str:
     return "".join(f"{name} = '{value}'\n" for name, value in lines.items())
 
 
-def _remove_stale_pid_file(data: Path) -> None:
-    """Remove the pid file of a server that does not run any more.
+def _remove_stale_pid_files(data: Path) -> None:
+    """Remove the pid files of a server that does not run any more.
 
     PostgreSQL takes any process that has this pid by now for a running server and does not start; that happens after a
     reboot or in a new container. No other server can use the data: this process holds the home.
     """
     pid_file = data / "postmaster.pid"
+    if not _runs(pid_file):
+        pid_file.unlink(missing_ok=True)
+        (data / f"{POSTGRES_SOCKET}.lock").unlink(missing_ok=True)
+
+
+def _runs(pid_file: Path) -> bool:
+    """Whether the server of this pid file runs, in the data directory."""
     try:
-        pid = int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
-    except (FileNotFoundError, ValueError):
-        return
-    try:
-        process = psutil.Process(pid)
+        process = psutil.Process(int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0]))
         with as_user_of(process):
-            alive = process.cwd() == str(data)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):  # denied: a process of another user
-        alive = False
-    if not alive:
-        pid_file.unlink()
+            return process.cwd() == str(pid_file.parent)
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+        return False  # denied: a process of another user
 
 
 async def _initialise(home: Home, server: Postgres, programs: Programs) -> None:
@@ -198,7 +201,7 @@ def _write(path: Path, text: str, programs: Programs) -> None:
 
 async def _ready(server: Postgres) -> None:
     try:
-        connection = await asyncpg.connect(server.dsn(database=SUPERUSER), timeout=2)
+        connection = await connect(server.dsn(database=SUPERUSER), timeout=2)
     except (OSError, asyncpg.CannotConnectNowError, TimeoutError) as error:
         raise NotReadyError(str(error) or type(error).__name__) from error
     await connection.close()

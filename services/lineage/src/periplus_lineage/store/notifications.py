@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 import asyncpg
 
+from periplus_common import postgres
+
 log = logging.getLogger(__name__)
 
 CHANNEL = "lineage"
@@ -78,7 +80,7 @@ async def _listen(dsn: str, notifications: RunNotifications) -> None:
 
     while True:
         try:
-            connection = await asyncpg.connect(dsn, timeout=10)
+            connection = await postgres.connect(dsn, timeout=10)
             lost = asyncio.Event()
             connection.add_termination_listener(lambda _, lost=lost: lost.set())
             try:
