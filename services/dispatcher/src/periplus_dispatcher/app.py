@@ -37,7 +37,10 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         rpc.channel(settings.cache_address, token) as cache_channel,
         rpc.channel(settings.snapshotter_address, token) as snapshotter_channel,
         argo.connect(
-            settings.argo_url, settings.argo_token.get_secret_value(), settings.argo_namespace
+            settings.argo_url,
+            settings.argo_token.get_secret_value(),
+            settings.argo_namespace,
+            ca_file=settings.argo_ca_file,
         ) as workflows,
         asyncio.TaskGroup() as tasks,
     ):

@@ -5,6 +5,7 @@ Calls go through hera, except where its models would lose something; the reason 
 
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from hera.workflows import models
 from hera.workflows.async_service import AsyncWorkflowsService
 from pydantic import ValidationError
 
+from periplus_common import unix_socket
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
 from periplus_dispatcher.domain import Json
 from periplus_dispatcher.rewrite.rewriter import MANAGED_LABEL
@@ -311,14 +313,25 @@ def _json_object(text: str) -> Json:
 
 @asynccontextmanager
 async def connect(
-    url: str, token: str, namespace: str, timeouts: ArgoTimeouts | None = None
+    url: str, token: str, namespace: str, timeouts: ArgoTimeouts | None = None, *, ca_file: str = ""
 ) -> AsyncIterator[HeraArgo]:
-    """Argo at an address. Nothing is sent yet."""
+    """Argo at a URL or at unix:/path. Nothing is sent yet.
+
+    `ca_file` has the authorities that may have signed an https server's certificate; the system's are used if it is empty.
+    """
     timeouts = timeouts or ArgoTimeouts()
+    # Each follower of logs holds a connection; a limit would let them block everything else.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    transport = None
+    if url.startswith(unix_socket.PREFIX):
+        path = unix_socket.short_path(url.removeprefix(unix_socket.PREFIX))
+        transport = httpx.AsyncHTTPTransport(uds=path, limits=limits, verify=False)
+        url = "http://localhost"  # in the head of a request only
     async with httpx.AsyncClient(
         timeout=httpx.Timeout(timeouts.request.total_seconds(), connect=timeouts.connect.total_seconds()),
-        # Each follower of logs holds a connection; a limit would let them block everything else.
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        limits=limits,
+        verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
+        transport=transport,
         event_hooks={"response": [_raise_for_error]},
     ) as session:
         # hera joins the host and its paths: without the last slash, the host's own path would be lost.

@@ -16,10 +16,15 @@ class Settings(ArtifactRepositorySettings):
     model_config = SettingsConfigDict(env_prefix="DISPATCHER_")
 
     argo_url: str
+    """Argo's REST API: http://… or https://…, or "unix:" and the path of a socket."""
+    argo_ca_file: str = ""
+    """The authorities (PEM) that may have signed the certificate of an https URL; empty: the system's."""
     argo_token: SecretStr = SecretStr("")
     argo_namespace: str
     cache_address: str
+    """Host and port of the cache, or "unix:" and the path of a socket."""
     snapshotter_address: str
+    """The same of the snapshotter."""
 
     steps_are_processes: bool = False
     """Whether Argo runs steps as processes of its machine instead of their images, as the local Argo does."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from periplus_local.argo import token_file
 from periplus_local.argo.api.routes import api
-from periplus_local.argo.api.server import serving
+from periplus_local.argo.api.server import port_on_loopback, serving, unix_socket
 from periplus_local.argo.controller.synchronization import Mutexes
 from periplus_local.argo.controller.watch import WatchHub
 from periplus_local.argo.controller.workflow_controller import WorkflowController
@@ -28,7 +28,7 @@ from periplus_local.argo.template_store import TemplateStore
 
 @dataclass(frozen=True)
 class LocalArgo:
-    """A running local Argo: its address, the token that callers must send, and the task that serves HTTP."""
+    """A running local Argo: its address (http://host:port or unix:/path), the token that callers must send, and the task that serves HTTP."""
 
     address: str
     token: str
@@ -38,7 +38,7 @@ class LocalArgo:
 
 @asynccontextmanager
 async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
-    """Serve Argo's API on loopback until the context is left; workflows that had not ended go on.
+    """Serve Argo's API on a Unix socket or on loopback until the context is left; workflows that had not ended go on.
 
     The address is written to `<home>/address`; the token is in `<home>/token` unless the settings name another file.
     Raises RuntimeError when another server uses the home, and TokenError when the file cannot hold the token.
@@ -64,8 +64,10 @@ async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
             controller.recover()
             application = api(controller, templates, executor, token, settings.http.body_timeout)
             try:
-                async with serving(application, settings.port, settings.http) as (port, task):
-                    address = f"http://127.0.0.1:{port}"
+                listening, address = (
+                    unix_socket(settings.socket) if settings.socket else port_on_loopback(settings.port)
+                )
+                async with serving(application, listening, settings.http) as task:
                     _write_private(home / "address", address)
                     try:
                         yield LocalArgo(address, token, controller, task)

@@ -33,9 +33,13 @@ class HttpLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class ArgoSettings:
-    """Each field but `http` is an environment variable that begins with ARGO_."""
+    """Each field but `http` is an environment variable that begins with ARGO_.
+
+    It serves on the Unix socket where one is named, else on the port of 127.0.0.1.
+    """
 
     home: Path = Path(".periplus/argo")
+    socket: Path | None = None
     port: int = 0
     token_file: Path | None = None
     s3_endpoint: str = "127.0.0.1:8333"
@@ -71,6 +75,7 @@ def _boolean(text: str) -> bool:
 
 PARSERS: dict[str, Callable[[str], Any]] = {
     "home": Path,
+    "socket": Path,
     "port": int,
     "token_file": Path,
     "s3_endpoint": str,

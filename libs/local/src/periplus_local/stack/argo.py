@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from periplus_common.unix_socket import PREFIX
 from periplus_local.stack.health import answering
 from periplus_local.stack.ports import LOOPBACK
 from periplus_local.stack.process import ProcessSpec
@@ -21,20 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Argo:
-    """Its port, and the file with the token that callers must send."""
+    """Where it serves its REST API, and the file with the token that callers must send."""
 
-    port: int
+    at: Path | int
+    """The path of a Unix socket, or a port."""
     token_file: Path
 
     @property
     def address(self) -> str:
-        """Host and port."""
-        return f"{LOOPBACK}:{self.port}"
+        """unix:/path, or host and port."""
+        return f"{LOOPBACK}:{self.at}" if isinstance(self.at, int) else f"{PREFIX}{self.at}"
 
     @property
     def url(self) -> str:
-        """The URL of its REST API."""
-        return f"http://{self.address}"
+        """The URL of its REST API; unix:/path for a socket."""
+        return f"http://{self.address}" if isinstance(self.at, int) else self.address
 
     @property
     def token(self) -> str:
@@ -51,7 +53,7 @@ def spec(home: Home, argo: Argo, bucket: Bucket, stops_before: tuple[str, ...] =
         stops_before=stops_before,
         env={
             "ARGO_HOME": str(home.data / "argo"),
-            "ARGO_PORT": str(argo.port),
+            "ARGO_PORT" if isinstance(argo.at, int) else "ARGO_SOCKET": str(argo.at),
             "ARGO_TOKEN_FILE": str(argo.token_file),
             "ARGO_SLOTS": str(os.cpu_count() or 1),
             **bucket.settings("ARGO_"),

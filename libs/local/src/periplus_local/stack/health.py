@@ -21,7 +21,7 @@ async def serving(address: str) -> None:
     """Return if the health service at unix:/path answers SERVING. Raises NotReadyError."""
     try:
         # Checked first, because a channel whose connection is refused waits a second before it connects again.
-        _, writer = await asyncio.open_unix_connection(short_path(address.removeprefix(PREFIX)))
+        _, writer = await _open(address)
     except OSError as error:
         raise NotReadyError(f"{address}: {error.strerror}") from error
     writer.close()
@@ -37,7 +37,7 @@ async def serving(address: str) -> None:
 
 
 async def answering(address: str, path: str, token: str) -> None:
-    """Return if the HTTP server at host:port answers 200 with JSON. Raises NotReadyError."""
+    """Return if the HTTP server at host:port or unix:/path answers 200 with JSON. Raises NotReadyError."""
     try:
         status, body = await asyncio.wait_for(_get(address, path, token), _TIMEOUT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
@@ -51,11 +51,10 @@ async def answering(address: str, path: str, token: str) -> None:
 
 
 async def _get(address: str, path: str, token: str) -> tuple[int, bytes]:
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await _open(address)
     try:
         writer.write(
-            f"GET {path} HTTP/1.0\r\nHost: {address}\r\n"
+            f"GET {path} HTTP/1.0\r\nHost: localhost\r\n"
             f"Authorization: Bearer {token}\r\nAccept: application/json\r\n\r\n".encode()
         )
         answer = await reader.read(_MAX_ANSWER_BYTES)
@@ -63,3 +62,10 @@ async def _get(address: str, path: str, token: str) -> tuple[int, bytes]:
         writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/") else 0, body
+
+
+async def _open(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if address.startswith(PREFIX):
+        return await asyncio.open_unix_connection(short_path(address.removeprefix(PREFIX)))
+    host, _, port = address.rpartition(":")
+    return await asyncio.open_connection(host, int(port))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from periplus_common.postgres import migrate
 from periplus_common.unix_socket import PREFIX
 from periplus_local.argo.token_file import read_or_create
-from periplus_local.stack import argo, ports
+from periplus_local.stack import argo
 from periplus_local.stack.argo import Argo
 from periplus_local.stack.embedded import SERVICES, Embedded
 from periplus_local.stack.health import serving
@@ -50,14 +50,13 @@ def assign(home: Home, cluster: Cluster | None = None) -> Services:
 
     The home must exist, and its lock be held.
     """
-    chosen = ports.assign(home.run / "ports.json", ("argo",))
     token_file = home.secrets / "argo-token"
     token_file.unlink(missing_ok=True)
     read_or_create(token_file)
     return Services(
         addresses={name: f"{PREFIX}{home.run / name}.sock" for name in SERVICES},
         token=home.new_secret("token"),
-        argo=Argo(chosen["argo"], token_file),
+        argo=Argo(home.run / "argo.sock", token_file),
         otlp_endpoint=os.environ.get("PERIPLUS_OTLP_ENDPOINT", ""),
         cluster=cluster,
     )

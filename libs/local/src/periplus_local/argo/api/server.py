@@ -1,10 +1,11 @@
-"""HTTP on loopback for an application: its port, and the limits of connections and request heads."""
+"""HTTP for an application: its port on loopback or its Unix socket, and the limits of connections and request heads."""
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -12,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from periplus_common.unix_socket import PREFIX, short_path
 from periplus_local.argo.settings import HttpLimits
 
 
@@ -51,20 +53,42 @@ class _Server(uvicorn.Server):
         yield
 
 
-@asynccontextmanager
-async def serving(
-    application: ASGIApp, port: int, limits: HttpLimits
-) -> AsyncIterator[tuple[int, "asyncio.Task[None]"]]:
-    """Serve on 127.0.0.1 until the context is left; gives the port (a free one for 0) and the server's task."""
-    with socket.socket() as listening:
+def port_on_loopback(port: int) -> tuple[socket.socket, str]:
+    """A socket bound to the port of 127.0.0.1, or to a free one for 0, and its address."""
+    listening = socket.socket()
+    try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
+    except OSError:
+        listening.close()
+        raise
+    return listening, f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def unix_socket(path: Path) -> tuple[socket.socket, str]:
+    """A Unix socket bound to the path, in place of one that a killed server left behind, and its address."""
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        path.unlink(missing_ok=True)
+        listening.bind(short_path(str(path)))
+    except OSError:
+        listening.close()
+        raise
+    return listening, f"{PREFIX}{path}"
+
+
+@asynccontextmanager
+async def serving(
+    application: ASGIApp, listening: socket.socket, limits: HttpLimits
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """Serve on a bound socket until the context is left, which closes it; gives the server's task."""
+    with listening:
         server = _Server(_config(application, limits))
         task = asyncio.create_task(server.serve(sockets=[listening]), name="local-argo-http")
         while not server.started and not task.done():  # noqa: ASYNC110 - it has no event to wait for
             await asyncio.sleep(0.005)
         try:
-            yield listening.getsockname()[1], task
+            yield task
         finally:
             server.should_exit = True
             await task
