@@ -50,7 +50,16 @@ def test_every_process_runs_and_doctor_finds_no_problem(home: Home) -> None:
 
 def test_the_settings_of_the_command_line_are_readable_by_their_owner_only(home: Home) -> None:
     settings = json.loads(home.client_settings.read_text())
-    assert set(settings) == {"dispatcher", "cache", "snapshotter", "lineage", "token", "project", "events"}
+    assert set(settings) == {
+        "dispatcher",
+        "cache",
+        "snapshotter",
+        "lineage",
+        "token",
+        "project",
+        "events",
+        "lock",
+    }
     assert settings["project"] == "default"
     assert stat.S_IMODE(home.client_settings.stat().st_mode) == 0o600
 

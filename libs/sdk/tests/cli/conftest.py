@@ -1,9 +1,11 @@
 """The command against services with scripted responses, over real gRPC with the interceptors of the services."""
 
 import asyncio
+import fcntl
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -103,20 +105,38 @@ def _served() -> Iterator[tuple[Script, int]]:
 
 
 @pytest.fixture
-def script(_served: tuple[Script, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
+def script(_served: tuple[Script, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
     """The script of the services, which are configured by a client.json as after `periplus up`."""
     found, port = _served
     found.answers.clear()
     found.calls.clear()
-    home = tmp_path / "home"
-    home.mkdir()
     names = ("dispatcher", "cache", "snapshotter", "lineage")
     connection = dict.fromkeys(names, f"127.0.0.1:{port}") | {"token": TOKEN, "project": "default"}
-    (home / "client.json").write_text(json.dumps(connection))
     clean(monkeypatch)
-    monkeypatch.setenv("PERIPLUS_HOME", str(home))
+    monkeypatch.setenv("PERIPLUS_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    return found
+    with held_home(tmp_path / "home", json.dumps(connection | {"lock": "held"})):
+        yield found
+
+
+@pytest.fixture
+def in_held_home() -> Callable[[Path, str | None], AbstractContextManager[None]]:
+    """Enters a home whose lock is held, with these settings for clients."""
+    return held_home
+
+
+@contextmanager
+def held_home(home: Path, settings: str | None) -> Iterator[None]:
+    """A home with these settings for clients, as while a stack runs."""
+    for folder in (home, home / "run"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    for file, text in (("client.json", settings), ("run/lock", "held")):
+        if text is not None:
+            (home / file).touch(mode=0o600)
+            (home / file).write_text(text)
+    with (home / "run/lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:

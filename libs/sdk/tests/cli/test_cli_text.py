@@ -62,14 +62,13 @@ def test_nested_fan_outs_are_grouped_and_few_items_are_not() -> None:
     assert groups == [("a", 1), ("b(0)", 1), ("b(1)", 1), ("b(2)", 1), ("c(*).d(*)", 16)]
 
 
-def test_the_environment_overrides_the_file_and_an_option_overrides_both(tmp_path) -> None:
-    (tmp_path / "client.json").write_text(
-        json.dumps({**FULL, "project": "p", "later": "unknown", "cache": 7})
-    )
+def test_the_environment_overrides_the_file_and_an_option_overrides_both(tmp_path, in_held_home) -> None:
+    settings = {**FULL, "project": "p", "later": "unknown", "cache": 7, "lock": "held"}
     environment = {"PERIPLUS_HOME": str(tmp_path), "PERIPLUS_CACHE": "x:9"}
-    assert connection(environment) == Connection(**{**FULL, "cache": "x:9"}, project="p")
-    assert connection({**environment, "PERIPLUS_PROJECT": "q"}).project == "q"
-    assert connection({**environment, "PERIPLUS_PROJECT": "q"}, project="r").project == "r"
+    with in_held_home(tmp_path, json.dumps(settings)):
+        assert connection(environment) == Connection(**{**FULL, "cache": "x:9"}, project="p")
+        assert connection({**environment, "PERIPLUS_PROJECT": "q"}).project == "q"
+        assert connection({**environment, "PERIPLUS_PROJECT": "q"}, project="r").project == "r"
 
 
 def test_with_every_variable_set_no_file_is_read() -> None:
@@ -83,13 +82,13 @@ def test_with_every_variable_set_no_file_is_read() -> None:
         (None, "no stack was started here", True),
         ("{", "cannot be read", False),
         ("[]", "is not a JSON object", False),
-        (json.dumps({"token": "t"}), "has no cache, dispatcher, lineage, snapshotter", False),
+        ("[" * 9000, "cannot be read", False),
+        (json.dumps({"token": "t"}), "was not written by the stack that runs here", False),
+        (json.dumps({"token": "t", "lock": "held"}), "has no cache, dispatcher, lineage, snapshotter", False),
     ],
 )
-def test_a_missing_or_unreadable_file_is_named(tmp_path, content, expected, missing) -> None:
-    if content is not None:
-        (tmp_path / "client.json").write_text(content)
-    with pytest.raises(NotConnectedError, match=expected) as caught:
+def test_a_missing_or_unreadable_file_is_named(tmp_path, in_held_home, content, expected, missing) -> None:
+    with in_held_home(tmp_path, content), pytest.raises(NotConnectedError, match=expected) as caught:
         connection({"PERIPLUS_HOME": str(tmp_path)})
     assert caught.value.missing is missing
     assert caught.value.where == str(tmp_path / "client.json")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from periplus_local.stack import embedded, lock, orphans, services
-from periplus_local.stack.home import locate, write_private_json
+from periplus_local.stack.home import locate
 from periplus_local.stack.process import OnChange, ProcessSpec, ProcessState, StateChange
 from periplus_local.stack.running_process import kill_group
 from periplus_local.stack.supervisor import Supervisor
@@ -67,8 +67,8 @@ async def stack(
         servers = embedded.embedded(home)
         found = services.assign(home, cluster)
         specs = [*embedded.specs(home, servers), *services.specs(home, servers, found)]
-        write_private_json(home.client_settings, found.client_settings(servers.nats.subscriber_url))
         async with supervised(home, specs, on_change, publish) as running:
+            lock.publish_to_clients(home, found.client_settings(servers.nats.subscriber_url))
             yield running
 
 

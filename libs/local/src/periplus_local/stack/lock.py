@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -58,7 +59,8 @@ class HeldError(Exception):
 def held(home: Home) -> Iterator[Callable[[Mapping[str, str]], None]]:
     """Hold the home until the block ends. Raises HeldError if another process holds it.
 
-    Yields a function that publishes the addresses of the stack's processes in the holder file.
+    Yields a function that publishes the addresses of the stack's processes in the holder file. The settings of clients are
+    removed at both ends: they are valid only while the one who wrote them holds the home.
     """
     since = time.time()
 
@@ -66,14 +68,31 @@ def held(home: Home) -> Iterator[Callable[[Mapping[str, str]], None]]:
         who = Holder(os.getpid(), start_time(os.getpid()), since, addresses)
         write_private_json(home.run / "holder.json", asdict(who))
 
-    with (home.run / "lock").open("a", encoding="utf-8") as lock:
+    descriptor = os.open(home.run / "lock", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "a", encoding="ascii") as lock:
         if not _take(lock):
             raise HeldError(home, _read_holder(home))
+        os.fchmod(descriptor, 0o600)  # of earlier versions, which left it to the umask
+        lock.truncate(0)
+        home.client_settings.unlink(missing_ok=True)
+        lock.write(secrets.token_hex(16))
+        lock.flush()
         publish({})
         try:
             yield publish
         finally:
-            (home.run / "holder.json").unlink(missing_ok=True)
+            for path in (home.client_settings, home.run / "holder.json"):
+                path.unlink(missing_ok=True)
+            lock.truncate(0)
+
+
+def publish_to_clients(home: Home, settings: Mapping[str, str]) -> None:
+    """Write the settings of clients, who believe them while the lock is held and has the text that is written with them.
+
+    This process must hold the home.
+    """
+    text = (home.run / "lock").read_text(encoding="ascii")
+    write_private_json(home.client_settings, {**settings, "lock": text})
 
 
 def _take(lock: TextIO) -> bool:
