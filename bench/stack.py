@@ -33,6 +33,10 @@ def memory(stack: Stack) -> tuple[dict[str, float], dict[str, float]]:
         try:
             rss = process.memory_info().rss / MIB
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+        except PermissionError:
+            raise SystemExit(
+                "run this as root: the stack's processes can not be inspected by others"
+            ) from None
         except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
             continue  # ended meanwhile
         pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024

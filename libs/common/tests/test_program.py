@@ -1,12 +1,14 @@
 """A service's program: its arguments, and settings that are missing or invalid."""
 
+import os
 from contextlib import asynccontextmanager
 
 import pytest
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from periplus_common.program import main
+from periplus_common import private_process
+from periplus_common.program import main, read
 from periplus_common.settings import ServiceSettings
 
 
@@ -59,3 +61,35 @@ def test_with_all_settings_the_app_is_opened(monkeypatch) -> None:
     monkeypatch.setenv("PARROT_SIZE", "7")
     with pytest.raises(AssertionError, match=r"opened with .*size=7"):
         run()
+
+
+def test_a_setting_comes_from_the_parents_descriptor_the_environment_or_the_folder_of_secrets(
+    monkeypatch, tmp_path
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    for name, value in {"POSTGRES_DSN": "folder", "NATS_URL": "folder", "TOKEN": "folder\n"}.items():
+        (secrets / f"PARROT_{name}").write_text(value)
+    monkeypatch.setenv("PERIPLUS_SECRETS_DIR", str(secrets))
+    for name in ("NATS_URL", "GRPC_ADDRESS", "POSTGRES_DSN"):
+        monkeypatch.setenv(f"PARROT_{name}", "environment")
+    with private_process.passing({"PARROT_POSTGRES_DSN": "descriptor"}) as descriptor:
+        monkeypatch.setenv(private_process.VARIABLE, str(os.dup(descriptor)))
+        found = read(Settings, "PARROT_")
+    assert found.postgres_dsn.get_secret_value() == "descriptor"
+    assert found.nats_url.get_secret_value() == "environment"
+    assert found.token.get_secret_value() == "folder"
+
+
+def test_a_folder_of_secrets_that_is_none_and_a_descriptor_that_is_none_are_named(
+    monkeypatch, capsys, tmp_path
+) -> None:
+    monkeypatch.setenv("PERIPLUS_SECRETS_DIR", str(tmp_path / "none"))
+    with pytest.raises(SystemExit, match="2"):
+        run()
+    assert capsys.readouterr().err == f"error: PERIPLUS_SECRETS_DIR: {tmp_path}/none is not a directory\n"
+    monkeypatch.setenv("PERIPLUS_SECRETS_DIR", "")
+    monkeypatch.setenv("PERIPLUS_SECRETS_FD", "987")
+    with pytest.raises(SystemExit, match="2"):
+        run()
+    assert capsys.readouterr().err.startswith("error: PERIPLUS_SECRETS_FD: no settings can be read from it: ")

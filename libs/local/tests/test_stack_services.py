@@ -10,6 +10,8 @@ import pytest
 from periplus_local.stack import embedded, services
 from periplus_local.stack.cluster import Cluster
 from periplus_local.stack.home import Home
+from periplus_local.stack.process import ProcessSpec
+from periplus_local.stack.running_process import environment
 
 
 @pytest.mark.parametrize("name", embedded.SERVICES)
@@ -18,7 +20,8 @@ def test_a_service_gets_every_setting_that_it_requires_and_none_that_it_does_not
 ) -> None:
     home = Home(tmp_path / "home")
     home.create()
-    given = services.environment(embedded.embedded(home), services.assign(home), name)
+    servers, found = embedded.embedded(home), services.assign(home)
+    given = {**services.environment(servers, found, name), **services.secrets(servers, found, name)}
     fields = import_module(f"periplus_{name}.settings").Settings.model_fields
     prefix = f"{name.upper()}_"
     assert set(given) <= {f"{prefix}{field.upper()}" for field in fields}
@@ -34,7 +37,7 @@ def test_only_services_that_read_or_write_objects_get_the_keys_of_the_store(
     home = Home(tmp_path / "home")
     home.create()
     servers = embedded.embedded(home)
-    given = services.environment(servers, services.assign(home), name)
+    given = services.secrets(servers, services.assign(home), name)
     assert (servers.s3.secret_key in given.values()) == has_keys
 
 
@@ -55,3 +58,20 @@ def test_the_dispatcher_knows_that_only_the_local_argo_runs_steps_as_processes(t
     assert "DISPATCHER_IMMUTABLE_IMAGE_PREFIXES" not in local
     assert "DISPATCHER_STEPS_ARE_PROCESSES" not in cluster
     assert cluster["DISPATCHER_IMMUTABLE_IMAGE_PREFIXES"] == "registry/ml/"
+
+
+def test_no_secret_of_the_home_is_in_the_environment_or_the_arguments_of_a_process(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    servers, found = embedded.embedded(home), services.assign(home)
+    specs = [*embedded.specs(home, servers), *services.specs(home, servers, found)]
+    secrets = [path.read_text() for path in home.secrets.iterdir()]
+    assert len(secrets) > 10
+    for spec in specs:
+        shown = "\n".join((*spec.command, *environment(spec).values()))
+        assert not [secret for secret in secrets if secret in shown], spec.name
+
+
+def test_a_secret_can_not_be_put_where_other_processes_read_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cache: CACHE_TOKEN must not be"):
+        ProcessSpec("cache", ("cache",), tmp_path, env={"X": "hunter2"}, secrets={"CACHE_TOKEN": "hunter2"})

@@ -1,15 +1,17 @@
 """`python -m periplus_<service> [migrate]`: what the programs of all services have in common."""
 
 import asyncio
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from periplus_common import postgres, runtime, telemetry
+from periplus_common import postgres, private_process, runtime, telemetry
 from periplus_common.settings import DatabaseSettings, ServiceSettings
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -18,7 +20,10 @@ B = TypeVar("B", bound=BaseSettings)
 USAGE = """usage: python -m periplus_{service} [migrate]
 
 Without an argument: serve until SIGTERM or SIGINT. migrate: bring the database's schema up to date, then exit.
-Settings are environment variables {prefix}…, listed in docs/operations.md."""
+Settings are environment variables {prefix}…, or files of these names in the folder PERIPLUS_SECRETS_DIR, listed in
+docs/operations.md."""
+
+SECRETS_DIR = "PERIPLUS_SECRETS_DIR"
 
 
 def main(
@@ -52,12 +57,30 @@ def main(
 
 
 def read(settings: type[B], prefix: str) -> B:
-    """Settings from the environment. Exits with 2 and a line for each variable that is missing or invalid."""
+    """Settings from the parent's descriptor, the environment and the folder of secrets, the first that has one.
+
+    Exits with 2 and a line for each variable that is missing or invalid.
+    """
+    folder = os.environ.get(SECRETS_DIR) or None
+    if folder and not Path(folder).is_dir():
+        _refuse([f"{SECRETS_DIR}: {folder} is not a directory"])
     try:
-        return settings(_env_prefix=prefix)
+        passed = private_process.take(os.environ)
+    except (OSError, ValueError) as error:
+        _refuse([f"{private_process.VARIABLE}: no settings can be read from it: {error}"])
+    given: dict[str, Any] = {name.removeprefix(prefix).lower(): value for name, value in passed.items()}
+    try:
+        return settings(_env_prefix=prefix, _secrets_dir=folder, **given)
     except ValidationError as error:
-        for problem in error.errors(include_input=False, include_url=False):
-            variable = prefix + "_".join(map(str, problem["loc"])).upper()
-            reason = "is not set" if problem["type"] == "missing" else problem["msg"]
-            print(f"error: {variable}: {reason}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        _refuse(_problem(prefix, each) for each in error.errors(include_input=False, include_url=False))
+
+
+def _problem(prefix: str, problem: Mapping[str, Any]) -> str:
+    variable = prefix + "_".join(map(str, problem["loc"])).upper()
+    return f"{variable}: {'is not set' if problem['type'] == 'missing' else problem['msg']}"
+
+
+def _refuse(problems: Iterable[str]) -> NoReturn:
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)

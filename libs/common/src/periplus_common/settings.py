@@ -15,7 +15,7 @@ class DatabaseSettings(BaseSettings, frozen=True):
 
 
 class ServiceSettings(DatabaseSettings, frozen=True):
-    """Read once from the environment, in `__main__`, and passed down by value.
+    """Read once in `__main__`, by `program.read`, and passed down by value.
 
     Nothing that differs between places has a default: a missing variable ends the process with its name.
     """

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from periplus_common import private_process
 from periplus_local.argo.app import app
 from periplus_local.argo.settings import ArgoSettings
 from periplus_local.argo.token_file import TokenError
@@ -17,7 +18,7 @@ async def serve() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    settings = ArgoSettings.read(os.environ)
+    settings = ArgoSettings.read({**os.environ, **private_process.take(os.environ)})
     async with app(settings) as argo:
         sys.stdout.write(f"{argo.address}\n")
         sys.stdout.flush()
@@ -28,6 +29,7 @@ async def serve() -> None:
 
 def main() -> int:
     """The command; 1 when the server cannot start."""
+    private_process.forbid_inspection()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         asyncio.run(serve())

@@ -33,7 +33,7 @@ class HttpLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class ArgoSettings:
-    """Each field but `http` is an environment variable that begins with ARGO_.
+    """Each field but `http` is an environment variable that begins with ARGO_, or one that the parent passed by a descriptor.
 
     It serves on the Unix socket where one is named, else on the port of 127.0.0.1.
     """

@@ -25,10 +25,10 @@ class Bucket:
         """The environment variables that name it to a process whose settings have that prefix."""
         return {f"{prefix}S3_ENDPOINT": self.endpoint, f"{prefix}S3_BUCKET": self.name}
 
-    def settings(self, prefix: str) -> dict[str, str]:
-        """The same for a process that reads or writes objects, with the keys."""
-        return self.location(prefix) | {
-            f"{prefix}S3_ACCESS_KEY": self.access_key,
-            f"{prefix}S3_SECRET_KEY": self.secret_key,
-            f"{prefix}S3_SECURE": str(self.secure).lower(),
-        }
+    def connection(self, prefix: str) -> dict[str, str]:
+        """The same for a process that reads or writes objects."""
+        return self.location(prefix) | {f"{prefix}S3_SECURE": str(self.secure).lower()}
+
+    def keys(self, prefix: str) -> dict[str, str]:
+        """The secret settings of a process that reads or writes objects."""
+        return {f"{prefix}S3_ACCESS_KEY": self.access_key, f"{prefix}S3_SECRET_KEY": self.secret_key}

@@ -51,6 +51,5 @@ class Cluster:
         return {
             f"{prefix}IMMUTABLE_IMAGE_PREFIXES": self.immutable_image_prefixes,
             f"{prefix}ARGO_URL": self.server,
-            f"{prefix}ARGO_TOKEN": self.token,
             f"{prefix}ARGO_NAMESPACE": self.namespace,
         }

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from periplus_common import private_process
 from periplus_local.stack import embedded, lock, orphans, services
 from periplus_local.stack.home import locate
 from periplus_local.stack.process import OnChange, ProcessSpec, ProcessState, StateChange
@@ -110,6 +111,7 @@ def until_signalled(
 
     A second signal kills the processes of the home that still run.
     """
+    private_process.forbid_inspection()
     asyncio.run(_until_signalled(home, opening, on_ready))
 
 

@@ -34,9 +34,11 @@ class User:
 class ProcessSpec:
     """One process of the stack, or one job.
 
-    `env` is added to the few inherited variables. `prepare` runs before every start and `provision` after the process
-    first becomes ready; both must be idempotent. A job is ready when its process has exited with 0, and it is
-    not restarted. A job without a command consists of `prepare` and `provision`.
+    `env` is added to the few inherited variables; other processes of the user can read it. `secrets` are settings too,
+    which reach a process of ours through a pipe; other programs read theirs from files of the home. `prepare` runs
+    before every start and `provision` after the process first becomes ready; both must be idempotent. A job is ready
+    when its process has exited with 0, and it is not restarted. A job without a command consists of `prepare` and
+    `provision`.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ProcessSpec:
     """The working directory; made where it does not exist."""
     ready: Check | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     depends_on: tuple[str, ...] = ()
     """Processes that must be ready before it starts. They are stopped after it."""
     stops_before: tuple[str, ...] = ()
@@ -62,6 +65,12 @@ class ProcessSpec:
     start_timeout_seconds: float = 60.0
     temporary: tuple[Path, ...] = ()
     """Files and folders outside the home, which are removed when the stack has stopped."""
+
+    def __post_init__(self) -> None:
+        """Refuse a secret in what other processes may read. Raises ValueError that names it."""
+        shown = {*self.command, *self.env.values()} - {""}
+        if found := [name for name, value in self.secrets.items() if value in shown]:
+            raise ValueError(f"{self.name}: {', '.join(found)} must not be an argument or a variable")
 
 
 class ProcessState(StrEnum):

@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from periplus_common import private_process
 from periplus_local.boot import start_time
 
 if TYPE_CHECKING:
@@ -49,18 +50,22 @@ async def start(spec: ProcessSpec, log: Path) -> RunningProcess:
     descriptor = _open_log(log)
     started = time.monotonic()
     uid, gid = (spec.user.uid, spec.user.gid) if spec.user else (-1, -1)
-    try:
+    with ExitStack() as opened:
+        opened.callback(os.close, descriptor)
+        env, passed = environment(spec), []
+        if spec.secrets:
+            passed = [opened.enter_context(private_process.passing(spec.secrets))]
+            env[private_process.VARIABLE] = str(passed[0])
         process = await asyncio.create_subprocess_exec(
             *tied_to_this_process(spec.command, spec.stop_signal, uid, gid),
             cwd=spec.directory,
-            env=environment(spec),
+            env=env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
             start_new_session=True,
+            pass_fds=passed,
         )
-    finally:
-        os.close(descriptor)
     return RunningProcess(spec, process, log, start_time(process.pid), started)
 
 
@@ -80,7 +85,7 @@ def _open_log(log: Path) -> int:
 
 
 def environment(spec: ProcessSpec) -> dict[str, str]:
-    """The variables of a process: the few inherited ones, then its own."""
+    """The variables of a process: the few inherited ones, then its own, none of which is secret."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return inherited | {"PYTHONUNBUFFERED": "1"} | dict(spec.env)
 

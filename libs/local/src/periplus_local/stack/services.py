@@ -68,8 +68,7 @@ def specs(home: Home, servers: Embedded, services: Services) -> list[ProcessSpec
         [] if services.cluster else [argo.spec(home, services.argo, servers.s3.bucket, stops_before=("s3",))]
     )
     for name in SERVICES:
-        env = environment(servers, services, name)
-        listed += [_migration(home, servers, name), _service(home, services, name, env)]
+        listed += [_migration(home, servers, name), _service(home, servers, services, name)]
     return listed
 
 
@@ -89,14 +88,15 @@ async def _migrate(dsn: str, service: str) -> None:
     await migrate(dsn, "periplus_common", f"periplus_{service}")
 
 
-def _service(home: Home, services: Services, name: str, env: Mapping[str, str]) -> ProcessSpec:
+def _service(home: Home, servers: Embedded, services: Services, name: str) -> ProcessSpec:
     return ProcessSpec(
         name=name,
         command=(sys.executable, "-m", f"periplus_{name}"),
         directory=home.run,
         depends_on=("nats", f"{name}-migrate"),
         stops_before=_stopped_after(services, name),
-        env=env,
+        env=environment(servers, services, name),
+        secrets=secrets(servers, services, name),
         ready=partial(serving, services.addresses[name]),
         address=services.addresses[name],
         stop_timeout_seconds=20.0,
@@ -110,21 +110,17 @@ def _stopped_after(services: Services, name: str) -> tuple[str, ...]:
 
 
 def environment(servers: Embedded, services: Services, name: str) -> dict[str, str]:
-    """The settings of a service, as the environment variables it reads."""
+    """The settings of a service that are not secret, as the environment variables that it reads."""
     prefix = f"{name.upper()}_"
     bucket = services.cluster.bucket if services.cluster else servers.s3.bucket
     settings = {
-        f"{prefix}POSTGRES_DSN": servers.postgres.dsn(name),
-        f"{prefix}NATS_URL": servers.nats.url_of(name),
-        f"{prefix}TOKEN": services.token,
         f"{prefix}GRPC_ADDRESS": services.addresses[name],
         f"{prefix}OTLP_ENDPOINT": services.otlp_endpoint,
-        **(bucket.settings(prefix) if name in _READ_OBJECTS else bucket.location(prefix)),
+        **(bucket.connection(prefix) if name in _READ_OBJECTS else bucket.location(prefix)),
     }
     if name == "dispatcher":
         local = {
             f"{prefix}ARGO_URL": services.argo.url,
-            f"{prefix}ARGO_TOKEN": services.argo.token,
             f"{prefix}ARGO_NAMESPACE": ARGO_NAMESPACE,
             f"{prefix}STEPS_ARE_PROCESSES": "true",
         }
@@ -133,4 +129,19 @@ def environment(servers: Embedded, services: Services, name: str) -> dict[str, s
             f"{prefix}CACHE_ADDRESS": services.addresses["cache"],
             f"{prefix}SNAPSHOTTER_ADDRESS": services.addresses["snapshotter"],
         }
+    return settings
+
+
+def secrets(servers: Embedded, services: Services, name: str) -> dict[str, str]:
+    """The settings of a service that give access, by the variables that would otherwise hold them."""
+    prefix = f"{name.upper()}_"
+    settings = {
+        f"{prefix}POSTGRES_DSN": servers.postgres.dsn(name),
+        f"{prefix}NATS_URL": servers.nats.url_of(name),
+        f"{prefix}TOKEN": services.token,
+    }
+    if name in _READ_OBJECTS:
+        settings |= (services.cluster.bucket if services.cluster else servers.s3.bucket).keys(prefix)
+    if name == "dispatcher":
+        settings[f"{prefix}ARGO_TOKEN"] = services.cluster.token if services.cluster else services.argo.token
     return settings
