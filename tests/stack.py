@@ -102,11 +102,11 @@ class Stack:
         self.wait_for_cache(run)
         return run
 
-    def wait_for_cache(self, run: lineage_pb2.Run) -> None:
+    def wait_for_cache(self, run: lineage_pb2.Run, project: str = "default") -> None:
         """Wait until the cache has recorded every step that succeeded."""
         deadline = time.monotonic() + WAIT_SECONDS
         for step in run.steps:
-            request = cache_pb2.ExplainMissRequest(project="default", run=run.id, step=step.path)
+            request = cache_pb2.ExplainMissRequest(project=project, run=run.id, step=step.path)
             while step.phase == step_pb2.STEP_PHASE_SUCCEEDED and not self._is_recorded(request):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{run.id}/{step.path} was not recorded within {WAIT_SECONDS} s")

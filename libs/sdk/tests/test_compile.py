@@ -73,7 +73,7 @@ def test_the_manifest_equals_the_golden_file(compiled):
     for template in manifest["spec"]["templates"]:
         for artifact in template.get("inputs", {}).get("artifacts", []):
             if "s3" in artifact:
-                assert artifact["s3"]["key"].startswith("code/sha256/")
+                assert artifact["s3"]["key"].startswith("code/default/sha256/")
                 artifact["s3"]["key"] = "(key)"
     golden = GOLDEN / "everything.json"
     assert manifest == json.loads(golden.read_text()), json.dumps(manifest, indent=2)
@@ -103,7 +103,7 @@ def test_the_archive_holds_the_files_of_the_closures_below_one_folder(write):
     assert set(entries.values()) == {(0, 0, "")}
     assert result.archive[4:8] == bytes(4)  # gzip's own time
     hexadecimal = result.archive_digest.removeprefix("sha256:")
-    assert result.archive_key == f"code/sha256/{hexadecimal[:2]}/{hexadecimal[2:4]}/{hexadecimal}.tgz"
+    assert result.archive_key == f"code/default/sha256/{hexadecimal[:2]}/{hexadecimal[2:4]}/{hexadecimal}.tgz"
 
 
 def test_a_comment_changes_the_archive_and_no_annotation(write, compiled):

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from fakes import MemoryCache, MemorySnapshotter
-from manifests import PROCESSES
+from manifests import ANY_KEYS, PROCESSES
 
 from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
@@ -158,7 +158,11 @@ async def opened(
     async with database(dsn) as db, argo.connect(client.address, client.token, client.namespace) as workflows:
         runs = PostgresRuns(db)
         dispatcher = Dispatcher(
-            runs, workflows, Planner(cache, snapshotter, PROCESSES), repository, timedelta(seconds=30)
+            runs,
+            workflows,
+            Planner(cache, snapshotter, PROCESSES, ANY_KEYS),
+            repository,
+            timedelta(seconds=30),
         )
         harness = Harness(db, workflows, client, repository, cache, snapshotter, runs, dispatcher)
         harness.follow()

@@ -6,6 +6,7 @@ from typing import Any
 
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
 from periplus_dispatcher.manifest.expand import expand
+from periplus_dispatcher.manifest.locations import SharedKeys
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.rewrite.plan import Plan, decide
 from periplus_manifest.check import check
@@ -16,6 +17,7 @@ Json = dict[str, Any]
 
 
 PROCESSES = StepEnvironment(runs_images=False)
+ANY_KEYS = SharedKeys(writable=("*",))
 """Steps are processes, as on the local Argo, so that images do not matter."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from dispatcher_harness import FINISHED, RUN_FINISHED, RUN_SUBMITTED, STARTED, WAIT_SECONDS, Harness
-from manifests import PROCESSES, dag, gives, say, sh, shows, steps, task, workflow
+from manifests import ANY_KEYS, PROCESSES, dag, gives, say, sh, shows, steps, task, workflow
 
 from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
@@ -42,7 +42,7 @@ def unreachable(harness: Harness) -> Dispatcher:
     return Dispatcher(
         harness.runs,
         UnreachableArgo(harness.argo),
-        Planner(harness.cache, harness.snapshotter, PROCESSES),
+        Planner(harness.cache, harness.snapshotter, PROCESSES, ANY_KEYS),
         harness.repository,
         timedelta(seconds=30),
     )
@@ -202,7 +202,7 @@ async def test_after_a_crash_a_new_follower_continues_and_nothing_is_published_o
 
 async def test_a_run_that_was_stored_and_not_launched_before_a_crash_is_launched(harness: Harness) -> None:
     request = harness.request(two(str(uuid.uuid4())))
-    planned = await Planner(harness.cache, harness.snapshotter, PROCESSES).plan(request)
+    planned = await Planner(harness.cache, harness.snapshotter, PROCESSES, ANY_KEYS).plan(request)
     run, statuses = harness.dispatcher._new_run(request, str(uuid.uuid4()), planned)
     await harness.runs.add(run, statuses, [])
     assert (await harness.ended(run.id)).ran == {"up", "end"}

@@ -71,7 +71,7 @@ class MemoryStore:
 
 def _taken_snapshot(snapshot: Snapshot) -> TakenSnapshot:
     code_archive = snapshot.claim.code_archive
-    code_key = code_archive.code_key if code_archive else ""
+    code_key = code_archive.code_key(snapshot.project) if code_archive else ""
     return TakenSnapshot(snapshot.id, snapshot.environment, code_key, snapshot.warnings)
 
 

@@ -29,16 +29,16 @@ async def test_a_stored_claim_costs_one_query_and_one_check(snapshotter, claim, 
     objects.writes.clear()
     assert await snapshotter.take("p", claim) == first
     assert snapshotter._store.calls == ["find"]
-    assert objects.checks == [claim.code_archive.code_key]
+    assert objects.checks == [claim.code_archive.code_key("p")]
     assert objects.writes == []
     assert parser.parsed == 1
 
 
 async def test_a_deleted_code_archive_is_written_again(snapshotter, claim, objects) -> None:
     await snapshotter.take("p", claim)
-    del objects.objects[claim.code_archive.code_key]
+    del objects.objects[claim.code_archive.code_key("p")]
     await snapshotter.take("p", claim)
-    assert objects.objects[claim.code_archive.code_key] == claim.code_archive.content
+    assert objects.objects[claim.code_archive.code_key("p")] == claim.code_archive.content
 
 
 async def test_a_lockfile_of_several_snapshots_is_parsed_once(snapshotter, claim, parser) -> None:

@@ -47,7 +47,7 @@ async def test_a_stored_snapshot_is_not_replaced(store, snapshot: Snapshot) -> N
 
 
 async def test_a_snapshot_is_found_with_its_code_archive(store, snapshot: Snapshot) -> None:
-    key = snapshot.claim.code_archive.code_key
+    key = snapshot.claim.code_archive.code_key("p")
     assert await store.find("p", snapshot.id, key) == (None, None)
     code = StoredObject(snapshot.claim.code_archive.digest, key, 6, "e")
     await store.add(snapshot, [code])

@@ -13,6 +13,7 @@ from periplus_dispatcher import argo, events
 from periplus_dispatcher.clients import CacheClient, SnapshotterClient
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository
+from periplus_dispatcher.manifest.locations import SharedKeys
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.rpc import SERVICE_NAME, DispatcherServicer
@@ -50,7 +51,10 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             runs_images=not settings.steps_are_processes,
             immutable_image_prefixes=settings.immutable_image_prefixes,
         )
-        planner = Planner(cache, SnapshotterClient(snapshotter_channel), environment)
+        shared = SharedKeys(
+            settings.s3_endpoint, settings.s3_bucket, settings.readable_keys, settings.writable_keys
+        )
+        planner = Planner(cache, SnapshotterClient(snapshotter_channel), environment, shared)
         repository = ArtifactRepository(settings.s3_endpoint, settings.s3_bucket)
         dispatcher = Dispatcher(
             runs, workflows, planner, repository, timedelta(seconds=settings.gate_seconds)

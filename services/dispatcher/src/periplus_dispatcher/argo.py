@@ -20,8 +20,7 @@ from pydantic import ValidationError
 
 from periplus_common import unix_socket
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
-from periplus_dispatcher.domain import Json
-from periplus_dispatcher.rewrite.rewriter import MANAGED_LABEL
+from periplus_dispatcher.domain import MANAGED_LABEL, Json
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from periplus_common.errors import Invalid, Unavailable
 from periplus_dispatcher.domain import Json, RunRequest
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
+from periplus_dispatcher.manifest.locations import SharedKeys, check_locations
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.ports import Cache, Snapshotter
 from periplus_dispatcher.rewrite.plan import Plan, decide
@@ -38,10 +39,13 @@ class PlannedRun:
 class Planner:
     """Plans run requests with the help of the snapshotter and the cache. If one can not be reached, a warning says so."""
 
-    def __init__(self, cache: Cache, snapshotter: Snapshotter, environment: StepEnvironment) -> None:
+    def __init__(
+        self, cache: Cache, snapshotter: Snapshotter, environment: StepEnvironment, shared: SharedKeys
+    ) -> None:
         self._cache = cache
         self._snapshotter = snapshotter
         self._environment = environment
+        self._shared = shared
 
     async def plan(self, request: RunRequest) -> PlannedRun:
         """Plan a run. Raises `Invalid` with the field's path."""
@@ -49,6 +53,8 @@ class Planner:
             checked = await asyncio.to_thread(manifests.read, request.manifest, request.parameters)
         else:
             checked = manifests.read(request.manifest, request.parameters)
+        manifest = checked.manifest
+        check_locations(manifest, checked.parameters, request.project, self._shared)
         snapshot, digest, warnings = await self._take_snapshot(request)
         environment = self._environment
         if not environment.runs_images:
@@ -65,7 +71,7 @@ class Planner:
                 # `Invalid` as well: the steps run, as the request itself is valid.
                 warnings.append(f"every step runs, as the cache could not be asked: {error}")
         plan = decide(expanded, verdicts)
-        return PlannedRun(checked.manifest, checked.parameters, expanded, plan, snapshot, tuple(warnings))
+        return PlannedRun(manifest, checked.parameters, expanded, plan, snapshot, tuple(warnings))
 
     async def _take_snapshot(self, request: RunRequest) -> tuple[str, str, list[str]]:
         """The snapshot's id, the environment's digest, and warnings."""

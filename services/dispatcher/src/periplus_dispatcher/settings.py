@@ -31,6 +31,11 @@ class Settings(ArtifactRepositorySettings):
     immutable_image_prefixes: Annotated[tuple[str, ...], NoDecode] = ()
     """Images whose names begin so never change under their tags. Separated by commas."""
 
+    readable_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    """Objects besides the project's own that manifests of every project may read: keys, prefixes that end in a slash, `s3://bucket/…`, or `*` for all that belong to no project. Separated by commas."""
+    writable_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    """The same for objects that they may read and write."""
+
     keep_runs: KeepFor = timedelta(days=365)
     """Days that a finished run is kept, or `forever`; not less than the two below. So long its request id gives the same run."""
     keep_published: KeepFor = timedelta(days=30)
@@ -43,7 +48,7 @@ class Settings(ArtifactRepositorySettings):
     cache_seconds: float = Field(default=5.0, gt=0)
     """The steps run if the cache does not answer in this time."""
 
-    @field_validator("immutable_image_prefixes", mode="before")
+    @field_validator("immutable_image_prefixes", "readable_keys", "writable_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value

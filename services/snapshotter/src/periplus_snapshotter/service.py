@@ -65,7 +65,7 @@ class Snapshotter:
         """Store a claim. One that is stored already costs one query and one HEAD request for its code archive."""
         validate_claim(claim)
         claim = claim.canonical()
-        code_key = claim.code_archive.code_key if claim.code_archive else ""
+        code_key = claim.code_archive.code_key(project) if claim.code_archive else ""
         taken, code_object = await self._store.find(project, claim.id, code_key)
         code_is_stored = code_object is not None and await self._objects.is_unchanged(code_object)
         if taken and (not code_key or code_is_stored):

@@ -104,5 +104,6 @@ def _artifact_repository(settings: ArgoSettings) -> dict[str, Any]:
         "bucket": settings.s3_bucket,
         "endpoint": settings.s3_endpoint,
         "insecure": not settings.s3_secure,
+        "keyFormat": settings.key_format,
     }
     return {"artifactRepository": {"archiveLogs": False, "s3": s3}, "default": True}

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 PREFIX = "ARGO_"
+KEY_FORMAT = "{{workflow.name}}/{{pod.name}}"
+"""Argo's own: where the artifacts of a step are stored."""
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -47,6 +49,7 @@ class ArgoSettings:
     s3_secret_key: str = field(default="", repr=False)
     s3_bucket: str = "artifacts"
     s3_secure: bool = False
+    key_format: str = KEY_FORMAT
     slots: int = os.cpu_count() or 1
     grace_seconds: float = 10.0
     transient_error_pattern: re.Pattern[str] | None = None
@@ -83,6 +86,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "s3_secret_key": str,
     "s3_bucket": str,
     "s3_secure": _boolean,
+    "key_format": str,
     "slots": int,
     "grace_seconds": float,
     "transient_error_pattern": re.compile,

@@ -44,8 +44,10 @@ class Argo:
         return self.token_file.read_text(encoding="ascii").strip()
 
 
-def spec(home: Home, argo: Argo, bucket: Bucket, stops_before: tuple[str, ...] = ()) -> ProcessSpec:
-    """The local Argo with its state in the home and artifacts in the bucket."""
+def spec(
+    home: Home, argo: Argo, bucket: Bucket, stops_before: tuple[str, ...] = (), key_format: str = ""
+) -> ProcessSpec:
+    """The local Argo with its state in the home and artifacts in the bucket, where `key_format` says or as in Argo."""
     return ProcessSpec(
         name="argo",
         command=(sys.executable, "-m", "periplus_local.argo"),
@@ -57,6 +59,7 @@ def spec(home: Home, argo: Argo, bucket: Bucket, stops_before: tuple[str, ...] =
             "ARGO_TOKEN_FILE": str(argo.token_file),
             "ARGO_SLOTS": str(os.cpu_count() or 1),
             **bucket.connection("ARGO_"),
+            **({"ARGO_KEY_FORMAT": key_format} if key_format else {}),
         },
         secrets=bucket.keys("ARGO_"),
         ready=partial(answering, argo.address, "/api/v1/version", argo.token),

@@ -28,12 +28,16 @@ class Cluster:
     bucket: Bucket
     immutable_image_prefixes: str = ""
     """Prefixes of images that never change under their tags, separated by commas: others are cached by digest only."""
+    readable_keys: str = ""
+    """Objects that manifests of every project may read, separated by commas."""
+    writable_keys: str = ""
+    """Objects that manifests of every project may read and write."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Cluster:
         """The cluster that ARGO_SERVER, ARGO_TOKEN, ARGO_NAMESPACE and S3_* name; those of Argo are the ones that its own client reads.
 
-        DISPATCHER_IMMUTABLE_IMAGE_PREFIXES is passed on to the dispatcher.
+        DISPATCHER_IMMUTABLE_IMAGE_PREFIXES, _READABLE_KEYS and _WRITABLE_KEYS are passed on to the dispatcher.
         Raises NoClusterError.
         """
         missing = [name for name in _REQUIRED if not environment.get(name)]
@@ -43,13 +47,18 @@ class Cluster:
             )
         bucket = Bucket.at(*(environment[name] for name in _REPOSITORY))
         token = environment.get("ARGO_TOKEN", "")
-        prefixes = environment.get("DISPATCHER_IMMUTABLE_IMAGE_PREFIXES", "")
-        return cls(environment["ARGO_SERVER"], token, environment["ARGO_NAMESPACE"], bucket, prefixes)
+        passed_on = (
+            environment.get(f"DISPATCHER_{name}", "")
+            for name in ("IMMUTABLE_IMAGE_PREFIXES", "READABLE_KEYS", "WRITABLE_KEYS")
+        )
+        return cls(environment["ARGO_SERVER"], token, environment["ARGO_NAMESPACE"], bucket, *passed_on)
 
     def argo(self, prefix: str) -> dict[str, str]:
-        """The settings of the dispatcher that name Argo, and images that it may trust."""
+        """The settings of the dispatcher that name Argo, images that it may trust and objects that projects share."""
         return {
             f"{prefix}IMMUTABLE_IMAGE_PREFIXES": self.immutable_image_prefixes,
+            f"{prefix}READABLE_KEYS": self.readable_keys,
+            f"{prefix}WRITABLE_KEYS": self.writable_keys,
             f"{prefix}ARGO_URL": self.server,
             f"{prefix}ARGO_NAMESPACE": self.namespace,
         }

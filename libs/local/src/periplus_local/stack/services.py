@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from periplus_local.stack.home import Home
 
 ARGO_NAMESPACE = "argo"
+_KEY_FORMAT = "projects/{{workflow.labels.periplus.dev/project}}/{{workflow.name}}/{{pod.name}}"
+"""Where Argo stores artifacts: the dispatcher lets a project name only objects below its own prefix."""
 _READ_OBJECTS = {"cache", "snapshotter"}
 """The services that get the keys of the object store."""
 
@@ -65,7 +67,9 @@ def assign(home: Home, cluster: Cluster | None = None) -> Services:
 def specs(home: Home, servers: Embedded, services: Services) -> list[ProcessSpec]:
     """A migration and a process for each service, and the local Argo unless there is a cluster."""
     listed = (
-        [] if services.cluster else [argo.spec(home, services.argo, servers.s3.bucket, stops_before=("s3",))]
+        []
+        if services.cluster
+        else [argo.spec(home, services.argo, servers.s3.bucket, stops_before=("s3",), key_format=_KEY_FORMAT)]
     )
     for name in SERVICES:
         listed += [_migration(home, servers, name), _service(home, servers, services, name)]
@@ -123,6 +127,8 @@ def environment(servers: Embedded, services: Services, name: str) -> dict[str, s
             f"{prefix}ARGO_URL": services.argo.url,
             f"{prefix}ARGO_NAMESPACE": ARGO_NAMESPACE,
             f"{prefix}STEPS_ARE_PROCESSES": "true",
+            # One person's manifests may name any object but those of another project.
+            f"{prefix}WRITABLE_KEYS": "*",
         }
         settings |= services.cluster.argo(prefix) if services.cluster else local
         settings |= {

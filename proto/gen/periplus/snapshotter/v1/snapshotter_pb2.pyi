@@ -197,7 +197,7 @@ class Claim(_message.Message):
     PLATFORM_FIELD_NUMBER: _builtins.int
     CODE_ARCHIVE_FIELD_NUMBER: _builtins.int
     code_archive: _builtins.bytes
-    """The code of SDK steps: a gzipped tar, stored by its digest under `code/sha256/…`. At most 8 MiB."""
+    """The code of SDK steps: a gzipped tar, stored by its digest under `code/<project>/sha256/…`. At most 8 MiB."""
     @_builtins.property
     def git(self) -> Global___GitState:
         """Absent outside git."""

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from periplus_dispatcher.domain import ContainerTemplate, FanOut, GeneratedTemplate, Json, TemplateRole
+from periplus_dispatcher.domain import (
+    MANAGED_LABEL,
+    PROJECT_LABEL,
+    ContainerTemplate,
+    FanOut,
+    GeneratedTemplate,
+    Json,
+    TemplateRole,
+)
 from periplus_dispatcher.manifest.arguments import split_arguments
 from periplus_dispatcher.manifest.calls import text_of
 from periplus_dispatcher.rewrite import answers, gates
@@ -24,8 +32,6 @@ from periplus_dispatcher.rewrite.plan import Plan, PlannedStep, StepAction
 from periplus_model.queries import Raw, StepVerdict, literal_text
 from periplus_model.steps import ObjectRef
 
-MANAGED_LABEL = "periplus.dev/managed"
-PROJECT_LABEL = "periplus.dev/project"
 MAX_MANIFEST_BYTES = 1 << 20
 """The limit of Kubernetes."""
 MAX_TEMPLATE_NAME_CHARACTERS = 128

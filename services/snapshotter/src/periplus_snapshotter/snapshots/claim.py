@@ -54,10 +54,9 @@ class Blob:
         """Its key in the artifact repository."""
         return f"snapshots/{_key_suffix(self.digest)}"
 
-    @property
-    def code_key(self) -> str:
-        """Its key in the artifact repository if it is a code archive."""
-        return f"code/{_key_suffix(self.digest)}.tgz"
+    def code_key(self, project: str) -> str:
+        """Its key in the artifact repository if it is a code archive, which only manifests of its project may name."""
+        return f"code/{project}/{_key_suffix(self.digest)}.tgz"
 
 
 def _key_suffix(digest_: str) -> str:

@@ -220,7 +220,7 @@ async def _add_snapshot(connection: Connection, snapshot: Snapshot, installed: i
         "lockfile_bytes": lockfile.blob.size_bytes if lockfile else 0,
         "code_digest": code_archive.digest if code_archive else None,
         "code_bytes": code_archive.size_bytes if code_archive else 0,
-        "code_key": code_archive.code_key if code_archive else "",
+        "code_key": code_archive.code_key(snapshot.project) if code_archive else "",
         "python_version": claim.platform.python_version,
         "python_implementation": claim.platform.python_implementation,
         "system": claim.platform.system,

@@ -5,7 +5,9 @@ from typing import Any
 from periplus_local.argo import names
 from periplus_local.argo.controller import outputs
 from periplus_local.argo.controller.nodes import Node, is_fulfilled
+from periplus_local.argo.controller.scope import Scope
 from periplus_local.argo.controller.template_call import TemplateExecution
+from periplus_local.argo.controller.workflow_run import WorkflowRun
 from periplus_local.argo.executor.job import Job, JobResult
 from periplus_local.argo.scalars import (
     duration_seconds,
@@ -60,10 +62,17 @@ def _job(execution: TemplateExecution, node: Node) -> Job:
         workflow=run.name,
         pod_name=pod,
         template=template,
-        key_prefix=f"{run.name}/{pod}",
+        key_prefix=_key_prefix(run, pod),
         capture_result=call.boundary is not None and call.step in call.boundary.captured_steps,
         deadline_seconds=_deadline_seconds(execution, node),
     )
+
+
+def _key_prefix(run: WorkflowRun, pod: str) -> str:
+    """What the keys of a pod's artifacts begin with. Raises ArgoError for a tag that has no value, as a label that is not set."""
+    scope = Scope(run.globals)
+    scope.put(pod, "pod", "name")
+    return str(scope.fill_strictly(run.context.key_format))
 
 
 def _deadline_seconds(execution: TemplateExecution, node: Node) -> float | None:

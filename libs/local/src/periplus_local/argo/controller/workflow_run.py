@@ -59,6 +59,11 @@ class ControllerContext:
         """The address of the artifact repository."""
         return str(self.repository["artifactRepository"]["s3"]["endpoint"])
 
+    @property
+    def key_format(self) -> str:
+        """What the keys of artifacts begin with, with tags."""
+        return str(self.repository["artifactRepository"]["s3"]["keyFormat"])
+
 
 @dataclass
 class WorkflowRun:

@@ -11,6 +11,7 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from periplus_local.argo.executor.job import PodError
+from periplus_manifest.object_key import malformed_reason
 
 T = TypeVar("T")
 PART_BYTES = 64 << 20
@@ -105,7 +106,9 @@ class ArtifactRepository:
         endpoint = location.get("endpoint")
         if endpoint and endpoint != self._config.endpoint:
             raise PodError(f"s3.endpoint {endpoint!r} is not the store of this machine")
-        return str(location.get("bucket") or self._config.bucket), str(location["key"])
+        if reason := malformed_reason(key := str(location["key"])):
+            raise PodError(f"s3.key {key[:200]!r} {reason}")
+        return str(location.get("bucket") or self._config.bucket), key
 
     def _call(self, action: Callable[[], T]) -> T:
         try:

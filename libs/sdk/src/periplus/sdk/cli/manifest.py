@@ -7,7 +7,7 @@ import sys
 import typer
 
 from periplus.sdk.cli import source
-from periplus.sdk.cli.options import Format, Output, Project, client, width
+from periplus.sdk.cli.options import Format, Output, Project, client, project_name, width
 from periplus.sdk.cli.outcome import Failure
 from periplus.sdk.cli.text import one_line
 
@@ -26,7 +26,7 @@ def plan(
       periplus plan pipeline.py -p seed=7
       periplus plan workflow.yaml -o json
     """
-    workflow = source.read(file, parameters)
+    workflow = source.read(file, parameters, project_name(project))
     with client(project) as services:
         spec, warnings = source.spec(workflow, cache)
         planned = services.plan(spec)
@@ -42,8 +42,13 @@ def plan(
     print(*summary.plan_lines(planned, width()), sep="\n")
 
 
-def compile_(file: source.File, parameters: source.Parameters = None, output: Output = Format.TEXT) -> None:
-    """Print the Argo manifest of a pipeline. It is YAML, or with -o json JSON.
+def compile_(
+    file: source.File,
+    parameters: source.Parameters = None,
+    project: Project = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Print the Argo manifest of a pipeline. It is YAML, or with -o json JSON, and names the code of its project.
 
     \b
     Examples:
@@ -54,7 +59,7 @@ def compile_(file: source.File, parameters: source.Parameters = None, output: Ou
         raise Failure(
             "is not a Python file: only pipelines are compiled", where=file, fix=f"periplus plan {file}"
         )
-    compiled = source.compiled(file, parameters)
+    compiled = source.compiled(file, parameters, project_name(project))
     compiled.workflow()  # raises where hera's models of Argo's API would change the manifest
     manifest = compiled.manifest
     if output is Format.JSON:

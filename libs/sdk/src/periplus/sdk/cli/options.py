@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from contextlib import contextmanager
@@ -55,6 +56,16 @@ def client(project: str = "") -> Iterator[Client]:
         raise Failure(error.what, where=error.where, fix=error.fix, code=code) from error
     with Client(to) as opened:
         yield opened
+
+
+def project_name(project: str) -> str:
+    """The project that `client` would work in; `default` where nothing names one, as no stack was started."""
+    from periplus.sdk.client import NotConnectedError, connection
+
+    try:
+        return connection(project=project).project
+    except NotConnectedError:
+        return project or os.environ.get("PERIPLUS_PROJECT") or "default"
 
 
 def resolve(services: Client, run: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from periplus.sdk.cli import source, summary, watching
-from periplus.sdk.cli.options import Format, Output, Project, client, width
+from periplus.sdk.cli.options import Format, Output, Project, client, project_name, width
 from periplus.sdk.cli.outcome import exit_code_of_run
 from periplus.sdk.cli.text import one_line
 
@@ -54,7 +54,7 @@ def run(
     4 cancelled.
     """
     started = time.monotonic()
-    workflow = source.read(file, parameters)
+    workflow = source.read(file, parameters, project_name(project))
     with client(project) as services:
         spec, warnings = source.spec(workflow, cache)
         accepted = services.submit(spec, request_id or _new_id())

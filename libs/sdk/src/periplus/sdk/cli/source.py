@@ -64,10 +64,10 @@ class Source:
     archive: bytes = b""
 
 
-def read(file: str, parameters: list[str] | None) -> Source:
-    """The compiled pipeline of a .py file, or a manifest's text unchanged. Raises Failure."""
+def read(file: str, parameters: list[str] | None, project: str) -> Source:
+    """The pipeline of a .py file, compiled for a project, or a manifest's text unchanged. Raises Failure."""
     if is_python(file):
-        return _pipeline(file, compiled(file, parameters))
+        return _pipeline(file, compiled(file, parameters, project))
     return Source(_text(file), Path(file).parent if file != "-" else Path(), _values(parameters or []))
 
 
@@ -76,7 +76,7 @@ def is_python(file: str) -> bool:
     return file.endswith(".py") or ".py:" in file
 
 
-def compiled(file: str, parameters: list[str] | None) -> Compiled:
+def compiled(file: str, parameters: list[str] | None, project: str) -> Compiled:
     """The compiled pipeline of a file. Raises Failure, with the line of the user's code."""
     from periplus.sdk.errors import PipelineError
 
@@ -88,7 +88,7 @@ def compiled(file: str, parameters: list[str] | None) -> Compiled:
             from periplus.sdk.compiler.manifest import compile as compile_
 
             pipeline = load(file)
-            return compile_(pipeline, pipeline.parse(values))
+            return compile_(pipeline, pipeline.parse(values), project)
         except PipelineError as error:
             parts = [file, *([f"{error.function}()"] if error.function else []), error.argument]
             raise Failure(error.what, where=", ".join(filter(None, parts)), fix=error.fix) from error

@@ -21,17 +21,16 @@ MAX_ARCHIVE_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar.gz of code. `digest` is `sha256:…` of its bytes, `key` its key in the object store."""
+    """A tar.gz of code. `digest` is `sha256:…` of its bytes."""
 
     data: bytes
     digest: str
     files: tuple[str, ...]
 
-    @property
-    def key(self) -> str:
-        """The object's key."""
+    def key(self, project: str) -> str:
+        """Its key in the artifact repository, where the snapshotter stores it for this project."""
         hexadecimal = self.digest.removeprefix("sha256:")
-        return f"code/sha256/{hexadecimal[:2]}/{hexadecimal[2:4]}/{hexadecimal}.tgz"
+        return f"code/{project}/sha256/{hexadecimal[:2]}/{hexadecimal[2:4]}/{hexadecimal}.tgz"
 
 
 def archive(files: Mapping[str, Path]) -> Archive:

@@ -65,21 +65,21 @@ class Compiled:
 
 
 def compile(  # noqa: A001
-    pipeline: Pipeline[..., Any], parameters: Mapping[str, Any] | None = None
+    pipeline: Pipeline[..., Any], parameters: Mapping[str, Any] | None = None, project: str = "default"
 ) -> Compiled:
-    """Compile a pipeline, with values for its parameters in place of the defaults.
+    """Compile a pipeline, with values for its parameters in place of the defaults, for runs of a project.
 
     Raises PipelineError naming the function, the argument and the fix.
     """
     arguments = pipeline.arguments(parameters or {})
     recorded = pipeline.record()
     root = module_path(_file(pipeline.function)).root
-    project = Project(root)
+    code = Project(root)
     variants = _variants(recorded.tasks)
-    entries = {variant.step: _entry(project, variant.step) for variant in variants}
-    closures = {step: closure(project, *entries[step]) for step in entries}
+    entries = {variant.step: _entry(code, variant.step) for variant in variants}
+    closures = {step: closure(code, *entries[step]) for step in entries}
     packed = archive({name: path for one in closures.values() for name, path in one.files.items()})
-    key = packed.key if packed.files else None
+    key = packed.key(project) if packed.files else None
     codes = {step: StepCode(":".join(entries[step]), closures[step], key) for step in entries}
     templates = [
         container_template(name, variant, codes[variant.step], pipeline.image)

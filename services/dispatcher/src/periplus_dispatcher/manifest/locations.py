@@ -1,0 +1,138 @@
+"""Which objects a manifest may name: those of its project, and those that a setting shares with all projects.
+
+Keys belong to projects by how they begin. Argo writes outputs below `projects/<project>/`, the snapshotter writes code below
+`code/<project>/`. A tag in a key is known only during the run, so what stands before it must decide.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from periplus_common.errors import Invalid
+from periplus_dispatcher.domain import PROJECT_LABEL, Json
+from periplus_manifest import tags
+from periplus_manifest.object_key import malformed_reason
+
+OTHERS = "*"
+"""In a list of shared keys: every object that does not belong to a project."""
+_OF_PROJECTS = ("projects/", "code/", "snapshots/")
+_TAG = "tag"
+_VALUES = frozenset({"withItems", "value", "default", "enum", "plugin"})
+"""Fields whose content is data, and no location although it may look like one."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """An `s3` of a manifest, with the path of its field. `is_written`: an output goes there."""
+
+    path: str
+    s3: Json
+    is_written: bool
+
+
+@dataclass(frozen=True)
+class SharedKeys:
+    """What every project may read, and what every project may read and write, of the default repository `bucket`.
+
+    Each is a key, a prefix that ends in a slash, `s3://<bucket>/…` or `s3://<bucket>@<endpoint>/…` of another repository, or
+    `*`.
+    """
+
+    endpoint: str = ""
+    bucket: str = ""
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+
+
+def check_locations(manifest: Json, parameters: Mapping[str, str], project: str, shared: SharedKeys) -> None:
+    """Raise `Invalid` with the field's path for an object that the project's manifests may not name."""
+    _check_labels(manifest["spec"].get("workflowMetadata") or {})
+    constants = {f"workflow.parameters.{name}": value for name, value in parameters.items()}
+    constants[f"workflow.labels.{PROJECT_LABEL}"] = project
+    for location in _locations(manifest["spec"], "spec", is_written=False):
+        _check(location, constants, project, shared)
+
+
+def _check(location: Location, constants: Mapping[str, str], project: str, shared: SharedKeys) -> None:
+    key, bucket, endpoint = (
+        tags.substitute(str(location.s3.get(field) or ""), constants.get, strict=False)
+        for field in ("key", "bucket", "endpoint")
+    )
+    if not key and location.is_written:
+        return  # Argo makes the key
+    if reason := malformed_reason(_without_tags(key)):
+        raise _invalid(location, f"is no key of an object: it {reason}", "KEY_MALFORMED")
+    own = (f"projects/{project}/",) if location.is_written else (f"projects/{project}/", f"code/{project}/")
+    listed = shared.writable if location.is_written else (*shared.readable, *shared.writable)
+    is_default = bucket in ("", shared.bucket) and endpoint in ("", shared.endpoint)
+    if is_default and any(_is_below(key, prefix) for prefix in (*own, *listed)):
+        return
+    repository = f"s3://{bucket}@{endpoint}/" if endpoint else f"s3://{bucket}/"
+    if not is_default and any(_is_below(repository + key, prefix) for prefix in listed):
+        return
+    if OTHERS in listed and not _may_be_of_a_project(key):
+        return
+    setting = "DISPATCHER_WRITABLE_KEYS" if location.is_written else "DISPATCHER_READABLE_KEYS"
+    what = key if is_default else repository + key
+    known = " as far as it is known before the run" if "{{" in what else ""
+    raise _invalid(
+        location,
+        f"{what[:200]!r} does not belong to the project {project}{known}",
+        "KEY_FOREIGN",
+        fix=f"begin it with projects/{project}/, or list the beginning of it in {setting}",
+    )
+
+
+def _is_below(key: str, listed: str) -> bool:
+    """Whether a key is a listed one or begins with a listed prefix, whatever its tags become."""
+    known, is_whole = _known(key)
+    return known.startswith(listed) if listed.endswith("/") else is_whole and known == listed
+
+
+def _may_be_of_a_project(key: str) -> bool:
+    known, is_whole = _known(key)
+    if is_whole:
+        return f"{known}/".startswith(_OF_PROJECTS)
+    return any(known.startswith(prefix) or prefix.startswith(known) for prefix in _OF_PROJECTS)
+
+
+def _known(key: str) -> tuple[str, bool]:
+    """What stands before the first tag, and whether that is all."""
+    known, tag, _ = key.partition("{{")
+    return known, not tag
+
+
+def _without_tags(key: str) -> str:
+    for tag in reversed(tags.spans(key)):
+        key = key[: tag.start] + _TAG + key[tag.end :]
+    return key
+
+
+def _locations(value: Any, path: str, *, is_written: bool) -> Iterator[Location]:
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _locations(each, f"{path}[{index}]", is_written=is_written)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            if name == "s3" and isinstance(each, dict):
+                yield Location(f"{path}.s3", each, is_written)
+            elif name not in _VALUES:
+                written = name in ("outputs", "archiveLocation") or (is_written and name != "inputs")
+                yield from _locations(each, f"{path}.{name}", is_written=written)
+
+
+def _check_labels(added: Json) -> None:
+    """Refuse another project's label: the keys of outputs are made of it."""
+    for field in ("labels", "labelsFrom"):
+        for name in added.get(field) or ():
+            if str(name).startswith("periplus.dev/"):
+                raise Invalid(
+                    "is a label that only the dispatcher sets",
+                    field=f"spec.manifest.spec.workflowMetadata.{field}['{name}']",
+                    reason="LABEL_RESERVED",
+                    fix="leave it out",
+                )
+
+
+def _invalid(location: Location, message: str, reason: str, fix: str = "") -> Invalid:
+    return Invalid(message, field=f"spec.manifest.{location.path}.key", reason=reason, fix=fix)
