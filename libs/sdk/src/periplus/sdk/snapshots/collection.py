@@ -205,6 +205,9 @@ def _lockfile(directory: Path, root: Path | None, omitted: dict[str, str], max_b
                 continue
             path = os.path.relpath(file, directory)
             try:
+                if not file.resolve().is_relative_to(root or directory):
+                    omitted[path] = "it leads out of the project"
+                    continue
                 if file.stat().st_size > max_bytes:
                     omitted[path] = "too large for a lockfile"
                     continue

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import tempfile
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
-MAX_LISTING_BYTES = 4 << 20
-GIT_TIMEOUT_SECONDS = 20.0
+from periplus.sdk.snapshots.git import git, read_configuration
 
-# A repository's configuration may name programs to run; these options keep git from running them.
-_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.quotepath=off", "--no-optional-locks")
+_MAX_PATH_BYTES = 8 << 10
+
+# Without a look into the working trees of submodules, whose own configuration would count there.
+_SUBMODULES = "--ignore-submodules=dirty"
 
 
 @dataclass(frozen=True)
@@ -37,26 +34,40 @@ def read_repository(directory: Path, max_patch_bytes: int) -> Repository:
     if root is None:
         return Repository(root=directory)
     try:
-        remote = _start(root, "config", "--get", "remote.origin.url")
-        status = _start(root, "status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all")
+        if elsewhere := _elsewhere(root):
+            return Repository(root=root, omitted={".git": elsewhere})
+        url, filters, problem = read_configuration(root)
+        if not problem:
+            listing, problem = git(
+                root,
+                *filters,
+                "status",
+                "--porcelain=v2",
+                "-z",
+                "--branch",
+                "--untracked-files=all",
+                _SUBMODULES,
+            )
     except FileNotFoundError:
         return Repository(root=root, omitted={".git": "the git command is not installed"})
-    listing, problem = _finish(status, MAX_LISTING_BYTES)
-    url, _ = _finish(remote, MAX_LISTING_BYTES)
     if problem:
         return Repository(root=root, omitted={".git": problem})
-    commit, branch, untracked, changed = _status(listing)
-    omitted: dict[str, str] = {}
+    commit, branch, untracked, changed, submodules = _status(listing)
+    omitted = {path: why for path in submodules if (why := _elsewhere(root / path))}
     patch = b""
     if changed:
-        patch, problem = _finish(_start(root, *_DIFF, commit or _empty_tree(root)), max_patch_bytes)
+        compared = commit or _empty_tree(root)
+        excluded = [f":(exclude,literal,top){path}" for path in omitted]
+        patch, problem = git(
+            root, *filters, *_DIFF, compared, "--", ".", *excluded, max_bytes=max_patch_bytes
+        )
         if problem:
             patch, omitted["changes"] = b"", problem
     return Repository(
         root=root,
         commit=commit,
         branch=branch,
-        remote=without_credentials(os.fsdecode(url).strip()),
+        remote=without_credentials(url),
         patch=patch,
         untracked=untracked,
         omitted=omitted,
@@ -71,7 +82,47 @@ _DIFF = (
     "--no-color",
     "--src-prefix=a/",
     "--dst-prefix=b/",
+    "--submodule=short",
+    _SUBMODULES,
 )
+
+
+def _elsewhere(root: Path) -> str:
+    """Why the repository of a working tree is not read; empty if it is in the tree, or names the tree as its own.
+
+    `.git` may be a link or a file with a path: that of a linked worktree or of a submodule leads to a repository that
+    names the tree; any other lets a project show a repository that is not its own.
+    """
+    dot_git = root / ".git"
+    try:
+        if dot_git.is_file():
+            with dot_git.open("rb") as file:
+                folder = os.fsdecode(file.read(_MAX_PATH_BYTES)).removeprefix("gitdir:").strip()
+        else:
+            folder = os.fspath(dot_git)
+        target = (root / folder).resolve()
+        if target.is_relative_to(root):
+            return ""
+        if _names_the_tree(target, root):
+            return ""
+    except (OSError, ValueError, RuntimeError) as error:
+        return f"cannot be read: {error}"
+    return f"it leads to {target}, which is not the repository of this folder"
+
+
+def _names_the_tree(repository: Path, root: Path) -> bool:
+    """Whether a linked worktree's folder has the way back to the tree, or the configuration of a submodule has."""
+    back = repository / "gitdir"
+    if back.is_file():
+        with back.open("rb") as file:
+            return (repository / os.fsdecode(file.read(_MAX_PATH_BYTES)).strip()).resolve() == (
+                root / ".git"
+            ).resolve()
+    # Not within the tree: its configuration would be read as well.
+    named, problem = git(
+        repository.parent, "config", "--file", str(repository / "config"), "--get", "core.worktree"
+    )
+    return not problem and (repository / os.fsdecode(named).rstrip("\n")).resolve() == root
 
 
 def without_credentials(url: str) -> str:
@@ -91,11 +142,14 @@ def _root(directory: Path) -> Path | None:
     return None
 
 
-def _status(listing: bytes) -> tuple[str, str, tuple[str, ...], bool]:
-    """Commit, branch, untracked paths and whether a tracked file is changed, from `git status --porcelain=v2 -z`."""
+def _status(listing: bytes) -> tuple[str, str, tuple[str, ...], bool, list[str]]:
+    """Commit, branch, untracked paths, whether a tracked file is changed, and the changed submodules, from
+    `git status --porcelain=v2 -z`.
+    """
     commit = branch = ""
     untracked: list[str] = []
     changed = False
+    submodules: list[str] = []
     entries = iter(listing.split(b"\0"))
     for entry in entries:
         kind, _, rest = entry.partition(b" ")
@@ -109,54 +163,18 @@ def _status(listing: bytes) -> tuple[str, str, tuple[str, ...], bool]:
             untracked.append(os.fsdecode(rest))
         elif kind in (b"1", b"2", b"u"):
             changed = True
+            if rest.split(b" ", 2)[1].startswith(b"S"):
+                submodules.append(os.fsdecode(rest.split(b" ", _FIELDS[kind])[-1]))
             if kind == b"2":
                 next(entries, None)  # a renamed file's former path
-    return commit, branch, tuple(sorted(untracked)), changed
+    return commit, branch, tuple(sorted(untracked)), changed, submodules
+
+
+_FIELDS = {b"1": 7, b"2": 8, b"u": 9}
+"""The fields of a changed entry before its path, by the entry's kind."""
 
 
 def _empty_tree(root: Path) -> str:
     """The id of a tree with nothing in it, to compare with before the first commit."""
-    written, problem = _finish(_start(root, "hash-object", "-t", "tree", os.devnull), 200)
+    written, problem = git(root, "hash-object", "--no-filters", "-t", "tree", os.devnull)
     return "HEAD" if problem else written.decode().strip()
-
-
-Started = tuple[subprocess.Popen[bytes], IO[bytes]]
-
-
-def _start(root: Path, *arguments: str) -> Started:
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_EXTERNAL_DIFF"):
-        environment.pop(name, None)
-    # A file and not a pipe: git may print a warning for each of many files, and nothing reads them meanwhile.
-    errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-    process = subprocess.Popen(  # noqa: S603 - git, with arguments of ours
-        [*_GIT, *arguments],
-        cwd=root,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-    )
-    return process, errors
-
-
-def _finish(started: Started, max_bytes: int) -> tuple[bytes, str]:
-    """The output of a git command, and an error or "". A command that prints or takes too much is killed."""
-    process, errors = started
-    deadline = threading.Timer(GIT_TIMEOUT_SECONDS, process.kill)
-    deadline.start()
-    with process, errors:
-        assert process.stdout is not None
-        printed = process.stdout.read(max_bytes + 1)
-        if len(printed) > max_bytes:
-            process.kill()
-            process.wait()
-            deadline.cancel()
-            return b"", f"git printed more than {max_bytes} bytes"
-        process.wait()
-        deadline.cancel()
-        if process.returncode:
-            errors.seek(0)
-            error = errors.read(400).decode(errors="replace").strip().partition("\n")[0]
-            return b"", f"git: {error or f'exit code {process.returncode}'}"
-    return printed, ""
