@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 from periplus.cache.v1.events_pb2 import ArtifactsDigested
 from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepNode, StepStarted
 from periplus.types.v1 import step_pb2 as types
-from periplus_common import bus, postgres
+from periplus_common import bus, postgres, runtime
 from periplus_common.bus import Batch, Broker
 from periplus_lineage import events
 from periplus_lineage.projection import ProjectionDelta
@@ -211,6 +211,7 @@ class CountingProjector(EventProjector):
 
 
 async def main(event_count: int, rounds: int) -> None:
+    runtime.collect_garbage_rarely()  # as a service does
     runs = max(1, event_count // (3 * STEPS + 2))
     with tempfile.TemporaryDirectory(prefix="periplus-bench-") as directory:
         home = Home(Path(directory) / "home")

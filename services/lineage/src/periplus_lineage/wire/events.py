@@ -44,6 +44,8 @@ _MAX_BYTES = {
     "bucket": 255,
 }
 """Names are keys of Postgres indexes, whose entries hold 2,700 bytes. Argo allows less than any of these."""
+_MAX_UNENCODED = {field: size // 4 for field, size in _MAX_BYTES.items()}
+"""Characters that fit without being encoded: one takes four bytes at most."""
 
 _StepEvent = StepStarted | StepFinished | ArtifactsDigested
 
@@ -76,9 +78,9 @@ class EventProjector:
     def _run_submitted(self, event: RunSubmitted, delta: ProjectionDelta) -> None:
         key = _run_key(event)
         at = codec.decode_time(event.submitted_at, "submitted_at")
-        paths = [_text("step", node.path, min_length=1) for node in event.steps]
+        paths = [_text("step", node.path, 1) for node in event.steps]
         dependencies: set[DependencyKey] = {
-            (*key, path, key[1], _text("step", upstream, min_length=1).removesuffix("(*)"), False)
+            (*key, path, key[1], _text("step", upstream, 1).removesuffix("(*)"), False)
             for path, node in zip(paths, event.steps, strict=True)
             for upstream in node.depends_on
         }
@@ -151,8 +153,8 @@ class EventProjector:
             delta.add_usage(key, usage)
 
     def _snapshot_taken(self, event: SnapshotTaken, delta: ProjectionDelta) -> None:
-        project = _text("project", event.project, min_length=1)
-        delta.add_snapshot(project, _text("name", event.snapshot, min_length=1), event.SerializeToString())
+        project = _text("project", event.project, 1)
+        delta.add_snapshot(project, _text("name", event.snapshot, 1), event.SerializeToString())
 
     def _usages(
         self,
@@ -202,21 +204,21 @@ def decode_saved(event: RunFinished | StepFinished) -> timedelta:
 
 
 def _run_key(event: RunSubmitted | RunFinished | _StepEvent) -> RunKey:
-    return _text("project", event.project, min_length=1), _text("run", event.run, min_length=1)
+    return _text("project", event.project, 1), _text("run", event.run, 1)
 
 
 def _step_key(event: _StepEvent) -> StepKey:
-    return (*_run_key(event), _text("step", event.step, min_length=1))
+    return (*_run_key(event), _text("step", event.step, 1))
 
 
-def _text(field: str, value: str, *, min_length: int = 0) -> str:
+def _text(field: str, value: str, min_length: int = 0) -> str:
     """`value`. Raises `Invalid` if Postgres can not store or index it."""
     if "\0" in value:
         raise Invalid("contains the character U+0000", field=field)
-    max_bytes = _MAX_BYTES[field]
-    # A character takes four bytes at most, so most texts need not be encoded.
-    if len(value) < min_length or (4 * len(value) > max_bytes and len(value.encode()) > max_bytes):
-        raise Invalid(f"must have {min_length} to {max_bytes} bytes", field=field)
+    if not min_length <= len(value) <= _MAX_UNENCODED[field]:
+        max_bytes = _MAX_BYTES[field]
+        if len(value) < min_length or len(value.encode()) > max_bytes:
+            raise Invalid(f"must have {min_length} to {max_bytes} bytes", field=field)
     return value
 
 
