@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -14,12 +15,12 @@ from google.protobuf.wrappers_pb2 import Int32Value
 from google.rpc import error_details_pb2
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from periplus.cache.v1 import cache_pb2
 from periplus_common import auth, rpc
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Refused, Unavailable
+from periplus_common.rpc_limits import ServerLimits
 from periplus_common.unix_socket import short_path
 
 TOKEN = "token"
@@ -34,7 +35,7 @@ async def served(handler, kind=Empty, *, streams: bool = False) -> AsyncIterator
         yield channel
 
 
-def open_to(rpcs: dict[str, grpc.RpcMethodHandler], **options: timedelta):
+def open_to(rpcs: dict[str, grpc.RpcMethodHandler], **options: Any):
     service = grpc.method_handlers_generic_handler("test.Service", rpcs)
     return rpc.serving(
         "127.0.0.1:0",
@@ -157,19 +158,6 @@ async def test_a_call_without_the_token_is_refused_before_anything_is_done(sent,
     assert done == []
 
 
-async def test_health_and_reflection_need_no_token():
-    async with open_to({}) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        health = health_pb2_grpc.HealthStub(channel)
-        for name in ("", "test.Service"):
-            answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
-            assert answer.status is health_pb2.HealthCheckResponse.SERVING
-        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        async for answer in reflection.ServerReflectionInfo(iter([request])):
-            names = {service.name for service in answer.list_services_response.service}
-    assert {"test.Service", "grpc.health.v1.Health"} <= names
-
-
 @pytest.mark.parametrize(
     ("message", "field"),
     [
@@ -222,7 +210,7 @@ async def test_a_call_without_a_deadline_has_the_servers():
 
     rpcs = {"Do": grpc.unary_unary_rpc_method_handler(hang, Empty.FromString, lambda m: b"")}
     async with (
-        open_to(rpcs, unary_timeout=timedelta(seconds=0.1)) as port,
+        open_to(rpcs, limits=ServerLimits(call_timeout=timedelta(seconds=0.1))) as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         received = await caught(do(channel)(Empty(), metadata=auth.metadata(TOKEN)))

@@ -5,10 +5,11 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from periplus_common import rpc
-from periplus_common.errors import Conflict, Invalid, NotFound, PeriplusError, Refused, Unavailable
+from periplus_common.errors import Conflict, Invalid, NotFound, PeriplusError, Refused, TooLarge, Unavailable
 
 ERRORS = [
     Invalid("is wrong", field="spec.manifest", reason="MANIFEST_INVALID", fix="periplus compile"),
+    TooLarge("has 5 bytes"),
     NotFound("does not exist"),
     Conflict("differs"),
     Refused("not now", reason="RUN_ENDED"),

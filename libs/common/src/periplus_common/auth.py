@@ -11,19 +11,14 @@ from periplus_common.errors import Unauthenticated
 
 HEADER = "authorization"
 
-# Called without a token: probes have none.
-_PUBLIC_METHODS = ("/grpc.health.v1.Health/",)
-
 
 def metadata(token: str) -> tuple[tuple[str, str], ...]:
     """The metadata that authenticates a call."""
     return ((HEADER, f"Bearer {token}"),)
 
 
-def check(method: str, received: Iterable[tuple[str, str | bytes]], token: str) -> None:
-    """Raise `Unauthenticated` unless the received metadata has the token or `method` is public."""
-    if method.startswith(_PUBLIC_METHODS):
-        return
+def check(received: Iterable[tuple[str, str | bytes]], token: str) -> None:
+    """Raise `Unauthenticated` unless the received metadata has the token."""
     credentials = next((value for key, value in received if key == HEADER), "")
     expected = f"Bearer {token}".encode()
     if not hmac.compare_digest(

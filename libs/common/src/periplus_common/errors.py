@@ -2,6 +2,7 @@
 
 PeriplusError
 ├── Invalid          the request can never succeed as written
+├── TooLarge         the request is larger than the limit of its RPC
 ├── NotFound         what the request refers to does not exist
 ├── Conflict         it exists already, and differs
 ├── Refused          the system is not in a state to do this
@@ -30,6 +31,10 @@ class PeriplusError(Exception):
 
 class Invalid(PeriplusError):
     """The request can never succeed as written."""
+
+
+class TooLarge(Invalid):
+    """The request is larger than the limit of its RPC."""
 
 
 class NotFound(PeriplusError):

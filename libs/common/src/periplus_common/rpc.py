@@ -4,12 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any, NoReturn, cast
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc import StatusCode
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
@@ -18,7 +18,8 @@ from grpc_status import rpc_status
 from opentelemetry import trace
 
 from periplus_common import auth, telemetry
-from periplus_common.errors import PeriplusError
+from periplus_common.errors import Invalid, PeriplusError, TooLarge, Unauthenticated, Unavailable
+from periplus_common.rpc_limits import DEFAULT_LIMITS, MAX_MESSAGE_BYTES, ServerLimits, max_request_bytes
 from periplus_common.status import STATUS, from_status, to_status
 from periplus_common.unix_socket import grpc_target
 from periplus_common.validation import validate
@@ -35,12 +36,10 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 32 << 20  # a claim holds a patch, a lockfile and an archive of 8 MiB each
-MAX_CONNECTION_AGE_MS = 10 * 60_000  # clients reconnect so often, and find new replicas
-UNARY_TIMEOUT = timedelta(seconds=60)  # of a call whose client sets none
 CLIENT_TIMEOUT = timedelta(seconds=10)
 
-_PUBLIC_STREAMS = ("/grpc.reflection.v1alpha.ServerReflection/",)  # the protos are no secret
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+_REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/"
 
 _call_duration = telemetry.histogram(
     "rpc.server.call.duration",
@@ -53,57 +52,126 @@ _call_duration = telemetry.histogram(
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Around every call: the token, the rules of the request, a timeout, and the errors' statuses, logs and metrics."""
 
-    def __init__(self, token: str, unary_timeout: timedelta = UNARY_TIMEOUT) -> None:
+    def __init__(self, token: str, limits: ServerLimits = DEFAULT_LIMITS) -> None:
         self._token = token
-        self._unary_timeout = unary_timeout.total_seconds()
+        self._limits = limits
+        self._running = 0
+        self.status = HealthCheckResponse.SERVING
+        """Of the whole server, for callers without a token."""
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Called by gRPC for every call, before its request is read."""
         handler = await continuation(details)
         method, metadata = details.method, details.invocation_metadata
-        if handler is None or method.startswith(_PUBLIC_STREAMS):
+        if handler is None:
+            return None
+        try:
+            auth.check(metadata, self._token)
+        except Unauthenticated as error:
+            # The handlers of these do not read the request: a stranger's message is neither received nor parsed.
+            return self._health() if method == _HEALTH_CHECK else _refusing(method, metadata, error)
+        if method.startswith(_REFLECTION):
             return handler
+        return self._wrapped(handler, method, metadata)
+
+    def _wrapped(self, handler: Any, method: str, metadata: Any) -> Any:
         if handler.request_streaming:
             # No RPC of ours streams its request. One that does needs a wrapper of its own: nothing here would check
-            # its token.
-            log.error(
-                "%s streams its request, which is not supported: its token would not be checked", method
-            )
+            # its messages.
+            log.error("%s streams its request, which is not supported", method)
             return None
 
-        def admit(request: Message) -> None:
-            auth.check(method, metadata, self._token)
-            validate(request)
-
-        async def unary(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            with _observed(method, metadata, request) as call:
-                remaining = context.time_remaining()
-                timeout = asyncio.timeout(self._unary_timeout if remaining is None else remaining)
+        async def unary(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            with _observed(method, metadata) as call:
+                remaining, limit = context.time_remaining(), self._limits.call_timeout.total_seconds()
+                timeout = asyncio.timeout(limit if remaining is None else min(remaining, limit))
                 try:
-                    admit(request)
                     async with timeout:
-                        return await handler.unary_unary(request, context)
+                        request = _read(raw, method, handler.request_deserializer)
+                        with self._counted(), _logged(request):
+                            return await handler.unary_unary(request, context)
                 except Exception as error:  # noqa: BLE001 - the boundary: every failure gets its status
                     await call.abort(context, error, timed_out=timeout.expired())
 
-        async def stream(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            with _observed(method, metadata, request) as call:
+        async def stream(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            with _observed(method, metadata) as call:
                 try:
-                    admit(request)
+                    request = _read(raw, method, handler.request_deserializer)
                     # A stream has no timeout but its client's; a client that leaves early ends the handler at once.
-                    async with aclosing(handler.unary_stream(request, context)) as responses:
-                        async for response in responses:
-                            yield response
+                    with self._counted(), _logged(request):
+                        async with aclosing(handler.unary_stream(request, context)) as responses:
+                            async for response in responses:
+                                with self._ends_unless_read(context):
+                                    yield response
                 except Exception as error:  # noqa: BLE001 - the boundary: every failure gets its status
                     await call.abort(context, error)
 
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                stream, handler.request_deserializer, handler.response_serializer
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            unary, handler.request_deserializer, handler.response_serializer
-        )
+            return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
+
+    def _health(self) -> Any:
+        """A handler for Kubernetes' probe, which has no token."""
+
+        async def check(_: object, __: object) -> AsyncIterator[HealthCheckResponse]:
+            yield HealthCheckResponse(status=self.status)
+
+        return grpc.stream_stream_rpc_method_handler(check, None, HealthCheckResponse.SerializeToString)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Raise `Unavailable` if as many calls run as may."""
+        if self._running >= self._limits.max_calls:
+            raise Unavailable(f"the server has {self._running} calls, as many as it may")
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+
+    @contextmanager
+    def _ends_unless_read(self, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
+        """End the call if its client does not read the message that is sent in the block."""
+        task, seconds = asyncio.current_task(), self._limits.write_timeout.total_seconds()
+        assert task is not None
+
+        async def end() -> None:
+            await asyncio.sleep(seconds)
+            task.cancel()
+            # Sent after the message, should the client ever read on.
+            await context.abort(StatusCode.DEADLINE_EXCEEDED, f"no message was read for {seconds:g} s")
+
+        ending = asyncio.create_task(end())
+        ending.add_done_callback(lambda done: done.cancelled() or done.exception())  # abort always raises
+        try:
+            yield
+        finally:
+            if not task.cancelling():
+                ending.cancel()
+
+
+def _read(raw: bytes, method: str, parse: Callable[[bytes], Any]) -> Any:
+    """A request; raises `TooLarge`, and `Invalid` for one that breaks a rule of its proto."""
+    limit = max_request_bytes(method)
+    if len(raw) > limit:
+        raise TooLarge(f"the request has {len(raw)} bytes, {limit} are allowed")
+    try:
+        request = parse(raw)
+    except (DecodeError, ValueError) as error:
+        raise Invalid("the request can not be parsed as its message") from error
+    validate(request)
+    return request
+
+
+def _refusing(method: str, metadata: Any, error: PeriplusError) -> Any:
+    """A handler of any RPC that fails without reading its request."""
+
+    async def refuse(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
+        with _observed(method, metadata) as call:
+            await call.abort(context, error)
+        yield b""
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 _STATUS_OF_NUMBER = {code.value[0]: code for code in StatusCode}
@@ -146,18 +214,13 @@ class _Call:
 
 
 @contextmanager
-def _observed(
-    method: str, metadata: Sequence[tuple[str, str | bytes]] | None, request: Message
-) -> Iterator[_Call]:
-    """Trace context, fields of log lines, and the metric of a call."""
+def _observed(method: str, metadata: Sequence[tuple[str, str | bytes]] | None) -> Iterator[_Call]:
+    """Trace context and the metric of a call."""
     call, started = _Call(method), time.perf_counter()
-    fields = {
-        name: value for name in ("project", "run") if isinstance(value := getattr(request, name, ""), str)
-    }
     # Where telemetry is on, OpenTelemetry's interceptor has read the headers and has begun a span.
     headers = {} if trace.get_current_span().get_span_context().is_valid else _texts(metadata)
     try:
-        with telemetry.remote_context(headers), telemetry.log_context(**fields):
+        with telemetry.remote_context(headers):
             yield call
     except (asyncio.CancelledError, GeneratorExit):
         call.status, call.error_type = StatusCode.CANCELLED, StatusCode.CANCELLED.name
@@ -173,6 +236,12 @@ def _observed(
         _call_duration.record(time.perf_counter() - started, attributes)
 
 
+def _logged(request: Message) -> AbstractContextManager[None]:
+    """The fields of log lines that a request has."""
+    found = {name: getattr(request, name, "") for name in ("project", "run")}
+    return telemetry.log_context(**{name: value for name, value in found.items() if isinstance(value, str)})
+
+
 def _texts(metadata: Sequence[tuple[str, str | bytes]] | None) -> dict[str, str]:
     return {key: value for key, value in metadata or () if isinstance(value, str)}
 
@@ -183,26 +252,17 @@ async def serving(
     token: str,
     *register: Callable[[grpc.aio.Server], None],
     names: Sequence[str],
-    unary_timeout: timedelta = UNARY_TIMEOUT,
+    limits: ServerLimits = DEFAULT_LIMITS,
     grace: timedelta = timedelta(seconds=10),
 ) -> AsyncIterator[int]:
     """Serve until the block is left, then let running calls finish within `grace`. Yields the port.
 
     `address` is host:port, or unix:/path for a socket; one that a killed server left behind is replaced.
-    `names` are the full names of the services, for reflection. Health is SERVING while the block is open.
+    `names` are the full names of the services. Every call needs the token but `Health.Check`, which says SERVING
+    while the block is open; without the token it does not read which service it was asked about.
     """
-    server = grpc.aio.server(
-        interceptors=[ServerInterceptor(token, unary_timeout)],
-        options=[
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
-            (
-                "grpc.so_reuseport",
-                0,
-            ),  # a second process on our port is an error, and gets no share of the calls
-        ],
-    )
+    interceptor = ServerInterceptor(token, limits)
+    server = grpc.aio.server(interceptors=[interceptor], options=limits.options(names))
     for add in register:
         add(server)
     servicer = health.aio.HealthServicer()
@@ -215,6 +275,7 @@ async def serving(
     try:
         yield port
     finally:
+        interceptor.status = HealthCheckResponse.NOT_SERVING
         await servicer.enter_graceful_shutdown()
         await server.stop(grace.total_seconds())
 

@@ -13,6 +13,7 @@ from periplus_common.errors import (
     NotFound,
     PeriplusError,
     Refused,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -24,6 +25,7 @@ MAX_MESSAGE_BYTES = 1000
 MAX_DETAIL_BYTES = 300  # of a field's path, and of a fix
 
 STATUS: dict[type[PeriplusError], StatusCode] = {
+    TooLarge: StatusCode.RESOURCE_EXHAUSTED,
     Invalid: StatusCode.INVALID_ARGUMENT,
     NotFound: StatusCode.NOT_FOUND,
     Conflict: StatusCode.ALREADY_EXISTS,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from periplus.snapshotter.v1 import events_pb2 as events
 from periplus.snapshotter.v1 import snapshotter_pb2 as pb
 from periplus_common.errors import Refused
-from periplus_common.rpc import MAX_MESSAGE_BYTES
+from periplus_common.rpc_limits import MAX_MESSAGE_BYTES
 from periplus_model import codec
 from periplus_snapshotter.snapshots.claim import (
     Blob,

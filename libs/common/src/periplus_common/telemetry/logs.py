@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from opentelemetry import trace
@@ -19,7 +19,10 @@ def log_context(**fields: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _fields.reset(token)
+        with suppress(
+            ValueError
+        ):  # a generator that was abandoned inside the block is closed in another context
+            _fields.reset(token)
 
 
 class JsonFormatter(logging.Formatter):

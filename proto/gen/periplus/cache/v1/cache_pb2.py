@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from periplus.auth.v1 import permission_pb2 as periplus_dot_auth_dot_v1_dot_permission__pb2
+from periplus.limits.v1 import message_size_pb2 as periplus_dot_limits_dot_v1_dot_message__size__pb2
 from periplus.types.v1 import step_pb2 as periplus_dot_types_dot_v1_dot_step__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dperiplus/cache/v1/cache.proto\x12\x11periplus.cache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!periplus/auth/v1/permission.proto\x1a\x1cperiplus/types/v1/step.proto\"a\n\tOutputRef\x12\x1e\n\x04step\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x04step\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04name\x12\x16\n\x06result\x18\x03 \x01(\x08R\x06result\"\xbf\x01\n\x08TextPart\x12%\n\x07literal\x18\x01 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x00R\x07literal\x12\x36\n\x06output\x18\x02 \x01(\x0b\x32\x1c.periplus.cache.v1.OutputRefH\x00R\x06output\x12\x1e\n\x04item\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02H\x00R\x04item\x12%\n\x07unknown\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04H\x00R\x07unknownB\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"D\n\x04Text\x12<\n\x05parts\x18\x01 \x03(\x0b\x32\x1b.periplus.cache.v1.TextPartB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x05parts\"h\n\x0fParameterSource\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\x35\n\x05value\x18\x02 \x01(\x0b\x32\x17.periplus.cache.v1.TextB\x06\xbaH\x03\xc8\x01\x01R\x05value\"\xf5\x01\n\x0e\x41rtifactSource\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\x36\n\x06output\x18\x02 \x01(\x0b\x32\x1c.periplus.cache.v1.OutputRefH\x00R\x06output\x12\x36\n\x06object\x18\x03 \x01(\x0b\x32\x1c.periplus.types.v1.ObjectRefH\x00R\x06object\x12\x1d\n\x03raw\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x00R\x03raw\x12%\n\x07unknown\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04H\x00R\x07unknownB\r\n\x04\x66rom\x12\x05\xbaH\x02\x08\x01\"\x99\x02\n\tStepQuery\x12\x1a\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x02id\x12&\n\x08template\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08template\x12M\n\nparameters\x18\x03 \x03(\x0b\x32\".periplus.cache.v1.ParameterSourceB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\nparameters\x12J\n\tartifacts\x18\x04 \x03(\x0b\x32!.periplus.cache.v1.ArtifactSourceB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\tartifacts\x12-\n\x05items\x18\x05 \x01(\x0b\x32\x17.periplus.cache.v1.TextR\x05items\"\xb2\x03\n\x13ResolveStepsRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1a\n\x03run\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x03run\x12^\n\ttemplates\x18\x03 \x03(\x0b\x32\x35.periplus.cache.v1.ResolveStepsRequest.TemplatesEntryB\t\xbaH\x06\x9a\x01\x03\x10\x88\'R\ttemplates\x12=\n\x05steps\x18\x04 \x03(\x0b\x32\x1c.periplus.cache.v1.StepQueryB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x05steps\x12\x45\n\ncache_mode\x18\x05 \x01(\x0e\x32\x1c.periplus.types.v1.CacheModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\tcacheMode\x1a]\n\x0eTemplatesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x35\n\x05value\x18\x02 \x01(\x0b\x32\x1f.periplus.types.v1.StepTemplateR\x05value:\x02\x38\x01\"\x91\x03\n\x0bStepVerdict\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x34\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.periplus.types.v1.VerdictR\x07verdict\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n\x0b\x66ingerprint\x18\x04 \x01(\tR\x0b\x66ingerprint\x12\x34\n\x07outputs\x18\x05 \x01(\x0b\x32\x1a.periplus.types.v1.OutputsR\x07outputs\x12!\n\x0cproducer_run\x18\x06 \x01(\tR\x0bproducerRun\x12#\n\rproducer_step\x18\x07 \x01(\tR\x0cproducerStep\x12/\n\x05saved\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05saved\x12\x34\n\x05items\x18\t \x03(\x0b\x32\x1e.periplus.cache.v1.StepVerdictR\x05items\x12\x1d\n\nitems_json\x18\n \x01(\tR\titemsJson\"R\n\x14ResolveStepsResponse\x12:\n\x08verdicts\x18\x01 \x03(\x0b\x32\x1e.periplus.cache.v1.StepVerdictR\x08verdicts\"\x8e\x01\n\x12\x45xplainMissRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1c\n\x03run\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x03run\x12\x1e\n\x04step\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x04step\"a\n\x0b\x46ieldChange\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x15\n\x03old\x18\x02 \x01(\tH\x00R\x03old\x88\x01\x01\x12\x15\n\x03new\x18\x03 \x01(\tH\x01R\x03new\x88\x01\x01\x42\x06\n\x04_oldB\x06\n\x04_new\"\xd1\x02\n\x13\x45xplainMissResponse\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12 \n\x0b\x66ingerprint\x18\x02 \x01(\tR\x0b\x66ingerprint\x12/\n\x13nearest_fingerprint\x18\x03 \x01(\tR\x12nearestFingerprint\x12!\n\x0cproducer_run\x18\x04 \x01(\tR\x0bproducerRun\x12#\n\rproducer_step\x18\x05 \x01(\tR\x0cproducerStep\x12;\n\x0brecorded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\x12\x38\n\x07\x63hanges\x18\x07 \x03(\x0b\x32\x1e.periplus.cache.v1.FieldChangeR\x07\x63hanges\x12\x10\n\x03hit\x18\x08 \x01(\x08R\x03hit\"\x8d\x01\n\x0fGetEntryRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12>\n\x0b\x66ingerprint\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x0b\x66ingerprint\"\xc9\x03\n\x05\x45ntry\x12 \n\x0b\x66ingerprint\x18\x01 \x01(\tR\x0b\x66ingerprint\x12\x1a\n\x08template\x18\x02 \x01(\tR\x08template\x12!\n\x0cproducer_run\x18\x03 \x01(\tR\x0bproducerRun\x12#\n\rproducer_step\x18\x04 \x01(\tR\x0cproducerStep\x12\x34\n\x07outputs\x18\x05 \x01(\x0b\x32\x1a.periplus.types.v1.OutputsR\x07outputs\x12;\n\x0brecorded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\x12\x35\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x12\n\x04hits\x18\x08 \x01(\x03R\x04hits\x12\x10\n\x03key\x18\t \x01(\tR\x03key\x12/\n\x13invalidation_reason\x18\n \x01(\tR\x12invalidationReason\x12\x39\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\"B\n\x10GetEntryResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x18.periplus.cache.v1.EntryR\x05\x65ntry\"\xa0\x02\n\x12ListEntriesRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12$\n\x08template\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08template\x12+\n\x0cproducer_run\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0bproducerRun\x12)\n\x10show_invalidated\x18\x04 \x01(\x08R\x0fshowInvalidated\x12\'\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"q\n\x13ListEntriesResponse\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.periplus.cache.v1.EntryR\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbc\x02\n\x18InvalidateEntriesRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12H\n\x0c\x66ingerprints\x18\x02 \x03(\tB$\xbaH!\x92\x01\x1e\x10\xe8\x07\"\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x0c\x66ingerprints\x12$\n\x08template\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08template\x12+\n\x0cproducer_run\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0bproducerRun\x12\"\n\x06reason\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x06reason\x12#\n\rvalidate_only\x18\x06 \x01(\x08R\x0cvalidateOnly\"1\n\x19InvalidateEntriesResponse\x12\x14\n\x05\x63ount\x18\x01 \x01(\x03R\x05\x63ount\"k\n\x11GetSavingsRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1a\n\x03run\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x03run\"Y\n\x12GetSavingsResponse\x12\x12\n\x04hits\x18\x01 \x01(\x03R\x04hits\x12/\n\x05saved\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05saved2\xb2\x05\n\x0c\x43\x61\x63heService\x12o\n\x0cResolveSteps\x12&.periplus.cache.v1.ResolveStepsRequest\x1a\'.periplus.cache.v1.ResolveStepsResponse\"\x0e\x8a\xe7\x18\ncache.read\x12l\n\x0b\x45xplainMiss\x12%.periplus.cache.v1.ExplainMissRequest\x1a&.periplus.cache.v1.ExplainMissResponse\"\x0e\x8a\xe7\x18\ncache.read\x12\x63\n\x08GetEntry\x12\".periplus.cache.v1.GetEntryRequest\x1a#.periplus.cache.v1.GetEntryResponse\"\x0e\x8a\xe7\x18\ncache.read\x12l\n\x0bListEntries\x12%.periplus.cache.v1.ListEntriesRequest\x1a&.periplus.cache.v1.ListEntriesResponse\"\x0e\x8a\xe7\x18\ncache.read\x12\x84\x01\n\x11InvalidateEntries\x12+.periplus.cache.v1.InvalidateEntriesRequest\x1a,.periplus.cache.v1.InvalidateEntriesResponse\"\x14\x8a\xe7\x18\x10\x63\x61\x63he.invalidate\x12i\n\nGetSavings\x12$.periplus.cache.v1.GetSavingsRequest\x1a%.periplus.cache.v1.GetSavingsResponse\"\x0e\x8a\xe7\x18\ncache.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dperiplus/cache/v1/cache.proto\x12\x11periplus.cache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!periplus/auth/v1/permission.proto\x1a%periplus/limits/v1/message_size.proto\x1a\x1cperiplus/types/v1/step.proto\"a\n\tOutputRef\x12\x1e\n\x04step\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x04step\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04name\x12\x16\n\x06result\x18\x03 \x01(\x08R\x06result\"\xbf\x01\n\x08TextPart\x12%\n\x07literal\x18\x01 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x00R\x07literal\x12\x36\n\x06output\x18\x02 \x01(\x0b\x32\x1c.periplus.cache.v1.OutputRefH\x00R\x06output\x12\x1e\n\x04item\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02H\x00R\x04item\x12%\n\x07unknown\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04H\x00R\x07unknownB\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"D\n\x04Text\x12<\n\x05parts\x18\x01 \x03(\x0b\x32\x1b.periplus.cache.v1.TextPartB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x05parts\"h\n\x0fParameterSource\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\x35\n\x05value\x18\x02 \x01(\x0b\x32\x17.periplus.cache.v1.TextB\x06\xbaH\x03\xc8\x01\x01R\x05value\"\xf5\x01\n\x0e\x41rtifactSource\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\x36\n\x06output\x18\x02 \x01(\x0b\x32\x1c.periplus.cache.v1.OutputRefH\x00R\x06output\x12\x36\n\x06object\x18\x03 \x01(\x0b\x32\x1c.periplus.types.v1.ObjectRefH\x00R\x06object\x12\x1d\n\x03raw\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x00R\x03raw\x12%\n\x07unknown\x18\x05 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04H\x00R\x07unknownB\r\n\x04\x66rom\x12\x05\xbaH\x02\x08\x01\"\x99\x02\n\tStepQuery\x12\x1a\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x02id\x12&\n\x08template\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x08template\x12M\n\nparameters\x18\x03 \x03(\x0b\x32\".periplus.cache.v1.ParameterSourceB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\nparameters\x12J\n\tartifacts\x18\x04 \x03(\x0b\x32!.periplus.cache.v1.ArtifactSourceB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\tartifacts\x12-\n\x05items\x18\x05 \x01(\x0b\x32\x17.periplus.cache.v1.TextR\x05items\"\xb9\x03\n\x13ResolveStepsRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1a\n\x03run\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x03run\x12\x65\n\ttemplates\x18\x03 \x03(\x0b\x32\x35.periplus.cache.v1.ResolveStepsRequest.TemplatesEntryB\x10\xbaH\r\x9a\x01\n\x10\x88\'\"\x05r\x03\x18\x80\x02R\ttemplates\x12=\n\x05steps\x18\x04 \x03(\x0b\x32\x1c.periplus.cache.v1.StepQueryB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x05steps\x12\x45\n\ncache_mode\x18\x05 \x01(\x0e\x32\x1c.periplus.types.v1.CacheModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\tcacheMode\x1a]\n\x0eTemplatesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x35\n\x05value\x18\x02 \x01(\x0b\x32\x1f.periplus.types.v1.StepTemplateR\x05value:\x02\x38\x01\"\x91\x03\n\x0bStepVerdict\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x34\n\x07verdict\x18\x02 \x01(\x0e\x32\x1a.periplus.types.v1.VerdictR\x07verdict\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n\x0b\x66ingerprint\x18\x04 \x01(\tR\x0b\x66ingerprint\x12\x34\n\x07outputs\x18\x05 \x01(\x0b\x32\x1a.periplus.types.v1.OutputsR\x07outputs\x12!\n\x0cproducer_run\x18\x06 \x01(\tR\x0bproducerRun\x12#\n\rproducer_step\x18\x07 \x01(\tR\x0cproducerStep\x12/\n\x05saved\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05saved\x12\x34\n\x05items\x18\t \x03(\x0b\x32\x1e.periplus.cache.v1.StepVerdictR\x05items\x12\x1d\n\nitems_json\x18\n \x01(\tR\titemsJson\"R\n\x14ResolveStepsResponse\x12:\n\x08verdicts\x18\x01 \x03(\x0b\x32\x1e.periplus.cache.v1.StepVerdictR\x08verdicts\"\x8e\x01\n\x12\x45xplainMissRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1c\n\x03run\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x03run\x12\x1e\n\x04step\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x04step\"a\n\x0b\x46ieldChange\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x15\n\x03old\x18\x02 \x01(\tH\x00R\x03old\x88\x01\x01\x12\x15\n\x03new\x18\x03 \x01(\tH\x01R\x03new\x88\x01\x01\x42\x06\n\x04_oldB\x06\n\x04_new\"\xd1\x02\n\x13\x45xplainMissResponse\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12 \n\x0b\x66ingerprint\x18\x02 \x01(\tR\x0b\x66ingerprint\x12/\n\x13nearest_fingerprint\x18\x03 \x01(\tR\x12nearestFingerprint\x12!\n\x0cproducer_run\x18\x04 \x01(\tR\x0bproducerRun\x12#\n\rproducer_step\x18\x05 \x01(\tR\x0cproducerStep\x12;\n\x0brecorded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\x12\x38\n\x07\x63hanges\x18\x07 \x03(\x0b\x32\x1e.periplus.cache.v1.FieldChangeR\x07\x63hanges\x12\x10\n\x03hit\x18\x08 \x01(\x08R\x03hit\"\x8d\x01\n\x0fGetEntryRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12>\n\x0b\x66ingerprint\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x0b\x66ingerprint\"\xc9\x03\n\x05\x45ntry\x12 \n\x0b\x66ingerprint\x18\x01 \x01(\tR\x0b\x66ingerprint\x12\x1a\n\x08template\x18\x02 \x01(\tR\x08template\x12!\n\x0cproducer_run\x18\x03 \x01(\tR\x0bproducerRun\x12#\n\rproducer_step\x18\x04 \x01(\tR\x0cproducerStep\x12\x34\n\x07outputs\x18\x05 \x01(\x0b\x32\x1a.periplus.types.v1.OutputsR\x07outputs\x12;\n\x0brecorded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\x12\x35\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x12\n\x04hits\x18\x08 \x01(\x03R\x04hits\x12\x10\n\x03key\x18\t \x01(\tR\x03key\x12/\n\x13invalidation_reason\x18\n \x01(\tR\x12invalidationReason\x12\x39\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\"B\n\x10GetEntryResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x18.periplus.cache.v1.EntryR\x05\x65ntry\"\xa0\x02\n\x12ListEntriesRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12$\n\x08template\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08template\x12+\n\x0cproducer_run\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0bproducerRun\x12)\n\x10show_invalidated\x18\x04 \x01(\x08R\x0fshowInvalidated\x12\'\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"q\n\x13ListEntriesResponse\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.periplus.cache.v1.EntryR\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbc\x02\n\x18InvalidateEntriesRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12H\n\x0c\x66ingerprints\x18\x02 \x03(\tB$\xbaH!\x92\x01\x1e\x10\xe8\x07\"\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x0c\x66ingerprints\x12$\n\x08template\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08template\x12+\n\x0cproducer_run\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0bproducerRun\x12\"\n\x06reason\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x06reason\x12#\n\rvalidate_only\x18\x06 \x01(\x08R\x0cvalidateOnly\"1\n\x19InvalidateEntriesResponse\x12\x14\n\x05\x63ount\x18\x01 \x01(\x03R\x05\x63ount\"k\n\x11GetSavingsRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1a\n\x03run\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x03run\"Y\n\x12GetSavingsResponse\x12\x12\n\x04hits\x18\x01 \x01(\x03R\x04hits\x12/\n\x05saved\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05saved2\xb9\x05\n\x0c\x43\x61\x63heService\x12v\n\x0cResolveSteps\x12&.periplus.cache.v1.ResolveStepsRequest\x1a\'.periplus.cache.v1.ResolveStepsResponse\"\x15\x8a\xe7\x18\ncache.read\x90\xe7\x18\x80\x80\x80\x08\x12l\n\x0b\x45xplainMiss\x12%.periplus.cache.v1.ExplainMissRequest\x1a&.periplus.cache.v1.ExplainMissResponse\"\x0e\x8a\xe7\x18\ncache.read\x12\x63\n\x08GetEntry\x12\".periplus.cache.v1.GetEntryRequest\x1a#.periplus.cache.v1.GetEntryResponse\"\x0e\x8a\xe7\x18\ncache.read\x12l\n\x0bListEntries\x12%.periplus.cache.v1.ListEntriesRequest\x1a&.periplus.cache.v1.ListEntriesResponse\"\x0e\x8a\xe7\x18\ncache.read\x12\x84\x01\n\x11InvalidateEntries\x12+.periplus.cache.v1.InvalidateEntriesRequest\x1a,.periplus.cache.v1.InvalidateEntriesResponse\"\x14\x8a\xe7\x18\x10\x63\x61\x63he.invalidate\x12i\n\nGetSavings\x12$.periplus.cache.v1.GetSavingsRequest\x1a%.periplus.cache.v1.GetSavingsResponse\"\x0e\x8a\xe7\x18\ncache.readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -76,7 +77,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVESTEPSREQUEST'].fields_by_name['run']._loaded_options = None
   _globals['_RESOLVESTEPSREQUEST'].fields_by_name['run']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_RESOLVESTEPSREQUEST'].fields_by_name['templates']._loaded_options = None
-  _globals['_RESOLVESTEPSREQUEST'].fields_by_name['templates']._serialized_options = b'\272H\006\232\001\003\020\210\''
+  _globals['_RESOLVESTEPSREQUEST'].fields_by_name['templates']._serialized_options = b'\272H\r\232\001\n\020\210\'\"\005r\003\030\200\002'
   _globals['_RESOLVESTEPSREQUEST'].fields_by_name['steps']._loaded_options = None
   _globals['_RESOLVESTEPSREQUEST'].fields_by_name['steps']._serialized_options = b'\272H\006\222\001\003\020\220N'
   _globals['_RESOLVESTEPSREQUEST'].fields_by_name['cache_mode']._loaded_options = None
@@ -116,7 +117,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSAVINGSREQUEST'].fields_by_name['run']._loaded_options = None
   _globals['_GETSAVINGSREQUEST'].fields_by_name['run']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_CACHESERVICE'].methods_by_name['ResolveSteps']._loaded_options = None
-  _globals['_CACHESERVICE'].methods_by_name['ResolveSteps']._serialized_options = b'\212\347\030\ncache.read'
+  _globals['_CACHESERVICE'].methods_by_name['ResolveSteps']._serialized_options = b'\212\347\030\ncache.read\220\347\030\200\200\200\010'
   _globals['_CACHESERVICE'].methods_by_name['ExplainMiss']._loaded_options = None
   _globals['_CACHESERVICE'].methods_by_name['ExplainMiss']._serialized_options = b'\212\347\030\ncache.read'
   _globals['_CACHESERVICE'].methods_by_name['GetEntry']._loaded_options = None
@@ -127,50 +128,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CACHESERVICE'].methods_by_name['InvalidateEntries']._serialized_options = b'\212\347\030\020cache.invalidate'
   _globals['_CACHESERVICE'].methods_by_name['GetSavings']._loaded_options = None
   _globals['_CACHESERVICE'].methods_by_name['GetSavings']._serialized_options = b'\212\347\030\ncache.read'
-  _globals['_OUTPUTREF']._serialized_start=182
-  _globals['_OUTPUTREF']._serialized_end=279
-  _globals['_TEXTPART']._serialized_start=282
-  _globals['_TEXTPART']._serialized_end=473
-  _globals['_TEXT']._serialized_start=475
-  _globals['_TEXT']._serialized_end=543
-  _globals['_PARAMETERSOURCE']._serialized_start=545
-  _globals['_PARAMETERSOURCE']._serialized_end=649
-  _globals['_ARTIFACTSOURCE']._serialized_start=652
-  _globals['_ARTIFACTSOURCE']._serialized_end=897
-  _globals['_STEPQUERY']._serialized_start=900
-  _globals['_STEPQUERY']._serialized_end=1181
-  _globals['_RESOLVESTEPSREQUEST']._serialized_start=1184
-  _globals['_RESOLVESTEPSREQUEST']._serialized_end=1618
-  _globals['_RESOLVESTEPSREQUEST_TEMPLATESENTRY']._serialized_start=1525
-  _globals['_RESOLVESTEPSREQUEST_TEMPLATESENTRY']._serialized_end=1618
-  _globals['_STEPVERDICT']._serialized_start=1621
-  _globals['_STEPVERDICT']._serialized_end=2022
-  _globals['_RESOLVESTEPSRESPONSE']._serialized_start=2024
-  _globals['_RESOLVESTEPSRESPONSE']._serialized_end=2106
-  _globals['_EXPLAINMISSREQUEST']._serialized_start=2109
-  _globals['_EXPLAINMISSREQUEST']._serialized_end=2251
-  _globals['_FIELDCHANGE']._serialized_start=2253
-  _globals['_FIELDCHANGE']._serialized_end=2350
-  _globals['_EXPLAINMISSRESPONSE']._serialized_start=2353
-  _globals['_EXPLAINMISSRESPONSE']._serialized_end=2690
-  _globals['_GETENTRYREQUEST']._serialized_start=2693
-  _globals['_GETENTRYREQUEST']._serialized_end=2834
-  _globals['_ENTRY']._serialized_start=2837
-  _globals['_ENTRY']._serialized_end=3294
-  _globals['_GETENTRYRESPONSE']._serialized_start=3296
-  _globals['_GETENTRYRESPONSE']._serialized_end=3362
-  _globals['_LISTENTRIESREQUEST']._serialized_start=3365
-  _globals['_LISTENTRIESREQUEST']._serialized_end=3653
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=3655
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=3768
-  _globals['_INVALIDATEENTRIESREQUEST']._serialized_start=3771
-  _globals['_INVALIDATEENTRIESREQUEST']._serialized_end=4087
-  _globals['_INVALIDATEENTRIESRESPONSE']._serialized_start=4089
-  _globals['_INVALIDATEENTRIESRESPONSE']._serialized_end=4138
-  _globals['_GETSAVINGSREQUEST']._serialized_start=4140
-  _globals['_GETSAVINGSREQUEST']._serialized_end=4247
-  _globals['_GETSAVINGSRESPONSE']._serialized_start=4249
-  _globals['_GETSAVINGSRESPONSE']._serialized_end=4338
-  _globals['_CACHESERVICE']._serialized_start=4341
-  _globals['_CACHESERVICE']._serialized_end=5031
+  _globals['_OUTPUTREF']._serialized_start=221
+  _globals['_OUTPUTREF']._serialized_end=318
+  _globals['_TEXTPART']._serialized_start=321
+  _globals['_TEXTPART']._serialized_end=512
+  _globals['_TEXT']._serialized_start=514
+  _globals['_TEXT']._serialized_end=582
+  _globals['_PARAMETERSOURCE']._serialized_start=584
+  _globals['_PARAMETERSOURCE']._serialized_end=688
+  _globals['_ARTIFACTSOURCE']._serialized_start=691
+  _globals['_ARTIFACTSOURCE']._serialized_end=936
+  _globals['_STEPQUERY']._serialized_start=939
+  _globals['_STEPQUERY']._serialized_end=1220
+  _globals['_RESOLVESTEPSREQUEST']._serialized_start=1223
+  _globals['_RESOLVESTEPSREQUEST']._serialized_end=1664
+  _globals['_RESOLVESTEPSREQUEST_TEMPLATESENTRY']._serialized_start=1571
+  _globals['_RESOLVESTEPSREQUEST_TEMPLATESENTRY']._serialized_end=1664
+  _globals['_STEPVERDICT']._serialized_start=1667
+  _globals['_STEPVERDICT']._serialized_end=2068
+  _globals['_RESOLVESTEPSRESPONSE']._serialized_start=2070
+  _globals['_RESOLVESTEPSRESPONSE']._serialized_end=2152
+  _globals['_EXPLAINMISSREQUEST']._serialized_start=2155
+  _globals['_EXPLAINMISSREQUEST']._serialized_end=2297
+  _globals['_FIELDCHANGE']._serialized_start=2299
+  _globals['_FIELDCHANGE']._serialized_end=2396
+  _globals['_EXPLAINMISSRESPONSE']._serialized_start=2399
+  _globals['_EXPLAINMISSRESPONSE']._serialized_end=2736
+  _globals['_GETENTRYREQUEST']._serialized_start=2739
+  _globals['_GETENTRYREQUEST']._serialized_end=2880
+  _globals['_ENTRY']._serialized_start=2883
+  _globals['_ENTRY']._serialized_end=3340
+  _globals['_GETENTRYRESPONSE']._serialized_start=3342
+  _globals['_GETENTRYRESPONSE']._serialized_end=3408
+  _globals['_LISTENTRIESREQUEST']._serialized_start=3411
+  _globals['_LISTENTRIESREQUEST']._serialized_end=3699
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=3701
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=3814
+  _globals['_INVALIDATEENTRIESREQUEST']._serialized_start=3817
+  _globals['_INVALIDATEENTRIESREQUEST']._serialized_end=4133
+  _globals['_INVALIDATEENTRIESRESPONSE']._serialized_start=4135
+  _globals['_INVALIDATEENTRIESRESPONSE']._serialized_end=4184
+  _globals['_GETSAVINGSREQUEST']._serialized_start=4186
+  _globals['_GETSAVINGSREQUEST']._serialized_end=4293
+  _globals['_GETSAVINGSRESPONSE']._serialized_start=4295
+  _globals['_GETSAVINGSRESPONSE']._serialized_end=4384
+  _globals['_CACHESERVICE']._serialized_start=4387
+  _globals['_CACHESERVICE']._serialized_end=5084
 # @@protoc_insertion_point(module_scope)

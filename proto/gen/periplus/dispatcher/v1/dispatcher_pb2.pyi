@@ -60,7 +60,7 @@ class RunSpec(_message.Message):
     """Restricts the cache policy of every step: OFF or REFRESH. Unspecified: the steps' own policies."""
     @_builtins.property
     def parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Values of the workflow's parameters."""
+        """Values of the workflow's parameters, each at most 256 KiB, which is Argo's limit."""
 
     @_builtins.property
     def claim(self) -> _snapshotter_pb2.Claim:

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from periplus.auth.v1 import permission_pb2 as periplus_dot_auth_dot_v1_dot_permission__pb2
+from periplus.limits.v1 import message_size_pb2 as periplus_dot_limits_dot_v1_dot_message__size__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)periplus/snapshotter/v1/snapshotter.proto\x12\x17periplus.snapshotter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!periplus/auth/v1/permission.proto\"L\n\x04\x46ile\x12\x1e\n\x04path\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 R\x04path\x12$\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x04R\x07\x63ontent\"\xf6\x01\n\x08GitState\x12<\n\x06\x63ommit\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^[0-9a-f]{40}([0-9a-f]{24})?$R\x06\x63ommit\x12 \n\x06\x62ranch\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x62ranch\x12 \n\x06remote\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10R\x06remote\x12 \n\x05patch\x18\x04 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x04R\x05patch\x12\x46\n\tuntracked\x18\x05 \x03(\x0b\x32\x1d.periplus.snapshotter.v1.FileB\t\xbaH\x06\x92\x01\x03\x10\x90NR\tuntracked\"\x82\x01\n\x08Lockfile\x12N\n\x04name\x18\x01 \x01(\tB:\xbaH7r5R\x07uv.lockR\x0bpylock.tomlR\x10requirements.txtR\x0bpoetry.lockR\x04name\x12&\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\x04R\x07\x63ontent\"\x8c\x01\n\x07Package\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\"\n\x07version\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07version\x12!\n\x06hashes\x18\x03 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xd0\x0fR\x06hashes\x12\x1a\n\x08\x65\x64itable\x18\x04 \x01(\x08R\x08\x65\x64itable\"\xbc\x01\n\x08Platform\x12.\n\x0epython_version\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\rpythonVersion\x12<\n\x15python_implementation\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x14pythonImplementation\x12\x1f\n\x06system\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06system\x12!\n\x07machine\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07machine\"\xb5\x02\n\x05\x43laim\x12\x33\n\x03git\x18\x01 \x01(\x0b\x32!.periplus.snapshotter.v1.GitStateR\x03git\x12=\n\x08lockfile\x18\x02 \x01(\x0b\x32!.periplus.snapshotter.v1.LockfileR\x08lockfile\x12J\n\tinstalled\x18\x03 \x03(\x0b\x32 .periplus.snapshotter.v1.PackageB\n\xbaH\x07\x92\x01\x04\x10\xa0\x9c\x01R\tinstalled\x12=\n\x08platform\x18\x04 \x01(\x0b\x32!.periplus.snapshotter.v1.PlatformR\x08platform\x12-\n\x0c\x63ode_archive\x18\x05 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x04R\x0b\x63odeArchive\"\x8f\x01\n\x13TakeSnapshotRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12<\n\x05\x63laim\x18\x02 \x01(\x0b\x32\x1e.periplus.snapshotter.v1.ClaimB\x06\xbaH\x03\xc8\x01\x01R\x05\x63laim\"\x8b\x01\n\x14TakeSnapshotResponse\x12\x1a\n\x08snapshot\x18\x01 \x01(\tR\x08snapshot\x12 \n\x0b\x65nvironment\x18\x02 \x01(\tR\x0b\x65nvironment\x12\x19\n\x08\x63ode_key\x18\x03 \x01(\tR\x07\x63odeKey\x12\x1a\n\x08warnings\x18\x04 \x03(\tR\x08warnings\"\xad\x01\n\x12GetSnapshotRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x38\n\x08snapshot\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x08snapshot\x12!\n\x0cwith_content\x18\x03 \x01(\x08R\x0bwithContent\"\x85\x03\n\x08Snapshot\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x34\n\x05\x63laim\x18\x02 \x01(\x0b\x32\x1e.periplus.snapshotter.v1.ClaimR\x05\x63laim\x12\x38\n\x06locked\x18\x03 \x03(\x0b\x32 .periplus.snapshotter.v1.PackageR\x06locked\x12 \n\x0b\x65nvironment\x18\x04 \x01(\tR\x0b\x65nvironment\x12\x35\n\x08taken_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07takenAt\x12H\n\x07\x64igests\x18\x06 \x03(\x0b\x32..periplus.snapshotter.v1.Snapshot.DigestsEntryR\x07\x64igests\x12\x1a\n\x08warnings\x18\x07 \x03(\tR\x08warnings\x1a:\n\x0c\x44igestsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"T\n\x13GetSnapshotResponse\x12=\n\x08snapshot\x18\x01 \x01(\x0b\x32!.periplus.snapshotter.v1.SnapshotR\x08snapshot\"\xb2\x01\n\x14\x44iffSnapshotsRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12.\n\x03old\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x03old\x12.\n\x03new\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x03new\"d\n\x0eSnapshotChange\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x15\n\x03old\x18\x02 \x01(\tH\x00R\x03old\x88\x01\x01\x12\x15\n\x03new\x18\x03 \x01(\tH\x01R\x03new\x88\x01\x01\x42\x06\n\x04_oldB\x06\n\x04_new\"Z\n\x15\x44iffSnapshotsResponse\x12\x41\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\'.periplus.snapshotter.v1.SnapshotChangeR\x07\x63hanges2\x98\x03\n\x12SnapshotterService\x12\x7f\n\x0cTakeSnapshot\x12,.periplus.snapshotter.v1.TakeSnapshotRequest\x1a-.periplus.snapshotter.v1.TakeSnapshotResponse\"\x12\x8a\xe7\x18\x0esnapshots.take\x12|\n\x0bGetSnapshot\x12+.periplus.snapshotter.v1.GetSnapshotRequest\x1a,.periplus.snapshotter.v1.GetSnapshotResponse\"\x12\x8a\xe7\x18\x0esnapshots.read\x12\x82\x01\n\rDiffSnapshots\x12-.periplus.snapshotter.v1.DiffSnapshotsRequest\x1a..periplus.snapshotter.v1.DiffSnapshotsResponse\"\x12\x8a\xe7\x18\x0esnapshots.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)periplus/snapshotter/v1/snapshotter.proto\x12\x17periplus.snapshotter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!periplus/auth/v1/permission.proto\x1a%periplus/limits/v1/message_size.proto\"L\n\x04\x46ile\x12\x1e\n\x04path\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 R\x04path\x12$\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x04R\x07\x63ontent\"\xf6\x01\n\x08GitState\x12<\n\x06\x63ommit\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^[0-9a-f]{40}([0-9a-f]{24})?$R\x06\x63ommit\x12 \n\x06\x62ranch\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x62ranch\x12 \n\x06remote\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10R\x06remote\x12 \n\x05patch\x18\x04 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x04R\x05patch\x12\x46\n\tuntracked\x18\x05 \x03(\x0b\x32\x1d.periplus.snapshotter.v1.FileB\t\xbaH\x06\x92\x01\x03\x10\x90NR\tuntracked\"\x82\x01\n\x08Lockfile\x12N\n\x04name\x18\x01 \x01(\tB:\xbaH7r5R\x07uv.lockR\x0bpylock.tomlR\x10requirements.txtR\x0bpoetry.lockR\x04name\x12&\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\x04R\x07\x63ontent\"\x93\x01\n\x07Package\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\"\n\x07version\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07version\x12(\n\x06hashes\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xd0\x0f\"\x05r\x03\x18\x80\x02R\x06hashes\x12\x1a\n\x08\x65\x64itable\x18\x04 \x01(\x08R\x08\x65\x64itable\"\xbc\x01\n\x08Platform\x12.\n\x0epython_version\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\rpythonVersion\x12<\n\x15python_implementation\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x14pythonImplementation\x12\x1f\n\x06system\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06system\x12!\n\x07machine\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07machine\"\xb5\x02\n\x05\x43laim\x12\x33\n\x03git\x18\x01 \x01(\x0b\x32!.periplus.snapshotter.v1.GitStateR\x03git\x12=\n\x08lockfile\x18\x02 \x01(\x0b\x32!.periplus.snapshotter.v1.LockfileR\x08lockfile\x12J\n\tinstalled\x18\x03 \x03(\x0b\x32 .periplus.snapshotter.v1.PackageB\n\xbaH\x07\x92\x01\x04\x10\xa0\x9c\x01R\tinstalled\x12=\n\x08platform\x18\x04 \x01(\x0b\x32!.periplus.snapshotter.v1.PlatformR\x08platform\x12-\n\x0c\x63ode_archive\x18\x05 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x04R\x0b\x63odeArchive\"\x8f\x01\n\x13TakeSnapshotRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12<\n\x05\x63laim\x18\x02 \x01(\x0b\x32\x1e.periplus.snapshotter.v1.ClaimB\x06\xbaH\x03\xc8\x01\x01R\x05\x63laim\"\x8b\x01\n\x14TakeSnapshotResponse\x12\x1a\n\x08snapshot\x18\x01 \x01(\tR\x08snapshot\x12 \n\x0b\x65nvironment\x18\x02 \x01(\tR\x0b\x65nvironment\x12\x19\n\x08\x63ode_key\x18\x03 \x01(\tR\x07\x63odeKey\x12\x1a\n\x08warnings\x18\x04 \x03(\tR\x08warnings\"\xad\x01\n\x12GetSnapshotRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x38\n\x08snapshot\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x08snapshot\x12!\n\x0cwith_content\x18\x03 \x01(\x08R\x0bwithContent\"\x85\x03\n\x08Snapshot\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x34\n\x05\x63laim\x18\x02 \x01(\x0b\x32\x1e.periplus.snapshotter.v1.ClaimR\x05\x63laim\x12\x38\n\x06locked\x18\x03 \x03(\x0b\x32 .periplus.snapshotter.v1.PackageR\x06locked\x12 \n\x0b\x65nvironment\x18\x04 \x01(\tR\x0b\x65nvironment\x12\x35\n\x08taken_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07takenAt\x12H\n\x07\x64igests\x18\x06 \x03(\x0b\x32..periplus.snapshotter.v1.Snapshot.DigestsEntryR\x07\x64igests\x12\x1a\n\x08warnings\x18\x07 \x03(\tR\x08warnings\x1a:\n\x0c\x44igestsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"T\n\x13GetSnapshotResponse\x12=\n\x08snapshot\x18\x01 \x01(\x0b\x32!.periplus.snapshotter.v1.SnapshotR\x08snapshot\"\xb2\x01\n\x14\x44iffSnapshotsRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12.\n\x03old\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x03old\x12.\n\x03new\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x03new\"d\n\x0eSnapshotChange\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x15\n\x03old\x18\x02 \x01(\tH\x00R\x03old\x88\x01\x01\x12\x15\n\x03new\x18\x03 \x01(\tH\x01R\x03new\x88\x01\x01\x42\x06\n\x04_oldB\x06\n\x04_new\"Z\n\x15\x44iffSnapshotsResponse\x12\x41\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\'.periplus.snapshotter.v1.SnapshotChangeR\x07\x63hanges2\xa0\x03\n\x12SnapshotterService\x12\x86\x01\n\x0cTakeSnapshot\x12,.periplus.snapshotter.v1.TakeSnapshotRequest\x1a-.periplus.snapshotter.v1.TakeSnapshotResponse\"\x19\x8a\xe7\x18\x0esnapshots.take\x90\xe7\x18\x80\x80\x80\x10\x12|\n\x0bGetSnapshot\x12+.periplus.snapshotter.v1.GetSnapshotRequest\x1a,.periplus.snapshotter.v1.GetSnapshotResponse\"\x12\x8a\xe7\x18\x0esnapshots.read\x12\x82\x01\n\rDiffSnapshots\x12-.periplus.snapshotter.v1.DiffSnapshotsRequest\x1a..periplus.snapshotter.v1.DiffSnapshotsResponse\"\x12\x8a\xe7\x18\x0esnapshots.readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,7 +57,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PACKAGE'].fields_by_name['version']._loaded_options = None
   _globals['_PACKAGE'].fields_by_name['version']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_PACKAGE'].fields_by_name['hashes']._loaded_options = None
-  _globals['_PACKAGE'].fields_by_name['hashes']._serialized_options = b'\272H\006\222\001\003\020\320\017'
+  _globals['_PACKAGE'].fields_by_name['hashes']._serialized_options = b'\272H\r\222\001\n\020\320\017\"\005r\003\030\200\002'
   _globals['_PLATFORM'].fields_by_name['python_version']._loaded_options = None
   _globals['_PLATFORM'].fields_by_name['python_version']._serialized_options = b'\272H\004r\002\030@'
   _globals['_PLATFORM'].fields_by_name['python_implementation']._loaded_options = None
@@ -86,41 +87,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIFFSNAPSHOTSREQUEST'].fields_by_name['new']._loaded_options = None
   _globals['_DIFFSNAPSHOTSREQUEST'].fields_by_name['new']._serialized_options = b'\272H\031r\0272\025^sha256:[0-9a-f]{64}$'
   _globals['_SNAPSHOTTERSERVICE'].methods_by_name['TakeSnapshot']._loaded_options = None
-  _globals['_SNAPSHOTTERSERVICE'].methods_by_name['TakeSnapshot']._serialized_options = b'\212\347\030\016snapshots.take'
+  _globals['_SNAPSHOTTERSERVICE'].methods_by_name['TakeSnapshot']._serialized_options = b'\212\347\030\016snapshots.take\220\347\030\200\200\200\020'
   _globals['_SNAPSHOTTERSERVICE'].methods_by_name['GetSnapshot']._loaded_options = None
   _globals['_SNAPSHOTTERSERVICE'].methods_by_name['GetSnapshot']._serialized_options = b'\212\347\030\016snapshots.read'
   _globals['_SNAPSHOTTERSERVICE'].methods_by_name['DiffSnapshots']._loaded_options = None
   _globals['_SNAPSHOTTERSERVICE'].methods_by_name['DiffSnapshots']._serialized_options = b'\212\347\030\016snapshots.read'
-  _globals['_FILE']._serialized_start=138
-  _globals['_FILE']._serialized_end=214
-  _globals['_GITSTATE']._serialized_start=217
-  _globals['_GITSTATE']._serialized_end=463
-  _globals['_LOCKFILE']._serialized_start=466
-  _globals['_LOCKFILE']._serialized_end=596
-  _globals['_PACKAGE']._serialized_start=599
-  _globals['_PACKAGE']._serialized_end=739
-  _globals['_PLATFORM']._serialized_start=742
-  _globals['_PLATFORM']._serialized_end=930
-  _globals['_CLAIM']._serialized_start=933
-  _globals['_CLAIM']._serialized_end=1242
-  _globals['_TAKESNAPSHOTREQUEST']._serialized_start=1245
-  _globals['_TAKESNAPSHOTREQUEST']._serialized_end=1388
-  _globals['_TAKESNAPSHOTRESPONSE']._serialized_start=1391
-  _globals['_TAKESNAPSHOTRESPONSE']._serialized_end=1530
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1533
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1706
-  _globals['_SNAPSHOT']._serialized_start=1709
-  _globals['_SNAPSHOT']._serialized_end=2098
-  _globals['_SNAPSHOT_DIGESTSENTRY']._serialized_start=2040
-  _globals['_SNAPSHOT_DIGESTSENTRY']._serialized_end=2098
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=2100
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=2184
-  _globals['_DIFFSNAPSHOTSREQUEST']._serialized_start=2187
-  _globals['_DIFFSNAPSHOTSREQUEST']._serialized_end=2365
-  _globals['_SNAPSHOTCHANGE']._serialized_start=2367
-  _globals['_SNAPSHOTCHANGE']._serialized_end=2467
-  _globals['_DIFFSNAPSHOTSRESPONSE']._serialized_start=2469
-  _globals['_DIFFSNAPSHOTSRESPONSE']._serialized_end=2559
-  _globals['_SNAPSHOTTERSERVICE']._serialized_start=2562
-  _globals['_SNAPSHOTTERSERVICE']._serialized_end=2970
+  _globals['_FILE']._serialized_start=177
+  _globals['_FILE']._serialized_end=253
+  _globals['_GITSTATE']._serialized_start=256
+  _globals['_GITSTATE']._serialized_end=502
+  _globals['_LOCKFILE']._serialized_start=505
+  _globals['_LOCKFILE']._serialized_end=635
+  _globals['_PACKAGE']._serialized_start=638
+  _globals['_PACKAGE']._serialized_end=785
+  _globals['_PLATFORM']._serialized_start=788
+  _globals['_PLATFORM']._serialized_end=976
+  _globals['_CLAIM']._serialized_start=979
+  _globals['_CLAIM']._serialized_end=1288
+  _globals['_TAKESNAPSHOTREQUEST']._serialized_start=1291
+  _globals['_TAKESNAPSHOTREQUEST']._serialized_end=1434
+  _globals['_TAKESNAPSHOTRESPONSE']._serialized_start=1437
+  _globals['_TAKESNAPSHOTRESPONSE']._serialized_end=1576
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1579
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1752
+  _globals['_SNAPSHOT']._serialized_start=1755
+  _globals['_SNAPSHOT']._serialized_end=2144
+  _globals['_SNAPSHOT_DIGESTSENTRY']._serialized_start=2086
+  _globals['_SNAPSHOT_DIGESTSENTRY']._serialized_end=2144
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=2146
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=2230
+  _globals['_DIFFSNAPSHOTSREQUEST']._serialized_start=2233
+  _globals['_DIFFSNAPSHOTSREQUEST']._serialized_end=2411
+  _globals['_SNAPSHOTCHANGE']._serialized_start=2413
+  _globals['_SNAPSHOTCHANGE']._serialized_end=2513
+  _globals['_DIFFSNAPSHOTSRESPONSE']._serialized_start=2515
+  _globals['_DIFFSNAPSHOTSRESPONSE']._serialized_end=2605
+  _globals['_SNAPSHOTTERSERVICE']._serialized_start=2608
+  _globals['_SNAPSHOTTERSERVICE']._serialized_end=3024
 # @@protoc_insertion_point(module_scope)
