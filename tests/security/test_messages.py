@@ -381,7 +381,7 @@ async def test_a_server_with_too_many_calls_answers_others_that_it_is_busy():
         ]
         async with asyncio.timeout(10):
             while sum(task.done() for task in statuses) < 3:
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 - tasks have no event
+                await asyncio.sleep(0.01)
         release.set()
         assert (
             sorted(status.name for status in await asyncio.gather(*statuses))
