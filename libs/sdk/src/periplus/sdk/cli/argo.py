@@ -12,7 +12,7 @@ import typer
 from periplus.sdk.cli.options import Format, Output
 from periplus.sdk.cli.outcome import Failure
 from periplus.sdk.cli.stack import Fresh, TrustHome, admit, change_printer, stack_module
-from periplus.sdk.cli.text import one_line
+from periplus.sdk.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,10 @@ def serve(
             "home": str(serving.home.path),
             "pid": os.getpid(),
         }
-        print(*([json.dumps(document)] if output is Format.JSON else _lines(document)), sep="\n", flush=True)
+        if output is Format.JSON:
+            say_json(json.dumps(document))
+        else:
+            say(*_lines(document))
 
     with stack_module(home, "periplus argo serve") as stack:
         bucket = _bucket(stack, s3_endpoint, s3_bucket) if s3_endpoint else None
@@ -87,7 +90,7 @@ def _bucket(stack: Any, endpoint: str, name: str) -> Any:
     missing = [key for key in _KEYS if not os.environ.get(key)]
     if missing:
         raise Failure(
-            f"{' and '.join(missing)} must be set for the store at {one_line(endpoint)}",
+            f"{' and '.join(missing)} must be set for the store at {endpoint}",
             where="--s3-endpoint",
             fix="export them, or leave out --s3-endpoint to use its own store",
         )

@@ -10,6 +10,7 @@ import typer
 
 from periplus.sdk.cli.options import Format, Output, Project, Run, client, local_time, resolve, width
 from periplus.sdk.cli.outcome import Exit, Failure
+from periplus.sdk.cli.terminal import say
 from periplus.sdk.cli.text import changed_value, counted, duration_text, one_line, table
 
 if TYPE_CHECKING:
@@ -74,12 +75,12 @@ def ls(
         print_json({"entries": [document(one) for one in entries], "next_page_token": page_token})
         return
     if not entries:
-        print(f"no entries in project {one_line(services.connection.project)}")
+        say(f"no entries in project {services.connection.project}")
         return
     head = ("FINGERPRINT", "TEMPLATE", "PRODUCED BY", "RECORDED", "TOOK", "HITS", "STATE")
-    print(*table(head, map(_row, entries), width()), sep="\n")
+    say(*table(head, map(_row, entries), width()))
     if page_token:
-        print(f"… and older ones: -n {limit * 5}")
+        say(f"… and older ones: -n {limit * 5}")
 
 
 def _row(entry: pb.Entry) -> tuple[str, ...]:
@@ -120,8 +121,7 @@ def show(entry: EntryName, project: Project = "", output: Output = Format.TEXT) 
 
         print_json(document(found))
         return
-    for text in _entry_lines(found):
-        print(text)
+    say(*_entry_lines(found))
 
 
 def _entry_lines(entry: pb.Entry) -> Iterator[str]:
@@ -205,10 +205,10 @@ def invalidate(
 
         print_json({"count": count, "dry_run": dry_run})
     elif not count:
-        print("no entry matches, nothing was invalidated")
+        say("no entry matches, nothing was invalidated")
     else:
         entry_or_entries = f"{count:,} {'entry' if count == 1 else 'entries'}"
-        print(f"{entry_or_entries} would be invalidated" if dry_run else f"{entry_or_entries} invalidated")
+        say(f"{entry_or_entries} would be invalidated" if dry_run else f"{entry_or_entries} invalidated")
 
 
 def _confirm(count: int, output: Format) -> None:
@@ -246,7 +246,7 @@ def savings(
 
         print_json({"run": chosen or None, "hits": found.hits, "saved_seconds": saved})
         return
-    print(f"{scope}: {counted(found.hits, 'step')} served from the cache, {duration_text(saved)} saved")
+    say(f"{scope}: {counted(found.hits, 'step')} served from the cache, {duration_text(saved)} saved")
 
 
 def _fingerprint(services: Client, entry: str) -> str:
@@ -300,16 +300,16 @@ def why(
         print_json({"run": chosen, "step": step, **document(found)})
         return
     verdict = "was served from the cache" if found.hit else "was not served from the cache"
-    print(f"{one_line(step)} of {one_line(chosen)} {verdict}: {one_line(found.reason)}")
+    say(f"{step} of {chosen} {verdict}: {found.reason}")
     if found.producer_run:
         prefix = "produced by" if found.hit else "the most similar entry was produced by"
-        print(f"{prefix} {one_line(found.producer_step)} of {one_line(found.producer_run)}")
+        say(f"{prefix} {found.producer_step} of {found.producer_run}")
     if found.changes:
         rows = [
             (change.field, changed_value(change, "old"), changed_value(change, "new"))
             for change in found.changes
         ]
-        print(*["", *table(("FIELD", "BEFORE", "NOW"), rows, width())], sep="\n")
+        say("", *table(("FIELD", "BEFORE", "NOW"), rows, width()))
 
 
 def add(app: typer.Typer) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from periplus.sdk.cli.terminal import say_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -78,4 +80,4 @@ def verdict_name(number: int) -> str:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print the one JSON document of a command."""
-    print(json.dumps(content, indent=2))
+    say_json(json.dumps(content, indent=2))

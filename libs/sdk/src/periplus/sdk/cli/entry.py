@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from periplus.sdk.cli.outcome import CODES, Exit, Failure, failure_of_call, print_failure
+from periplus.sdk.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ def _exit_code(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     except (typer.Abort, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        say("interrupted", error=True)
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort: reported, with a traceback if PERIPLUS_DEBUG is set
         failure = _failure(error)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from periplus.sdk.cli.options import LATEST, Format, Output, Project, client, resolve, width
+from periplus.sdk.cli.terminal import say
 from periplus.sdk.cli.text import changed_value, one_line, table
 
 if TYPE_CHECKING:
@@ -80,10 +81,9 @@ def _traverse(node: str, direction: int, depth: int, limit: int, project: str, o
         graph: dict[str, Any] = {"start": start, "nodes": [document(one) for one in nodes]}
         print_json(graph | {"edges": [document(one) for one in edges], "more": more})
         return
-    for text in tree(nodes, edges, direction):
-        print(one_line(text, width()))
+    say(*tree(nodes, edges, direction), width=width())
     if more:
-        print(f"… and more: --limit {limit * 10}")
+        say(f"… and more: --limit {limit * 10}")
 
 
 def _node_id(services: Client, node: str) -> str:
@@ -177,13 +177,13 @@ def diff(
         )
         return
     if not changes:
-        print(f"{one_line(before)} and {one_line(after)} do not differ")
+        say(f"{before} and {after} do not differ")
         return
     rows = [(c.step or "(run)", c.field, changed_value(c, "old"), changed_value(c, "new")) for c in changes]
-    print(*table(("STEP", "FIELD", one_line(before), one_line(after)), rows, width()), sep="\n")
+    say(*table(("STEP", "FIELD", one_line(before), one_line(after)), rows, width()))
     if claims:
         lines = [(c.field, changed_value(c, "old"), changed_value(c, "new")) for c in claims]
-        print(*["", *table(("CODE AND ENVIRONMENT", "OLD", "NEW"), lines, width())], sep="\n")
+        say("", *table(("CODE AND ENVIRONMENT", "OLD", "NEW"), lines, width()))
 
 
 def _snapshot_changes(services: Client, changes: list[RunChange]) -> list[Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from periplus.sdk.cli import source
 from periplus.sdk.cli.options import Format, Output, Project, client, project_name, width
 from periplus.sdk.cli.outcome import Failure
-from periplus.sdk.cli.text import one_line
+from periplus.sdk.cli.terminal import say, say_block
+from periplus.sdk.cli.text import printable
 
 
 def plan(
@@ -38,8 +37,8 @@ def plan(
     from periplus.sdk.cli import summary
 
     for warning in [*warnings, *planned.warnings]:
-        print(f"warning: {one_line(warning)}", file=sys.stderr)
-    print(*summary.plan_lines(planned, width()), sep="\n")
+        say(f"warning: {warning}", error=True)
+    say(*summary.plan_lines(planned, width()))
 
 
 def compile_(
@@ -70,7 +69,11 @@ def compile_(
     # Imported here: no other command needs yaml.
     import yaml
 
-    print(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100), end="")
+    # A character that steers terminals is written as an escape, as then are all that are not ASCII.
+    text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100)
+    if printable(text) != text:
+        text = yaml.safe_dump(manifest, sort_keys=False, width=100)
+    say_block(text)
 
 
 def add(app: typer.Typer) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from periplus.sdk.cli.text import printable
+from periplus.sdk.cli.terminal import say, say_block, say_json
+from periplus.sdk.cli.text import one_line
 
 if TYPE_CHECKING:
     from periplus.sdk.client.call_error import CallError
@@ -68,12 +68,12 @@ def failure_of_call(error: CallError) -> Failure:
         where = f"{error.service} at {error.address}"
     elif code is Exit.DEFECT:
         return Failure(
-            f"{error.service} failed: {error.message} ({error.code})",
+            f"{error.service} failed: {one_line(error.message)} ({error.code})",
             where=f"{error.service} at {error.address}",
             fix=error.fix or "periplus doctor",
             code=code,
         )
-    return Failure(error.message, where=where, fix=error.fix, code=code)
+    return Failure(one_line(error.message), where=where, fix=error.fix, code=code)
 
 
 def exit_code_of_run(phase: int) -> Exit:
@@ -83,10 +83,11 @@ def exit_code_of_run(phase: int) -> Exit:
 
 def print_failure(failure: Failure, *, as_json: bool) -> None:
     """Print a failure to the standard error and, `as_json`, also as the one document of the output."""
-    lines = [f"error: {printable(failure.what)}"]
-    lines += [f"  where: {printable(failure.where)}"] if failure.where else []
-    lines += [f"  fix:   {printable(failure.fix)}"] if failure.fix else []
-    print(*lines, sep="\n", file=sys.stderr)
+    say_block(failure.what, first="error: ", rest="  | ", error=True)
+    if failure.where:
+        say(f"  where: {failure.where}", error=True)
+    if failure.fix:
+        say(f"  fix:   {failure.fix}", error=True)
     if as_json:
         error = {
             "what": failure.what,
@@ -94,4 +95,4 @@ def print_failure(failure: Failure, *, as_json: bool) -> None:
             "fix": failure.fix,
             "exit_code": int(failure.code),
         }
-        print(json.dumps({"error": error}, indent=2))
+        say_json(json.dumps({"error": error}, indent=2))

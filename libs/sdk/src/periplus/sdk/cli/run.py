@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from periplus.sdk.cli import source, summary, watching
 from periplus.sdk.cli.options import Format, Output, Project, client, project_name, width
 from periplus.sdk.cli.outcome import exit_code_of_run
-from periplus.sdk.cli.text import one_line
+from periplus.sdk.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +70,7 @@ def run(
     elif result.is_finished:
         result.print_text()
     else:
-        print(f"run {one_line(accepted.run)} was accepted; periplus watch {one_line(accepted.run)}")
+        say(f"run {accepted.run} was accepted; periplus watch {accepted.run}")
     raise typer.Exit(exit_code_of_run(result.phase))
 
 
@@ -83,10 +82,8 @@ def _new_id() -> str:
 
 def _announce(accepted: SubmitRunResponse, warnings: Sequence[str]) -> None:
     for warning in warnings:
-        print(f"warning: {one_line(warning)}", file=sys.stderr)
-    print(f"run {one_line(accepted.run)}")
-    print(*summary.plan_lines(accepted.plan, width()), sep="\n")
-    print(flush=True)
+        say(f"warning: {warning}", error=True)
+    say(f"run {accepted.run}", *summary.plan_lines(accepted.plan, width()), "")
 
 
 class _Result:
@@ -115,7 +112,7 @@ class _Result:
 
     def print_text(self) -> None:
         """Print the summary and the outputs, and failed steps to the standard error."""
-        print(
+        say(
             summary.run_summary(
                 self._accepted.run,
                 self.phase,
@@ -125,10 +122,8 @@ class _Result:
                 took=self._took,
             )
         )
-        for text in summary.output_lines(self._outputs, width()):
-            print(text)
+        say(*summary.output_lines(self._outputs, width()))
         if self._run:
-            sys.stdout.flush()
             summary.print_failed_steps(self._run, self._steps)
 
     def print_json(self, warnings: Sequence[str]) -> None:

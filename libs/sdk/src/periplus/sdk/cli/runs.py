@@ -10,7 +10,8 @@ import typer
 from periplus.sdk.cli import summary, watching
 from periplus.sdk.cli.options import Format, Output, Project, Run, client, local_time, resolve, width
 from periplus.sdk.cli.outcome import exit_code_of_run
-from periplus.sdk.cli.text import duration_text, one_line, printable, table
+from periplus.sdk.cli.terminal import say, say_block
+from periplus.sdk.cli.text import duration_text, one_line, table
 
 if TYPE_CHECKING:
     from periplus.lineage.v1 import lineage_pb2 as pb
@@ -67,12 +68,12 @@ def _show_list(services: Client, pipeline: str, phase: int, limit: int, output: 
         print_json({"runs": [document(run) for run in page.runs], "more": bool(page.next_page_token)})
         return
     if not page.runs:
-        print(f"no runs in project {one_line(services.connection.project)}")
+        say(f"no runs in project {services.connection.project}")
         return
     head = ("RUN", "PIPELINE", "PHASE", "SUBMITTED", "TOOK", "STEPS", "CACHED", "SAVED")
-    print(*table(head, map(_row, page.runs), width()), sep="\n")
+    say(*table(head, map(_row, page.runs), width()))
     if page.next_page_token:
-        print(f"… and older ones: periplus runs -n {min(1000, limit * 5)}")
+        say(f"… and older ones: periplus runs -n {min(1000, limit * 5)}")
 
 
 def _row(run: pb.Run) -> tuple[str, ...]:
@@ -106,13 +107,13 @@ def _show_one(run: pb.Run, output: Format) -> None:
     }
     for name, value in fields.items():
         if value:
-            print(one_line(f"{name + ':':<12}{one_line(value)}", width()))
+            say(f"{name + ':':<12}{value}", width=width())
     progress = RunProgress()
     progress.update(WatchRunResponse(run=run, steps=run.steps))
     rows = [(name, phases, details) for name, phases, _, details in progress.rows(MAX_ROWS)]
-    print(*["", *table(("STEP", "PHASE", ""), rows, width())], sep="\n")
+    say("", *table(("STEP", "PHASE", ""), rows, width()))
     if outputs := list(summary.output_lines(run.outputs, width())):
-        print("", "outputs:", *outputs, sep="\n")
+        say("", "outputs:", *outputs)
 
 
 def watch(run: Run = "@latest", project: Project = "", output: Output = Format.TEXT) -> None:
@@ -135,9 +136,8 @@ def watch(run: Run = "@latest", project: Project = "", output: Output = Format.T
     else:
         ran, cached, saved = summary.step_counts(progress.steps)
         took = progress.span()
-        print(summary.run_summary(final.id, final.phase, ran=ran, cached=cached, saved=saved, took=took))
-        for text in summary.output_lines(final.outputs, width()):
-            print(text, flush=True)
+        say(summary.run_summary(final.id, final.phase, ran=ran, cached=cached, saved=saved, took=took))
+        say(*summary.output_lines(final.outputs, width()))
         summary.print_failed_steps(final, progress.steps)
     raise typer.Exit(exit_code_of_run(final.phase))
 
@@ -166,7 +166,7 @@ def cancel(
     if output is Format.JSON:
         print_json({"run": chosen, "phase": run_phase_name(phase).upper()})
     else:
-        print(f"run {one_line(chosen)} was asked to stop; it is {run_phase_name(phase)}")
+        say(f"run {chosen} was asked to stop; it is {run_phase_name(phase)}")
 
 
 def logs(
@@ -193,8 +193,7 @@ def logs(
             print_json({"lines": [document(one) for one in lines]})
             return
         for one in lines:
-            text = printable(one.line)
-            print(text if step else f"{one_line(one.step)} | {text}", flush=True)
+            say_block(one.line, first="" if step else f"{one_line(one.step)} | ")
 
 
 def add(app: typer.Typer) -> None:

@@ -8,7 +8,8 @@ import typer
 
 from periplus.sdk.cli.options import Format, Output, Project, client, local_time, resolve, width
 from periplus.sdk.cli.outcome import Exit, Failure
-from periplus.sdk.cli.text import counted, one_line, printable
+from periplus.sdk.cli.terminal import say, say_block
+from periplus.sdk.cli.text import counted, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,10 +46,10 @@ def show(
 
         print_json(document(found))
         return
-    for text in _lines(found):
-        print(one_line(text, width()))
-    if found.claim.git.patch:
-        print("", printable(found.claim.git.patch.decode(errors="backslashreplace")), sep="\n", end="")
+    say(*_lines(found), width=width())
+    if content and found.claim.git.patch:
+        say("")
+        say_block(found.claim.git.patch.decode(errors="backslashreplace"))
 
 
 def _identity(services: Client, snapshot: str) -> str:

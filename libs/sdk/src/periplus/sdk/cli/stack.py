@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 
 from periplus.sdk.cli.options import Format, Output
 from periplus.sdk.cli.outcome import Exit, Failure
-from periplus.sdk.cli.text import one_line
+from periplus.sdk.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,12 +71,12 @@ def admit(stack: Any, home: Any, *, fresh: bool, trust: bool) -> None:
     if fresh and trust:
         raise Failure("--fresh and --trust-home exclude each other", fix="leave one of them out")
     if fresh:
-        print(f"moved to {one_line(str(stack.start_afresh(home)))}; nothing in it is used", file=sys.stderr)
+        say(f"moved to {stack.start_afresh(home)}; nothing in it is used", error=True)
     if trust:
         stack.trust(home)
-        print(
-            f"warning: {one_line(str(home.path))} is trusted from now on: runs that wait in it go on, with your rights",
-            file=sys.stderr,
+        say(
+            f"warning: {home.path} is trusted from now on: runs that wait in it go on, with your rights",
+            error=True,
         )
 
 
@@ -86,9 +85,7 @@ def change_printer(output: Format) -> Callable[[Any], None]:
 
     def print_change(change: Any) -> None:
         if change.state.name != "STARTING":
-            print(
-                one_line(change.line()), file=sys.stderr if output is Format.JSON else sys.stdout, flush=True
-            )
+            say(change.line(), error=output is Format.JSON)
 
     return print_change
 
@@ -124,9 +121,8 @@ def up(
     def ready(running: Any) -> None:
         if output is Format.JSON:
             print_json({"home": str(running.home.path), "addresses": dict(running.addresses)})
-            sys.stdout.flush()
         else:
-            print("ready; Ctrl-C stops everything", flush=True)
+            say("ready; Ctrl-C stops everything")
 
     with stack_module(home) as stack:
         elsewhere = _cluster(stack) if cluster else None
@@ -146,7 +142,7 @@ def up(
             }
         )
     else:
-        print(f"ready; process {holder.pid} runs it until `periplus down`")
+        say(f"ready; process {holder.pid} runs it until `periplus down`")
 
 
 def _cluster(stack: Any) -> Any:
@@ -170,7 +166,7 @@ def down(home: Home = "", output: Output = Format.TEXT) -> None:
     if output is Format.JSON:
         print_json({"stopped": holder.pid if holder else None})
     else:
-        print(f"stopped {one_line(holder.describe())}" if holder else "nothing was running")
+        say(f"stopped {holder.describe()}" if holder else "nothing was running")
 
 
 def doctor(home: Home = "", output: Output = Format.TEXT) -> None:
@@ -191,8 +187,7 @@ def doctor(home: Home = "", output: Output = Format.TEXT) -> None:
 
         print_json({"ok": well, "findings": [asdict(finding) for finding in findings]})
     else:
-        for finding in findings:
-            print(one_line(finding.line()))
+        say(*(finding.line() for finding in findings))
     raise typer.Exit(Exit.OK if well else Exit.FAILED)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from periplus.sdk.cli.document import run_phase_name, verdict_name
+from periplus.sdk.cli.terminal import say
 from periplus.sdk.cli.text import counted, duration_text, group_items, one_line, table
 from periplus.sdk.cli.watching import CACHED, RAN, WRONG
 
@@ -97,14 +98,14 @@ def output_lines(outputs: Outputs, width: int) -> Iterator[str]:
 def print_failed_steps(run: Run, steps: Sequence[Step]) -> None:
     """Print to the standard error which steps failed, and the command for their logs."""
     wrong = [step for step in steps if step.phase in WRONG]
-    for step in wrong[:MAX_LISTED_FAILURES]:
-        print(
-            f"  {one_line(step.path)} failed: {one_line(step.message) or 'no reason given'}", file=sys.stderr
-        )
+    lines = [
+        f"{step.path} failed: {step.message or 'no reason given'}" for step in wrong[:MAX_LISTED_FAILURES]
+    ]
     if len(wrong) > MAX_LISTED_FAILURES:
-        print(f"  and {len(wrong) - MAX_LISTED_FAILURES} more", file=sys.stderr)
+        lines.append(f"and {len(wrong) - MAX_LISTED_FAILURES} more")
     if run.message and not wrong:
-        print(f"  {one_line(run.message)}", file=sys.stderr)
+        lines.append(run.message)
     if wrong:
-        path = one_line(wrong[0].path)
-        print(f"  fix:   periplus logs {one_line(run.id)} --step '{path}'", file=sys.stderr)
+        lines.append(f"fix:   periplus logs {run.id} --step {shlex.quote(one_line(wrong[0].path))}")
+    if lines:
+        say(*(f"  {text}" for text in lines), error=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from periplus.sdk.cli.document import run_phase_name, step_phase_name
 from periplus.sdk.cli.outcome import Exit, Failure
+from periplus.sdk.cli.terminal import say
 from periplus.sdk.cli.text import display_width, duration_text, group_items, one_line, printable
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _lines(changes: Iterable[WatchRunResponse]) -> RunProgress:
     progress = RunProgress()
     for change in changes:
         for text in _changed(progress.update(change)):
-            print(text, flush=True)
+            say(text)
     return progress
 
 
