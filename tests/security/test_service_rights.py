@@ -1,19 +1,24 @@
 """What each service may do on NATS, Postgres and S3: every cell of the tables of docs/operations.md, on the real servers."""
 
 import asyncio
+import io
 import itertools
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import asyncpg
 import nats
 import pytest
+from minio import Minio
+from minio.error import S3Error
 from nats.js.api import ConsumerConfig
 from nats.js.errors import NotFoundError
 
-from periplus_local.stack import nats_rights
-from periplus_local.stack.testing import Servers
+from periplus_common.postgres import connect
+from periplus_local.stack import nats_rights, s3
+from periplus_local.stack.testing import S3Settings, Servers
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
@@ -48,31 +53,29 @@ NATS = {
 
 @pytest.mark.parametrize("user", NATS)
 async def test_a_user_of_nats_may_publish_and_read_what_the_table_says(user: str, embedded: Servers) -> None:
-    refusals: list[str] = []
+    refused: set[tuple[str, str]] = set()
 
-    async def refused(error: Exception) -> None:
-        refusals.append(str(error))
+    async def note(error: Exception) -> None:
+        found = re.search(r'permissions violation for (publish|subscri)\w* to "(.*?)"', str(error), re.IGNORECASE)
+        assert found, error
+        refused.add(("publish" if found[1].lower() == "publish" else "subscribe", found[2].lower()))
 
     url = embedded.subscriber_url if user == nats_rights.SUBSCRIBER else embedded.service_nats_urls[user]
-    connection = await nats.connect(url, error_cb=refused, allow_reconnect=False)
-    wrong = []
+    connection = await nats.connect(url, error_cb=note, allow_reconnect=False)
     try:
-        for action, subject, allowed in NATS[user]:
-            refusals.clear()
+        for action, subject, _ in NATS[user]:
             if action == "publish":
                 await connection.publish(subject, b"x", headers={"ce-subject": "security/none"})
             else:
-                subscription = await connection.subscribe(subject)
-            await connection.flush()
-            await asyncio.sleep(0.002)  # the client reports a refusal in a task of its own
-            if action == "subscribe" and not refusals:
-                await subscription.unsubscribe()
-            if bool(refusals) is allowed:
-                wrong.append((action, subject, refusals.copy()))
-            assert all("permissions violation" in refusal.lower() for refusal in refusals)
+                await connection.subscribe(subject)
+        await connection.flush()
+        denied = {(action, subject.lower()) for action, subject, allowed in NATS[user] if not allowed}
+        async with asyncio.timeout(5):
+            while not denied <= refused:  # noqa: ASYNC110 - the client reports each in a task of its own
+                await asyncio.sleep(0.01)
+        assert refused == denied
     finally:
         await connection.close()
-    assert not wrong
 
 
 def test_the_table_has_every_user_of_nats_and_every_right() -> None:
@@ -110,3 +113,116 @@ async def test_a_consumer_delivers_nothing_to_what_its_user_may_not_publish(
     finally:
         await lineage.close()
         await administrator.close()
+
+
+S3_HEADER, S3_LINES = rows("s3 rights")
+
+
+def client(settings: S3Settings) -> Minio:
+    return Minio(
+        settings.endpoint, settings.access_key, settings.secret_key, secure=False, region="us-east-1"
+    )
+
+
+def call(store: Minio, action: str, target: str) -> None:
+    """Do what a row of the table says. Raises S3Error."""
+    bucket, _, key = target.partition("/")
+    if action == "read":
+        store.get_object(bucket, key).close()
+    elif action == "write":
+        store.put_object(bucket, key, io.BytesIO(b"x"), 1)
+    elif action == "delete":
+        store.remove_object(bucket, key)
+    elif action == "list":
+        list(store.list_objects(bucket, prefix=key, recursive=True))
+    elif action == "make bucket":
+        store.make_bucket(bucket)
+    elif action == "delete bucket":
+        store.remove_bucket(bucket)
+    else:
+        assert action == "set policy"
+        store.set_bucket_policy(bucket, '{"Version": "2012-10-17", "Statement": []}')
+
+
+@pytest.fixture(scope="module")
+def objects(embedded: Servers) -> None:
+    """Every object that a row reads."""
+    administrator = client(embedded.s3)
+    if not administrator.bucket_exists("other"):
+        administrator.make_bucket("other")
+    for line in S3_LINES:
+        for target in expanded(line[1]) if line[0] == "read" else ():
+            call(administrator, "write", target)
+
+
+@pytest.mark.usefixtures("objects")
+@pytest.mark.parametrize("user", S3_HEADER[2:])
+def test_a_process_may_do_in_the_object_store_what_the_table_says(user: str, embedded: Servers) -> None:
+    store, column = client(embedded.service_s3[user]), S3_HEADER.index(user)
+    wrong = []
+    for line in S3_LINES:
+        for target in expanded(line[1]):
+            try:
+                call(store, line[0], target)
+                code = ""
+            except S3Error as error:
+                code = error.code
+            if code != ("" if line[column] == "yes" else "AccessDenied"):
+                wrong.append((line[0], target, code))
+    assert not wrong
+
+
+def test_the_table_has_every_process_with_keys_of_the_object_store(embedded: Servers) -> None:
+    assert {*S3_HEADER[2:]} == {*s3.RIGHTS} == {*embedded.service_s3}
+
+
+_, POSTGRES_LINES = rows("postgres rights")
+ROLES = ("cache", "snapshotter", "lineage", "dispatcher")
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_service_may_do_in_postgres_what_the_table_says(role: str, embedded: Servers) -> None:
+    for name in ROLES:
+        await execute(embedded.service_dsns[name], f"CREATE TABLE IF NOT EXISTS {name}.rights_x (a int)")
+    wrong = []
+    administrator = await connect(embedded.dsn)  # a session that a row tries to end
+    for _, statement, *cells in POSTGRES_LINES:
+        for schema, cell in zip((role, next(name for name in ROLES if name != role)), cells, strict=True):
+            dsn, text = embedded.service_dsns[role], statement.format(schema=schema)
+            if text.startswith("connect to "):
+                dsn, text = dsn.replace("/periplus", text.removeprefix("connect to `").join(("/", ""))), ""
+            try:
+                await execute(dsn, text)
+                allowed = True
+            except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidAuthorizationSpecificationError):
+                allowed = False
+            if allowed is not (cell == "yes"):
+                wrong.append((text or dsn, allowed))
+    assert await administrator.fetchval("SELECT 1")
+    await administrator.close()
+    assert not wrong
+
+
+async def execute(dsn: str, statement: str) -> None:
+    """One statement in a session of its own."""
+    connection = await connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_service_of_postgres_has_a_limit_on_statements_and_idle_transactions(
+    role: str, embedded: Servers
+) -> None:
+    connection = await connect(embedded.service_dsns[role])
+    try:
+        for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            assert await connection.fetchval(f"SHOW {setting}") == "1min"
+        assert not await connection.fetchval(
+            "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls "
+            "FROM pg_roles WHERE rolname = current_user"
+        )
+    finally:
+        await connection.close()

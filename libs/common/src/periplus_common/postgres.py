@@ -108,6 +108,9 @@ async def migrate(dsn: str, *packages: str) -> list[str]:
 async def _migrate(dsn: str, packages: tuple[str, ...]) -> list[str]:
     connection = await connect(dsn)
     try:
+        await connection.execute(
+            "SET statement_timeout = 0"
+        )  # the role's is for the service's own statements
         schema = await connection.fetchval("SELECT current_schema()")
         await connection.execute("SELECT pg_advisory_lock(hashtext($1))", f"migrate {schema}")
         await connection.execute(

@@ -43,7 +43,7 @@ class ObjectStoreSettings(ArtifactRepositorySettings, frozen=True):
     """Of a service that reads or writes objects of the artifact repository."""
 
     s3_access_key: SecretStr
-    """May read and write objects of the bucket."""
+    """Its rights on the bucket are those that the table of S3 lists for this service."""
     s3_secret_key: SecretStr
     """Belongs to the access key."""
     s3_secure: bool = False

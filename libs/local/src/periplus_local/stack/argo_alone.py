@@ -61,7 +61,10 @@ async def serving(options: ArgoOptions, on_change: OnChange = print_change) -> A
             specs = [argo.spec(home, server, options.bucket)]
         else:
             store = s3.store(home, ports.assign(_ports(home), s3.PORTS, above=s3.ABOVE))
-            specs = [s3.spec(home, store), argo.spec(home, server, store.bucket, stops_before=("s3",))]
+            specs = [
+                s3.spec(home, store),
+                argo.spec(home, server, store.bucket_of("argo"), stops_before=("s3",)),
+            ]
         async with supervised(home, specs, on_change, publish):
             yield ServedArgo(home, server)
 

@@ -76,7 +76,7 @@ async def provision(server: Postgres) -> None:
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE}")
-            await connection.execute(f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC")
+        await connection.execute(f"REVOKE ALL ON DATABASE {DATABASE}, {SUPERUSER}, template1 FROM PUBLIC")
     finally:
         await connection.close()
     connection = await connect(server.dsn(), timeout=5)
@@ -95,9 +95,12 @@ async def _provision_role(connection: asyncpg.Connection[asyncpg.Record], role: 
     await connection.execute(
         f"""
         ALTER ROLE "{role}" WITH LOGIN PASSWORD '{password}' CONNECTION LIMIT 40;
-        GRANT CONNECT, TEMPORARY ON DATABASE {DATABASE} TO "{role}";
+        REVOKE ALL ON DATABASE {DATABASE} FROM "{role}";
+        GRANT CONNECT ON DATABASE {DATABASE} TO "{role}";
         CREATE SCHEMA IF NOT EXISTS "{role}" AUTHORIZATION "{role}";
         ALTER ROLE "{role}" SET search_path = "{role}";
+        ALTER ROLE "{role}" SET statement_timeout = '60s';
+        ALTER ROLE "{role}" SET idle_in_transaction_session_timeout = '60s';
         """
     )
 

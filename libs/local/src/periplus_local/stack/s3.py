@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,13 +47,25 @@ ABOVE = {"admin-grpc": ("admin", 10_000)}
 """Its maintenance worker expects the admin server's gRPC port at this distance from its HTTP port."""
 
 
+RIGHTS = {
+    "argo": (f"Read:{BUCKET}", f"Write:{BUCKET}", f"List:{BUCKET}"),
+    "cache": (f"Read:{BUCKET}", f"List:{BUCKET}"),
+    "snapshotter": tuple(
+        f"{action}:{BUCKET}/{folder}/*" for action in ("Read", "Write") for folder in ("code", "snapshots")
+    ),
+}
+"""What each process may do, as actions of SeaweedFS; Write includes deleting. The others have no keys."""
+
+
 @dataclass(frozen=True)
 class S3:
-    """The store's ports by name, and the keys of its S3 API."""
+    """The store's ports by name, and the keys of its administrator and of each process of `RIGHTS`."""
 
     ports: Mapping[str, int]
     access_key: str
     secret_key: str
+    identities: Mapping[str, tuple[str, str]]
+    """Access key and secret key by process."""
 
     @property
     def endpoint(self) -> str:
@@ -62,14 +74,24 @@ class S3:
 
     @property
     def bucket(self) -> Bucket:
-        """The bucket that artifacts go to."""
+        """The bucket that artifacts go to, with the keys of the administrator."""
         return Bucket(self.endpoint, self.access_key, self.secret_key, BUCKET)
+
+    def bucket_of(self, process: str) -> Bucket:
+        """The same with the keys of a process, which have its rights."""
+        return replace(
+            self.bucket, **dict(zip(("access_key", "secret_key"), self.identities[process], strict=True))
+        )
 
 
 def store(home: Home, chosen: Mapping[str, int]) -> S3:
     """The store of a home on these ports, with the home's secrets."""
     ports = {name: chosen[name] for name in PORTS}
-    return S3(ports, access_key=home.secret("s3-access-key"), secret_key=home.secret("s3-secret-key"))
+    identities = {
+        process: (home.secret(f"s3-{process}-access-key"), home.secret(f"s3-{process}-secret-key"))
+        for process in RIGHTS
+    }
+    return S3(ports, home.secret("s3-access-key"), home.secret("s3-secret-key"), identities)
 
 
 def spec(home: Home, store: S3) -> ProcessSpec:
@@ -119,15 +141,20 @@ async def _prepare(home: Home, store: S3) -> None:
     run = home.run / "s3"
     run.mkdir(mode=0o700, exist_ok=True)
     (home.data / "s3").mkdir(mode=0o700, exist_ok=True)
-    keys = {"accessKey": store.access_key, "secretKey": store.secret_key}
-    everything = ["Admin", "Read", "Write", "List", "Tagging"]
-    identity = {"name": "periplus", "credentials": [keys], "actions": everything}
-    write_private_json(run / "s3.json", {"identities": [identity]})
+    everything = ("Admin", "Read", "Write", "List", "Tagging")
+    identities = [_identity("periplus", store.access_key, store.secret_key, everything)]
+    identities += [_identity(name, *store.identities[name], rights) for name, rights in RIGHTS.items()]
+    write_private_json(run / "s3.json", {"identities": identities})
     certificate, key = home.secrets / "s3-tls.crt", home.secrets / "s3-tls.key"
     if not (certificate.exists() and key.exists()):
         await _write_certificate(certificate, key)
     write_private(run / "filer.toml", _filer(home))
     write_private(run / "security.toml", _security(home, certificate, key))
+
+
+def _identity(name: str, access_key: str, secret_key: str, actions: tuple[str, ...]) -> dict[str, object]:
+    keys = {"accessKey": access_key, "secretKey": secret_key}
+    return {"name": name, "credentials": [keys], "actions": list(actions)}
 
 
 async def _write_certificate(certificate: Path, key: Path) -> None:

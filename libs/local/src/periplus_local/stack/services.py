@@ -69,7 +69,15 @@ def specs(home: Home, servers: Embedded, services: Services) -> list[ProcessSpec
     listed = (
         []
         if services.cluster
-        else [argo.spec(home, services.argo, servers.s3.bucket, stops_before=("s3",), key_format=_KEY_FORMAT)]
+        else [
+            argo.spec(
+                home,
+                services.argo,
+                servers.s3.bucket_of("argo"),
+                stops_before=("s3",),
+                key_format=_KEY_FORMAT,
+            )
+        ]
     )
     for name in SERVICES:
         listed += [_migration(home, servers, name), _service(home, servers, services, name)]
@@ -147,7 +155,7 @@ def secrets(servers: Embedded, services: Services, name: str) -> dict[str, str]:
         f"{prefix}TOKEN": services.token,
     }
     if name in _READ_OBJECTS:
-        settings |= (services.cluster.bucket if services.cluster else servers.s3.bucket).keys(prefix)
+        settings |= (services.cluster.bucket if services.cluster else servers.s3.bucket_of(name)).keys(prefix)
     if name == "dispatcher":
         settings[f"{prefix}ARGO_TOKEN"] = services.cluster.token if services.cluster else services.argo.token
     return settings

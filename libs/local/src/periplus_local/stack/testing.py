@@ -60,6 +60,8 @@ class Servers:
     service_nats_urls: dict[str, str]
     """One per service, with its rights: see `nats_rights`."""
     subscriber_url: str
+    service_s3: dict[str, S3Settings]
+    """The store with the keys of each process that has some, and its rights."""
 
 
 @asynccontextmanager
@@ -105,7 +107,8 @@ def _use(directory: Path) -> Iterator[Servers]:
             if not _has_host(directory):
                 _start_host(directory)
         found = json.loads((directory / "servers.json").read_text(encoding="utf-8"))
-        yield Servers(**(found | {"s3": S3Settings(**found["s3"])}))
+        keys = {name: S3Settings(**settings) for name, settings in found["service_s3"].items()}
+        yield Servers(**(found | {"s3": S3Settings(**found["s3"]), "service_s3": keys}))
 
 
 def _has_host(directory: Path) -> bool:
@@ -175,6 +178,9 @@ def _settings(chosen: embedded_servers.Embedded) -> Servers:
         nats_url=chosen.nats.url,
         subscriber_url=chosen.nats.subscriber_url,
         s3=S3Settings(store.endpoint, store.access_key, store.secret_key, s3.BUCKET),
+        service_s3={
+            name: S3Settings(store.endpoint, *keys, s3.BUCKET) for name, keys in store.identities.items()
+        },
         service_dsns={role: chosen.postgres.dsn(role) for role in chosen.postgres.roles},
         service_nats_urls={name: chosen.nats.url_of(name) for name in chosen.nats.services},
     )
