@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 import psutil
+from minio import Minio
 
 from periplus.cache.v1 import cache_pb2
 from periplus.cache.v1.cache_pb2_grpc import CacheServiceStub
@@ -23,6 +24,8 @@ from periplus.lineage.v1 import lineage_pb2
 from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from periplus.sdk.client.addresses import grpc_target
 from periplus.types.v1 import step_pb2
+from periplus_local.stack.embedded import embedded
+from periplus_local.stack.home import Home
 from periplus_local.stack.running_process import tied_to_this_process
 
 ROOT = Path(__file__).parent.parent
@@ -69,20 +72,20 @@ class Stack:
         request = dispatcher_pb2.SubmitRunRequest(spec=spec, request_id=request_id or str(uuid.uuid4()))
         return self.dispatcher.SubmitRun(request, timeout=60)
 
-    def run(self, run: str) -> lineage_pb2.Run:
+    def run(self, run: str, project: str = "default") -> lineage_pb2.Run:
         """The run as lineage reports it now."""
-        return self.lineage.GetRun(lineage_pb2.GetRunRequest(project="default", run=run), timeout=30).run
+        return self.lineage.GetRun(lineage_pb2.GetRunRequest(project=project, run=run), timeout=30).run
 
-    def wait_for_run(self, run: str) -> lineage_pb2.Run:
+    def wait_for_run(self, run: str, project: str = "default") -> lineage_pb2.Run:
         """Wait until a run has finished and lineage has received all of its events."""
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
             try:
-                request = lineage_pb2.WatchRunRequest(project="default", run=run)
+                request = lineage_pb2.WatchRunRequest(project=project, run=run)
                 for message in self.lineage.WatchRun(request, timeout=WAIT_SECONDS):
                     if message.run.phase in FINAL_PHASES:
                         break
-                found = self.run(run)
+                found = self.run(run, project)
                 # Events that lineage held when it was killed are redelivered after the ack wait.
                 if (
                     not {step.phase for step in found.steps} & _unfinished(found)
@@ -121,18 +124,16 @@ class Stack:
             raise
         return True
 
+    def objects(self) -> tuple[Minio, str]:
+        """A client of the object store that may do everything, and the bucket of the artifact repository."""
+        bucket = embedded(Home(self.home)).s3.bucket
+        keys = (bucket.access_key, bucket.secret_key)
+        return Minio(bucket.endpoint, *keys, secure=bucket.secure, region="us-east-1"), bucket.name
+
     def delete(self, key: str) -> None:
         """Delete an object of the artifact repository, unknown to the services."""
-        from minio import Minio
-
-        from periplus_local.stack.embedded import embedded
-        from periplus_local.stack.home import Home
-
-        bucket = embedded(Home(self.home)).s3.bucket
-        client = Minio(
-            bucket.endpoint, bucket.access_key, bucket.secret_key, secure=bucket.secure, region="us-east-1"
-        )
-        client.remove_object(bucket.name, key)
+        client, bucket = self.objects()
+        client.remove_object(bucket, key)
 
     def pid(self, process: str) -> int:
         """The pid of a process of the stack, by a key of `PROGRAMS`: a child of the supervisor."""

@@ -1,15 +1,20 @@
 """A project reads and writes its own objects, runs, entries and snapshots, and those of no other, on a whole stack."""
 
 import uuid
+from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import json_format, message_factory
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from stack import Stack
 
+from periplus.cache.v1 import cache_pb2
 from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.lineage.v1 import lineage_pb2
+from periplus.snapshotter.v1 import snapshotter_pb2
+from periplus.snapshotter.v1.snapshotter_pb2_grpc import SnapshotterServiceStub
 from periplus.types.v1 import step_pb2
 
 MANIFEST = """
@@ -75,11 +80,7 @@ def run(stack: Stack, project: str, text: str, **parameters: str) -> lineage_pb2
     request = dispatcher_pb2.SubmitRunRequest(
         spec=spec(project, text, **parameters), request_id=uuid.uuid4().hex
     )
-    name = stack.dispatcher.SubmitRun(request, timeout=60).run
-    found = lineage_pb2.WatchRunRequest(project=project, run=name)
-    for _ in stack.lineage.WatchRun(found, timeout=60):
-        pass
-    return stack.lineage.GetRun(lineage_pb2.GetRunRequest(project=project, run=name), timeout=30).run
+    return stack.wait_for_run(stack.dispatcher.SubmitRun(request, timeout=60).run, project)
 
 
 def violation(error: grpc.RpcError) -> tuple[str, str]:
@@ -162,3 +163,134 @@ def test_a_key_that_belongs_to_no_project_is_shared_on_a_laptop(stack: Stack) ->
 def test_a_step_reads_and_writes_the_keys_of_its_project(stack: Stack) -> None:
     assert run(stack, "victim", writing("projects/victim/x")).phase == step_pb2.RUN_PHASE_SUCCEEDED
     assert run(stack, "victim", reading("projects/victim/x")).phase == step_pb2.RUN_PHASE_SUCCEEDED
+
+
+@pytest.fixture(scope="module")
+def names(stack: Stack, secret: lineage_pb2.Run) -> dict[str, str]:
+    """What the project `victim` has."""
+    stack.wait_for_cache(secret, "victim")
+    claim = snapshotter_pb2.Claim(platform=snapshotter_pb2.Platform(system="secret"))
+    taken = snapshotter_pb2.TakeSnapshotRequest(project="victim", claim=claim)
+    entries = stack.cache.ListEntries(cache_pb2.ListEntriesRequest(project="victim"), timeout=30).entries
+    artifact = stack.run(secret.id, "victim").steps[0].outputs.artifacts[0]
+    return {
+        "run": secret.id,
+        "step": secret.steps[0].path,
+        "template": "main",
+        "fingerprint": entries[0].fingerprint,
+        "snapshot": SnapshotterServiceStub(stack.channels["snapshotter"]).TakeSnapshot(taken).snapshot,
+        "key": artifact.object.key,
+        "digest": artifact.digest,
+    }
+
+
+NOTHING = {
+    "run": "wall-22222222",
+    "step": "none",
+    "template": "none",
+    "fingerprint": "sha256:" + "1" * 64,
+    "snapshot": "sha256:" + "2" * 64,
+    "digest": "sha256:" + "3" * 64,
+}
+"""Of every kind of thing one that no project has."""
+
+REQUESTS = {
+    "CancelRun": [{"run": "{run}"}],
+    "ReadLogs": [{"run": "{run}"}],
+    "GetRun": [{"run": "{run}"}],
+    "ListRuns": [{"pipeline": "wall"}],
+    "WatchRun": [{"run": "{run}"}],
+    "DiffRuns": [{"old": "{run}", "new": "{run}"}],
+    "Traverse": [
+        {"start": [start], "direction": direction}
+        for start in ("run:{run}", "step:{run}/{step}", "artifact:{digest}", "artifact:s3://artifacts/{key}")
+        for direction in (1, 2)
+    ],
+    "ResolveSteps": [
+        {
+            "templates": {"t": {"name": "t", "document": '{"x": 1}'}},
+            "steps": [{"id": "s", "template": "t", "artifacts": [{"name": "a", "object": {"key": "{key}"}}]}],
+        }
+    ],
+    "ExplainMiss": [{"run": "{run}", "step": "{step}"}],
+    "GetEntry": [{"fingerprint": "{fingerprint}"}],
+    "ListEntries": [{"producer_run": "{run}"}, {"template": "{template}"}, {"show_invalidated": True}],
+    "InvalidateEntries": [
+        {"reason": "r", **chosen, "validate_only": only}
+        for chosen in (
+            {"fingerprints": ["{fingerprint}"]},
+            {"template": "{template}"},
+            {"producer_run": "{run}"},
+        )
+        for only in (True, False)
+    ],
+    "GetSavings": [{"run": "{run}"}, {}],
+    "GetSnapshot": [{"snapshot": "{snapshot}"}, {"snapshot": "{snapshot}", "with_content": True}],
+    "DiffSnapshots": [{"old": "{snapshot}", "new": "{snapshot}"}],
+}
+"""Requests of each RPC that names things. The other three make new things of the project: see `MAKE`."""
+MAKE = {"PlanRun", "SubmitRun", "TakeSnapshot"}
+
+METHODS = {
+    method.name: (service.full_name, method)
+    for module in (cache_pb2, dispatcher_pb2, lineage_pb2, snapshotter_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+def test_every_rpc_is_in_the_matrix() -> None:
+    assert set(METHODS) == {*REQUESTS, *MAKE}
+
+
+def filled(value: Any, things: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: filled(each, things) for name, each in value.items()}
+    if isinstance(value, list):
+        return [filled(each, things) for each in value]
+    if isinstance(value, str):
+        for name, text in things.items():
+            value = value.replace("{" + name + "}", text)
+    return value
+
+
+def answer(stack: Stack, rpc: str, fields: dict[str, Any], things: dict[str, str]) -> str:
+    """All that a caller of the project `attacker` learns, with the names of the things that it asked for left out."""
+    service, method = METHODS[rpc]
+    name = next(name for name in stack.channels if f".{name}." in service)
+    request = message_factory.GetMessageClass(method.input_type)()
+    json_format.ParseDict({"project": "attacker", **filled(fields, things)}, request)
+    response = message_factory.GetMessageClass(method.output_type)
+    channel = stack.channels[name]
+    call = channel.unary_stream if method.server_streaming else channel.unary_unary
+    invoked = call(
+        f"/{service}/{rpc}",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=response.FromString,
+    )
+    try:
+        answered = invoked(request, timeout=1.5 if rpc == "WatchRun" else 30)
+        text = "".join(map(str, answered)) if method.server_streaming else str(answered)
+    except grpc.RpcError as error:
+        details = rpc_status.from_call(error)
+        text = f"{error.code()} {error.details()} {details.details if details else ''}"
+    for thing, value in sorted(things.items(), key=lambda item: -len(item[1])):
+        text = text.replace(value, f"<{thing}>")
+    return text
+
+
+@pytest.mark.parametrize(
+    ("rpc", "fields"), [(rpc, fields) for rpc, listed in REQUESTS.items() for fields in listed]
+)
+def test_things_of_another_project_are_answered_as_things_that_do_not_exist(
+    stack: Stack, names: dict[str, str], rpc: str, fields: dict[str, Any]
+) -> None:
+    nothing = NOTHING | {
+        "key": names["key"].replace("out.tgz", "xyz.tgz")
+    }  # as long, as an answer has its length
+    assert answer(stack, rpc, fields, names) == answer(stack, rpc, fields, nothing)
+
+
+def test_nothing_that_another_project_asked_for_changed_an_entry(stack: Stack, names: dict[str, str]) -> None:
+    request = cache_pb2.GetEntryRequest(project="victim", fingerprint=names["fingerprint"])
+    assert stack.cache.GetEntry(request, timeout=30).entry.invalidation_reason == ""

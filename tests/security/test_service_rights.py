@@ -56,7 +56,9 @@ async def test_a_user_of_nats_may_publish_and_read_what_the_table_says(user: str
     refused: set[tuple[str, str]] = set()
 
     async def note(error: Exception) -> None:
-        found = re.search(r'permissions violation for (publish|subscri)\w* to "(.*?)"', str(error), re.IGNORECASE)
+        found = re.search(
+            r'permissions violation for (publish|subscri)\w* to "(.*?)"', str(error), re.IGNORECASE
+        )
         assert found, error
         refused.add(("publish" if found[1].lower() == "publish" else "subscribe", found[2].lower()))
 

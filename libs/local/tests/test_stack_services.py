@@ -38,7 +38,9 @@ def test_only_services_that_read_or_write_objects_get_the_keys_of_the_store(
     home.create()
     servers = embedded.embedded(home)
     given = services.secrets(servers, services.assign(home), name)
-    assert (servers.s3.secret_key in given.values()) == has_keys
+    assert (name in servers.s3.identities) == has_keys
+    assert {*servers.s3.identities.get(name, ())} <= {*given.values()}
+    assert servers.s3.secret_key not in given.values()
 
 
 def test_the_dispatcher_knows_that_only_the_local_argo_runs_steps_as_processes(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ async def test_contents_are_read_once_and_missing_objects_are_unreadable(store, 
         await put(b"1"), await put(b"2"), await put(tar({"a": b"x" * 9000}, plain=True)[:2000]), ObjectRef("objects-test/gone"),
     )  # fmt: skip
     wanted = [one, other, broken, gone]
-    found, again = await asyncio.gather(contents.read(wanted), contents.read(wanted))
+    found, again = await asyncio.gather(contents.read("p", wanted), contents.read("p", wanted))
     assert found == again
     assert [type(found[ref]) for ref in wanted] == [Content, Content, Unreadable, Unreadable]
     assert found[one].digest == digest.of_bytes(b"1")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from periplus_cache.domain import ObjectVersion, VersionedObject
 from periplus_cache.ports import ObjectStore, Store
 from periplus_common.errors import Invalid, NotFound
+from periplus_common.object_key import may_read
 from periplus_model.steps import ObjectRef
 
 MAX_CONCURRENT_READS = 6  # of the 16 requests that the S3 client runs at a time: HEAD requests need some, too
@@ -36,11 +37,17 @@ class ContentReader:
         self._reading: dict[VersionedObject, asyncio.Task[tuple[VersionedObject, str]]] = {}
         self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
-    async def read(self, refs: Collection[ObjectRef]) -> Mapping[ObjectRef, Content | Unreadable]:
-        """The content of each object. Raises `Unavailable` if Postgres or S3 can not be reached."""
-        if not refs:
-            return {}
-        versions = {r: version for r, version in (await self._objects.versions(refs)).items() if version}
+    async def read(
+        self, project: str, refs: Collection[ObjectRef]
+    ) -> Mapping[ObjectRef, Content | Unreadable]:
+        """The content of each object, where those of other projects do not exist.
+
+        Raises `Unavailable` if Postgres or S3 can not be reached.
+        """
+        readable = [ref for ref in refs if may_read(project, ref.key)]
+        if not readable:
+            return {ref: _absent(ref) for ref in refs}
+        versions = {r: version for r, version in (await self._objects.versions(readable)).items() if version}
         objects = {r: VersionedObject(self._objects.absolute(r), version) for r, version in versions.items()}
         stored = await self._store.content_digests(set(objects.values())) if objects else {}
         contents: dict[ObjectRef, Content | Unreadable] = {

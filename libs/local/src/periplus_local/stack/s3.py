@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,9 +79,7 @@ class S3:
 
     def bucket_of(self, process: str) -> Bucket:
         """The same with the keys of a process, which have its rights."""
-        return replace(
-            self.bucket, **dict(zip(("access_key", "secret_key"), self.identities[process], strict=True))
-        )
+        return Bucket(self.endpoint, *self.identities[process], BUCKET)
 
 
 def store(home: Home, chosen: Mapping[str, int]) -> S3:

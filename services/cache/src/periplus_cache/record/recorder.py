@@ -88,7 +88,7 @@ class Recorder:
 
     async def _executed(self, step: FinishedStep, recording: Recording) -> Recording:
         artifacts = (*step.inputs.artifacts, *step.outputs.artifacts)
-        contents = await self._contents.read({artifact.object for artifact in artifacts})
+        contents = await self._contents.read(step.project, {artifact.object for artifact in artifacts})
         inputs, missing_inputs = _with_digests(step.inputs.artifacts, contents, step.started_at)
         outputs, missing_outputs = _with_digests(step.outputs.artifacts, contents, step.finished_at)
         recording = replace(recording, inputs=inputs, outputs=outputs)

@@ -92,7 +92,7 @@ class Resolver:
             for name, source in step.artifacts.items()
             if isinstance(source, ObjectRef) and name not in template.policy.ignore_inputs
         }
-        return await self._contents.read(refs)
+        return await self._contents.read(request.project, refs)
 
     async def _fetch(
         self, project: str, candidates: CandidateIndex, found: ResolutionPass, now: datetime

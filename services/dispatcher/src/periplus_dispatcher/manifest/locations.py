@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from periplus_common.errors import Invalid
+from periplus_common.object_key import OF_PROJECTS, malformed_reason, own_prefixes
 from periplus_dispatcher.domain import PROJECT_LABEL, Json
 from periplus_manifest import tags
-from periplus_manifest.object_key import malformed_reason
 
 OTHERS = "*"
 """In a list of shared keys: every object that does not belong to a project."""
-_OF_PROJECTS = ("projects/", "code/", "snapshots/")
 _TAG = "tag"
 _VALUES = frozenset({"withItems", "value", "default", "enum", "plugin"})
 """Fields whose content is data, and no location although it may look like one."""
@@ -62,24 +61,24 @@ def _check(location: Location, constants: Mapping[str, str], project: str, share
         return  # Argo makes the key
     if reason := malformed_reason(_without_tags(key)):
         raise _invalid(location, f"is no key of an object: it {reason}", "KEY_MALFORMED")
-    own = (f"projects/{project}/",) if location.is_written else (f"projects/{project}/", f"code/{project}/")
-    listed = shared.writable if location.is_written else (*shared.readable, *shared.writable)
     is_default = bucket in ("", shared.bucket) and endpoint in ("", shared.endpoint)
-    if is_default and any(_is_below(key, prefix) for prefix in (*own, *listed)):
-        return
     repository = f"s3://{bucket}@{endpoint}/" if endpoint else f"s3://{bucket}/"
-    if not is_default and any(_is_below(repository + key, prefix) for prefix in listed):
+    what = key if is_default else repository + key
+    own = own_prefixes(project)[: 1 if location.is_written else 2]
+    if is_default and any(_is_below(key, prefix) for prefix in own):
         return
-    if OTHERS in listed and not _may_be_of_a_project(key):
+    listed = shared.writable if location.is_written else (*shared.readable, *shared.writable)
+    if not _may_be_of_a_project(key) and (
+        OTHERS in listed or any(_is_below(what, prefix) for prefix in listed)
+    ):
         return
     setting = "DISPATCHER_WRITABLE_KEYS" if location.is_written else "DISPATCHER_READABLE_KEYS"
-    what = key if is_default else repository + key
     known = " as far as it is known before the run" if "{{" in what else ""
     raise _invalid(
         location,
         f"{what[:200]!r} does not belong to the project {project}{known}",
         "KEY_FOREIGN",
-        fix=f"begin it with projects/{project}/, or list the beginning of it in {setting}",
+        fix=f"begin it with projects/{project}/, or keep it elsewhere and list where in {setting}",
     )
 
 
@@ -92,8 +91,8 @@ def _is_below(key: str, listed: str) -> bool:
 def _may_be_of_a_project(key: str) -> bool:
     known, is_whole = _known(key)
     if is_whole:
-        return f"{known}/".startswith(_OF_PROJECTS)
-    return any(known.startswith(prefix) or prefix.startswith(known) for prefix in _OF_PROJECTS)
+        return f"{known}/".startswith(OF_PROJECTS)
+    return any(known.startswith(prefix) or prefix.startswith(known) for prefix in OF_PROJECTS)
 
 
 def _known(key: str) -> tuple[str, bool]:

@@ -10,8 +10,8 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
+from periplus_common.object_key import malformed_reason
 from periplus_local.argo.executor.job import PodError
-from periplus_manifest.object_key import malformed_reason
 
 T = TypeVar("T")
 PART_BYTES = 64 << 20

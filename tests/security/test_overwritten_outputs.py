@@ -1,0 +1,133 @@
+"""An output that is overwritten after its digest was taken is served to nobody, and a consumer is recorded with what it read."""
+
+import io
+import time
+from collections.abc import Iterator
+
+import pytest
+from stack import Stack
+
+from periplus.dispatcher.v1 import dispatcher_pb2
+from periplus.lineage.v1 import lineage_pb2
+from periplus.types.v1 import step_pb2
+
+MANIFEST = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: over-}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    dag:
+      tasks:
+      - {name: make, template: make}
+      - {name: wait, template: wait, depends: make}
+      - name: read
+        template: read
+        depends: wait
+        arguments: {artifacts: [{name: in, from: "{{tasks.make.outputs.artifacts.out}}"}]}
+  - name: make
+    container: {image: none, command: [sh, -c], args: ["printf NAME-true > /tmp/out"]}
+    outputs: {artifacts: [{name: out, path: /tmp/out, archive: {none: {}}}]}
+  - name: wait
+    metadata: {annotations: {periplus.dev/cache: "off"}}
+    container: {image: none, command: [sleep, "SECONDS"]}
+  - name: read
+    inputs: {artifacts: [{name: in, path: /tmp/in}]}
+    container: {image: none, command: [cp, /tmp/in, /tmp/text]}
+    outputs: {parameters: [{name: text, valueFrom: {path: /tmp/text}}]}
+"""
+BOTH_WRITE = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: both-}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    dag:
+      tasks:
+      - {name: first, template: first}
+      - {name: second, template: second, depends: first}
+  - name: first
+    container: {image: none, command: [sh, -c], args: ["echo first > /tmp/out"]}
+    outputs: {artifacts: [{name: out, path: /tmp/out, s3: {key: projects/default/both}}]}
+  - name: second
+    container: {image: none, command: [sh, -c], args: ["echo second > /tmp/out"]}
+    outputs: {artifacts: [{name: out, path: /tmp/out, s3: {key: projects/default/both}}]}
+"""
+
+
+def manifest(name: str, seconds: int = 0) -> str:
+    return MANIFEST.replace("NAME", name).replace("SECONDS", str(seconds))
+
+
+def overwrite(stack: Stack, key: str, content: bytes) -> None:
+    client, bucket = stack.objects()
+    client.put_object(bucket, key, io.BytesIO(content), len(content))
+
+
+def step(run: lineage_pb2.Run, path: str) -> lineage_pb2.Step:
+    return next(each for each in run.steps if each.path == path)
+
+
+def text(run: lineage_pb2.Run) -> str:
+    return step(run, "read").outputs.parameters[0].value
+
+
+def verdicts(stack: Stack, text: str) -> dict[str, tuple[int, str]]:
+    request = dispatcher_pb2.PlanRunRequest(spec=dispatcher_pb2.RunSpec(project="default", manifest=text))
+    steps = stack.dispatcher.PlanRun(request, timeout=30).plan.steps
+    return {each.path: (each.verdict, each.reason) for each in steps}
+
+
+@pytest.mark.parametrize("content", [b"another content", b"same-fake"], ids=["longer", "of the same size"])
+def test_an_output_that_was_overwritten_is_not_served(stack: Stack, content: bytes) -> None:
+    wanted = manifest("same" if len(content) == 9 else "long")
+    first = stack.finish(wanted)
+    assert verdicts(stack, wanted)["make"][0] == step_pb2.VERDICT_HIT
+    overwrite(stack, step(first, "make").outputs.artifacts[0].object.key, content)
+    assert verdicts(stack, wanted)["make"][0] == step_pb2.VERDICT_MISS
+    again = stack.finish(wanted)
+    assert step(again, "make").phase == step_pb2.STEP_PHASE_SUCCEEDED
+    assert text(again) == text(first)
+
+
+def finished_step(stack: Stack, run: str, path: str) -> Iterator[lineage_pb2.Step]:
+    """The step once it has succeeded."""
+    while True:
+        for each in stack.run(run).steps:
+            if each.path == path and each.phase == step_pb2.STEP_PHASE_SUCCEEDED:
+                yield each
+        time.sleep(0.05)
+
+
+def test_a_consumer_of_an_output_that_was_overwritten_within_the_run_is_recorded_with_what_it_read(
+    stack: Stack,
+) -> None:
+    wanted = manifest("within", 4)
+    submitted = stack.submit(wanted).run
+    stack.lineage.WatchRun(lineage_pb2.WatchRunRequest(project="default", run=submitted), timeout=30).next()
+    made = next(finished_step(stack, submitted, "make"))
+    time.sleep(1)  # ArtifactsDigested: its digest is taken
+    overwrite(stack, made.outputs.artifacts[0].object.key, b"a stranger's")
+    first = stack.wait_for_run(submitted)
+    stack.wait_for_cache(first)
+    assert text(first) == "a stranger's"
+    read, written = (
+        step(first, "read").inputs.artifacts[0].digest,
+        step(first, "make").outputs.artifacts[0].digest,
+    )
+    assert read != written
+    assert verdicts(stack, wanted)["make"][0] == step_pb2.VERDICT_MISS
+    again = stack.finish(manifest("within", 4))
+    assert text(again) == "within-true"
+    assert step(again, "read").phase == step_pb2.STEP_PHASE_SUCCEEDED
+
+
+def test_steps_that_write_one_key_are_not_served(stack: Stack) -> None:
+    stack.finish(BOTH_WRITE)
+    for verdict, reason in verdicts(stack, BOTH_WRITE).values():
+        assert verdict == step_pb2.VERDICT_UNCACHEABLE
+        assert "names the object that it is written to" in reason
