@@ -20,7 +20,7 @@ BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True, kw_only=True)
 class HttpLimits:
-    """What one client may use of the HTTP server.
+    """What one client may use of the HTTP server. `max_waiting` connections may have sent no request yet.
 
     `keep_alive` is long because a client that polls every few seconds must not meet a connection that is just being
     closed; Argo keeps connections open, too.
@@ -31,6 +31,7 @@ class HttpLimits:
     keep_alive: timedelta = timedelta(hours=1)
     max_head_bytes: int = 32 * 1024
     max_connections: int = 500
+    max_waiting: int = 200
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,6 +115,10 @@ async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
         "listen": f"{LOOPBACK}:{server.port}",
         "authorization": {"users": _users(server)},
         "max_payload": _MIB,
+        # A client that does not read what it is sent is cut off, here or after the deadline.
+        "max_pending": 16 * _MIB,
+        "write_deadline": "5s",
+        "max_subscriptions": 1000,
         "jetstream": {
             "store_dir": ".",
             "max_memory_store": 16 * _MIB,

@@ -122,6 +122,7 @@ def _settings(*, durable: bool) -> str:
         "unix_socket_directories": ".",  # the data directory, in which nobody else can make a socket
         "unix_socket_permissions": "0700",
         "max_connections": 100,
+        "authentication_timeout": "10s",
         "shared_buffers": "32MB",
         "work_mem": "8MB",
         "max_wal_size": "512MB",

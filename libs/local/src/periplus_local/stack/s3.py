@@ -119,6 +119,7 @@ def _arguments(home: Home, store: S3) -> list[str]:
         "admin.ui": "false",
         "webdav": "false",
         "s3.iam": "false",
+        "s3.idleTimeout": 60,  # seconds; 120 by default
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "s3.config": "s3.json",

@@ -18,17 +18,37 @@ from periplus_local.argo.settings import HttpLimits
 
 
 class HeadTimeoutProtocol(H11Protocol):
-    """A connection that is closed when the head of a request does not arrive in time."""
+    """A connection that is closed when the head of a request does not arrive in time.
 
-    def __init__(self, *args: Any, head_seconds: float, **kwargs: Any) -> None:
+    Of the connections whose first head has not arrived, the oldest is closed where there are more than the limits allow:
+    whoever opens thousands keeps none of them open, and a client that sends its request at once is served.
+    """
+
+    def __init__(
+        self, *args: Any, limits: HttpLimits, waiting: "dict[HeadTimeoutProtocol, None]", **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._head_seconds = head_seconds
+        self._head_seconds = limits.head_timeout.total_seconds()
+        self._max_waiting = limits.max_waiting
+        self._waiting = waiting  # of the whole server, oldest first
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for the first request."""
         super().connection_made(transport)
         self._start_timer()
+        self._waiting[self] = None
+        if len(self._waiting) > self._max_waiting:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            oldest.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._waiting.pop(self, None)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Stop the timer once a head is complete; start it when the next head begins."""
@@ -38,6 +58,7 @@ class HeadTimeoutProtocol(H11Protocol):
         elif self._head_timer is not None and self.cycle is not None:
             self._head_timer.cancel()
             self._head_timer = None
+            self._waiting.pop(self, None)
 
     def _start_timer(self) -> None:
         if self._head_timer is None:
@@ -95,7 +116,7 @@ async def serving(
 
 
 def _config(application: ASGIApp, limits: HttpLimits) -> uvicorn.Config:
-    protocol: Any = partial(HeadTimeoutProtocol, head_seconds=limits.head_timeout.total_seconds())
+    protocol: Any = partial(HeadTimeoutProtocol, limits=limits, waiting={})
     return uvicorn.Config(
         application,
         http=protocol,
