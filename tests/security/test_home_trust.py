@@ -272,6 +272,32 @@ def test_a_folder_with_nothing_but_trusted_homes_becomes_a_home(tmp_path: Path) 
         Home(tmp_path / "other").create()
 
 
+def test_files_that_a_pull_puts_into_a_trusted_home_are_not_believed(tmp_path: Path) -> None:
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    origin, project = tmp_path / "origin", tmp_path / "project"
+    for command in (
+        ["init", "-q", str(origin)],
+        ["-C", str(origin), "commit", "-q", "--allow-empty", "-m", "a"],
+    ):
+        subprocess.run([*git, *command], check=True)
+    subprocess.run([*git, "clone", "-q", origin, project], check=True)
+    own = Home(project / ".periplus")
+    own.create()
+    state = Path(".periplus/data/argo/state.sqlite3")
+    for folder, text in ((project, "mine"), (origin, "planted")):
+        (folder / state).parent.mkdir(parents=True)
+        (folder / state).write_text(text)
+    own.create()
+    for command in (["add", "-f", str(state)], ["commit", "-q", "-m", "b"]):
+        subprocess.run([*git, "-C", origin, *command], check=True)
+    subprocess.run([*git, "-C", project, "pull", "-q"], check=True)
+    assert (project / state).read_text() == "planted"  # git takes ignored files for files that nobody needs
+    with pytest.raises(UntrustedHomeError, match=f"git tracks {state}"):
+        own.create()
+    subprocess.run([*git, "-C", project, "rm", "-q", "-r", "--cached", ".periplus"], check=True)
+    own.create()
+
+
 def test_only_a_home_from_elsewhere_is_moved_aside(home: Home, tmp_path: Path) -> None:
     for path in (home.path, tmp_path / "nothing"):
         with pytest.raises(HomeError, match="nothing to move aside"):

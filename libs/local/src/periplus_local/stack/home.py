@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from periplus_local.stack import seal
+from periplus_local.stack.tracked import tracked
 
 _PRIVATE = 0o700
 _HOW_TO_CHOOSE = "(--home or PERIPLUS_HOME)"
@@ -118,6 +119,8 @@ class Home:
             return f"it has no valid {seal.FILE}, which `periplus up` writes for this user, this machine and this very folder"
         if why := next(filter(None, map(_not_private, self._private())), ""):
             return why
+        if file := tracked(self.path):
+            return f"git tracks {file}, so that a pull or a checkout may have changed what is in it"
         strangers = (path for path in self._entries() if path.lstat().st_uid != os.geteuid())
         return next((f"{path} belongs to user {path.lstat().st_uid}" for path in strangers), "")
 
