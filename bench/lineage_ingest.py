@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 from periplus.cache.v1.events_pb2 import ArtifactsDigested
 from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepNode, StepStarted
 from periplus.types.v1 import step_pb2 as types
-from periplus_common import bus, postgres, runtime
+from periplus_common import bus, postgres, runtime, tls
 from periplus_common.bus import Batch, Broker
 from periplus_lineage import events
 from periplus_lineage.projection import ProjectionDelta
@@ -32,6 +32,7 @@ from periplus_lineage.store.projection import ProjectionStore
 from periplus_lineage.wire.events import EventProjector
 from periplus_local.stack import embedded
 from periplus_local.stack.home import Home
+from periplus_local.stack.nats import Nats
 from periplus_local.stack.supervisor import Supervisor
 
 STEPS = 20  # of a run
@@ -93,9 +94,9 @@ def run_events(run: str) -> list[Message]:
     return [*published, end]
 
 
-async def publish(url: str, runs: int) -> int:
+async def publish(server: Nats, runs: int) -> int:
     count = 0
-    async with Broker(url) as broker:
+    async with Broker(server.url, ca_file=server.ca_file) as broker:
         for n in range(runs):
             run = f"bench-{n:05}"
             published = run_events(run)
@@ -122,14 +123,14 @@ class Consumed:
             self.all.set()
 
 
-async def consume_all(url: str, subscribe: Callable[[Broker], None], consumed: Consumed) -> float:
+async def consume_all(server: Nats, subscribe: Callable[[Broker], None], consumed: Consumed) -> float:
     """Seconds from the start of the broker to the last committed batch."""
-    client = await nats.connect(url)
+    client = await nats.connect(server.url, **tls.nats_options(server.url, server.ca_file))
     for stream in ("DISPATCHER", "CACHE", "SNAPSHOTTER"):
         for consumer in await client.jetstream().consumers_info(stream):
             await client.jetstream().delete_consumer(stream, consumer.name)
     await client.close()
-    broker = Broker(url)
+    broker = Broker(server.url, ca_file=server.ca_file)
     subscribe(broker)
     began = time.perf_counter()
     async with bus.consuming(broker), asyncio.timeout(TIMEOUT_SECONDS):
@@ -137,7 +138,7 @@ async def consume_all(url: str, subscribe: Callable[[Broker], None], consumed: C
         return time.perf_counter() - began
 
 
-async def ceiling(url: str, database: postgres.Database, count: int) -> float:
+async def ceiling(server: Nats, database: postgres.Database, count: int) -> float:
     async with database.connection() as connection:
         await connection.execute("DROP TABLE IF EXISTS raw; CREATE TABLE raw (body bytea NOT NULL)")
     consumed = Consumed(count)
@@ -160,13 +161,13 @@ async def ceiling(url: str, database: postgres.Database, count: int) -> float:
         for stream, handler in (("DISPATCHER", on_steps), ("CACHE", on_artifacts)):
             broker.batches(stream, f"bench-{stream}", batch=BATCH_SIZE, max_in_flight=MAX_IN_FLIGHT)(handler)
 
-    took = await consume_all(url, subscribe, consumed)
+    took = await consume_all(server, subscribe, consumed)
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM raw") == count
     return took
 
 
-async def lineage(url: str, database: postgres.Database, count: int, runs: int) -> float:
+async def lineage(server: Nats, database: postgres.Database, count: int, runs: int) -> float:
     async with database.connection() as connection:
         await connection.execute("TRUNCATE run, step, artifact_usage, step_dependency, template")
     consumed, projector, store = (
@@ -183,7 +184,7 @@ async def lineage(url: str, database: postgres.Database, count: int, runs: int) 
     def subscribe(broker: Broker) -> None:
         events.subscribe(broker, projector, apply, batch_size=BATCH_SIZE, max_in_flight=MAX_IN_FLIGHT)
 
-    took = await consume_all(url, subscribe, consumed)
+    took = await consume_all(server, subscribe, consumed)
     async with database.connection() as connection:
         found = await connection.fetchrow(
             """
@@ -218,9 +219,9 @@ async def main(event_count: int, rounds: int) -> None:
         home.create()
         servers = embedded.embedded(home)
         async with Supervisor(home, embedded.specs(home, servers), lambda _: None):
-            dsn, nats_url = servers.postgres.dsn("lineage"), servers.nats.url
+            dsn, server = servers.postgres.dsn("lineage"), servers.nats
             await postgres.migrate(dsn, "periplus_lineage")
-            count = await publish(nats_url, runs)
+            count = await publish(server, runs)
             print(
                 f"{count:,} events of {runs:,} runs of {STEPS} steps; batches of {BATCH_SIZE},"
                 f" {MAX_IN_FLIGHT} at once, two streams"
@@ -228,8 +229,8 @@ async def main(event_count: int, rounds: int) -> None:
             ceilings, rates = [], []
             async with postgres.database(dsn) as database:
                 for _ in range(rounds):
-                    ceilings.append(count / await ceiling(nats_url, database, count))
-                    rates.append(count / await lineage(nats_url, database, count, runs))
+                    ceilings.append(count / await ceiling(server, database, count))
+                    rates.append(count / await lineage(server, database, count, runs))
                     print(
                         f"ceiling {ceilings[-1]:>8,.0f} events/s   lineage {rates[-1]:>8,.0f} events/s"
                         f"   {rates[-1] / ceilings[-1]:.0%}"

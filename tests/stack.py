@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import psutil
 from minio import Minio
+from urllib3 import PoolManager
 
 from periplus.cache.v1 import cache_pb2
 from periplus.cache.v1.cache_pb2_grpc import CacheServiceStub
@@ -127,8 +128,8 @@ class Stack:
     def objects(self) -> tuple[Minio, str]:
         """A client of the object store that may do everything, and the bucket of the artifact repository."""
         bucket = embedded(Home(self.home)).s3.bucket
-        keys = (bucket.access_key, bucket.secret_key)
-        return Minio(bucket.endpoint, *keys, secure=bucket.secure, region="us-east-1"), bucket.name
+        keys, pool = (bucket.access_key, bucket.secret_key), PoolManager(ca_certs=bucket.ca_file)
+        return Minio(bucket.endpoint, *keys, region="us-east-1", http_client=pool), bucket.name
 
     def delete(self, key: str) -> None:
         """Delete an object of the artifact repository, unknown to the services."""

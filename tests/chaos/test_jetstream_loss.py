@@ -15,6 +15,7 @@ import pytest
 from stack import WAIT_SECONDS, Stack, up
 
 from periplus.types.v1 import step_pb2
+from periplus_common import tls
 from periplus_local.stack.embedded import embedded
 from periplus_local.stack.home import Home
 
@@ -83,7 +84,8 @@ def published(own: Stack) -> int:
     """The number of events in the dispatcher's stream."""
 
     async def count() -> int:
-        client = await nats.connect(embedded(Home(own.home)).nats.url)
+        server = embedded(Home(own.home)).nats
+        client = await nats.connect(server.url, **tls.nats_options(server.url, server.ca_file))
         try:
             return (await client.jetstream().stream_info("DISPATCHER")).state.messages
         finally:

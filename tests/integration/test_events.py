@@ -13,6 +13,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from stack import ROOT, Stack
 
 from periplus.sdk.client import connection
+from periplus_common import tls
 
 HELLO = """
 apiVersion: argoproj.io/v1alpha1
@@ -57,8 +58,9 @@ async def test_a_subscriber_may_not_publish(stack: Stack) -> None:
     async def record(error: Exception) -> None:
         refusals.put_nowait(str(error).lower())
 
-    url = connection({"PERIPLUS_HOME": str(stack.home)}).events
-    client = await nats.connect(url, error_cb=record)
+    settings = connection({"PERIPLUS_HOME": str(stack.home)})
+    secured = tls.nats_options(settings.events, settings.events_ca_file)
+    client = await nats.connect(settings.events, error_cb=record, **secured)
     try:
         with pytest.raises(NatsTimeoutError):
             await client.jetstream(timeout=1).account_info()

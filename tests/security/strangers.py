@@ -12,6 +12,7 @@ _NATS_INFO = (
     b'INFO {"server_id":"x","version":"2.12.0","proto":1,"max_payload":1048576,"auth_required":true}\r\n'
 )
 _PASSWORD_PLEASE = b"R\x00\x00\x00\x08\x00\x00\x00\x03"  # PostgreSQL's request for a password in plain text
+_TLS_HELLO = b"\x16\x03"
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
 
@@ -50,6 +51,8 @@ class Stranger:
                 connection.sendall(_NATS_INFO)
             while chunk := connection.recv(65_536):
                 self.received += chunk
+                if chunk.startswith(_TLS_HELLO):
+                    return  # which it can not answer without a certificate
                 connection.sendall(self._reply(chunk))
 
     def _reply(self, chunk: bytes) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from nats.errors import Error as NatsError
 from unauthenticated import answers
 
+from periplus_common import tls
 from periplus_local.stack import embedded as servers
 from periplus_local.stack.home import Home
 from periplus_local.stack.process_info import Listener, listeners
@@ -45,8 +46,9 @@ async def test_every_port_of_the_embedded_servers_is_on_loopback_and_asks_for_a_
         assert {listener.port for listener in found} == expected
         not_refused = [answer for listener in found for answer in answers(listener)]
         assert not_refused == []
+        url = f"tls://127.0.0.1:{chosen.nats.port}"
         with pytest.raises(NatsError, match="Authorization"):
-            await nats.connect(f"nats://127.0.0.1:{chosen.nats.port}", allow_reconnect=False)
+            await nats.connect(url, allow_reconnect=False, **tls.nats_options(url, chosen.nats.ca_file))
         for socket in specs[0].temporary:
             assert stat.S_IMODE(socket.stat().st_mode) & 0o077 == 0
         assert "-secret" not in " ".join(psutil.Process(pids["s3"]).cmdline())

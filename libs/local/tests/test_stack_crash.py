@@ -15,7 +15,9 @@ import nats
 import psutil
 import pytest
 from minio import Minio
+from urllib3 import PoolManager
 
+from periplus_common import tls
 from periplus_common.postgres import connect
 from periplus_local.stack import embedded as servers
 from periplus_local.stack.home import Home
@@ -29,7 +31,7 @@ async def write(chosen: servers.Embedded) -> None:
     connection = await connect(chosen.postgres.dsn("cache"))
     await connection.execute("CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)")
     await connection.close()
-    bus = await nats.connect(chosen.nats.url)
+    bus = await nats.connect(chosen.nats.url, **tls.nats_options(chosen.nats.url, chosen.nats.ca_file))
     await bus.jetstream().publish(SUBJECT, b"kept", headers={"Nats-Msg-Id": "kept"})
     await bus.close()
     store(chosen).put_object(chosen.s3.bucket.name, "kept", io.BytesIO(b"kept"), 4)
@@ -39,7 +41,7 @@ async def check(chosen: servers.Embedded) -> None:
     connection = await connect(chosen.postgres.dsn("cache"))
     assert await connection.fetchval("SELECT id FROM kept") == 7
     await connection.close()
-    bus = await nats.connect(chosen.nats.url)
+    bus = await nats.connect(chosen.nats.url, **tls.nats_options(chosen.nats.url, chosen.nats.ca_file))
     repeated = await bus.jetstream().publish(SUBJECT, b"kept", headers={"Nats-Msg-Id": "kept"})
     assert (repeated.seq, repeated.duplicate) == (1, True)
     await bus.close()
@@ -47,7 +49,8 @@ async def check(chosen: servers.Embedded) -> None:
 
 
 def store(chosen: servers.Embedded) -> Minio:
-    return Minio(chosen.s3.endpoint, chosen.s3.access_key, chosen.s3.secret_key, secure=False)
+    pool = PoolManager(ca_certs=chosen.s3.bucket.ca_file)
+    return Minio(chosen.s3.endpoint, chosen.s3.access_key, chosen.s3.secret_key, http_client=pool)
 
 
 async def test_a_killed_server_is_restarted_with_its_data(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_the_settings_of_the_command_line_are_readable_by_their_owner_only(home:
         "token",
         "project",
         "events",
+        "events_ca_file",
         "lock",
     }
     assert settings["project"] == "default"

@@ -197,6 +197,7 @@ def connect(settings: ObjectStoreSettings) -> Blobs:
         timeout=urllib3.Timeout(connect=2, read=10),  # seconds; the read's is between two chunks
         # One retry, as a pooled connection may be dead. More would occupy the threads while the store hangs.
         retries=urllib3.Retry(total=1, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504]),
+        ca_certs=settings.s3_ca_file or None,
     )
     client = Minio(
         settings.s3_endpoint,

@@ -21,7 +21,9 @@ class ServiceSettings(DatabaseSettings, frozen=True):
     """
 
     nats_url: SecretStr
-    """The NATS server, with the service's own user."""
+    """The NATS server, with the service's own user; tls:// for a server whose TLS handshake comes first."""
+    nats_ca_file: str = ""
+    """The authorities (PEM) that may have signed the certificate of a tls:// server; empty: the system's."""
     grpc_address: str
     """Where to serve gRPC: host and port (0: any free one), or "unix:" and the path of a socket."""
     token: SecretStr
@@ -48,3 +50,5 @@ class ObjectStoreSettings(ArtifactRepositorySettings, frozen=True):
     """Belongs to the access key."""
     s3_secure: bool = False
     """Whether the endpoint speaks TLS."""
+    s3_ca_file: str = ""
+    """The authorities (PEM) that may have signed its certificate; empty: the system's."""

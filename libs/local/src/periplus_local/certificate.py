@@ -15,6 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 _VALID_YEARS = 20
+_USAGE = x509.KeyUsage(
+    digital_signature=True, key_cert_sign=True,
+    content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
+    crl_sign=False, encipher_only=False, decipher_only=False,
+)  # fmt: skip
 
 
 def pair() -> tuple[bytes, bytes]:
@@ -34,6 +39,8 @@ def pair() -> tuple[bytes, bytes]:
         .not_valid_before(now - dt.timedelta(days=2))
         .not_valid_after(now + dt.timedelta(days=365 * _VALID_YEARS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_USAGE, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
         .add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
             critical=False,

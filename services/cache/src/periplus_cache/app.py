@@ -24,7 +24,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
     async with postgres.database(dsn) as database:
         with closing(blobs.connect(settings)) as opened:
             cache = Cache(PostgresStore(database), S3ObjectStore(opened), epoch=settings.epoch)
-            broker = Broker(settings.nats_url.get_secret_value())
+            broker = Broker(settings.nats_url.get_secret_value(), ca_file=settings.nats_ca_file)
             events.subscribe(broker, cache)
             register = partial(add_CacheServiceServicer_to_server, CacheServicer(cache))
             async with (

@@ -26,7 +26,7 @@ from periplus_dispatcher.store import PostgresRuns, retentions
 async def app(settings: Settings) -> AsyncIterator[int]:
     """The dispatcher, for as long as the block is open. Yields the port that it serves on."""
     dsn, token = settings.postgres_dsn.get_secret_value(), settings.token.get_secret_value()
-    broker = Broker(settings.nats_url.get_secret_value())
+    broker = Broker(settings.nats_url.get_secret_value(), ca_file=settings.nats_ca_file)
     events.declare(broker)
     async with (
         postgres.database(dsn) as database,

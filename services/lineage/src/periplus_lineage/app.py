@@ -31,7 +31,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         postgres.database(dsn, size=3 * settings.max_in_flight) as projection_database,
         listening(dsn) as notifications,
     ):
-        broker = Broker(settings.nats_url.get_secret_value())
+        broker = Broker(settings.nats_url.get_secret_value(), ca_file=settings.nats_ca_file)
         events.subscribe(
             broker,
             EventProjector(settings.s3_endpoint, settings.s3_bucket),

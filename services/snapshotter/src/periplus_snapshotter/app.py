@@ -22,7 +22,7 @@ from periplus_snapshotter.store.snapshots import PostgresSnapshots
 async def app(settings: Settings) -> AsyncIterator[int]:
     """Everything open for as long as the block lasts. Yields the port."""
     dsn, token = settings.postgres_dsn.get_secret_value(), settings.token.get_secret_value()
-    broker = Broker(settings.nats_url.get_secret_value())
+    broker = Broker(settings.nats_url.get_secret_value(), ca_file=settings.nats_ca_file)
     events.declare(broker)
     async with (
         postgres.database(dsn) as database,

@@ -19,11 +19,12 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy as JetStreamAckPolicy
 from nats.js.api import ConsumerConfig
 
-from periplus_common import telemetry
+from periplus_common import telemetry, tls
 from periplus_common.bus.delivery import DEAD_LETTER_STREAM, Delivery, consumer_attributes
 from periplus_common.bus.events import CloudEvent, Codec, event_types
 from periplus_common.bus.pull import JetStream
 from periplus_common.bus.settings import BusSettings
+from periplus_common.bus.tls_transport import TlsTransport
 from periplus_common.errors import Unavailable
 from periplus_common.runtime import background_task
 
@@ -70,9 +71,10 @@ class StreamState:
 class Broker(NatsBroker):
     """Hands batches to handlers without waiting to fill them, publishes events, and reports a connection that is lost for good."""
 
-    def __init__(self, url: str, *, settings: BusSettings | None = None) -> None:
+    def __init__(self, url: str, *, ca_file: str = "", settings: BusSettings | None = None) -> None:
         self._settings = settings or BusSettings()
-        self._url_without_password = url.rpartition("@")[2].removeprefix("nats://")
+        self._url_without_password = url.rpartition("@")[2].rpartition("://")[2]
+        self._tls = tls.context(ca_file) if tls.is_used(url, ca_file) else None
         self._client: Client | None = None
         self._jetstream: JetStream | None = None
         self._connected, self._closed, self._stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -186,6 +188,14 @@ class Broker(NatsBroker):
             config.connection_state.connect(client, self._jetstream)
             config.js_producer.connect(self._jetstream, serializer=None, codec=Codec())
         self._connected.set()  # also by TestNatsBroker, which has no client
+        return client
+
+    async def _connect(self) -> Client:
+        client = Client()
+        if self._tls:
+            client._transport = TlsTransport(self._tls)  # noqa: SLF001 - it has no argument for this
+        await client.connect(**self._connection_kwargs)
+        self.config.connect(client)
         return client
 
     async def start(self) -> None:

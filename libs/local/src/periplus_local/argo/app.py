@@ -46,7 +46,9 @@ async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
     home = settings.home.resolve()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     key, secret = settings.s3_access_key, settings.s3_secret_key
-    s3 = S3Config(settings.s3_endpoint, key, secret, settings.s3_bucket, settings.s3_secure)
+    s3 = S3Config(
+        settings.s3_endpoint, key, secret, settings.s3_bucket, settings.s3_secure, settings.s3_ca_file
+    )
     with _exclusive(home), contextlib.closing(StateStore(home / "state.sqlite3")) as state:
         token = token_file.read_or_create(settings.token_file or home / "token")
         executor_settings = ExecutorSettings(slots=settings.slots)

@@ -50,6 +50,7 @@ class ArgoSettings:
     s3_secret_key: str = field(default="", repr=False)
     s3_bucket: str = "artifacts"
     s3_secure: bool = False
+    s3_ca_file: str = ""
     key_format: str = KEY_FORMAT
     slots: int = os.cpu_count() or 1
     grace_seconds: float = 10.0
@@ -87,6 +88,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "s3_secret_key": str,
     "s3_bucket": str,
     "s3_secure": _boolean,
+    "s3_ca_file": str,
     "key_format": str,
     "slots": int,
     "grace_seconds": float,

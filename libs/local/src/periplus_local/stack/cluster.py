@@ -32,12 +32,15 @@ class Cluster:
     """Objects that manifests of every project may read, separated by commas."""
     writable_keys: str = ""
     """Objects that manifests of every project may read and write."""
+    ca_file: str = ""
+    """The authorities that may have signed the Argo server's certificate; the system's if it is empty."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Cluster:
         """The cluster that ARGO_SERVER, ARGO_TOKEN, ARGO_NAMESPACE and S3_* name; those of Argo are the ones that its own client reads.
 
-        DISPATCHER_IMMUTABLE_IMAGE_PREFIXES, _READABLE_KEYS and _WRITABLE_KEYS are passed on to the dispatcher.
+        DISPATCHER_IMMUTABLE_IMAGE_PREFIXES, _READABLE_KEYS, _WRITABLE_KEYS and _ARGO_CA_FILE are passed on to the
+        dispatcher; S3_CA_FILE has the authorities of an https S3_ENDPOINT.
         Raises NoClusterError.
         """
         missing = [name for name in _REQUIRED if not environment.get(name)]
@@ -45,11 +48,12 @@ class Cluster:
             raise NoClusterError(
                 f"set {', '.join(missing)}: they name the Argo and the artifact repository to use"
             )
-        bucket = Bucket.at(*(environment[name] for name in _REPOSITORY))
+        endpoint, access_key, secret_key, name = (environment[variable] for variable in _REPOSITORY)
+        bucket = Bucket.at(endpoint, access_key, secret_key, name, environment.get("S3_CA_FILE", ""))
         token = environment.get("ARGO_TOKEN", "")
         passed_on = (
             environment.get(f"DISPATCHER_{name}", "")
-            for name in ("IMMUTABLE_IMAGE_PREFIXES", "READABLE_KEYS", "WRITABLE_KEYS")
+            for name in ("IMMUTABLE_IMAGE_PREFIXES", "READABLE_KEYS", "WRITABLE_KEYS", "ARGO_CA_FILE")
         )
         return cls(environment["ARGO_SERVER"], token, environment["ARGO_NAMESPACE"], bucket, *passed_on)
 
@@ -60,5 +64,6 @@ class Cluster:
             f"{prefix}READABLE_KEYS": self.readable_keys,
             f"{prefix}WRITABLE_KEYS": self.writable_keys,
             f"{prefix}ARGO_URL": self.server,
+            f"{prefix}ARGO_CA_FILE": self.ca_file,
             f"{prefix}ARGO_NAMESPACE": self.namespace,
         }

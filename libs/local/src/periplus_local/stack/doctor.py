@@ -19,6 +19,7 @@ import asyncpg
 import nats
 from nats.errors import Error as NatsError
 
+from periplus_common import tls
 from periplus_common.postgres import connect
 from periplus_common.unix_socket import PREFIX, short_path
 from periplus_local.stack import embedded, lock, orphans, programs
@@ -221,7 +222,8 @@ async def _postgres_clock(servers: embedded.Embedded) -> float:
 
 
 async def _nats_clock(servers: embedded.Embedded) -> float:
-    connection = await nats.connect(servers.nats.url, connect_timeout=2, allow_reconnect=False)
+    secured = tls.nats_options(servers.nats.url, servers.nats.ca_file)
+    connection = await nats.connect(servers.nats.url, connect_timeout=2, allow_reconnect=False, **secured)
     try:
         answer = await connection.request("$JS.API.STREAM.INFO.DISPATCHER", b"", timeout=2)
     finally:

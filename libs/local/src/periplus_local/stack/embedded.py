@@ -10,6 +10,7 @@ from periplus_local.stack import lock, nats, ports, postgres, s3
 from periplus_local.stack.nats import Nats
 from periplus_local.stack.postgres import Postgres
 from periplus_local.stack.s3 import S3
+from periplus_local.stack.tls_pair import tls_pair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,14 +33,14 @@ class Embedded:
     s3: S3
 
 
-def embedded(home: Home) -> Embedded:
+def embedded(home: Home, *, tls: bool = True) -> Embedded:
     """The home's servers, with the ports and secrets of the last start or new ones. The home must exist.
 
-    Where another process runs this home's stack, these are the servers that it runs.
+    Tests of what is behind the connections may ask for NATS and S3 without TLS. Where another process runs this home's stack, these are the servers that it runs.
     """
     holder = lock.holder(home)
     running = recorded(home) if holder and holder.pid != os.getpid() else None
-    return running or _at(home, ports.assign(home.run / "ports.json", _PORTS, above=s3.ABOVE))
+    return running or _at(home, ports.assign(home.run / "ports.json", _PORTS, above=s3.ABOVE), tls=tls)
 
 
 def recorded(home: Home) -> Embedded | None:
@@ -48,20 +49,21 @@ def recorded(home: Home) -> Embedded | None:
     return _at(home, chosen) if set(_PORTS) <= set(chosen) else None
 
 
-def _at(home: Home, chosen: Mapping[str, int]) -> Embedded:
+def _at(home: Home, chosen: Mapping[str, int], *, tls: bool = True) -> Embedded:
     return Embedded(
         nats=Nats(
             chosen["nats"],
             home.secret("nats"),
             home.secret("nats-subscriber"),
             {service: home.secret(f"nats-{service}") for service in SERVICES},
+            tls_pair(home) if tls else None,
         ),
         postgres=Postgres(
             home.data / "postgres",
             home.secret("postgres"),
             {service: home.secret(f"postgres-{service}") for service in SERVICES},
         ),
-        s3=s3.store(home, chosen),
+        s3=s3.store(home, chosen, tls=tls),
     )
 
 

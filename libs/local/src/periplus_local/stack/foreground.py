@@ -69,7 +69,7 @@ async def stack(
         found = services.assign(home, cluster)
         specs = [*embedded.specs(home, servers), *services.specs(home, servers, found)]
         async with supervised(home, specs, on_change, publish) as running:
-            lock.publish_to_clients(home, found.client_settings(servers.nats.subscriber_url))
+            lock.publish_to_clients(home, found.client_settings(servers.nats))
             yield running
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
+from periplus_common import tls
 from periplus_local.stack import programs
 from periplus_local.stack.home import Home, write_private
 from periplus_local.stack.nats_rights import STREAMS, SUBSCRIBER, rights_of
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from nats.js import JetStreamContext
 
+    from periplus_local.stack.tls_pair import TlsPair
+
 ADMINISTRATOR = "periplus"
 _DAY_SECONDS = 86_400.0
 _MIB = 1024 * 1024
@@ -31,27 +35,40 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Nats:
-    """The server's port, and the passwords of the administrator, the subscriber and each service."""
+    """The server's port, and the passwords of the administrator, the subscriber and each service.
+
+    `tls_pair`: for TLS, with the handshake first; None for none.
+    """
 
     port: int
     password: str
     subscriber: str
     services: Mapping[str, str] = field(default_factory=dict)
     """Password by service. `nats_rights` says what each may do."""
+    tls_pair: TlsPair | None = None
+
+    @property
+    def ca_file(self) -> str:
+        """The file with its certificate's authority; empty without TLS."""
+        return str(self.tls_pair.certificate) if self.tls_pair else ""
 
     @property
     def url(self) -> str:
         """The URL with the credentials of the administrator, who may do everything."""
-        return f"nats://{ADMINISTRATOR}:{self.password}@{LOOPBACK}:{self.port}"
+        return self._url(ADMINISTRATOR, self.password)
 
     @property
     def subscriber_url(self) -> str:
         """The URL with the credentials of the subscriber, who may receive every event and publish none."""
-        return f"nats://{SUBSCRIBER}:{self.subscriber}@{LOOPBACK}:{self.port}"
+        return self._url(SUBSCRIBER, self.subscriber)
 
     def url_of(self, service: str) -> str:
         """The URL with the credentials of a service."""
-        return f"nats://{service}:{self.services[service]}@{LOOPBACK}:{self.port}"
+        return self._url(service, self.services[service])
+
+    def _url(self, user: str, password: str) -> str:
+        scheme = "tls" if self.tls_pair else "nats"
+        return f"{scheme}://{user}:{password}@{LOOPBACK}:{self.port}"
 
 
 def spec(home: Home, server: Nats, *, durable: bool = True) -> ProcessSpec:
@@ -63,15 +80,16 @@ def spec(home: Home, server: Nats, *, durable: bool = True) -> ProcessSpec:
         directory=home.data / "nats",
         prepare=partial(_write_settings, home, server, durable),
         ready=partial(_ready, server),
-        provision=partial(declare_streams, server.url),
+        provision=partial(declare_streams, server.url, server.ca_file),
         env={"GOMEMLIMIT": "256MiB"},
         address=f"{LOOPBACK}:{server.port}",
     )
 
 
-async def declare_streams(url: str) -> None:
+async def declare_streams(url: str, ca_file: str = "") -> None:
     """Create every stream, or update it to these settings. Raises errors of nats-py."""
-    connection = await nats.connect(url, connect_timeout=2, allow_reconnect=False)
+    secured = tls.nats_options(url, ca_file)
+    connection = await nats.connect(url, connect_timeout=2, allow_reconnect=False, **secured)
     try:
         jetstream = connection.jetstream(timeout=10)
         for name in STREAMS:
@@ -110,7 +128,7 @@ def _stream(name: str, subjects: str) -> StreamConfig:
 
 
 async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
-    settings = {
+    settings: dict[str, object] = {
         "server_name": "periplus",
         "listen": f"{LOOPBACK}:{server.port}",
         "authorization": {"users": _users(server)},
@@ -127,7 +145,15 @@ async def _write_settings(home: Home, server: Nats, durable: bool) -> None:
             "sync_interval": "always" if durable else "2m",
         },
     }
+    if server.tls_pair:
+        settings["tls"] = _tls(home, server.tls_pair)
     write_private(home.run / "nats.json", json.dumps(settings, indent=2))
+
+
+def _tls(home: Home, own: TlsPair) -> dict[str, object]:
+    # Relative to its working directory: its syntax has no escapes for most characters of a path.
+    certificate, key = (os.path.relpath(path, home.data / "nats") for path in (own.certificate, own.key))
+    return {"cert_file": certificate, "key_file": key, "handshake_first": True}
 
 
 def _users(server: Nats) -> list[dict[str, object]]:
@@ -148,6 +174,7 @@ async def _ready(server: Nats) -> None:
             allow_reconnect=False,
             max_reconnect_attempts=1,
             error_cb=_ignore,
+            **tls.nats_options(server.url, server.ca_file),
         )
     except (NatsError, OSError) as error:
         raise NotReadyError(str(error) or type(error).__name__) from error

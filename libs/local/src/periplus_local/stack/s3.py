@@ -14,18 +14,18 @@ import hmac
 import http.client
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from periplus_common import tls
 from periplus_local.stack import programs
 from periplus_local.stack.bucket import Bucket
 from periplus_local.stack.home import write_private, write_private_json
 from periplus_local.stack.ports import LOOPBACK
 from periplus_local.stack.process import NotReadyError, ProcessSpec
+from periplus_local.stack.tls_pair import TlsPair, tls_pair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,37 +59,47 @@ RIGHTS = {
 
 @dataclass(frozen=True)
 class S3:
-    """The store's ports by name, and the keys of its administrator and of each process of `RIGHTS`."""
+    """The store's ports by name, and the keys of its administrator and of each process of `RIGHTS`.
+
+    `tls`: whether the S3 API has TLS, as the inner ports always have.
+    """
 
     ports: Mapping[str, int]
     access_key: str
     secret_key: str
     identities: Mapping[str, tuple[str, str]]
     """Access key and secret key by process."""
+    tls_pair: TlsPair
+    tls: bool = True
 
     @property
     def endpoint(self) -> str:
-        """Host and port of the S3 API, plain HTTP."""
+        """Host and port of the S3 API."""
         return f"{LOOPBACK}:{self.ports['s3']}"
 
     @property
     def bucket(self) -> Bucket:
         """The bucket that artifacts go to, with the keys of the administrator."""
-        return Bucket(self.endpoint, self.access_key, self.secret_key, BUCKET)
+        return self._bucket(self.access_key, self.secret_key)
 
     def bucket_of(self, process: str) -> Bucket:
         """The same with the keys of a process, which have its rights."""
-        return Bucket(self.endpoint, *self.identities[process], BUCKET)
+        return self._bucket(*self.identities[process])
+
+    def _bucket(self, access_key: str, secret_key: str) -> Bucket:
+        ca_file = str(self.tls_pair.certificate) if self.tls else ""
+        return Bucket(self.endpoint, access_key, secret_key, BUCKET, self.tls, ca_file)
 
 
-def store(home: Home, chosen: Mapping[str, int]) -> S3:
+def store(home: Home, chosen: Mapping[str, int], *, tls: bool = True) -> S3:
     """The store of a home on these ports, with the home's secrets."""
     ports = {name: chosen[name] for name in PORTS}
     identities = {
         process: (home.secret(f"s3-{process}-access-key"), home.secret(f"s3-{process}-secret-key"))
         for process in RIGHTS
     }
-    return S3(ports, home.secret("s3-access-key"), home.secret("s3-secret-key"), identities)
+    administrator = (home.secret("s3-access-key"), home.secret("s3-secret-key"))
+    return S3(ports, *administrator, identities, tls_pair(home), tls)
 
 
 def spec(home: Home, store: S3) -> ProcessSpec:
@@ -129,6 +139,9 @@ def _arguments(home: Home, store: S3) -> list[str]:
         "filer.allowedOrigins": "http://127.0.0.1",
         "volume.preStopSeconds": 0,
     }
+    if store.tls:
+        options["s3.cert.file"] = os.path.relpath(store.tls_pair.certificate, home.run / "s3")
+        options["s3.key.file"] = os.path.relpath(store.tls_pair.key, home.run / "s3")
     for server in (*_SERVERS, "s3"):
         options[f"{server}.port"] = store.ports[server]
         options[f"{server}.port.grpc"] = store.ports[f"{server}-grpc"]
@@ -144,25 +157,13 @@ async def _prepare(home: Home, store: S3) -> None:
     identities = [_identity("periplus", store.access_key, store.secret_key, everything)]
     identities += [_identity(name, *store.identities[name], rights) for name, rights in RIGHTS.items()]
     write_private_json(run / "s3.json", {"identities": identities})
-    certificate, key = home.secrets / "s3-tls.crt", home.secrets / "s3-tls.key"
-    if not (certificate.exists() and key.exists()):
-        await _write_certificate(certificate, key)
     write_private(run / "filer.toml", _filer(home))
-    write_private(run / "security.toml", _security(home, certificate, key))
+    write_private(run / "security.toml", _security(home, store.tls_pair))
 
 
 def _identity(name: str, access_key: str, secret_key: str, actions: tuple[str, ...]) -> dict[str, object]:
     keys = {"accessKey": access_key, "secretKey": secret_key}
     return {"name": name, "credentials": [keys], "actions": list(actions)}
-
-
-async def _write_certificate(certificate: Path, key: Path) -> None:
-    """Write a new certificate and its key, which only the processes of this home can read."""
-    program = [sys.executable, "-m", "periplus_local.certificate"]
-    pair = await asyncio.to_thread(subprocess.check_output, program, text=True)
-    private, begin, public = pair.partition("-----BEGIN CERTIFICATE-----")
-    write_private(key, private)
-    write_private(certificate, begin + public)
 
 
 def _filer(home: Home) -> str:
@@ -171,10 +172,10 @@ def _filer(home: Home) -> str:
     return f"[leveldb]\nenabled = true\ndir = {json.dumps(index)}\n"
 
 
-def _security(home: Home, certificate: Path, key: Path) -> str:
+def _security(home: Home, own: TlsPair) -> str:
     """Mutual TLS on every inner port, and signed tokens where SeaweedFS supports them."""
     run = home.run / "s3"
-    crt, private = (json.dumps(os.path.relpath(path, run)) for path in (certificate, key))
+    crt, private = (json.dumps(os.path.relpath(path, run)) for path in (own.certificate, own.key))
     pair = f"cert = {crt}\nkey = {private}\n"
     authority = f"ca = {crt}\n"
     sections = [f"[grpc]\n{authority}"]
@@ -234,9 +235,16 @@ def _request(method: str, path: str, store: S3) -> int:
     headers["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={store.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
     )
-    connection = http.client.HTTPConnection(store.endpoint, timeout=_REQUEST_TIMEOUT_SECONDS)
+    connection = _connection(store)
     try:
         connection.request(method, path, headers=headers)
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def _connection(store: S3) -> http.client.HTTPConnection:
+    if not store.tls:
+        return http.client.HTTPConnection(store.endpoint, timeout=_REQUEST_TIMEOUT_SECONDS)
+    verified = tls.context(str(store.tls_pair.certificate))
+    return http.client.HTTPSConnection(store.endpoint, timeout=_REQUEST_TIMEOUT_SECONDS, context=verified)

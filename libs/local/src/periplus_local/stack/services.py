@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from periplus_local.stack.cluster import Cluster
     from periplus_local.stack.home import Home
+    from periplus_local.stack.nats import Nats
 
 ARGO_NAMESPACE = "argo"
 _KEY_FORMAT = "projects/{{workflow.labels.periplus.dev/project}}/{{workflow.name}}/{{pod.name}}"
@@ -42,9 +43,10 @@ class Services:
     cluster: Cluster | None = None
     """The Argo and the store to use instead of the local ones."""
 
-    def client_settings(self, events: str) -> dict[str, str]:
-        """What the `periplus` command reads: addresses and token, and the URL of NATS for subscribers."""
-        return {**self.addresses, "token": self.token, "project": "default", "events": events}
+    def client_settings(self, nats: Nats) -> dict[str, str]:
+        """What the `periplus` command reads: addresses and token; and what subscribers to events need."""
+        events = {"events": nats.subscriber_url, "events_ca_file": nats.ca_file}
+        return {**self.addresses, "token": self.token, "project": "default", **events}
 
 
 def assign(home: Home, cluster: Cluster | None = None) -> Services:
@@ -126,6 +128,7 @@ def environment(servers: Embedded, services: Services, name: str) -> dict[str, s
     prefix = f"{name.upper()}_"
     bucket = services.cluster.bucket if services.cluster else servers.s3.bucket
     settings = {
+        f"{prefix}NATS_CA_FILE": servers.nats.ca_file,
         f"{prefix}GRPC_ADDRESS": services.addresses[name],
         f"{prefix}OTLP_ENDPOINT": services.otlp_endpoint,
         **(bucket.connection(prefix) if name in _READ_OBJECTS else bucket.location(prefix)),

@@ -153,7 +153,7 @@ async def _serve(directory: Path) -> None:
     """Run the servers until no user has the shared lock."""
     home = Home(directory / "home")
     home.create()
-    chosen = embedded_servers.embedded(home)
+    chosen = embedded_servers.embedded(home, tls=False)
     with (directory / "users").open("a") as users, (directory / "host").open("a") as host:
         fcntl.flock(host, fcntl.LOCK_EX)
         specs = embedded_servers.specs(home, chosen, durable=False)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import asyncpg
 
 from periplus_common import postgres
+from periplus_common.runtime import background_task
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,8 @@ class RunNotifications:
 async def listening(dsn: str) -> AsyncIterator[RunNotifications]:
     """Notifications while the block is open. After a lost connection to Postgres, every subscriber is notified."""
     notifications = RunNotifications()
-    async with asyncio.TaskGroup() as tasks:
-        listener = tasks.create_task(_listen(dsn, notifications))
-        try:
-            yield notifications
-        finally:
-            listener.cancel()
+    async with background_task(_listen(dsn, notifications)):
+        yield notifications
 
 
 async def _listen(dsn: str, notifications: RunNotifications) -> None:

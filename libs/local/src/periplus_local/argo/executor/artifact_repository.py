@@ -20,13 +20,17 @@ READ_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class S3Config:
-    """How to reach the repository: `endpoint` is host:port, `secure` whether it speaks TLS."""
+    """How to reach the repository: `endpoint` is host:port, `secure` whether it speaks TLS.
+
+    `ca_file` has the authorities that may have signed its certificate; the system's are used if it is empty.
+    """
 
     endpoint: str
     access_key: str
     secret_key: str
     bucket: str
     secure: bool = False
+    ca_file: str = ""
 
 
 class NoSuchKeyError(Exception):
@@ -46,6 +50,7 @@ class ArtifactRepository:
             maxsize=connections,
             timeout=urllib3.Timeout(connect=5, read=60),
             retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
+            ca_certs=config.ca_file or None,
         )
         self._client = Minio(
             config.endpoint,

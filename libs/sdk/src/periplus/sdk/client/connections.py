@@ -35,8 +35,8 @@ class NotConnectedError(Exception):
 
 @dataclass(frozen=True)
 class Connection:
-    """The services' addresses (host:port or unix:/path), the token for them, the project to work in, and the NATS URL of events,
-    which only subscribers need.
+    """The services' addresses (host:port or unix:/path), the token for them, the project to work in, and the NATS URL of events
+    with the file of the authorities that its server's certificate is verified by, which only subscribers need.
     """
 
     dispatcher: str
@@ -46,11 +46,12 @@ class Connection:
     token: str
     project: str = "default"
     events: str = ""
+    events_ca_file: str = ""
 
 
 def connection(environment: Mapping[str, str] = os.environ, *, project: str = "") -> Connection:
     """The configured connection: each of PERIPLUS_DISPATCHER, _CACHE, _SNAPSHOTTER, _LINEAGE, _TOKEN,
-    _PROJECT and _EVENTS if it is set, the rest from `client.json` in $PERIPLUS_HOME, or in .periplus here.
+    _PROJECT, _EVENTS and _EVENTS_CA_FILE if it is set, the rest from `client.json` in $PERIPLUS_HOME, or in .periplus here.
 
     The file is believed only if the home is this user's alone, and while the process that wrote it holds the home: an address
     from anywhere else would receive what is sent. `project` overrides both. Raises NotConnectedError.
