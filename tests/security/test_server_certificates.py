@@ -110,7 +110,7 @@ async def by_artifact_repository(port: int, ours: TlsPair) -> None:
 
 async def by_bucket_check(port: int, ours: TlsPair) -> None:
     with pytest.raises(NotReadyError):
-        await s3._ready(S3({"s3": port}, PASSWORD, PASSWORD, ours))
+        await s3._ready(S3({"s3": port}, PASSWORD, PASSWORD, {}, ours))
 
 
 async def by_dispatcher(port: int, ours: TlsPair) -> None:
