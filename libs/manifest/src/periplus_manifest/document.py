@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
+from .bounds import MAX_NESTING
 from .errors import ManifestError, join
 from .gotext import kind
 from .scalar import invalid_text_reason, resolve
 
-MAX_NESTING = 64
 _MAX_PATH_CHARACTERS = 400
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -23,6 +23,10 @@ class ManifestError(ValueError):
         return type(self)(join(path, self.path), self.message)
 
 
+class BoundError(ManifestError):
+    """Something is larger than its bound in `bounds`; the message has its size and the bound."""
+
+
 class ExpressionError(ManifestError):
     """An expr-lang expression that does not parse, names an unknown function, or fails when evaluated."""
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import tags
-from .errors import ManifestError
+from .bounds import MAX_ITEMS
+from .errors import BoundError, ManifestError
 from .gotext import WrittenNumber, json_text, kind, unescaped
 
 FIELDS = ("withItems", "withParam", "withSequence")
-MAX_ITEMS = 100_000
 _MAX_WIDTH = 1_000
 _MAX_QUOTED_CHARACTERS = 400
 
@@ -47,7 +47,7 @@ def items(
 def _from_list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ManifestError("", f"must be a list, not {kind(value)}")
-    return value
+    return _within_limit(value)
 
 
 def _from_json(text: Any) -> list[Any]:
@@ -82,8 +82,12 @@ def _refuse_constant(text: str) -> Any:
 
 def _within_limit(value: list[Any]) -> list[Any]:
     if len(value) > MAX_ITEMS:
-        raise ManifestError("", f"{len(value)} items; {MAX_ITEMS} at most are allowed")
+        raise _too_many(len(value))
     return value
+
+
+def _too_many(count: int) -> BoundError:
+    return BoundError("", f"{count} items; at most {MAX_ITEMS} are allowed")
 
 
 def _sequence(sequence: Any) -> list[Any]:
@@ -103,7 +107,7 @@ def _sequence(sequence: Any) -> list[Any]:
     else:
         last = _integer_field(sequence, "end")
     if abs(last - start) >= MAX_ITEMS:
-        raise ManifestError("", f"{abs(last - start) + 1} items; {MAX_ITEMS} at most are allowed")
+        raise _too_many(abs(last - start) + 1)
     pattern = sequence.get("format") or "%d"
     step = 1 if start <= last else -1
     return [formatted(pattern, number) for number in range(start, last + step, step)]

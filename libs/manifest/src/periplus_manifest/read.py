@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .errors import ManifestError, join
+from .bounds import MAX_MANIFEST_BYTES, MAX_NESTING
+from .errors import BoundError, ManifestError, join
 from .gotext import kind
 from .scalar import invalid_text_reason
-
-MAX_MANIFEST_BYTES = 1 << 20
-MAX_NESTING = 64
 
 _UNSET: Any = object()
 
@@ -37,7 +35,7 @@ def read(text: str | bytes) -> dict[str, Any]:
 def _text(text: str | bytes) -> str:
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if len(raw) > MAX_MANIFEST_BYTES:
-        raise ManifestError("", f"the manifest has {len(raw)} bytes; at most {MAX_MANIFEST_BYTES} are read")
+        raise BoundError("", f"the manifest has {len(raw)} bytes; at most {MAX_MANIFEST_BYTES} are read")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -82,7 +80,7 @@ def _check_values(value: Any, path: str, depth: int) -> None:
             raise ManifestError(path, found)
     elif isinstance(value, (dict, list)):
         if depth >= MAX_NESTING:
-            raise ManifestError(path, f"nested deeper than {MAX_NESTING}")
+            raise BoundError(path, f"nested deeper than {MAX_NESTING}")
         if isinstance(value, dict):
             for key, item in value.items():
                 _check_values(item, join(path, key) if key else path, depth + 1)

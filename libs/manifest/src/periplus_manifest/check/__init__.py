@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from periplus_manifest import size
 from periplus_manifest.errors import ManifestError
 
 from . import argument, call, fields, naming, shape, template
@@ -20,15 +21,23 @@ _POD_GC = ("", "OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWor
 _CONCURRENCY = ("", "Allow", "Forbid", "Replace")
 
 
-def check(workflow: Mapping[str, Any], *, parameters: Mapping[str, str] | None = None) -> None:
+def check(
+    workflow: Mapping[str, Any],
+    *,
+    parameters: Mapping[str, str] | None = None,
+    referenced: size.ReferencedSpec = lambda _name, _cluster: None,
+) -> None:
     """Refuse a Workflow, WorkflowTemplate, ClusterWorkflowTemplate or CronWorkflow that Argo would refuse.
 
     `workflow` is what `read.read` gives; `parameters` are the values of this run, by name. Templates of
-    other objects (templateRef, workflowTemplateRef) are assumed to have the inputs and outputs that are used. Raises ManifestError
-    with the path of the field, and for expressions and conditions in it that cannot be parsed as well.
+    other objects (templateRef, workflowTemplateRef) are assumed to have the inputs and outputs that are used; for the bounds of
+    the whole run `referenced` gives those that are known. Raises ManifestError with the path of the field, and for
+    expressions and conditions in it that cannot be parsed as well; BoundError for more nodes, deeper calls or longer lists
+    than `bounds` allows.
     """
     manifest = _manifest(workflow, parameters or {})
     spec, path = manifest.spec, manifest.path
+    size.check_lists(spec, path)
     naming.check_fields(items(spec, "templates"), f"{path}.templates")
     if spec.get("workflowTemplateRef") is not None:
         _check_template_ref(manifest)
@@ -41,6 +50,7 @@ def check(workflow: Mapping[str, Any], *, parameters: Mapping[str, str] | None =
     scope = manifest.globals()
     for body, body_path in manifest.bodies():
         template.check(manifest, body, body_path, scope)
+    size.check(spec, path, manifest.parameter, referenced)
 
 
 def _manifest(workflow: Mapping[str, Any], parameters: Mapping[str, str]) -> Manifest:

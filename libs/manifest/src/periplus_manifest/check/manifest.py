@@ -72,12 +72,13 @@ class Manifest:
     def named(self, name: str, path: str) -> Fields:
         """Return a template by its name, in which tags of the workflow's parameters are replaced."""
         if naming.is_tagged(name):
-            name = tags.substitute(name, self._parameter, strict=False)
+            name = tags.substitute(name, self.parameter, strict=False)
         if name not in self.templates:
             raise ManifestError(path, f"template name '{name[:140]}' undefined")
         return self.templates[name]
 
-    def _parameter(self, reference: str) -> str | None:
+    def parameter(self, reference: str) -> str | None:
+        """Return the value of a parameter of the workflow by its reference; None where it is not known."""
         for parameter in self.arguments:
             if (
                 reference == f"workflow.parameters.{parameter.get('name')}"
