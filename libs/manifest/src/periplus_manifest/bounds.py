@@ -6,6 +6,8 @@ can hold in one Workflow object and below what would fill the memory of a laptop
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 MAX_MANIFEST_BYTES = 1 << 20
 """Bytes of a manifest, as Kubernetes bounds the object."""
 
@@ -30,5 +32,16 @@ MAX_NODES = 20_000
 MAX_TEXT_CHARACTERS = 1 << 20
 """Characters of one text after its tags were replaced."""
 
+MAX_FILLED_CHARACTERS = 8 << 20
+"""Characters of all texts of one template, or of one step's arguments, after their tags were replaced."""
+
 MAX_STATUS_BYTES = 32 << 20
 """Bytes of `status.nodes` of a workflow, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunBounds:
+    """What one workflow may hold while it runs."""
+
+    nodes: int = MAX_NODES
+    status_bytes: int = MAX_STATUS_BYTES

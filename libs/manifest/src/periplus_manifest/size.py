@@ -256,3 +256,15 @@ def text_size(value: Any) -> int:
         elif isinstance(each, list):
             pending += each
     return size
+
+
+def nesting(value: Any) -> int:
+    """Return how many maps and lists are within one another; 0 for any other value."""
+    deepest, pending = 0, [(value, 1)]
+    while pending:
+        each, depth = pending.pop()
+        if isinstance(each, Mapping | list):
+            deepest = max(deepest, depth)
+            inner = each.values() if isinstance(each, Mapping) else each
+            pending += [(item, depth + 1) for item in inner if isinstance(item, Mapping | list)]
+    return deepest

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import expression
-from .errors import ExpressionError, ManifestError, join
+from .bounds import MAX_FILLED_CHARACTERS, MAX_TEXT_CHARACTERS
+from .errors import BoundError, ExpressionError, ManifestError, join
 from .gotext import json_text
 
 Lookup = Callable[[str], str | None]
@@ -127,11 +128,12 @@ def substitute(
     for every tag that is unknown, also one that is not Argo's, and ExpressionError for an expression that fails;
     another leaves such tags as they are. With `final`, which says that no later pass knows more outputs of tasks and steps, it raises
     ExpressionError for an expression without a value, unless one of its other variables is still unknown.
+    Raises BoundError when the text would be longer than a text may be.
     """
     if "{{" not in text:
         return text
     out: list[str] = []
-    position = 0
+    position = characters = 0
     for tag in spans(text):
         if tag.start < position:
             continue
@@ -142,7 +144,13 @@ def substitute(
             end, value = _nested(text, tag, lookup, strict=strict)
         else:
             value = _simple(tag.body, lookup, strict=strict)
-        out += (text[position : tag.start], text[tag.start : end] if value is None else value)
+        value = text[tag.start : end] if value is None else value
+        out += (text[position : tag.start], value)
+        characters += len(value)
+        if characters > MAX_TEXT_CHARACTERS:
+            raise BoundError(
+                "", f"the text has more than {MAX_TEXT_CHARACTERS} characters once its tags are replaced"
+            )
         position = end
     return "".join((*out, text[position:]))
 
@@ -231,7 +239,20 @@ def substitute_all(
 
     Raises as `substitute` does, with the path of the text below `value`.
     """
-    return _substituted(value, "", lambda text: substitute(text, lookup, env, strict=strict, final=final))
+    characters = 0
+
+    def replace(text: str) -> str:
+        nonlocal characters
+        replaced = substitute(text, lookup, env, strict=strict, final=final)
+        characters += len(replaced)
+        if characters > MAX_FILLED_CHARACTERS:
+            raise BoundError(
+                "",
+                f"the texts have more than {MAX_FILLED_CHARACTERS} characters once their tags are replaced",
+            )
+        return replaced
+
+    return _substituted(value, "", replace)
 
 
 def _substituted(value: Any, path: str, replace: Callable[[str], str]) -> Any:

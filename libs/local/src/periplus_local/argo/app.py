@@ -61,6 +61,7 @@ async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
                 repository=_artifact_repository(settings),
                 grace=timedelta(seconds=settings.grace_seconds),
                 transient_errors=settings.transient_error_pattern,
+                bounds=settings.bounds,
             )
             controller = WorkflowController(state, watches, context)
             controller.recover()

@@ -17,7 +17,7 @@ HTTP_STATUS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: contextlib sets the traceback of an error that passes through it
 class ArgoError(Exception):
     """A refusal or failure as Argo reports it: a gRPC code and a message.
 

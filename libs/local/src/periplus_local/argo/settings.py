@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from periplus_manifest.bounds import RunBounds
+
 PREFIX = "ARGO_"
 KEY_FORMAT = "{{workflow.name}}/{{pod.name}}"
 """Argo's own: where the artifacts of a step are stored."""
@@ -36,7 +38,8 @@ class HttpLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class ArgoSettings:
-    """Each field but `http` is an environment variable that begins with ARGO_, or one that the parent passed by a descriptor.
+    """Each field but `http` and `bounds` is an environment variable that begins with ARGO_, or one that the parent passed by
+    a descriptor.
 
     It serves on the Unix socket where one is named, else on the port of 127.0.0.1.
     """
@@ -56,6 +59,7 @@ class ArgoSettings:
     grace_seconds: float = 10.0
     transient_error_pattern: re.Pattern[str] | None = None
     http: HttpLimits = HttpLimits()
+    bounds: RunBounds = field(default_factory=RunBounds)
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:

@@ -63,7 +63,7 @@ class TemplateStore:
             if not isinstance(item, dict) or not item.get("name"):
                 raise invalid_argument(f"spec.templates[{index}].name: is required")
         body = {"metadata": template.get("metadata") or {}, "spec": spec}
-        validate.check_argo_rules(kind, body)
+        validate.check_argo_rules(kind, body, self)
         normalized = validate.normalized(body)
         runnable.check_processes(normalized["spec"])
         runnable.check_references(normalized["spec"], self)

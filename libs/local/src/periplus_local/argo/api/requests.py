@@ -11,11 +11,11 @@ from periplus_local.argo.controller.nodes import Node
 from periplus_local.argo.controller.workflow_controller import WorkflowController
 from periplus_local.argo.errors import DEADLINE_EXCEEDED, ArgoError, invalid_argument
 from periplus_local.argo.storage.state_store import WorkflowRow
-from periplus_local.argo.submission.validate import MAX_WORKFLOW_BYTES
+from periplus_manifest import size
+from periplus_manifest.bounds import MAX_MANIFEST_BYTES, MAX_NESTING
 
 # What a request may hold around a workflow of the maximal size.
 MAX_ENVELOPE_BYTES = 4096
-MAX_DEPTH = 64
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -26,7 +26,7 @@ async def read_json(request: Request) -> dict[str, Any]:
         async with asyncio.timeout(timeout.total_seconds()):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > 2 * MAX_WORKFLOW_BYTES:
+                if size > 2 * MAX_MANIFEST_BYTES:
                     break
                 chunks.append(chunk)
     except TimeoutError as error:
@@ -37,16 +37,16 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 def parse_json(raw: bytes) -> dict[str, Any]:
     """The JSON object in the bytes; raises ArgoError for anything else."""
-    if len(raw) > MAX_WORKFLOW_BYTES + MAX_ENVELOPE_BYTES:
-        raise invalid_argument(f"the request is larger than {MAX_WORKFLOW_BYTES} bytes")
+    if len(raw) > MAX_MANIFEST_BYTES + MAX_ENVELOPE_BYTES:
+        raise invalid_argument(f"the request is larger than {MAX_MANIFEST_BYTES} bytes")
     try:
         value = json.loads(raw or b"{}", object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise invalid_argument(f"the request is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise invalid_argument("the request is not a JSON object")
-    if _depth(value) > MAX_DEPTH + 2:
-        raise invalid_argument(f"the request is nested more than {MAX_DEPTH} deep")
+    if size.nesting(value) > MAX_NESTING + 2:
+        raise invalid_argument(f"the request is nested more than {MAX_NESTING} deep")
     return value
 
 
@@ -59,16 +59,6 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not valid in JSON")
-
-
-def _depth(value: Any) -> int:
-    deepest, stack = 0, [(value, 1)]
-    while stack:
-        item, depth = stack.pop()
-        deepest = max(deepest, depth)
-        children = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-        stack.extend((child, depth + 1) for child in children if isinstance(child, dict | list))
-    return deepest
 
 
 def string_list(body: dict[str, Any], field: str) -> list[str]:

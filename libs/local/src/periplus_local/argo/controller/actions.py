@@ -32,7 +32,7 @@ def _parameter_values(values: Any) -> dict[str, str]:
         return {}
     try:
         parsed = json.loads(values) if isinstance(values, str) else values
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise invalid_argument(f"unable to parse output parameter set request: {error}") from error
     if not isinstance(parsed, dict) or not all(isinstance(value, str) for value in parsed.values()):
         raise invalid_argument("unable to parse output parameter set request: it is not a map of strings")

@@ -98,6 +98,7 @@ class TaskGraph:
                 group.create_task(self._run_task(name))
 
     async def _run_task(self, name: str) -> None:
+        await self.invocator.run.turns.take()
         task = self.tasks[name]
         node = await self._run(name, task)
         if node is None:
@@ -126,7 +127,7 @@ class TaskGraph:
             if not self._depends_is_met(name):
                 return self._end_without_running(name, task, "Omitted", OMITTED)
             step, runs = self.invocator.fill(task)
-            items = self.invocator.expand_loop(step, runs)
+            items = await self.invocator.expand_loop(step, runs)
             if items is None:
                 return await self._run_once(name, name, task, step, self.boundary)
             if not items:
@@ -212,6 +213,7 @@ class TaskGraph:
     async def _run_once(self, name: str, item_name: str, task: Task, step: Task, parent: Node) -> Node | None:
         """Run a task, or one item of its loop (then `parent` is the group); None when it was not started."""
         run, node_name = self.invocator.run, self.node_name(item_name)
+        await run.turns.take()
         if run.nodes.by_name(node_name) is None:
             if parent is self.boundary:
                 self._connect(name, node_name)

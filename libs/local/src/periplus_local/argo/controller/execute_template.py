@@ -16,10 +16,10 @@ from periplus_local.argo.controller.workflow_run import WorkflowRun
 from periplus_local.argo.errors import ArgoError
 from periplus_local.argo.names import pod_name
 from periplus_local.argo.templates import CONTAINER_KINDS, Template, kind_of
+from periplus_manifest import bounds
 from periplus_manifest.errors import ManifestError
 
-MAX_DEPTH = 100
-TOO_DEEP = f"Maximum recursion depth exceeded: {MAX_DEPTH} templates within one another"
+TOO_DEEP = f"Maximum recursion depth exceeded: {bounds.MAX_DEPTH} templates within one another"
 UNLIMITED = Slots(None)
 RUNNERS = {"dag": dag.run_dag, "steps": steps.run_steps, "suspend": suspend.run_suspend}
 RUNNERS.update(dict.fromkeys(CONTAINER_KINDS, pod.run_pod))
@@ -37,7 +37,7 @@ async def execute_template(run: WorkflowRun, call: TemplateCall) -> Node | None:
             call.boundary.child_ended(node)
         return node
     await run.wait_while_suspended()
-    if call.depth >= MAX_DEPTH:
+    if call.depth >= bounds.MAX_DEPTH:
         return set_error(run, call, TOO_DEEP)
     try:
         execution = _execution(run, call)

@@ -17,8 +17,8 @@ from periplus_local.argo.controller.template_call import (
 from periplus_local.argo.controller.workflow_run import WorkflowRun
 from periplus_local.argo.errors import ArgoError
 from periplus_local.argo.templates import TemplateSet
-from periplus_manifest import condition, loops
-from periplus_manifest.errors import ManifestError
+from periplus_manifest import bounds, condition, loops, size
+from periplus_manifest.errors import BoundError, ManifestError
 
 LOOP_FIELDS = ("withItems", "withParam", "withSequence")
 EMPTY_LOOP = "Skipped, empty params"
@@ -123,10 +123,11 @@ class Invocator:
             phase, message = "Error", str(error)
         return self.start_node(node_name, "Skipped", phase, step, message=message)
 
-    def expand_loop(self, step: Step, runs: bool) -> list[tuple[str, Step]] | None:
+    async def expand_loop(self, step: Step, runs: bool) -> list[tuple[str, Step]] | None:
         """The items of a filled in step, each with its name; None when it has no loop.
 
-        `runs` is the second value of `fill`.
+        `runs` is the second value of `fill`. Raises ManifestError for more items, or more text in all of them, than
+        a workflow may have.
         """
         if not has_loop(step):
             return None
@@ -137,14 +138,21 @@ class Invocator:
                 raise
             items = []
         body = {key: value for key, value in step.items() if key not in LOOP_FIELDS}
-        expanded = []
+        expanded, filled_bytes = [], 0
         for index, item in enumerate(items):
+            await self.run.turns.take()
             inner = Scope(self.scope)
             texts = loops.item_scope(item)
             inner.flat.update(texts)
             keys = {key.removeprefix("item."): text for key, text in texts.items() if key != "item"}
             inner.nested["item"] = keys or texts.get("item")
             filled = inner.fill_strictly(body) if runs else inner.fill(body)
+            filled_bytes += size.text_size(filled)
+            if filled_bytes > bounds.MAX_STATUS_BYTES:
+                raise BoundError(
+                    "",
+                    f"the arguments of all items of {step['name']} have more than {bounds.MAX_STATUS_BYTES} characters",
+                )
             expanded.append((loops.item_name(step["name"], index, item), filled))
         return expanded
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from periplus_local.argo import names
 from periplus_local.argo.scalars import now, timestamp
+from periplus_manifest import size
+from periplus_manifest.bounds import RunBounds
 
 Node = dict[str, Any]
 
@@ -18,17 +20,43 @@ PROGRESS_DONE = frozenset({"Succeeded", "Skipped", "Omitted"})
 PROGRESS_TYPES = frozenset({"Pod", "Suspend"})
 
 
+# What a node has besides its texts, and an id in a list of children, in bytes of JSON.
+NODE_BYTES = 200
+CHILD_BYTES = 3
+
+
+class TooLargeError(Exception):
+    """The workflow has more nodes, or larger ones, than it may have; it is being ended."""
+
+
 def is_fulfilled(node: Node | None) -> bool:
     """Whether the node has its final phase."""
     return node is not None and node["phase"] in FULFILLED
 
 
 class Nodes:
-    """All nodes of a workflow by id. Each change is recorded, so that only changed nodes are written."""
+    """All nodes of a workflow by id. Each change is recorded, so that only changed nodes are written.
 
-    def __init__(self, workflow: str, on_change: Callable[[], None]) -> None:
-        """The nodes of the workflow of that name; `on_change` is called after each change."""
+    `bytes` is about the size of all of them as JSON.
+    """
+
+    def __init__(
+        self,
+        workflow: str,
+        on_change: Callable[[], None],
+        on_overflow: Callable[[str], None],
+        run_bounds: RunBounds,
+    ) -> None:
+        """The nodes of the workflow of that name.
+
+        `on_change` is called after each change; `on_overflow` with the reason when there are more nodes than a
+        workflow may have, or larger ones.
+        """
         self.workflow = workflow
+        self.bytes = 0
+        self._on_overflow = on_overflow
+        self._bounds = run_bounds
+        self._bytes_of: dict[str, int] = {}
         self.by_id: dict[str, Node] = {}
         self.dirty: set[str] = set()
         self.removed: set[str] = set()
@@ -56,9 +84,16 @@ class Nodes:
         self.by_id[node["id"]] = node
         self._children[node["id"]] = set(node.get("children", ()))
         self._count(node, 1)
+        self._measure(node["id"], NODE_BYTES + size.text_size(node))
 
     def start(self, name: str, kind: str, phase: str, **fields: Any) -> Node:
-        """Add a new node; `fields` are Argo's, and those that are None or empty are left out."""
+        """Add a new node; `fields` are Argo's, and those that are None or empty are left out.
+
+        Raises TooLargeError when the workflow has all the nodes that it may have.
+        """
+        if len(self.by_id) >= self._bounds.nodes:
+            self._on_overflow(f"the workflow has more than {self._bounds.nodes} nodes")
+            raise TooLargeError
         boundary = self.by_id.get(fields.get("boundaryID") or "")
         node: Node = {
             "id": self.id_of(name),
@@ -73,6 +108,8 @@ class Nodes:
             node["progress"] = "0/1"
         if phase in FULFILLED:
             node["finishedAt"] = node["startedAt"]
+        if not self._measure(node["id"], NODE_BYTES + size.text_size(node)):
+            raise TooLargeError
         self.by_id[node["id"]] = node
         self._children[node["id"]] = set()
         self._count(node, 1)
@@ -121,6 +158,8 @@ class Nodes:
         if child not in children:
             children.add(child)
             parent.setdefault("children", []).append(child)
+            if not self._measure(parent["id"], self._bytes_of[parent["id"]] + len(child) + CHILD_BYTES):
+                raise TooLargeError
             self.mark_dirty(parent)
 
     def disconnect(self, child_name: str) -> None:
@@ -135,6 +174,7 @@ class Nodes:
         """Remove the node."""
         node = self.by_id.pop(node_id)
         self._count(node, -1)
+        self.bytes -= self._bytes_of.pop(node_id)
         self._children.pop(node_id)
         self._json.pop(node_id, None)
         self.dirty.discard(node_id)
@@ -153,12 +193,22 @@ class Nodes:
             encoded = self._json[node_id] = json.dumps(
                 self.by_id[node_id], ensure_ascii=False, separators=(",", ":")
             ).encode()
+            self._measure(node_id, len(encoded))
         return encoded
 
     def to_json(self) -> bytes:
         """`status.nodes` as JSON."""
         items = (b'"%s":%s' % (node_id.encode(), self.node_json(node_id)) for node_id in self.by_id)
         return b"{" + b",".join(items) + b"}"
+
+    def _measure(self, node_id: str, size_in_bytes: int) -> bool:
+        """Note the size of a node; False when the workflow is now larger than it may be."""
+        self.bytes += size_in_bytes - self._bytes_of.get(node_id, 0)
+        self._bytes_of[node_id] = size_in_bytes
+        if self.bytes <= self._bounds.status_bytes:
+            return True
+        self._on_overflow(f"status.nodes of the workflow has more than {self._bounds.status_bytes} bytes")
+        return False
 
     def _count(self, node: Node, sign: int) -> None:
         if node["type"] in PROGRESS_TYPES:

@@ -7,7 +7,8 @@ from typing import Any
 from periplus_local.argo.controller import node_tree, workflow_variables
 from periplus_local.argo.controller.execute_template import execute_template
 from periplus_local.argo.controller.hooks import exit_hook
-from periplus_local.argo.controller.nodes import FAILED, Node
+from periplus_local.argo.controller.nodes import FAILED, Node, TooLargeError, is_fulfilled
+from periplus_local.argo.controller.pod import job_id
 from periplus_local.argo.controller.scope import Scope
 from periplus_local.argo.controller.synchronization import LockWaitCancelledError, mutex_names
 from periplus_local.argo.controller.template_call import StepError, TemplateCall
@@ -16,11 +17,57 @@ from periplus_local.argo.errors import ArgoError
 from periplus_local.argo.scalars import now
 
 log = logging.getLogger(__name__)
+# How many nodes are ended before others have their turn.
+NODES_PER_TURN = 500
+ENDED_WITH_WORKFLOW = "ended with its workflow, which could not go on"
 PHASE_OF_ROOT_NODE = {"Succeeded": "Succeeded", "Skipped": "Succeeded", "Omitted": "Succeeded"}
 
 
 async def operate(run: WorkflowRun) -> None:
-    """Run the workflow to its end; an unexpected error of this server gives it the phase Error."""
+    """Run the workflow to its end; it has the phase Error when it is too large or this server has a defect."""
+    if run.failure:
+        await _end_as_failure(run)
+        return
+    work = asyncio.create_task(_operate_with_locks(run))
+    run.on_failure = work.cancel
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not run.failure or _is_cancelled():
+            raise
+        log.warning("the workflow %s is ended: %s", run.name, run.failure)
+    except TooLargeError:
+        log.warning("the workflow %s is ended: %s", run.name, run.failure)
+    except Exception as error:
+        if not run.failure:
+            log.exception("the workflow %s could not go on", run.name)
+            run.failure = f"the local Argo could not go on: {error!r}"
+    if run.failure and not run.completed:
+        await _end_as_failure(run)
+
+
+def _is_cancelled() -> bool:
+    """Whether the task itself is cancelled, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _end_as_failure(run: WorkflowRun) -> None:
+    """End the processes of a workflow that cannot go on, and with them its nodes."""
+    unfinished = [node for node in run.nodes if not is_fulfilled(node)]
+    executor, grace = run.context.executor, run.context.grace
+    running = [node for node in unfinished if node["type"] == "Pod" and node["phase"] == "Running"]
+    stops = (executor.stop(job_id(run.uid, node["name"], run.control), grace) for node in running)
+    await asyncio.gather(*stops)
+    for index, node in enumerate(unfinished):
+        run.nodes.set_phase(node, "Error", ENDED_WITH_WORKFLOW)
+        if index % NODES_PER_TURN == 0:
+            await asyncio.sleep(0)
+    run.control.pop("holding", None)
+    _end(run, "Error", run.failure)
+
+
+async def _operate_with_locks(run: WorkflowRun) -> None:
     try:
         locks = mutex_names(run.exec_spec.get("synchronization"), run.metadata["namespace"])
         owner = f"{run.uid}/"
@@ -30,9 +77,6 @@ async def operate(run: WorkflowRun) -> None:
             run.record_release(locks, owner)
     except LockWaitCancelledError:
         _end(run, "Failed", f"Stopped with strategy '{run.shutdown}'")
-    except Exception as error:
-        log.exception("the workflow %s could not go on", run.name)
-        _end(run, "Error", f"the local Argo could not go on: {error!r}")
 
 
 def _waiting_for_lock(run: WorkflowRun, name: str) -> None:

@@ -234,7 +234,7 @@ def _list_of_values(values: list[str]) -> str:
 def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise invalid_argument(f"an output of a loop is not JSON: {error}") from error
 
 

@@ -73,8 +73,9 @@ async def _run_all(invocator: Invocator, group: Node, steps: list[Step]) -> list
     item_names: dict[str, list[str]] = {}
     empty_loops: list[tuple[Step, Node]] = []
     for step in steps:
+        await invocator.run.turns.take()
         filled, runs = invocator.fill(step)
-        items = invocator.expand_loop(filled, runs)
+        items = await invocator.expand_loop(filled, runs)
         if items is None:
             calls.append((step, step["name"], filled))
             continue
@@ -94,6 +95,7 @@ async def _run_together(invocator: Invocator, group: Node, calls: list[StepCall]
     errors: list[Exception] = []
 
     async def run_one(call: StepCall) -> Node | None:
+        await invocator.run.turns.take()
         try:
             return None if errors else await _run_once(invocator, group, *call)
         except (ArgoError, ManifestError, StepError) as error:

@@ -5,6 +5,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from periplus_local.argo.controller.nodes import Node
@@ -18,9 +19,14 @@ from periplus_local.argo.controller.workflow_run import (
     workflow_json,
 )
 from periplus_local.argo.errors import already_exists, internal, not_found
+from periplus_local.argo.names import LABEL_PREFIX
+from periplus_local.argo.scalars import now, timestamp
 from periplus_local.argo.storage.state_store import StateStore, WorkflowRow
+from periplus_local.argo.submission import validate
 from periplus_local.argo.submission.new_workflow import new_metadata, new_status
 from periplus_local.argo.submission.validate import ValidWorkflow
+from periplus_manifest import size
+from periplus_manifest.errors import BoundError
 
 log = logging.getLogger(__name__)
 WRITE_RETRY_SECONDS = 1.0
@@ -45,15 +51,41 @@ class WorkflowController:
         self._flush_scheduled = False
 
     def recover(self) -> None:
-        """Go on with every workflow that had not ended when the last server stopped."""
+        """Go on with every workflow that had not ended when the last server stopped.
+
+        One that is larger than a workflow may be, or that cannot be read, is ended with the reason.
+        """
         rows = self.state.incomplete()
         for row in rows:
             for lock, owner in row.control.get("holding", {}).items():
                 self.context.mutexes.restore(lock, owner)
+        too_large = self.state.remove_oversized_nodes()
         for row in rows:
-            nodes = self.state.nodes(row.uid)
-            run = self._run(row.metadata, row.spec, row.status, row.control, nodes, recovered=True)
-            self._start(run)
+            try:
+                nodes = self.state.nodes(row.uid)
+                run = self._run(row.metadata, row.spec, row.status, row.control, nodes, recovered=True)
+                run.failure = too_large.get(row.uid) or self._reason_not_to_go_on(run)
+            except Exception as error:  # whatever the file holds, the server starts
+                log.exception("the workflow %s cannot be read", row.name)
+                self._end_unreadable(row, f"the state of the workflow cannot be read: {error!r}")
+            else:
+                self._start(run)
+
+    def _reason_not_to_go_on(self, run: WorkflowRun) -> str:
+        """Why a workflow that was accepted cannot be held; empty if it can."""
+        try:
+            size.check(run.exec_spec, "spec", referenced=validate.known_specs(self.context.templates))
+        except BoundError as error:
+            return str(error)
+        return ""
+
+    def _end_unreadable(self, row: WorkflowRow, reason: str) -> None:
+        labels = {LABEL_PREFIX + "phase": "Error", LABEL_PREFIX + "completed": "true"}
+        metadata = {**row.metadata, "name": row.name, "namespace": row.namespace, "labels": labels}
+        status = {"phase": "Error", "message": reason, "finishedAt": timestamp(now())}
+        version = self.state.next_version()
+        ended = replace(row, metadata=metadata, status=status, version=version, completed=True, control={})
+        self.state.update(ended, True, (), ())
 
     async def close(self) -> None:
         """Leave the workflows as they are; the next server goes on with them."""

@@ -13,10 +13,12 @@ from periplus_local.argo.controller import workflow_variables
 from periplus_local.argo.controller.nodes import Nodes
 from periplus_local.argo.controller.scope import Scope
 from periplus_local.argo.controller.synchronization import Mutexes, Slots
+from periplus_local.argo.controller.turns import Turns
 from periplus_local.argo.executor.job import Job, JobResult
 from periplus_local.argo.names import LABEL_PREFIX
 from periplus_local.argo.scalars import now, parse_timestamp, timestamp
 from periplus_local.argo.templates import TemplateGetter, TemplateResolver, template_set
+from periplus_manifest.bounds import RunBounds
 
 
 class Executor(Protocol):
@@ -53,6 +55,7 @@ class ControllerContext:
     repository: dict[str, Any]
     grace: dt.timedelta = dt.timedelta(seconds=10)
     transient_errors: re.Pattern[str] | None = None
+    bounds: RunBounds = field(default_factory=RunBounds)
 
     @property
     def s3_endpoint(self) -> str:
@@ -84,7 +87,10 @@ class WorkflowRun:
 
     def __post_init__(self) -> None:
         """Derive what follows from the spec."""
-        self.nodes = Nodes(self.name, self.changed)
+        self.nodes = Nodes(self.name, self.changed, self.fail, self.context.bounds)
+        self.turns = Turns()
+        self.failure = ""  # why this server ends the workflow before its steps have ended
+        self.on_failure: Callable[[], object] = lambda: None
         # The spec that runs: that of the WorkflowTemplate, if the workflow refers to one.
         self.exec_spec = self.status.get("storedWorkflowTemplateSpec") or self.spec
         local_name = "" if "workflowTemplateRef" in self.spec else self.name
@@ -132,6 +138,12 @@ class WorkflowRun:
         self.fields_dirty = True
         self._spec_json = None
         self.changed()
+
+    def fail(self, reason: str) -> None:
+        """Have the workflow ended with phase Error for a reason of its own."""
+        if not self.failure and not self.completed:
+            self.failure = reason
+            self.on_failure()
 
     def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something alongside the steps."""

@@ -1,11 +1,18 @@
 """Recovery of a corrupted state file: it is set aside, and what can be read of it is copied to a new one."""
 
+import json
 import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+from periplus_manifest import size
+from periplus_manifest.bounds import MAX_NESTING
 
 log = logging.getLogger(__name__)
+# A manifest within the status, as the spec of a WorkflowTemplate, and what is around it.
+MAX_STORED_NESTING = MAX_NESTING + 8
 WHOLE_TABLES = {
     "template": "SELECT * FROM template",
     "deletion": "SELECT * FROM deletion",
@@ -14,10 +21,13 @@ WHOLE_TABLES = {
 # Uids of workflows that cannot be read. The nodes of an ended workflow are not needed to go on, and not checked.
 CORRUPT_WORKFLOWS = (
     (
-        "SELECT uid FROM workflow WHERE NOT (json_valid(metadata) AND json_valid(spec) AND json_valid(status)"
-        " AND json_valid(control))"
+        "SELECT uid FROM workflow WHERE NOT (is_object(metadata) AND is_object(spec) AND is_object(status)"
+        " AND is_object(control)) AND (:uid = '' OR uid = :uid)"
     ),
-    "SELECT DISTINCT uid FROM node JOIN workflow USING (uid) WHERE NOT completed AND NOT json_valid(body)",
+    (
+        "SELECT DISTINCT uid FROM node JOIN workflow USING (uid) WHERE NOT completed AND NOT is_object(body)"
+        " AND (:uid = '' OR uid = :uid)"
+    ),
 )
 
 
@@ -54,10 +64,20 @@ def _open(path: Path, schema: str) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         db.executescript(schema)
+        db.create_function("is_object", 1, _is_object, deterministic=True)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _is_object(text: Any) -> bool:
+    """Whether a column is a JSON object that can be read and written again."""
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and size.nesting(value) <= MAX_STORED_NESTING
 
 
 def _corruption(db: sqlite3.Connection) -> str:
@@ -69,8 +89,9 @@ def _corruption(db: sqlite3.Connection) -> str:
     return f"{len(corrupt)} workflows are no JSON" if corrupt else ""
 
 
-def _corrupt_workflows(db: sqlite3.Connection) -> set[str]:
-    return {str(uid) for query in CORRUPT_WORKFLOWS for (uid,) in db.execute(query)}
+def _corrupt_workflows(db: sqlite3.Connection, uid: str = "") -> set[str]:
+    """The uids of the workflows, or of the one of that uid, that cannot be read."""
+    return {str(each) for query in CORRUPT_WORKFLOWS for (each,) in db.execute(query, {"uid": uid})}
 
 
 def _set_aside(path: Path) -> Path:
@@ -95,7 +116,7 @@ def _copy_readable(corrupt: sqlite3.Connection, db: sqlite3.Connection) -> tuple
         is_whole = (
             _copy(corrupt, db, "workflow", "SELECT * FROM workflow WHERE uid = ?", (uid,))
             and _copy(corrupt, db, "node", "SELECT * FROM node WHERE uid = ?", (uid,))
-            and uid not in _corrupt_workflows(db)
+            and not _corrupt_workflows(db, uid)
         )
         db.execute("COMMIT" if is_whole else "ROLLBACK")
         if is_whole:
@@ -111,12 +132,14 @@ def _copy(
     """Copy the rows of a query; False when they cannot be read, or a workflow has no row."""
     try:
         rows = corrupt.execute(query, values).fetchall()
-        marks = ",".join("?" * len(rows[0])) if rows else ""
+        if not rows:
+            return table != "workflow"
+        marks = ",".join("?" * len(rows[0]))
         db.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)  # noqa: S608 - our own names
     except sqlite3.DatabaseError as error:
         log.warning("of the table %s: %s", table, error)
         return False
-    return bool(rows) or table != "workflow"
+    return True
 
 
 def _column(corrupt: sqlite3.Connection, query: str, *values: str) -> list[str]:

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from periplus_local.argo.storage.recovery import open_or_recover
+from periplus_manifest.bounds import MAX_NODES, MAX_STATUS_BYTES
 
 MAX_DELETIONS = 1_000
+# More than a workflow reaches that is ended because it is too large.
+MAX_STORED_CHARACTERS = 2 * MAX_STATUS_BYTES
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS workflow (
   uid TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL,
@@ -202,6 +205,22 @@ class StateStore:
                 status=status,
                 control=control,
             )
+
+    def remove_oversized_nodes(self) -> dict[str, str]:
+        """Remove the nodes of each workflow with more of them than one may have; the reasons by uid."""
+        query = (
+            "SELECT uid, count(*), sum(length(body)) FROM node GROUP BY uid"
+            " HAVING count(*) > ? OR sum(length(body)) > ?"
+        )
+        reasons = {}
+        for uid, count, characters in self._db.execute(query, (MAX_NODES, MAX_STORED_CHARACTERS)).fetchall():
+            reasons[uid] = (
+                f"the stored workflow has {count} nodes of {characters} characters;"
+                f" at most {MAX_NODES} nodes of {MAX_STORED_CHARACTERS} characters can be held"
+            )
+            with self._transaction() as db:
+                db.execute("DELETE FROM node WHERE uid = ?", (uid,))
+        return reasons
 
     def node_bodies(self, uid: str) -> Iterator[tuple[str, str]]:
         """Id and JSON of every node of a workflow."""

@@ -4,14 +4,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from periplus_local.argo.errors import invalid_argument
+from periplus_local.argo.errors import ArgoError, invalid_argument
 from periplus_local.argo.submission.runnable import check_runnable
 from periplus_local.argo.submission.unsupported import unsupported_fields
 from periplus_local.argo.templates import TemplateGetter
 from periplus_manifest import check, gotext
+from periplus_manifest.bounds import MAX_MANIFEST_BYTES
 from periplus_manifest.errors import ManifestError
+from periplus_manifest.size import ReferencedSpec
 
-MAX_WORKFLOW_BYTES = 1 << 20
 TEXT_FIELDS = ("value", "default")
 
 
@@ -32,15 +33,15 @@ def validated(workflow: dict[str, Any], templates: TemplateGetter, s3_endpoint: 
     """The workflow normalized and checked; raises ArgoError that names the field that is wrong or cannot run here."""
     if not isinstance(workflow.get("spec"), dict):
         raise invalid_argument("spec: is not an object")
-    if len(json.dumps(workflow, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_WORKFLOW_BYTES:
-        raise invalid_argument(f"workflow: is larger than {MAX_WORKFLOW_BYTES} bytes")
+    if len(json.dumps(workflow, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_MANIFEST_BYTES:
+        raise invalid_argument(f"workflow: is larger than {MAX_MANIFEST_BYTES} bytes")
     workflow = {key: value for key, value in workflow.items() if key != "status" or not _is_empty(value)}
     ignored = ignored_fields("workflow", workflow)
-    check_argo_rules("Workflow", workflow)
+    check_argo_rules("Workflow", workflow, templates)
     workflow = normalized(workflow)
     template_spec = with_template(workflow, templates)
     if template_spec is not None:
-        check_argo_rules("Workflow", {**workflow, "spec": template_spec})
+        check_argo_rules("Workflow", {**workflow, "spec": template_spec}, templates)
         ignored = ignored_fields("spec", template_spec, "spec")
     check_runnable(template_spec or workflow["spec"], templates, s3_endpoint)
     return ValidWorkflow(workflow, template_spec, ignored)
@@ -51,12 +52,25 @@ def _is_empty(status: Any) -> bool:
     return all(value is None for value in status.values()) if isinstance(status, dict) else not status
 
 
-def check_argo_rules(kind: str, document: dict[str, Any]) -> None:
-    """Refuse what Argo's own validation refuses; raises ArgoError."""
+def check_argo_rules(kind: str, document: dict[str, Any], templates: TemplateGetter) -> None:
+    """Refuse what Argo's own validation refuses, and what exceeds a bound; raises ArgoError."""
+    manifest = {"apiVersion": "argoproj.io/v1alpha1", "kind": kind, **document}
     try:
-        check.check({"apiVersion": "argoproj.io/v1alpha1", "kind": kind, **document})
+        check.check(manifest, referenced=known_specs(templates))
     except ManifestError as error:
         raise invalid_argument(str(error)) from error
+
+
+def known_specs(templates: TemplateGetter) -> ReferencedSpec:
+    """The specs of the stored templates, for counting the nodes of the workflows that call them."""
+
+    def spec_of(name: str, cluster_scope: bool) -> dict[str, Any] | None:
+        try:
+            return templates.spec_of(name, cluster_scope)
+        except ArgoError:
+            return None  # refused by check_runnable
+
+    return spec_of
 
 
 def ignored_fields(kind: str, value: Any, path: str = "") -> list[str]:

@@ -1,0 +1,16 @@
+"""The bounds that docs/limits.md publishes are those of the code."""
+
+import re
+from pathlib import Path
+
+from periplus_manifest import bounds
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "limits.md"
+ROW = re.compile(r"^\|[^|]*\|[^|\d]*([\d,]+)[^|]*\| `(MAX_[A-Z_]+)` \|([^|]*)\|$", re.MULTILINE)
+
+
+def test_the_bounds_of_manifests_are_published_with_their_values_and_errors() -> None:
+    rows = ROW.findall(DOCUMENT.read_text())
+    published = {name: int(value.replace(",", "")) for value, name, _ in rows}
+    assert published == {name: value for name, value in vars(bounds).items() if name.startswith("MAX_")}
+    assert all(str(published[name]) in error for _, name, error in rows if name != "MAX_DEPTH")
