@@ -59,7 +59,9 @@ class Planner:
         environment = self._environment
         if not environment.runs_images:
             environment = replace(environment, digest=digest)
-        expanded = checked.expand(environment)
+        # In a thread: thousands of calls take a second, and would delay every other call.
+        expanded = await asyncio.to_thread(checked.expand, environment)
+        warnings += expanded.warnings
         verdicts: dict[str, StepVerdict] = {}
         if queries := [call.query for call in expanded.calls if call.query is not None]:
             templates = {name: template.step for name, template in expanded.templates.items()}

@@ -18,7 +18,7 @@ _HTML = re.compile("[<>&\u2028\u2029]")  # Go escapes these; in JSON only string
 def scopes(text: str) -> tuple[list[Mapping[str, str]], str]:
     """The values of each item of a JSON array ("item", "item.<member>"), and the array as compact JSON.
 
-    Raises `Invalid` if it is not an array of at most 100,000 items.
+    Raises `Invalid` if it is no array, or has more items than a loop may have.
     """
     try:
         items = loops.items({"withParam": text})

@@ -54,7 +54,7 @@ class ExpandedWorkflow:
 
     `parameters` and `artifacts` are the entrypoint's outputs, without those that are known only during the run.
     `steps_decide_all` is whether the outcome of the run follows from the outcomes of the steps: no exit handler, no
-    hooks, no output that is known only during the run.
+    hooks, no output that is known only during the run. `warnings` say why there are no calls.
     """
 
     calls: tuple[Call, ...]
@@ -62,6 +62,7 @@ class ExpandedWorkflow:
     parameters: Mapping[str, Text]
     artifacts: Mapping[str, ArtifactSource]
     steps_decide_all: bool
+    warnings: tuple[str, ...] = ()
 
 
 def items_of(value: Json, *path: str) -> list[Json]:

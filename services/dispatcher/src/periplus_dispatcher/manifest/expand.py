@@ -4,8 +4,9 @@ Template invocators are expanded, so that every step of the run is in one list. 
 the run can tell (a loop over a template invocator, a recursion) is expanded once, with the unknown values left open.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from periplus_dispatcher.domain import ContainerTemplate, Json
@@ -24,6 +25,7 @@ from periplus_dispatcher.manifest.scope import (
     OutputRefs,
     Resolver,
     Scope,
+    TooLargeToPlanError,
     is_resolvable,
     step_outputs,
     unknown_outputs,
@@ -32,12 +34,18 @@ from periplus_dispatcher.manifest.scope import (
 from periplus_dispatcher.manifest.template import CACHEABLE_KINDS, describe_template
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_manifest import tags
-from periplus_model.queries import Item, StepQuery, Unknown, literal, literal_text
+from periplus_manifest.bounds import MAX_NODES
+from periplus_manifest.depends import Depends
+from periplus_manifest.errors import BoundError
+from periplus_model.queries import Item, StepQuery, Text, Unknown, literal, literal_text
 
-MAX_DEPTH = 32
-"""Levels of template invocators that are expanded."""
 MAX_CALLS = 10_000
 """The limit of `ResolveStepsRequest.steps`."""
+MAX_DEPENDENCIES = 100_000
+"""Dependencies of all calls on one another: each step of a group waits for every step of the group before it."""
+MAX_PATH_CHARACTERS = 8 << 20
+"""Characters of the paths of all calls."""
+NOT_PLANNED = "no step is planned or cached: {}"
 
 _DEFAULTS_WITHOUT_EFFECT = frozenset(
     (
@@ -57,18 +65,26 @@ _DEFAULTS_WITHOUT_EFFECT = frozenset(
 def expand(workflow: Json, parameters: Mapping[str, str], environment: StepEnvironment) -> ExpandedWorkflow:
     """Expand the entrypoint of a checked manifest.
 
-    `parameters` are the workflow's, with their values; Without calls if the
-    templates are not in the manifest, or if there are more than `MAX_CALLS`.
+    `parameters` are the workflow's, with their values. It is without calls, and with a warning that says why, if
+    its templates are not in the manifest, or if there is more than a plan may hold. Raises `BoundError`.
     """
     expander = _Expander(workflow, parameters, environment)
     try:
         return expander.expand()
-    except _TooManyCallsError:
-        return expander.without_calls()
+    except TooLargeToPlanError as error:
+        return expander.without_calls(f"the workflow has {error}")
 
 
-class _TooManyCallsError(Exception):
-    """More calls than `MAX_CALLS`: nested template invocators multiply."""
+@dataclass(frozen=True)
+class _Order:
+    """The order of the calls of a template invocator: what each task waits for, and the groups that can run together.
+
+    `with_item_conditions` are the tasks whose single items others depend on.
+    """
+
+    waits: Mapping[str, Depends | None]
+    with_item_conditions: set[str]
+    groups: list[list[Json]]
 
 
 class _Expander:
@@ -90,11 +106,13 @@ class _Expander:
         self._common = {name: value for name, value in common.items() if value}
         self._templates: dict[str, ContainerTemplate] = {}
         self._calls: list[Call] = []
+        self._dependencies = self._path_characters = self._items = 0
+        self._orders: dict[tuple[str, tuple[str, ...] | None], _Order] = {}
 
     def expand(self) -> ExpandedWorkflow:
         name = self._spec.get("entrypoint", "")
         if name not in self._by_name:
-            return self.without_calls()
+            return self.without_calls("its templates are those of a WorkflowTemplate, which only Argo has")
         _, template = self._by_name[name]
         values = {
             p["name"]: literal(self._parameters[p["name"]])
@@ -119,7 +137,7 @@ class _Expander:
             a: source for a in declared_artifacts if not isinstance(source := outputs.artifact(a), Unknown)
         }
         return replace(
-            self.without_calls(),
+            self.without_calls(""),
             calls=tuple(self._calls),
             parameters=parameters,
             artifacts=artifacts,
@@ -128,17 +146,24 @@ class _Expander:
             and len(artifacts) == len(declared_artifacts),
         )
 
-    def without_calls(self) -> ExpandedWorkflow:
-        """Only the container templates."""
+    def without_calls(self, reason: str) -> ExpandedWorkflow:
+        """Only the container templates, and a warning with the reason, if there is one."""
         for index, template in self._by_name.values():
             self._describe(
                 index, template
             )  # also those that only a hook, an exit handler or a recursion calls
-        return ExpandedWorkflow((), self._templates, {}, {}, steps_decide_all=False)
+        warnings = (NOT_PLANNED.format(reason),) if reason else ()
+        return ExpandedWorkflow((), self._templates, {}, {}, steps_decide_all=False, warnings=warnings)
 
     def _add(self, call: Call) -> None:
+        self._dependencies += len(call.depends_on)
+        self._path_characters += len(call.path)
         if len(self._calls) >= MAX_CALLS:
-            raise _TooManyCallsError
+            raise TooLargeToPlanError(f"more than {MAX_CALLS} calls of templates")
+        if self._dependencies > MAX_DEPENDENCIES:
+            raise TooLargeToPlanError(f"more than {MAX_DEPENDENCIES} dependencies of steps on one another")
+        if self._path_characters > MAX_PATH_CHARACTERS:
+            raise TooLargeToPlanError(f"more than {MAX_PATH_CHARACTERS} characters of paths of steps")
         self._calls.append(call)
 
     def _expand_template(
@@ -147,9 +172,9 @@ class _Expander:
         """Add the calls of a template invocator, whose paths begin with `prefix`, and give its outputs."""
         previous_group: tuple[str, ...] = ()
         paths: dict[str, str] = {}
-        waits = dependencies(template)
-        with_item_conditions = set().union(*(found.item_tasks for found in waits.values() if found))
-        for group in groups(template, waits, self._targets(template, scope)):
+        order = self._order(template, self._targets(template, scope))
+        waits, with_item_conditions = order.waits, order.with_item_conditions
+        for group in order.groups:
             for task in group:
                 name = task["name"]
                 suffix = "(*)" if is_loop(task) and self._calls_invocator(task) else ""
@@ -165,10 +190,25 @@ class _Expander:
                     if name in with_item_conditions
                     else "",
                 )
-                scope.outputs[name] = self._expand_call(task, call, scope, stack)
+                try:
+                    scope.outputs[name] = self._expand_call(task, call, scope, stack)
+                except BoundError as error:
+                    if error.path:
+                        raise
+                    path = f"spec.templates[{self._by_name[template['name']][0]}]"
+                    raise BoundError(path, f"{call.path}: {error.message}") from None
             if "steps" in template:
                 previous_group = tuple(paths[task["name"]] for task in group)
         return self._resolver.template_outputs(template, scope)
+
+    def _order(self, template: Json, targets: list[str] | None) -> "_Order":
+        """The order of a template's calls, computed once, however often the template is called."""
+        key = (template["name"], None if targets is None else tuple(targets))
+        if key not in self._orders:
+            waits = dependencies(template)
+            with_item_conditions = set().union(*(found.item_tasks for found in waits.values() if found))
+            self._orders[key] = _Order(waits, with_item_conditions, list(groups(template, waits, targets)))
+        return self._orders[key]
 
     def _targets(self, template: Json, scope: Scope) -> list[str] | None:
         """The `target` tasks of a DAG; None for all tasks, also if the target is known only during the run."""
@@ -199,7 +239,7 @@ class _Expander:
             return self._add_step(task["name"], template, task, scope, call)
         if task.get("hooks") or task.get("onExit"):
             self._steps_decide_all = False  # they run when it ends, whatever is known of its steps
-        if template["name"] in stack or len(stack) > MAX_DEPTH:
+        if template["name"] in stack:
             reason = "it is recursive: how often it is repeated is known only during the run"
             self._add(replace(call, uncacheable_reason=reason, is_invocator=True))
             return unknown_outputs(call.path)
@@ -234,6 +274,7 @@ class _Expander:
         if not (described.parameters or described.artifacts or call.result_used):
             return replace(call, uncacheable_reason="it has no outputs that could be cached")
         items = self._resolver.items(task, scope) if is_loop(task) else None
+        self._count_items(items)
         if task.get("withSequence") and items is not None and literal_text(items) is None:
             return replace(
                 call, uncacheable_reason="the length of its withSequence is known only during the run"
@@ -251,6 +292,19 @@ class _Expander:
             items=items,
         )
         return replace(call, query=query)
+
+    def _count_items(self, items: Text | None) -> None:
+        """Count the items of a fan-out, if they are known: each is a node of the run."""
+        text = literal_text(items) if items is not None else None
+        if text is None:
+            return
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            return  # the run reports it
+        self._items += len(found) if isinstance(found, list) else 0
+        if self._items > MAX_NODES:
+            raise BoundError("", f"the workflow would have more than {MAX_NODES} nodes, its items among them")
 
     def _used_field_reason(self, name: str) -> str:
         """Others read a field of the step's node that a wrapper does not have, as the exit code."""

@@ -1,5 +1,6 @@
 """What references mean inside one call of a template: texts and artifact sources, resolved as far as they are known."""
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +8,8 @@ from dataclasses import dataclass, field
 from periplus_dispatcher.domain import Json
 from periplus_dispatcher.manifest.calls import is_loop, items_of, text_of
 from periplus_manifest import loops, tags
-from periplus_manifest.errors import ManifestError
+from periplus_manifest.bounds import MAX_TEXT_CHARACTERS
+from periplus_manifest.errors import BoundError, ManifestError
 from periplus_model.queries import (
     ArtifactSource,
     Item,
@@ -21,6 +23,10 @@ from periplus_model.queries import (
     literal_text,
 )
 from periplus_model.steps import ObjectRef
+
+MAX_RESOLVED_CHARACTERS = 32 << 20
+"""Characters of all texts that are resolved for one plan, with `CHARACTERS_PER_TEXT` for the time that each takes."""
+CHARACTERS_PER_TEXT = 64
 
 ARTIFACT_LOCATIONS = frozenset(
     {"s3", "raw", "http", "git", "gcs", "oss", "azure", "hdfs", "artifactory", "plugin"}
@@ -50,11 +56,19 @@ class Scope:
     in_loop: bool = False
 
 
+class TooLargeToPlanError(Exception):
+    """The expansion of a manifest is larger than a plan may be; the message says what there is too much of."""
+
+
 class Resolver:
-    """Resolves the texts and artifacts of a manifest. `parameters` are the workflow's, with their values."""
+    """Resolves the texts and artifacts of a manifest. `parameters` are the workflow's, with their values.
+
+    All texts together may cost `MAX_RESOLVED_CHARACTERS`; then it raises `TooLargeToPlanError`.
+    """
 
     def __init__(self, parameters: Mapping[str, str]) -> None:
         self._parameters = parameters
+        self._characters_left = MAX_RESOLVED_CHARACTERS
         self.constants = {f"workflow.parameters.{name}": value for name, value in parameters.items()}
 
     def template_outputs(self, template: Json, scope: Scope) -> OutputRefs:
@@ -126,12 +140,14 @@ class Resolver:
             return self.text(text_of(task["withParam"]), scope)
         try:
             items = loops.items(task, lookup)
+        except BoundError:
+            raise
         except ManifestError:
             return (Unknown("withSequence"),)
         return literal(json.dumps(items))
 
     def text(self, text: str, scope: Scope, *, in_item: bool = False) -> Text:
-        """A text with its tags resolved. `in_item`: `item` is the item of the call's own loop."""
+        """A text with its tags resolved. Raises `BoundError` for one that is too long. `in_item`: `item` is the item of the call's own loop."""
         parts: list[TextPart] = []
         at = 0
         for tag in tags.find(text):
@@ -143,6 +159,14 @@ class Resolver:
             )
             at = tag.end
         parts.append(Literal(text[at:]))
+        characters = sum(len(part.text) for part in parts if isinstance(part, Literal))
+        if characters > MAX_TEXT_CHARACTERS:
+            raise BoundError(
+                "", f"the text has more than {MAX_TEXT_CHARACTERS} characters once its tags are replaced"
+            )
+        self._characters_left -= characters + CHARACTERS_PER_TEXT
+        if self._characters_left < 0:
+            raise TooLargeToPlanError("more texts than can be planned")
         return _merge_literals(parts)
 
     def _expression(self, source: str, scope: Scope) -> Text:
@@ -236,12 +260,17 @@ def step_outputs(path: str) -> OutputRefs:
 def _merge_literals(parts: list[TextPart]) -> Text:
     """Adjacent literals as one, without empty ones."""
     merged: list[TextPart] = []
-    for part in parts:
-        if isinstance(part, Literal) and merged and isinstance(merged[-1], Literal):
-            merged[-1] = Literal(merged[-1].text + part.text)
-        elif part != Literal(""):
-            merged.append(part)
+    for is_literal, group in itertools.groupby(parts, lambda part: isinstance(part, Literal)):
+        if not is_literal:
+            merged += group
+        elif text := _joined([part.text for part in group if isinstance(part, Literal) and part.text]):
+            merged.append(Literal(text))
     return tuple(merged)
+
+
+def _joined(texts: list[str]) -> str:
+    """The texts as one; a single one is not copied, as the calls of a manifest share long ones."""
+    return texts[0] if len(texts) == 1 else "".join(texts)
 
 
 def without_items(text: Text) -> Text:
