@@ -1,6 +1,7 @@
 """No manifest, document or path makes a server run without bound, or answers with an error of Python's."""
 
 import json
+import os
 import sqlite3
 import tempfile
 import threading
@@ -173,13 +174,16 @@ def test_a_run_that_makes_more_nodes_than_allowed_while_it_runs_ends_with_the_re
 def test_a_recursion_that_doubles_ends_with_the_reason_and_its_processes_end(small: Client) -> None:
     again = [task(key, "main", when="'{{workflow.name}}' != 'never'") for key in ("a", "b")]
     with_sleep = {"name": "main", "dag": {"tasks": [task("s", "sleep"), *again]}}
-    sleep = sh("sleep", "sleep 100")
+    seconds = f"100.{os.getpid()}"  # a command line of its own
+    sleep = sh("sleep", f"sleep {seconds}")
     ended = finished(small, start(small, with_sleep, sleep))
     assert (ended["status"]["phase"], ended["status"]["message"]) == (
         "Error",
         "the workflow has more than 2000 nodes",
     )
-    assert not [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", "100"]]
+    assert not [
+        each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", seconds]
+    ]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ def test_items_params_and_sequences_are_expanded():
         ({"withParam": "{}"}, "withParam"),
         ({"withParam": "[NaN]"}, "withParam"),
         ({"withParam": "[" * 100_000}, "withParam"),
+        ({"withParam": "[" * 65 + "]" * 65}, "withParam"),
+        ({"withParam": "[" * 900 + "]" * 900}, "withParam"),
         ({"withParam": "{{nope}}"}, "withParam"),
         ({"withParam": 3}, "withParam"),
         ({"withSequence": {}}, "withSequence"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from periplus_manifest import bounds, size
+from periplus_manifest import bounds, measure
 from periplus_manifest.check import check
 from periplus_manifest.errors import BoundError, ManifestError
 
@@ -196,5 +196,5 @@ def test_the_size_of_texts_is_about_that_of_their_json() -> None:
     deep: Any = "x"
     for _ in range(100_000):
         deep = [deep]
-    assert size.text_size(deep) == 4
-    assert size.text_size({"a": ["bb", {"c": 1}]}) == 5 + 5 + 5
+    assert (measure.text_size(deep), measure.nesting(deep)) == (4, 100_000)
+    assert measure.text_size({"a": ["bb", {"c": 1}]}) == 5 + 5 + 5

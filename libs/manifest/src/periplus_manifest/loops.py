@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import tags
-from .bounds import MAX_ITEMS
+from .bounds import MAX_ITEMS, MAX_NESTING
 from .errors import BoundError, ManifestError
 from .gotext import WrittenNumber, json_text, kind, unescaped
+from .measure import nesting
 
 FIELDS = ("withItems", "withParam", "withSequence")
 _MAX_WIDTH = 1_000
@@ -63,6 +64,8 @@ def _from_json(text: Any) -> list[Any]:
         return []
     if not isinstance(value, list):
         raise _not_a_list(text, f"it is {kind(value)}")
+    if nesting(value) > MAX_NESTING:
+        raise BoundError("", f"nested deeper than {MAX_NESTING}")
     return _within_limit(value)
 
 

@@ -11,7 +11,7 @@ from periplus_local.argo.controller.nodes import Node
 from periplus_local.argo.controller.workflow_controller import WorkflowController
 from periplus_local.argo.errors import DEADLINE_EXCEEDED, ArgoError, invalid_argument
 from periplus_local.argo.storage.state_store import WorkflowRow
-from periplus_manifest import size
+from periplus_manifest import measure
 from periplus_manifest.bounds import MAX_MANIFEST_BYTES, MAX_NESTING
 
 # What a request may hold around a workflow of the maximal size.
@@ -45,7 +45,7 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         raise invalid_argument(f"the request is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise invalid_argument("the request is not a JSON object")
-    if size.nesting(value) > MAX_NESTING + 2:
+    if measure.nesting(value) > MAX_NESTING + 2:
         raise invalid_argument(f"the request is nested more than {MAX_NESTING} deep")
     return value
 

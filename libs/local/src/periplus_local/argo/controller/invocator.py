@@ -17,7 +17,7 @@ from periplus_local.argo.controller.template_call import (
 from periplus_local.argo.controller.workflow_run import WorkflowRun
 from periplus_local.argo.errors import ArgoError
 from periplus_local.argo.templates import TemplateSet
-from periplus_manifest import bounds, condition, loops, size
+from periplus_manifest import bounds, condition, loops, measure
 from periplus_manifest.errors import BoundError, ManifestError
 
 LOOP_FIELDS = ("withItems", "withParam", "withSequence")
@@ -147,7 +147,7 @@ class Invocator:
             keys = {key.removeprefix("item."): text for key, text in texts.items() if key != "item"}
             inner.nested["item"] = keys or texts.get("item")
             filled = inner.fill_strictly(body) if runs else inner.fill(body)
-            filled_bytes += size.text_size(filled)
+            filled_bytes += measure.text_size(filled)
             if filled_bytes > bounds.MAX_STATUS_BYTES:
                 raise BoundError(
                     "",

@@ -7,7 +7,7 @@ from typing import Any
 
 from periplus_local.argo import names
 from periplus_local.argo.scalars import now, timestamp
-from periplus_manifest import size
+from periplus_manifest import measure
 from periplus_manifest.bounds import RunBounds
 
 Node = dict[str, Any]
@@ -84,7 +84,7 @@ class Nodes:
         self.by_id[node["id"]] = node
         self._children[node["id"]] = set(node.get("children", ()))
         self._count(node, 1)
-        self._measure(node["id"], NODE_BYTES + size.text_size(node))
+        self._measure(node["id"], NODE_BYTES + measure.text_size(node))
 
     def start(self, name: str, kind: str, phase: str, **fields: Any) -> Node:
         """Add a new node; `fields` are Argo's, and those that are None or empty are left out.
@@ -108,7 +108,7 @@ class Nodes:
             node["progress"] = "0/1"
         if phase in FULFILLED:
             node["finishedAt"] = node["startedAt"]
-        if not self._measure(node["id"], NODE_BYTES + size.text_size(node)):
+        if not self._measure(node["id"], NODE_BYTES + measure.text_size(node)):
             raise TooLargeError
         self.by_id[node["id"]] = node
         self._children[node["id"]] = set()

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from periplus_manifest import size
+from periplus_manifest import measure
 from periplus_manifest.bounds import MAX_NESTING
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def _is_object(text: Any) -> bool:
         value = json.loads(text)
     except (TypeError, ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and size.nesting(value) <= MAX_STORED_NESTING
+    return isinstance(value, dict) and measure.nesting(value) <= MAX_STORED_NESTING
 
 
 def _corruption(db: sqlite3.Connection) -> str:
