@@ -71,6 +71,33 @@ spec:
 """
 
 
+FROM_EXPRESSION = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: wall-}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    dag:
+      tasks:
+      - {name: make, template: make}
+      - name: read
+        template: read
+        depends: make
+        arguments: {artifacts: [{name: in, from: "{{tasks.make.outputs.artifacts.out}}"}]}
+  - name: make
+    dag: {tasks: [{name: nothing, template: nothing}]}
+    outputs: {artifacts: [{name: out, fromExpression: 'EXPRESSION'}]}
+  - name: nothing
+    container: {image: none, command: ["true"]}
+  - name: read
+    inputs: {artifacts: [{name: in, path: /tmp/in}]}
+    container: {image: none, command: [cp, -r, /tmp/in, /tmp/text]}
+    outputs: {parameters: [{name: text, valueFrom: {path: /tmp/text}}]}
+"""
+
+
 def spec(project: str, text: str, **parameters: str) -> dispatcher_pb2.RunSpec:
     return dispatcher_pb2.RunSpec(project=project, manifest=text, parameters=parameters)
 
@@ -154,6 +181,16 @@ def test_a_key_that_becomes_another_during_the_run_is_refused_by_the_local_argo(
     found = run(stack, "attacker", KEY_FROM_A_STEP, suffix=bad)
     assert found.phase == step_pb2.RUN_PHASE_FAILED
     assert "s3.key" in " ".join(step.message for step in found.steps)
+
+
+@pytest.mark.parametrize("expression", ["{'s3': {'key': '%s'}}", 'fromJSON(\'{"s3": {"key": "%s"}}\')'])
+def test_an_expression_makes_no_artifact_of_the_key_of_another_project(
+    stack: Stack, secret: lineage_pb2.Run, expression: str
+) -> None:
+    made = expression % secret.steps[0].outputs.artifacts[0].object.key
+    found = run(stack, "attacker", FROM_EXPRESSION.replace("EXPRESSION", made.replace("'", "''")))
+    read = next(step for step in found.steps if step.path == "read")
+    assert read.phase == step_pb2.STEP_PHASE_SKIPPED
 
 
 def test_a_key_that_belongs_to_no_project_is_shared_on_a_laptop(stack: Stack) -> None:

@@ -1,10 +1,12 @@
 """Which keys a manifest may name: those of its project, and shared ones."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from periplus_common.errors import Invalid
+from periplus_common.object_key import MAX_KEY_BYTES
 from periplus_dispatcher.manifest.locations import SharedKeys, check_locations
 
 LAPTOP = SharedKeys("s3:9000", "artifacts", writable=("*",))
@@ -84,6 +86,12 @@ def test_a_key_that_a_store_may_read_as_another_is_refused(role: str, key: str) 
         check_locations(manifest(role, key=key), {}, "mine", LAPTOP)
 
 
+def test_the_published_limit_is_the_one_that_is_checked() -> None:
+    assert f"| {MAX_KEY_BYTES:,} bytes |" in (Path(__file__).parents[3] / "docs" / "limits.md").read_text()
+    assert is_allowed(LAPTOP, "inputs", key="x" * MAX_KEY_BYTES)
+    assert not is_allowed(LAPTOP, "inputs", key="x" * (MAX_KEY_BYTES + 1))
+
+
 @pytest.mark.parametrize(
     ("s3", "laptop", "team"),
     [
@@ -157,6 +165,20 @@ def test_every_place_of_a_location_is_checked(field: str, spec: dict[str, Any]) 
         check_locations({"spec": spec}, {}, "mine", LAPTOP)
     assert caught.value.field == f"spec.manifest.spec.{field}.s3.key"
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["../../other/x", "/x", "a//b", "a\\..\\b", "{{inputs.parameters.p}}", "{{workflow.parameters.p}}"],
+)
+def test_a_sub_path_does_not_leave_its_artifact(text: str) -> None:
+    artifact = {"name": "a", "from": "{{tasks.x.outputs.artifacts.y}}", "subPath": text}
+    spec = {"templates": [{"dag": {"tasks": [{"arguments": {"artifacts": [artifact]}}]}}]}
+    with pytest.raises(Invalid) as caught:
+        check_locations({"spec": spec}, {"p": "a/../../b"}, "mine", LAPTOP)
+    assert caught.value.field == "spec.manifest.spec.templates[0].dag.tasks[0].arguments.artifacts[0].subPath"
+    artifact["subPath"] = "data/{{workflow.parameters.p}}"
+    check_locations({"spec": spec}, {"p": "train.csv"}, "mine", LAPTOP)
 
 
 def test_data_that_looks_like_a_location_is_none() -> None:

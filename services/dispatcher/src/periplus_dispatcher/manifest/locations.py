@@ -30,6 +30,14 @@ class Location:
 
 
 @dataclass(frozen=True)
+class SubPath:
+    """The `subPath` of an artifact, with the path of its field."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
 class SharedKeys:
     """What every project may read, and what every project may read and write, of the default repository `bucket`.
 
@@ -48,8 +56,11 @@ def check_locations(manifest: Json, parameters: Mapping[str, str], project: str,
     _check_labels(manifest["spec"].get("workflowMetadata") or {})
     constants = {f"workflow.parameters.{name}": value for name, value in parameters.items()}
     constants[f"workflow.labels.{PROJECT_LABEL}"] = project
-    for location in _locations(manifest["spec"], "spec", is_written=False):
-        _check(location, constants, project, shared)
+    for found in _locations(manifest["spec"], "spec", is_written=False):
+        if isinstance(found, Location):
+            _check(found, constants, project, shared)
+        else:
+            _check_sub_path(found.path, tags.substitute(found.text, constants.get, strict=False))
 
 
 def _check(location: Location, constants: Mapping[str, str], project: str, shared: SharedKeys) -> None:
@@ -82,6 +93,20 @@ def _check(location: Location, constants: Mapping[str, str], project: str, share
     )
 
 
+def _check_sub_path(path: str, text: str) -> None:
+    """Refuse a `subPath` that leaves the artifact: Argo joins it with the key as paths are joined."""
+    if "{{" in text:
+        reason = "is known only during the run, and could leave the artifact"
+    elif not (reason := malformed_reason(text)):
+        return
+    raise Invalid(
+        f"{text[:200]!r} {reason}",
+        field=f"spec.manifest.{path}",
+        reason="KEY_MALFORMED",
+        fix="name a part of the artifact as it is, such as data/train.csv",
+    )
+
+
 def _is_below(key: str, listed: str) -> bool:
     """Whether a key is a listed one or begins with a listed prefix, whatever its tags become."""
     known, is_whole = _known(key)
@@ -107,8 +132,14 @@ def _without_tags(key: str) -> str:
     return key
 
 
-def _locations(value: Any, path: str, *, is_written: bool) -> Iterator[Location]:
+def _locations(value: Any, path: str, *, is_written: bool) -> Iterator[Location | SubPath]:
     if isinstance(value, list):
+        if path.endswith(".artifacts"):
+            yield from (
+                SubPath(f"{path}[{index}].subPath", str(each["subPath"]))
+                for index, each in enumerate(value)
+                if each.get("subPath")
+            )
         for index, each in enumerate(value):
             yield from _locations(each, f"{path}[{index}]", is_written=is_written)
     elif isinstance(value, dict):

@@ -1,5 +1,6 @@
 """Outputs of DAG and steps templates, resolved from their steps; and the global outputs of a workflow."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from periplus_local.argo.controller import workflow_variables
@@ -79,7 +80,8 @@ def resolve_artifact(item: Artifact, scope: Scope) -> Artifact | None:
         _, found = scope.resolve(item["from"])
     else:
         return None
-    if not isinstance(found, dict):
+    # As in Argo: a reference chooses an artifact, and does not make one from a key of its own.
+    if found not in list(_artifacts(scope.env())):
         reference = item.get("from") or item["fromExpression"]
         raise invalid_argument(f"Unable to resolve: {reference} is not an artifact")
     # As in Argo, a globalName of the item is ignored: only the step that made the artifact can set one.
@@ -88,6 +90,16 @@ def resolve_artifact(item: Artifact, scope: Scope) -> Artifact | None:
         key = f"{artifact['s3']['key'].rstrip('/')}/{scope.fill(item['subPath'])}"
         artifact["s3"] = {**artifact["s3"], "key": key}
     return artifact
+
+
+def _artifacts(env: dict[str, Any]) -> Iterator[Artifact]:
+    """The artifacts that can be referred to."""
+    yield from (env.get("inputs", {}).get("artifacts") or {}).values()
+    yield from (env.get("workflow", {}).get("outputs", {}).get("artifacts") or {}).values()
+    nodes = [*env.get("tasks", {}).values(), *env.get("steps", {}).values()]
+    for node in nodes:
+        if isinstance(node, dict):  # others are names, as that of the step itself
+            yield from ((node.get("outputs") or {}).get("artifacts") or {}).values()
 
 
 def resolve_artifacts(arguments: dict[str, Any], scope: Scope) -> dict[str, Any]:
