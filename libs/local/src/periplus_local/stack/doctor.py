@@ -173,7 +173,8 @@ def _ports(holder: lock.Holder) -> Finding:
     if reachable:
         fix = "periplus down"
         return Finding("ports", ok=False, detail=f"reachable from outside: {', '.join(reachable)}", fix=fix)
-    return Finding("ports", ok=True, detail=f"{len(found)} ports, all on loopback")
+    programs_listening = ", ".join(sorted({listener.program for listener in found}))
+    return Finding("ports", ok=True, detail=f"{len(found)} ports, all on loopback, of {programs_listening}")
 
 
 def _open(address: str) -> bool:

@@ -39,7 +39,8 @@ def serve(
     token_file: Annotated[
         str,
         typer.Option(
-            "--token-file", help="The file of the token, written if it does not exist; default: in the home."
+            "--token-file",
+            help="The file of the token, written if it does not exist; default: one in the home, new at each start.",
         ),
     ] = "",
     s3_endpoint: Annotated[
@@ -47,7 +48,8 @@ def serve(
         typer.Option(
             "--s3-endpoint",
             envvar="S3_ENDPOINT",
-            help="An S3 store to use in place of its own; S3_ACCESS_KEY and S3_SECRET_KEY are its keys.",
+            help="An S3 store to use in place of its own; S3_ACCESS_KEY and S3_SECRET_KEY are its keys, "
+            "S3_CA_FILE has the authorities of an https:// one.",
         ),
     ] = "",
     s3_bucket: Annotated[
@@ -94,7 +96,9 @@ def _bucket(stack: Any, endpoint: str, name: str) -> Any:
             where="--s3-endpoint",
             fix="export them, or leave out --s3-endpoint to use its own store",
         )
-    return stack.Bucket.at(endpoint, *(os.environ[key] for key in _KEYS), name)
+    return stack.Bucket.at(
+        endpoint, *(os.environ[key] for key in _KEYS), name, os.environ.get("S3_CA_FILE", "")
+    )
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
