@@ -85,7 +85,8 @@ def test_a_gate_asks_before_the_users_template_is_called() -> None:
         "inputs": {"parameters": [{"name": "x"}], "artifacts": []},
         "suspend": {"duration": "7s"},
         "outputs": {"parameters": [
-            {"name": name, "valueFrom": {"supplied": {}, "default": ""}} for name in ("periplus-hit", "periplus-p-o")
+            {"name": "periplus-hit", "valueFrom": {"supplied": {}, "default": "false"}},
+            {"name": "periplus-p-o", "valueFrom": {"supplied": {}, "default": ""}},
         ]},
     }  # fmt: skip
     run = named(done, "t--select")["dag"]["tasks"][0]

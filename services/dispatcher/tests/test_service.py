@@ -212,7 +212,12 @@ async def gated(harness: Harness) -> tuple[str, list[Json]]:
     """A run whose gate is open, with nobody to answer it: its name and its gates."""
     await harness.run(two())
     await harness.crash()
-    name = (await harness.submit(two(up="true"))).run.id
+    return await opened_gates(harness)
+
+
+async def opened_gates(harness: Harness, *, up: str = "true") -> tuple[str, list[Json]]:
+    """A run like an earlier one, but for the command of its first step, so that the second waits at a gate."""
+    name = (await harness.submit(two(up=up))).run.id
     async with asyncio.timeout(WAIT_SECONDS):
         while True:
             nodes = ((await harness.argo.get(name) or {}).get("status") or {}).get("nodes") or {}
@@ -251,6 +256,20 @@ async def test_a_gate_that_a_person_resumes_lets_its_step_run(harness: Harness) 
     harness.client.do(name, "resume", nodeFieldSelector=f"id={gate['id']}")
     harness.follow()
     assert (await harness.ended(name)).ran == {"up", "end"}
+
+
+async def test_a_gate_that_ends_by_its_timeout_lets_its_step_run(harness: Harness) -> None:
+    await harness.run(two())
+    planner = Planner(harness.cache, harness.snapshotter, PROCESSES, ANY_KEYS)
+    short = Dispatcher(harness.runs, harness.argo, planner, harness.repository, timedelta(seconds=1))
+    await harness.crash()
+    name = (await short.submit(harness.request(two(up="true")), str(uuid.uuid4()))).run.id
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not (await harness.argo.get(name) or {})["status"].get("finishedAt"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    harness.follow()
+    ended = await harness.ended(name)
+    assert (ended.run.phase, ended.ran, ended.output) == (RunPhase.SUCCEEDED, {"up", "end"}, "<1>")
 
 
 async def test_a_run_whose_workflow_was_deleted_ends_with_an_error(harness: Harness) -> None:

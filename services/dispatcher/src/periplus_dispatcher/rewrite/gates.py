@@ -147,8 +147,15 @@ def gated_template(name: str, gate: str, selection: str, signature: TemplateSign
 
 
 def gate_template(name: str, inputs: Json, supplied: Iterable[str], timeout: timedelta) -> Json:
-    """A suspend node: its inputs are in the Workflow's status, and its outputs are set by the answer."""
-    outputs = [{"name": n, "valueFrom": {"supplied": {}, "default": ""}} for n in supplied]
+    """A suspend node: its inputs are in the Workflow's status, and its outputs are set by the answer.
+
+    At its timeout the outputs have their defaults, and the step runs. An empty IS_HIT would be no operand of the `when`
+    that reads it, and the run would end with an error.
+    """
+    outputs = [
+        {"name": n, "valueFrom": {"supplied": {}, "default": "false" if n == IS_HIT else ""}}
+        for n in supplied
+    ]
     declared = {
         "parameters": [{k: v for k, v in p.items() if k == "name"} for p in inputs["parameters"]],
         "artifacts": [{"name": a["name"]} for a in inputs["artifacts"]],
