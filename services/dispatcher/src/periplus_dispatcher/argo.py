@@ -162,13 +162,15 @@ class HeraArgo:
     async def watch(self) -> AsyncIterator[Json | None]:
         with _errors():
             listed = await self._service.list_workflows(self._namespace, limit="1", fields="metadata")
+        # Before the stream is open: argo-server sends nothing, not even the head of its response, until an event or a
+        # keep-alive after 15 seconds. What changes from here on is in the stream, as it begins at this version.
+        yield None
         parameters = {
             "listOptions.labelSelector": f"{MANAGED_LABEL}=true",
             "listOptions.resourceVersion": listed.metadata.resource_version or "",
         }
         # Not by hera, which has no call for streams of events.
         async with self._stream(f"workflow-events/{self._namespace}", parameters) as results:
-            yield None
             async for result in results:
                 yield result.get("object")
 

@@ -50,7 +50,7 @@ class Argo(Protocol):
         """A Workflow; None if Argo has none of this name. Raises `Unavailable`."""
 
     def watch(self) -> AsyncIterator[Json | None]:
-        """The Workflows of Periplus as they change, from now on; None first, as changes before it were missed.
+        """The Workflows of Periplus as they change; None first, at once, as the changes before it were missed.
 
         Ends when Argo ends the stream. Raises `Unavailable`.
         """

@@ -36,10 +36,13 @@ Launch = Callable[[Run], Awaitable[Run]]
 
 @dataclass(frozen=True)
 class FollowerTimings:
-    """How often all open runs are checked, and how long to wait after an error."""
+    """How often all open runs are checked, how long to wait after an error, and the least time between two starts of the
+    event stream. At most `max_checks` runs are checked at the same time.
+    """
 
     poll_interval: timedelta = timedelta(seconds=30)
     retry_delay: timedelta = timedelta(seconds=2)
+    max_checks: int = 8
 
 
 @dataclass
@@ -75,13 +78,16 @@ class Follower:
         self._repository = repository
         self._poll_interval = timings.poll_interval.total_seconds()
         self._retry_delay = timings.retry_delay.total_seconds()
+        self._checks = asyncio.Semaphore(timings.max_checks)
         self._followed: dict[str, FollowedRun] = {}
 
     async def follow(self) -> None:
         """Process the changes of Workflows, and check all open runs at each start of the stream and at intervals."""
+        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._poll(tasks))
             while True:
+                started = loop.time()
                 try:
                     async for workflow in self._argo.watch():
                         if workflow is None:
@@ -90,7 +96,7 @@ class Follower:
                             await self._enqueue(tasks, workflow)
                 except PeriplusError as error:
                     log.warning("the watch of Workflows ended and is started again: %s", error)
-                    await asyncio.sleep(self._retry_delay)
+                await asyncio.sleep(max(0.0, started + self._retry_delay - loop.time()))
 
     async def _poll(self, tasks: asyncio.TaskGroup) -> None:
         while True:
@@ -100,19 +106,25 @@ class Follower:
     async def _check_open_runs(self, tasks: asyncio.TaskGroup) -> None:
         """Launch the runs that Argo does not have yet, and process the Workflows whose changes may have been missed."""
         try:
-            for run_id in await self._runs.list_open():
-                run = await self._runs.get(run_id)  # before Argo is asked: it may be launched in between
-                workflow = await self._argo.get(run_id)
-                if workflow is not None:
-                    await self._enqueue(tasks, workflow)
-                elif run is not None and run.phase is RunPhase.PENDING and run.is_cancelled:
-                    await self._finish(run, RunPhase.CANCELLED, "cancelled before it started")
-                elif run is not None and run.phase is RunPhase.PENDING:
-                    await self._relaunch(run)
-                elif run is not None and not run.phase.is_final:
-                    await self._finish(run, RunPhase.ERROR, "the Workflow was deleted from Argo")
-        except PeriplusError as error:
-            log.warning("open runs are checked again in %s s: %s", self._poll_interval, error)
+            async with asyncio.TaskGroup() as checks:
+                for run_id in await self._runs.list_open():
+                    await self._checks.acquire()
+                    check = checks.create_task(self._check(tasks, run_id))
+                    check.add_done_callback(lambda _: self._checks.release())
+        except* PeriplusError as errors:
+            log.warning("open runs are checked again in %s s: %s", self._poll_interval, errors.exceptions[0])
+
+    async def _check(self, tasks: asyncio.TaskGroup, run_id: str) -> None:
+        run = await self._runs.get(run_id)  # before Argo is asked: it may be launched in between
+        workflow = await self._argo.get(run_id)
+        if workflow is not None:
+            await self._enqueue(tasks, workflow)
+        elif run is not None and run.phase is RunPhase.PENDING and run.is_cancelled:
+            await self._finish(run, RunPhase.CANCELLED, "cancelled before it started")
+        elif run is not None and run.phase is RunPhase.PENDING:
+            await self._relaunch(run)
+        elif run is not None and not run.phase.is_final:
+            await self._finish(run, RunPhase.ERROR, "the Workflow was deleted from Argo")
 
     async def _relaunch(self, run: Run) -> None:
         with _acting_for(run):
@@ -135,8 +147,10 @@ class Follower:
                 await self._stop(run, workflow)
             if run is None or run.phase.is_final:
                 return
-            followed = self._followed[name] = FollowedRun(run)
-        followed.newest = workflow
+            # In the meantime another state of the Workflow may have been the first.
+            followed = self._followed.setdefault(name, FollowedRun(run))
+        if followed.newest is None or not _is_older(workflow, followed.newest):
+            followed.newest = workflow
         if followed.task is None or followed.task.done():
             followed.task = tasks.create_task(self._process_newest(followed))
 
@@ -234,6 +248,12 @@ class Follower:
             )
             for gate in gates
         }
+
+
+def _is_older(workflow: Json, other: Json) -> bool:
+    """Whether a state of a Workflow is older than another: the stream and a check give states at the same time."""
+    versions = [str(each["metadata"].get("resourceVersion", "")) for each in (workflow, other)]
+    return all(version.isdigit() for version in versions) and int(versions[0]) < int(versions[1])
 
 
 @contextmanager

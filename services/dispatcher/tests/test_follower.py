@@ -1,0 +1,118 @@
+"""The start of a follower: Argo is listed before the event stream is opened, and nothing between the two is lost."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from argo_proxy import Stream, argo_proxy, silent
+from dispatcher_harness import WAIT_SECONDS, Harness
+from test_service import gated, opened_gates, two
+
+from periplus_dispatcher import argo
+from periplus_dispatcher.follow.follower import _is_older
+
+RESTARTED_WITHIN_SECONDS = 1.0
+GONE = b'data: {"error":{"grpc_code":13,"http_code":410,"message":"too old resource version: 1 (2)"}}\n\n'
+
+
+@asynccontextmanager
+async def following(harness: Harness, stream: Stream = silent) -> AsyncIterator[None]:
+    """A new follower that reaches the local Argo through a proxy, and does not poll."""
+    client = harness.client
+    async with (
+        argo_proxy(client.address, stream) as address,
+        argo.connect(address, client.token, client.namespace) as workflows,
+    ):
+        started = replace(harness, argo=workflows, poll_seconds=60.0, following=None)
+        started.follow()
+        try:
+            yield
+        finally:
+            await started.crash()
+
+
+async def is_answered(harness: Harness, name: str, gate: str, *, within: float) -> None:
+    """Wait until a gate is closed; AssertionError after `within` seconds."""
+    end = time.monotonic() + within
+    while (await harness.argo.get(name) or {})["status"]["nodes"][gate]["phase"] == "Running":
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+    assert gate in await harness.runs.get_answers(name)
+
+
+def streams(body: bytes) -> bytes:
+    """A response with a whole stream."""
+    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + body
+
+
+async def test_a_gate_that_is_open_at_the_start_is_answered_although_the_event_stream_sends_nothing(
+    harness: Harness,
+) -> None:
+    name, (gate,) = await gated(harness)
+    async with following(harness):
+        await is_answered(harness, name, gate["id"], within=RESTARTED_WITHIN_SECONDS)
+
+
+async def test_a_gate_that_opens_between_the_list_and_the_stream_is_answered(harness: Harness) -> None:
+    connected, opened = asyncio.Event(), asyncio.Event()
+
+    async def late(client: asyncio.StreamWriter, forward: Callable[[], Awaitable[None]]) -> None:
+        connected.set()
+        await opened.wait()
+        await forward()
+
+    await harness.run(two())
+    await harness.crash()
+    async with following(harness, late):
+        await connected.wait()
+        name, (gate,) = await opened_gates(harness)
+        opened.set()
+        await is_answered(harness, name, gate["id"], within=RESTARTED_WITHIN_SECONDS)
+
+
+async def test_a_stream_whose_version_has_expired_begins_again_with_a_list(harness: Harness) -> None:
+    connections: list[asyncio.Event] = []
+    opened = asyncio.Event()
+
+    async def expired(client: asyncio.StreamWriter, forward: Callable[[], Awaitable[None]]) -> None:
+        connections.append(asyncio.Event())
+        if len(connections) == 1:
+            await opened.wait()
+            client.write(streams(GONE))
+        else:
+            await silent(client, forward)
+
+    await harness.run(two())
+    await harness.crash()
+    async with following(harness, expired):
+        name, (gate,) = await opened_gates(harness)
+        opened.set()
+        await is_answered(harness, name, gate["id"], within=WAIT_SECONDS)
+    assert len(connections) == 2
+
+
+async def test_a_stream_that_ends_at_once_is_not_opened_in_a_loop_without_a_pause(harness: Harness) -> None:
+    opened = 0
+
+    async def ends(client: asyncio.StreamWriter, forward: Callable[[], Awaitable[None]]) -> None:
+        nonlocal opened
+        opened += 1
+        client.write(streams(b""))
+
+    await harness.crash()
+    async with following(harness, ends):
+        await asyncio.sleep(1)
+    assert opened == 1
+
+
+def test_of_two_states_of_a_workflow_the_older_does_not_take_the_place_of_the_newer() -> None:
+    def state(version: str | None) -> dict[str, Any]:
+        return {"metadata": {} if version is None else {"resourceVersion": version}}
+
+    assert _is_older(state("9"), state("10"))
+    assert not _is_older(state("10"), state("10"))
+    assert not _is_older(state("10"), state("9"))
+    assert not _is_older(state(None), state("10")), "an archived Workflow has no version"
