@@ -12,6 +12,9 @@ from .errors import ManifestError
 
 _MAX_PATTERN_CHARACTERS = 4_096
 _MAX_SEARCH_SECONDS = 2.0
+# RE2 takes a time that grows with the square of the optional repetitions: 0.1 s for as many.
+_MAX_REPETITIONS = 10_000
+_REPETITION = re.compile(r"\{\d*,?(\d{1,9})\}")
 # At worst RE2 takes about 10 ns for each character and instruction: 4 µs for a step of the caller's budget.
 _INSTRUCTIONS_PER_STEP = 400
 
@@ -47,6 +50,8 @@ class Regex:
             raise _refused(f"longer than {_MAX_PATTERN_CHARACTERS} characters", pattern)
         if any(escape[1] == "C" for escape in _QUOTED_OR_ESCAPED.finditer(pattern)):
             raise _refused("invalid escape sequence", r"\C")  # RE2 takes it for any byte
+        if sum(int(count) for count in _REPETITION.findall(pattern)) > _MAX_REPETITIONS:
+            raise _refused(f"more than {_MAX_REPETITIONS} repetitions", pattern)
         options = re2.Options()
         options.log_errors = False
         try:

@@ -7,6 +7,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from periplus_common.errors import Invalid
@@ -17,6 +18,7 @@ from periplus_local.argo.executor.settings import UnpackLimits
 # The fastest: most artifacts do not leave the machine, and later steps wait for them.
 GZIP_LEVEL = 1
 COPY_BYTES = 1 << 20
+MAX_FOLDERS = TarLimits().max_depth
 _ZIP_ENTRY = b"PK\x01\x02"
 _ZIP64_END_BYTES = 76  # between a zip's directory and its end record
 
@@ -37,6 +39,26 @@ class _Disk:
             )
 
 
+def below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Everything in a folder with its path from there, each folder before what is in it; links are not followed.
+
+    Raises PodError for more folders within one another than an archive may have, since it could not be unpacked.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    pending = [(folder, "", 1)]
+    while pending:
+        path, inner, depth = pending.pop()
+        if inner:
+            yield path, inner
+        if path.is_symlink() or not path.is_dir():
+            continue
+        if depth > MAX_FOLDERS:
+            raise PodError(f"it has more than {MAX_FOLDERS} folders within one another")
+        inside = sorted(path.iterdir(), reverse=True)
+        pending += [(each, f"{inner}/{each.name}" if inner else each.name, depth + 1) for each in inside]
+
+
 def pack_tar(source: Path, name: str, to: Path, level: int = GZIP_LEVEL) -> None:
     """Pack a file or a folder as `name`; sockets, pipes and devices are left out."""
 
@@ -48,7 +70,9 @@ def pack_tar(source: Path, name: str, to: Path, level: int = GZIP_LEVEL) -> None
         gzip.GzipFile("", "wb", level, raw) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, bufsize=COPY_BYTES) as tar,
     ):
-        tar.add(source, name, filter=keep)
+        tar.add(source, name, recursive=False, filter=keep)
+        for path, inner in below(source):
+            tar.add(path, f"{name}/{inner}", recursive=False, filter=keep)
 
 
 def pack_zip(source: Path, name: str, to: Path) -> None:
@@ -57,8 +81,8 @@ def pack_zip(source: Path, name: str, to: Path) -> None:
         if not source.is_dir():
             packed.write(source, name)
             return
-        for path in sorted(source.rglob("*")):
-            inner = f"{name}/{path.relative_to(source)}"
+        for path, relative in below(source):
+            inner = f"{name}/{relative}"
             if path.is_symlink():
                 packed.writestr(inner, "")
             elif path.is_file():

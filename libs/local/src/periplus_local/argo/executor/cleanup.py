@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -53,9 +54,8 @@ def remove(path: Path) -> None:
     _refuse_mounts(path)
     try:
         shutil.rmtree(path)
-    except PermissionError:
-        _make_folders_writable(path)
-        shutil.rmtree(path)
+    except (OSError, RecursionError):  # no permission, or deeper than a path or Python's stack can be
+        _remove_flattened(path)
 
 
 def _refuse_mounts(path: Path) -> None:
@@ -64,10 +64,27 @@ def _refuse_mounts(path: Path) -> None:
         raise OSError(errno.EBUSY, "something is mounted in the folder of a step", str(path))
 
 
-def _make_folders_writable(path: Path) -> None:
-    path.chmod(0o700)
-    for folder, names, _ in os.walk(path):
-        for name in names:
-            below = Path(folder) / name
-            if not below.is_symlink():
-                below.chmod(0o700)
+def _remove_flattened(top: Path) -> None:
+    """Remove a folder however deep it is: a folder below another is moved up into `top` before it is emptied itself."""
+    top.chmod(0o700)
+    prefix, moved = f"removed-{uuid.uuid4().hex}", 0
+    pending = _folders_of(top)
+    while pending:
+        folder = pending.pop()
+        for below in _folders_of(folder):
+            moved += 1
+            pending.append(below.rename(top / f"{prefix}-{moved}"))
+        folder.rmdir()
+    top.rmdir()
+
+
+def _folders_of(folder: Path) -> list[Path]:
+    """The folders in a folder, writable, as they must be to be moved; all else in it is removed."""
+    with os.scandir(folder) as found:
+        entries = [(Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in found]
+    for path, is_folder in entries:
+        if is_folder:
+            path.chmod(0o700)
+        else:
+            path.unlink()
+    return [path for path, is_folder in entries if is_folder]

@@ -141,7 +141,7 @@ def _load_error(name: str, error: Exception) -> PodError:
 
 def _set_mode(path: Path, mode: int, *, deep: bool) -> None:
     if deep and path.is_dir():
-        for below in sorted(path.rglob("*"), reverse=True):
+        for below, _ in reversed(list(archive.below(path))):
             if not below.is_symlink():
                 below.chmod(mode)
     path.chmod(mode)

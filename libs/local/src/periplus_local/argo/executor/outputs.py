@@ -121,9 +121,9 @@ class OutputCollector:
         if not source.is_dir():
             self.artifacts.put(location, source)
             return
-        for path in sorted(source.rglob("*")):
+        for path, inner in archive.below(source):
             if path.is_file() and not path.is_symlink():
-                key = f"{location['key'].rstrip('/')}/{path.relative_to(source)}"
+                key = f"{location['key'].rstrip('/')}/{inner}"
                 self.artifacts.put({**location, "key": key}, path)
 
 
