@@ -11,9 +11,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
+import grpc
 import psutil
 import pytest
+from stack import Stack
 
+from periplus.dispatcher.v1 import dispatcher_pb2
+from periplus.lineage.v1 import lineage_pb2
 from periplus_local.argo.samples import Body, dag, say, sh, start, steps, task, workflow
 from periplus_local.argo.testing import ArgoProcess, Client, Refusal, local_argo, nodes_of, phases_of
 from periplus_manifest.bounds import RunBounds
@@ -298,3 +302,82 @@ def test_a_deep_request_is_refused_without_a_raw_error(argo: Client, depth: int)
         refused = refusal(argo, "workflows/argo", body)
         assert refused.status == 400
         assert "RecursionError" not in refused.body
+
+
+# The dispatcher, as `periplus up` runs it.
+
+
+def plan_refusal(stack: Stack, manifest: Body, call: str) -> grpc.RpcError:
+    spec = dispatcher_pb2.RunSpec(project="default", manifest=json.dumps(manifest))
+    requests = {
+        "PlanRun": (stack.dispatcher.PlanRun, dispatcher_pb2.PlanRunRequest(spec=spec)),
+        "SubmitRun": (stack.dispatcher.SubmitRun, dispatcher_pb2.SubmitRunRequest(spec=spec, request_id="x")),
+    }
+    method, request = requests[call]
+    with pytest.raises(grpc.RpcError) as refused:
+        method(request, timeout=30)
+    return refused.value
+
+
+TWICE = {"arguments": {"parameters": [{"name": "a", "value": "{{inputs.parameters.a}}" * 2}]}}
+INPUT = {"inputs": {"parameters": [{"name": "a"}]}}
+LONG = [
+    *({**named(f"t{n}", {**task("c", f"t{n + 1}"), **TWICE}), **INPUT} for n in range(40)),
+    {**NOTHING, "name": "t40", **INPUT},
+]
+DEEP = [*(named(f"t{n}", task("c", f"t{n + 1}")) for n in range(2_000)), {**NOTHING, "name": "t2000"}]
+ATTACKS = {
+    "nodes": (workflow(*doubling(30)), "spec.templates[16]", "2147483647 nodes; at most 20000"),
+    "depth": (workflow(*DEEP), "spec.templates[98].dag.tasks[0]", "100 templates within one another"),
+    "items": (
+        workflow(dag(task("a", "nothing", withSequence={"count": "1000000000000"})), NOTHING),
+        "spec.templates[0].dag.tasks[0].withSequence",
+        "1000000000000 items; at most 10000",
+    ),
+    "text": (
+        workflow(*LONG, arguments={"parameters": [{"name": "a", "value": "xxxxxxxx"}]}),
+        "spec.templates[17]",
+        "more than 1048576 characters",
+    ),
+}
+
+
+@pytest.mark.parametrize("call", ["PlanRun", "SubmitRun"])
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_the_dispatcher_refuses_what_multiplies_with_field_size_and_bound(
+    stack: Stack, attack: str, call: str
+) -> None:
+    manifest, field, message = ATTACKS[attack]
+    process = psutil.Process(stack.pid("dispatcher"))
+    before, began = process.memory_info().rss, process.cpu_times().user
+    refused = plan_refusal(stack, manifest, call)
+    assert process.cpu_times().user - began < 1
+    assert process.memory_info().rss - before < 64 * MIB
+    assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert message in refused.details()
+    assert any(
+        f"spec.manifest.{field}".encode() in value
+        for _, value in refused.trailing_metadata()
+        if isinstance(value, bytes)
+    )
+    assert not stack.lineage.ListRuns(lineage_pb2.ListRunsRequest(project="default"), timeout=30).runs
+
+
+def test_a_plan_without_steps_says_why(stack: Stack) -> None:
+    spec = dispatcher_pb2.RunSpec(project="default", manifest=json.dumps(workflow(*doubling(13))))
+    plan = stack.dispatcher.PlanRun(dispatcher_pb2.PlanRunRequest(spec=spec), timeout=60).plan
+    assert not plan.steps
+    assert (
+        "no step is planned or cached: the workflow has more than 10000 calls of templates" in plan.warnings
+    )
+
+
+def test_the_command_names_field_size_and_bound(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "billion.yaml"
+    file.write_text(json.dumps(workflow(*doubling(30))))
+    for command in ("plan", "run"):
+        done = stack.periplus(command, str(file), check=False)
+        assert done.returncode == 2
+        assert "2147483647 nodes; at most 20000 are allowed" in done.stderr
+        assert "spec.templates[16]" in done.stderr
+        assert "Traceback" not in done.stderr

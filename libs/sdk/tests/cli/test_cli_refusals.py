@@ -130,3 +130,25 @@ def test_a_wrong_token_exits_with_3(script, periplus, workflow, monkeypatch):
     result = periplus("run", workflow)
     assert result.code == 3
     assert "no valid token" in result.err
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def deep(x):\n    return x" + " + 1" * 2_000,
+        "def deep(x):\n    return x" + ".real" * 2_000,
+        "".join(f"def f{n}(x):\n    return f{n + 1}(x)\n" for n in range(2_000))
+        + "def f2000(x):\n    return x\n\ndef deep(x):\n    return f0(x)",
+    ],
+    ids=["terms", "attributes", "calls"],
+)
+def test_code_that_nests_too_deeply_is_refused_in_words(periplus, tmp_path, code):
+    (tmp_path / "deep.py").write_text(
+        f"from periplus.sdk import pipeline, step\n\n{code}\n\n@step\ndef s(x: int) -> int:\n    return deep(x)\n\n"
+        "@pipeline\ndef p() -> int:\n    return s(1)\n"
+    )
+    result = periplus("compile", str(tmp_path / "deep.py"))
+    assert result.code == 2
+    assert "error: is nested too deeply to be read" in result.err
+    assert "RecursionError" not in result.err
+    assert "Traceback" not in result.err

@@ -29,11 +29,10 @@ from periplus_dispatcher.rewrite.generated import (
     with_result_as_parameter,
 )
 from periplus_dispatcher.rewrite.plan import Plan, PlannedStep, StepAction
+from periplus_manifest.bounds import MAX_MANIFEST_BYTES
 from periplus_model.queries import Raw, StepVerdict, literal_text
 from periplus_model.steps import ObjectRef
 
-MAX_MANIFEST_BYTES = 1 << 20
-"""The limit of Kubernetes."""
 MAX_TEMPLATE_NAME_CHARACTERS = 128
 
 _LOOP_FIELDS = ("withItems", "withParam", "withSequence")

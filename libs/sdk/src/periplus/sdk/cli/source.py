@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from periplus.sdk.cli.outcome import Failure
+from periplus_manifest.bounds import MAX_MANIFEST_BYTES
 
 if TYPE_CHECKING:
     from periplus.dispatcher.v1.dispatcher_pb2 import RunSpec
     from periplus.sdk.compiler.manifest import Compiled
 
-MAX_MANIFEST_BYTES = 1 << 20
-"""Argo accepts no larger manifest."""
+NESTED_TOO_DEEPLY = (
+    "is nested too deeply to be read: split an expression of hundreds of terms, a chain of hundreds of branches, or "
+    "hundreds of functions of which each calls the next"
+)
 
 
 class Cache(StrEnum):
@@ -93,7 +96,7 @@ def compiled(file: str, parameters: list[str] | None, project: str) -> Compiled:
             parts = [file, *([f"{error.function}()"] if error.function else []), error.argument]
             raise Failure(error.what, where=", ".join(filter(None, parts)), fix=error.fix) from error
         except (Exception, SystemExit) as error:
-            raise Failure(f"raised {_exception_text(error)}", where=_location(file, error)) from error
+            raise Failure(_exception_text(error), where=_location(file, error)) from error
 
 
 def spec(source: Source, cache: Cache | None) -> tuple[RunSpec, list[str]]:
@@ -148,7 +151,9 @@ def _pipeline(file: str, pipeline: Compiled) -> Source:
 
 
 def _exception_text(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[-1].strip()
+    if isinstance(error, RecursionError):
+        return f"{NESTED_TOO_DEEPLY} ({error})"
+    return f"raised {traceback.format_exception_only(error)[-1].strip()}"
 
 
 def _location(file: str, error: BaseException) -> str:
