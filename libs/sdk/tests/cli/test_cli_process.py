@@ -37,8 +37,8 @@ def flow(x: int = 1):
 """
 
 
-def on_a_terminal(*arguments: str) -> tuple[int, str]:
-    """Exit code and everything that the command wrote to a terminal of 24 lines."""
+def on_a_terminal(written: bytearray, *arguments: str) -> int:
+    """The exit code of the command. Everything that it writes to a terminal of 24 lines is added to `written`."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color"}
@@ -46,7 +46,6 @@ def on_a_terminal(*arguments: str) -> tuple[int, str]:
         [*COMMAND, *arguments], stdout=theirs, stderr=theirs, stdin=theirs, env=environment
     )
     os.close(theirs)
-    written = bytearray()
 
     def read() -> None:
         try:
@@ -60,29 +59,43 @@ def on_a_terminal(*arguments: str) -> tuple[int, str]:
     code = process.wait(60)
     reader.join(10)
     os.close(ours)
-    return code, written.decode()
+    return code
 
 
-def stream() -> Iterator[object]:
-    """The messages of a fan-out of 2,000 items, 500 of which finish with each message, and one of which fails."""
+def stream(written: bytearray) -> Iterator[object]:
+    """The messages of a fan-out of 2,000 items, 500 of which finish with each message, and one of which fails.
+
+    The table is drawn anew a few times a second, so each message waits until the terminal shows the one before it.
+    """
     start = Timestamp(seconds=1_800_000_000)
     run = lineage.Run(project="default", id="digits-1", phase=types.RUN_PHASE_RUNNING, submitted_at=start)
     paths = [f"train({index})" for index in range(STEPS)]
     singles = [f"step-{index}" for index in range(60)]
     yield lineage.WatchRunResponse(run=run, steps=[lineage.Step(path=p, phase=1) for p in [*singles, *paths]])
     for begin in range(0, STEPS, 500):
-        yield 0.2
+        yield from shown(written, f"{begin:,} succeeded" if begin else "pending")
         done = [lineage.Step(path=path, phase=3) for path in paths[begin : begin + 500]]
         yield lineage.WatchRunResponse(run=run, steps=done)
+    yield from shown(written, f"{STEPS:,} succeeded")
     run.phase = types.RUN_PHASE_FAILED
     run.finished_at.seconds = start.seconds + 5
     failed = lineage.Step(path="step-59", phase=types.STEP_PHASE_FAILED, message="exit code 1")
     yield lineage.WatchRunResponse(run=run, steps=[failed])
 
 
+def shown(written: bytearray, text: str) -> Iterator[float]:
+    """Waits until the terminal has the text, for at most 20 seconds."""
+    for _ in range(400):
+        if text.encode() in written:
+            return
+        yield 0.05
+
+
 def test_two_thousand_steps_fit_a_terminal_of_24_lines(script):
-    script.answers["WatchRun"] = lambda _: stream()
-    code, written = on_a_terminal("watch", "digits-1")
+    output = bytearray()
+    script.answers["WatchRun"] = lambda _: stream(output)
+    code = on_a_terminal(output, "watch", "digits-1")
+    written = output.decode()
     assert code == 1
     frames = written.split("\x1b[?25h")[0]  # until the cursor is shown again
     ups = [len(found) // len("\x1b[1A\x1b[2K") for found in re.findall(r"(?:\x1b\[1A\x1b\[2K)+", frames)]
