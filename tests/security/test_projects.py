@@ -71,6 +71,86 @@ spec:
 """
 
 
+RUN_TIME_KEY = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: wall-}
+spec:
+  entrypoint: main
+  arguments: {parameters: [{name: key}]}
+  templates:
+  - name: main
+    steps:
+    - - {name: make, template: make}
+    - - name: use
+        template: use
+        arguments: {parameters: [{name: key, value: "{{steps.make.outputs.parameters.key}}"}]}
+  - name: make
+    container: {image: none, command: [sh, -c], args: ["printf %s '{{workflow.parameters.key}}' > /tmp/key"]}
+    outputs: {parameters: [{name: key, valueFrom: {path: /tmp/key}}]}
+  - name: use
+    inputs:
+      parameters: [{name: key}]
+      INPUT
+    container: {image: none, command: [sh, -ec], args: ['COMMAND']}
+    outputs:
+      parameters: [{name: text, valueFrom: {path: /tmp/text}}]
+      OUTPUT
+"""
+AT_RUN_TIME = "s3: {key: '{{inputs.parameters.key}}'}"
+READ_AT_RUN_TIME = (
+    RUN_TIME_KEY.replace("INPUT", f"artifacts: [{{name: in, path: /tmp/in, {AT_RUN_TIME}}}]")
+    .replace("OUTPUT", "")
+    .replace("COMMAND", "cp /tmp/in /tmp/text")
+)
+WRITE_AT_RUN_TIME = (
+    RUN_TIME_KEY.replace("OUTPUT", f"artifacts: [{{name: out, path: /tmp/text, {AT_RUN_TIME}}}]")
+    .replace("INPUT", "")
+    .replace("COMMAND", "printf overwritten > /tmp/text")
+)
+
+SUB_PATHS = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: wall-}
+spec:
+  entrypoint: main
+  arguments: {parameters: [{name: items}]}
+  templates:
+  - name: main
+    steps:
+    - - {name: make, template: make}
+    - - name: read
+        template: read
+        withParam: "{{workflow.parameters.items}}"
+        arguments: {artifacts: [{name: in, from: "{{steps.make.outputs.artifacts.out}}", subPath: "{{item}}"}]}
+  - name: make
+    container: {image: none, command: [sh, -ec], args: ["mkdir /tmp/out; echo A > /tmp/out/a; echo B > /tmp/out/b"]}
+    outputs: {artifacts: [{name: out, path: /tmp/out, archive: {none: {}}}]}
+  - name: read
+    inputs: {artifacts: [{name: in, path: /tmp/in}]}
+    container: {image: none, command: [cp, /tmp/in, /tmp/text]}
+    outputs: {parameters: [{name: text, valueFrom: {path: /tmp/text}}]}
+"""
+
+OUTPUT_OF_A_SUB_PATH = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: wall-}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    steps: [[{name: make, template: make}]]
+    outputs: {artifacts: [{name: out, from: "{{steps.make.outputs.artifacts.out}}", subPath: "{{steps.make.outputs.parameters.part}}"}]}
+  - name: make
+    container: {image: none, command: [sh, -ec], args: ["mkdir /tmp/out; echo A > /tmp/out/a; printf ../../a > /tmp/part"]}
+    outputs:
+      artifacts: [{name: out, path: /tmp/out, archive: {none: {}}}]
+      parameters: [{name: part, valueFrom: {path: /tmp/part}}]
+"""
+
+
 FROM_EXPRESSION = """
 apiVersion: argoproj.io/v1alpha1
 kind: Workflow
@@ -145,7 +225,7 @@ def test_a_result_of_the_same_project_is_found_again_and_one_of_another_is_not(s
 
 @pytest.mark.parametrize("role", ["inputs", "outputs"])
 @pytest.mark.parametrize("call", ["PlanRun", "SubmitRun"])
-@pytest.mark.parametrize("way", ["literal", "parameter", "tag", "doubled slash", "backslash"])
+@pytest.mark.parametrize("way", ["literal", "parameter", "doubled slash", "backslash"])
 def test_a_manifest_with_the_key_of_another_project_is_refused(
     stack: Stack, secret: lineage_pb2.Run, role: str, call: str, way: str
 ) -> None:
@@ -153,7 +233,6 @@ def test_a_manifest_with_the_key_of_another_project_is_refused(
     written = {
         "literal": key,
         "parameter": "{{workflow.parameters.key}}",
-        "tag": "{{workflow.name}}" + key,
         "doubled slash": key.replace("/", "//", 1),
         "backslash": key.replace("/", "\\"),
     }[way]
@@ -183,14 +262,77 @@ def test_a_key_that_becomes_another_during_the_run_is_refused_by_the_local_argo(
     assert "s3.key" in " ".join(step.message for step in found.steps)
 
 
+def step(found: lineage_pb2.Run, path: str) -> lineage_pb2.Step:
+    return next(step for step in found.steps if step.path == path)
+
+
+def texts(found: lineage_pb2.Run) -> list[str]:
+    """The values of the output parameter `text` of the run's steps."""
+    return [p.value.strip() for s in found.steps for p in s.outputs.parameters if p.name == "text"]
+
+
+def test_a_key_that_is_known_only_during_the_run_names_what_the_project_may_read_and_write(
+    stack: Stack,
+) -> None:
+    for key in ("projects/victim/run-time", "datasets/run-time"):
+        written = run(stack, "victim", WRITE_AT_RUN_TIME, key=key)
+        assert written.phase == step_pb2.RUN_PHASE_SUCCEEDED, written.message
+        read = run(stack, "victim", READ_AT_RUN_TIME, key=key)
+        assert texts(read) == ["overwritten"]
+
+
+@pytest.mark.parametrize("text", [READ_AT_RUN_TIME, WRITE_AT_RUN_TIME], ids=["read", "write"])
+@pytest.mark.parametrize("bad", ["foreign", "traversal", "code", "snapshots"])
+def test_a_key_that_becomes_that_of_another_project_ends_the_step_in_error(
+    stack: Stack, secret: lineage_pb2.Run, text: str, bad: str
+) -> None:
+    theirs = secret.steps[0].outputs.artifacts[0].object.key
+    key = {
+        "foreign": theirs,
+        "traversal": f"projects/attacker/../../{theirs}",
+        "code": "code/victim/x",
+        "snapshots": "snapshots/x",
+    }[bad]
+    found = run(stack, "attacker", text, key=key)
+    assert found.phase in (step_pb2.RUN_PHASE_FAILED, step_pb2.RUN_PHASE_ERROR)
+    used = step(found, "use")
+    assert used.phase == step_pb2.STEP_PHASE_ERROR
+    field = "inputs.artifacts.in.s3.key" if text is READ_AT_RUN_TIME else "outputs.artifacts.out.s3.key"
+    reason = "has a part that is empty" if bad == "traversal" else "does not belong to the project attacker"
+    assert field in used.message
+    assert reason in used.message
+    assert texts(found) == []
+    read = run(stack, "victim", READ_AT_RUN_TIME, key=theirs)
+    assert texts(read) == ["secret"]
+
+
+def test_a_sub_path_that_is_known_only_during_the_run_reads_a_part_of_the_artifact(stack: Stack) -> None:
+    assert sorted(texts(run(stack, "victim", SUB_PATHS, items='["a", "b"]'))) == ["A", "B"]
+
+
+def test_a_sub_path_that_leaves_its_artifact_during_the_run_ends_the_step_in_error(stack: Stack) -> None:
+    found = run(stack, "attacker", SUB_PATHS, items='["../../x", "../out/a"]')
+    assert found.phase in (step_pb2.RUN_PHASE_FAILED, step_pb2.RUN_PHASE_ERROR)
+    ended = [s for s in found.steps if s.path.startswith("read(")]
+    assert {s.phase for s in ended} == {step_pb2.STEP_PHASE_ERROR}
+    assert all("inputs.artifacts.in.s3.key" in s.message and "/../" in s.message for s in ended)
+    assert texts(found) == []
+
+
+def test_an_output_of_a_sub_path_does_not_leave_its_artifact(stack: Stack) -> None:
+    found = run(stack, "attacker", OUTPUT_OF_A_SUB_PATH)
+    assert found.phase == step_pb2.RUN_PHASE_ERROR
+    assert "subPath makes the key" in found.message
+    assert not found.outputs.artifacts
+
+
 @pytest.mark.parametrize("expression", ["{'s3': {'key': '%s'}}", 'fromJSON(\'{"s3": {"key": "%s"}}\')'])
 def test_an_expression_makes_no_artifact_of_the_key_of_another_project(
     stack: Stack, secret: lineage_pb2.Run, expression: str
 ) -> None:
     made = expression % secret.steps[0].outputs.artifacts[0].object.key
     found = run(stack, "attacker", FROM_EXPRESSION.replace("EXPRESSION", made.replace("'", "''")))
-    read = next(step for step in found.steps if step.path == "read")
-    assert read.phase == step_pb2.STEP_PHASE_SKIPPED
+    assert step(found, "read").phase == step_pb2.STEP_PHASE_SKIPPED
 
 
 def test_a_key_that_belongs_to_no_project_is_shared_on_a_laptop(stack: Stack) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from periplus_common.errors import Invalid
 from periplus_common.object_key import MAX_KEY_BYTES
+from periplus_dispatcher.manifest.known_values import MAX_VALUES
 from periplus_dispatcher.manifest.locations import SharedKeys, check_locations
 
 LAPTOP = SharedKeys("s3:9000", "artifacts", writable=("*",))
@@ -45,12 +46,17 @@ def is_allowed(shared: SharedKeys, role: str, parameters: dict[str, str] | None 
         ("projects/mine", "", ""),
         ("projects", "", ""),
         ("projects/", "", ""),
-        ("projects/{{inputs.parameters.p}}/data.csv", "", ""),
-        ("projects/mi{{inputs.parameters.p}}/data.csv", "", ""),
-        ("{{inputs.parameters.p}}", "", ""),
-        ("{{inputs.parameters.p}}/data.csv", "", ""),
-        ("{{=inputs.parameters.p}}", "", ""),
-        ("pro{{inputs.parameters.p}}", "", ""),
+        # What no setting shares is known only during the run: where everything is shared, the run checks it.
+        ("projects/{{inputs.parameters.p}}/data.csv", "rw", ""),
+        ("projects/mi{{inputs.parameters.p}}/data.csv", "rw", ""),
+        ("projects/miner{{inputs.parameters.p}}/data.csv", "", ""),
+        ("projects/other/{{inputs.parameters.p}}", "", ""),
+        ("code/{{inputs.parameters.p}}", "r", ""),
+        ("snapshots/{{inputs.parameters.p}}", "", ""),
+        ("{{inputs.parameters.p}}", "rw", ""),
+        ("{{inputs.parameters.p}}/data.csv", "rw", ""),
+        ("{{=inputs.parameters.p}}", "rw", ""),
+        ("pro{{inputs.parameters.p}}", "rw", ""),
         ("code/other/sha256/aa/bb/aabb.tgz", "", ""),
         ("snapshots/sha256/aa/bb/aabb", "", ""),
         ("snapshots", "", ""),
@@ -87,7 +93,9 @@ def test_a_key_that_a_store_may_read_as_another_is_refused(role: str, key: str) 
 
 
 def test_the_published_limit_is_the_one_that_is_checked() -> None:
-    assert f"| {MAX_KEY_BYTES:,} bytes |" in (Path(__file__).parents[3] / "docs" / "limits.md").read_text()
+    limits = (Path(__file__).parents[3] / "docs" / "limits.md").read_text()
+    assert f"| {MAX_KEY_BYTES:,} bytes |" in limits
+    assert f"| values of tags that are followed through a manifest | {MAX_VALUES:,} |" in limits
     assert is_allowed(LAPTOP, "inputs", key="x" * MAX_KEY_BYTES)
     assert not is_allowed(LAPTOP, "inputs", key="x" * (MAX_KEY_BYTES + 1))
 
@@ -169,7 +177,7 @@ def test_every_place_of_a_location_is_checked(field: str, spec: dict[str, Any]) 
 
 @pytest.mark.parametrize(
     "text",
-    ["../../other/x", "/x", "a//b", "a\\..\\b", "{{inputs.parameters.p}}", "{{workflow.parameters.p}}"],
+    ["../../other/x", "/x", "a//b", "a\\..\\b", "{{inputs.parameters.p}}/../x", "{{workflow.parameters.p}}"],
 )
 def test_a_sub_path_does_not_leave_its_artifact(text: str) -> None:
     artifact = {"name": "a", "from": "{{tasks.x.outputs.artifacts.y}}", "subPath": text}
@@ -179,6 +187,119 @@ def test_a_sub_path_does_not_leave_its_artifact(text: str) -> None:
     assert caught.value.field == "spec.manifest.spec.templates[0].dag.tasks[0].arguments.artifacts[0].subPath"
     artifact["subPath"] = "data/{{workflow.parameters.p}}"
     check_locations({"spec": spec}, {"p": "train.csv"}, "mine", LAPTOP)
+    artifact["subPath"] = "data/{{inputs.parameters.p}}"
+    check_locations({"spec": spec}, {}, "mine", LAPTOP)
+    with pytest.raises(Invalid, match="known only during the run"):
+        check_locations({"spec": spec}, {}, "mine", TEAM)
+
+
+PARAMETER = {"name": "key"}
+READ = {
+    "name": "read",
+    "inputs": {
+        "parameters": [PARAMETER],
+        "artifacts": [{"name": "a", "path": "/tmp/a", "s3": {"key": "{{inputs.parameters.key}}"}}],
+    },
+}
+
+
+def call(value: Any, template: str = "read", **more: Any) -> dict[str, Any]:
+    return {
+        "name": "call",
+        "template": template,
+        "arguments": {"parameters": [PARAMETER | {"value": value}]},
+        **more,
+    }
+
+
+def calling(*tasks: dict[str, Any], templates: tuple[Any, ...] = (), **spec: Any) -> dict[str, Any]:
+    main = {"name": "main", "dag": {"tasks": list(tasks)}}
+    return {"spec": {"entrypoint": "main", "templates": [main, READ, *templates], **spec}}
+
+
+def passing(template: str, name: str = "middle") -> dict[str, Any]:
+    """A template with the parameter `key`, which it passes on."""
+    return {
+        "name": name,
+        "inputs": {"parameters": [PARAMETER]},
+        "steps": [[call("{{inputs.parameters.key}}", template)]],
+    }
+
+
+OBJECTS = [{"folder": "datasets", "file": 1}, {"folder": "projects/mine", "file": "b"}]
+WITH_DEFAULT = READ | {
+    "inputs": READ["inputs"] | {"parameters": [PARAMETER | {"default": "datasets/a"}]},
+}
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [
+        calling(call("datasets/a"), call("projects/mine/b")),
+        calling(call("{{workflow.parameters.known}}")),
+        calling(call("{{item}}", withItems=["datasets/a", "{{workflow.parameters.known}}"])),
+        calling(call("{{item.folder}}/{{item.file}}", withItems=OBJECTS)),
+        calling(call("{{item}}", withParam='["datasets/a", "datasets/b"]')),
+        calling(call("datasets/{{item}}", withSequence={"count": "3"})),
+        calling(call("datasets/a", "middle"), templates=(passing("read"),)),
+        calling(call("x", "other"), call("datasets/a"), onExit="other", templates=({"name": "other"},)),
+        calling({"name": "hooked", "template": "other", "hooks": {"exit": call("datasets/a")}}),
+        calling({"name": "inline", "inline": {"steps": [[call("datasets/a")]]}}),
+        {"spec": {"entrypoint": "read", "templates": [READ], "arguments": {"parameters": [PARAMETER]}}},
+        {"spec": {"entrypoint": "read", "templates": [WITH_DEFAULT]}},
+    ],
+)
+def test_a_key_whose_values_are_all_known_and_allowed_is_allowed(workflow: dict[str, Any]) -> None:
+    parameters = {"known": "datasets/x", "key": "datasets/key"}
+    check_locations(workflow, parameters, "mine", TEAM)
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [
+        calling(call("datasets/a"), call("projects/other/b")),
+        calling(call("{{item}}", withItems=["datasets/a", "projects/other/a"])),
+        calling(call("{{item}}", withItems=["datasets/a", "{{workflow.name}}"])),
+        calling(call("{{item}}", withParam="{{tasks.a.outputs.result}}")),
+        calling(call("{{item.none}}", withItems=OBJECTS)),
+        calling(call("{{tasks.a.outputs.result}}")),
+        calling(call("datasets/a", "middle"), call("private/a", "middle"), templates=(passing("read"),)),
+        calling(call("datasets/a", "middle"), templates=(passing("read"), passing("middle", "again"))),
+        calling(
+            call("datasets/a", "loop"),
+            templates=(passing("read", "loop"), passing("loop", "middle"), passing("middle", "loop")),
+        ),
+        calling(call("datasets/a"), hooks={"exit": call("private/a")}),
+        calling(call("datasets/a"), onExit="read"),
+        calling(call("datasets/a"), workflowTemplateRef={"name": "theirs"}),
+        calling(call("datasets/a"), call("private/a", "{{item}}", withItems=["read"])),
+        calling(call("datasets/a"), templateDefaults={"inputs": {"parameters": []}}),
+        calling(call("datasets/a"), {"name": "x", "inline": {"steps": [[call("private/a")]]}}),
+        calling(call("{{item}}", withItems=[f"datasets/{number}" for number in range(20_001)])),
+        {
+            "spec": {
+                "entrypoint": "read",
+                "templates": [WITH_DEFAULT],
+                "arguments": {"parameters": [PARAMETER]},
+            }
+        },
+        calling(),
+    ],
+)
+def test_a_key_with_a_value_that_is_unknown_or_foreign_is_refused(workflow: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as caught:
+        check_locations(workflow, {}, "mine", TEAM)
+    index = [template["name"] for template in workflow["spec"]["templates"]].index("read")
+    assert caught.value.field == f"spec.manifest.spec.templates[{index}].inputs.artifacts[0].s3.key"
+
+
+def test_a_sub_path_of_items_that_are_known_is_allowed() -> None:
+    artifact = {"name": "a", "from": "{{tasks.x.outputs.artifacts.y}}", "subPath": "part/{{item}}"}
+    task = {"name": "t", "template": "t", "withItems": ["a", "b"], "arguments": {"artifacts": [artifact]}}
+    check_locations(calling(task, call("datasets/a")), {}, "mine", TEAM)
+    task["withItems"] = ["a", "../../b"]
+    with pytest.raises(Invalid, match=r"'part/\.\./\.\./b' begins with a slash, or has a part"):
+        check_locations(calling(task, call("datasets/a")), {}, "mine", TEAM)
 
 
 def test_data_that_looks_like_a_location_is_none() -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 OF_PROJECTS = ("projects/", "code/", "snapshots/")
 """What the keys of objects begin with that belong to a project, or to the snapshotter alone."""
+PROJECT_LABEL = "periplus.dev/project"
+"""The label of the Workflow of a run: its project, which Argo makes a part of the keys of outputs."""
 MAX_KEY_BYTES = 1024
 """The limit of S3."""
 
@@ -20,6 +22,11 @@ def may_read(project: str, key: str) -> bool:
     """Whether an object belongs to the project or to none; False for a text that some stores read as another key."""
     is_own = key.startswith(own_prefixes(project))
     return not malformed_reason(key) and (is_own or not f"{key}/".startswith(OF_PROJECTS))
+
+
+def may_write(project: str, key: str) -> bool:
+    """Whether a step of the project may store an object there: below its own prefix, or where no project's objects are."""
+    return may_read(project, key) and not key.startswith(own_prefixes(project)[1])
 
 
 def malformed_reason(key: str) -> str:

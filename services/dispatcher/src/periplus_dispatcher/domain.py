@@ -24,8 +24,6 @@ Json = dict[str, Any]
 
 MANAGED_LABEL = "periplus.dev/managed"
 """Of the Workflows of runs."""
-PROJECT_LABEL = "periplus.dev/project"
-"""Of the Workflow of a run: its project, which Argo makes a part of the keys of outputs."""
 
 ITEM_NAME = re.compile(r"^(.*?)\((\d+)(?::.*)?\)$", re.DOTALL)
 """Name of an item's node or step: `train(2)`, in Argo also `train(2:value)`."""

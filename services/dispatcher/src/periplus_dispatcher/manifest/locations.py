@@ -1,7 +1,8 @@
 """Which objects a manifest may name: those of its project, and those that a setting shares with all projects.
 
 Keys belong to projects by how they begin. Argo writes outputs below `projects/<project>/`, the snapshotter writes code below
-`code/<project>/`. A tag in a key is known only during the run, so what stands before it must decide.
+`code/<project>/`. Where a tag of a key is known only during the run, what stands before it must decide; or, where a setting
+shares all keys, whoever runs the manifest.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,15 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from periplus_common.errors import Invalid
-from periplus_common.object_key import OF_PROJECTS, malformed_reason, own_prefixes
-from periplus_dispatcher.domain import PROJECT_LABEL, Json
+from periplus_common.object_key import OF_PROJECTS, PROJECT_LABEL, malformed_reason, own_prefixes
+from periplus_dispatcher.domain import Json
+from periplus_dispatcher.manifest.known_values import DATA, KnownValues, Place
 from periplus_manifest import tags
 
 OTHERS = "*"
 """In a list of shared keys: every object that does not belong to a project."""
 _TAG = "tag"
-_VALUES = frozenset({"withItems", "value", "default", "enum", "plugin"})
-"""Fields whose content is data, and no location although it may look like one."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Location:
     """An `s3` of a manifest, with the path of its field. `is_written`: an output goes there."""
 
     path: str
+    place: Place
     s3: Json
     is_written: bool
 
@@ -34,6 +35,7 @@ class SubPath:
     """The `subPath` of an artifact, with the path of its field."""
 
     path: str
+    place: Place
     text: str
 
 
@@ -56,18 +58,33 @@ def check_locations(manifest: Json, parameters: Mapping[str, str], project: str,
     _check_labels(manifest["spec"].get("workflowMetadata") or {})
     constants = {f"workflow.parameters.{name}": value for name, value in parameters.items()}
     constants[f"workflow.labels.{PROJECT_LABEL}"] = project
-    for found in _locations(manifest["spec"], "spec", is_written=False):
-        if isinstance(found, Location):
-            _check(found, constants, project, shared)
-        else:
-            _check_sub_path(found.path, tags.substitute(found.text, constants.get, strict=False))
+    values = KnownValues(manifest["spec"], constants)
+    for found in _locations(manifest["spec"], "spec", Place(), is_written=False):
+        written = (
+            [str(found.s3.get(field) or "") for field in ("key", "bucket", "endpoint")]
+            if isinstance(found, Location)
+            else [found.text]
+        )
+        texts = tuple(tags.substitute(text, constants.get, strict=False) for text in written)
+        try:
+            _check(found, texts, project, shared)
+        except Invalid:
+            known = values.of(texts, found.place) if "{{" in "".join(texts) else None
+            if known is None:
+                raise
+            for each in sorted(known):
+                _check(found, each, project, shared)
 
 
-def _check(location: Location, constants: Mapping[str, str], project: str, shared: SharedKeys) -> None:
-    key, bucket, endpoint = (
-        tags.substitute(str(location.s3.get(field) or ""), constants.get, strict=False)
-        for field in ("key", "bucket", "endpoint")
-    )
+def _check(found: Location | SubPath, texts: tuple[str, ...], project: str, shared: SharedKeys) -> None:
+    if isinstance(found, Location):
+        _check_location(found, texts, project, shared)
+    else:
+        _check_sub_path(found.path, texts[0], may_be_unknown=OTHERS in (*shared.readable, *shared.writable))
+
+
+def _check_location(location: Location, texts: tuple[str, ...], project: str, shared: SharedKeys) -> None:
+    key, bucket, endpoint = texts
     if not key and location.is_written:
         return  # Argo makes the key
     if reason := malformed_reason(_without_tags(key)):
@@ -83,6 +100,8 @@ def _check(location: Location, constants: Mapping[str, str], project: str, share
         OTHERS in listed or any(_is_below(what, prefix) for prefix in listed)
     ):
         return
+    if OTHERS in listed and _may_become_allowed(key, own if is_default else ()):
+        return
     setting = "DISPATCHER_WRITABLE_KEYS" if location.is_written else "DISPATCHER_READABLE_KEYS"
     known = " as far as it is known before the run" if "{{" in what else ""
     raise _invalid(
@@ -93,17 +112,17 @@ def _check(location: Location, constants: Mapping[str, str], project: str, share
     )
 
 
-def _check_sub_path(path: str, text: str) -> None:
+def _check_sub_path(path: str, text: str, *, may_be_unknown: bool) -> None:
     """Refuse a `subPath` that leaves the artifact: Argo joins it with the key as paths are joined."""
-    if "{{" in text:
+    if "{{" in text and not may_be_unknown:
         reason = "is known only during the run, and could leave the artifact"
-    elif not (reason := malformed_reason(text)):
+    elif not (reason := malformed_reason(_without_tags(text))):
         return
     raise Invalid(
         f"{text[:200]!r} {reason}",
         field=f"spec.manifest.{path}",
         reason="KEY_MALFORMED",
-        fix="name a part of the artifact as it is, such as data/train.csv",
+        fix="name a part of the artifact as it is, such as data/train.csv, or by tags whose values the manifest has",
     )
 
 
@@ -120,6 +139,15 @@ def _may_be_of_a_project(key: str) -> bool:
     return any(known.startswith(prefix) or prefix.startswith(known) for prefix in OF_PROJECTS)
 
 
+def _may_become_allowed(key: str, own: tuple[str, ...]) -> bool:
+    """Whether a key with tags may become one of the project's own, or of no project."""
+    known, is_whole = _known(key)
+    is_open = not known.startswith(OF_PROJECTS) or any(
+        known.startswith(prefix) or prefix.startswith(known) for prefix in own
+    )
+    return not is_whole and is_open
+
+
 def _known(key: str) -> tuple[str, bool]:
     """What stands before the first tag, and whether that is all."""
     known, tag, _ = key.partition("{{")
@@ -132,23 +160,24 @@ def _without_tags(key: str) -> str:
     return key
 
 
-def _locations(value: Any, path: str, *, is_written: bool) -> Iterator[Location | SubPath]:
+def _locations(value: Any, path: str, place: Place, *, is_written: bool) -> Iterator[Location | SubPath]:
     if isinstance(value, list):
         if path.endswith(".artifacts"):
             yield from (
-                SubPath(f"{path}[{index}].subPath", str(each["subPath"]))
+                SubPath(f"{path}[{index}].subPath", place, str(each["subPath"]))
                 for index, each in enumerate(value)
                 if each.get("subPath")
             )
         for index, each in enumerate(value):
-            yield from _locations(each, f"{path}[{index}]", is_written=is_written)
+            inner = Place(each) if path == "spec.templates" else place
+            yield from _locations(each, f"{path}[{index}]", inner, is_written=is_written)
     elif isinstance(value, dict):
         for name, each in value.items():
             if name == "s3" and isinstance(each, dict):
-                yield Location(f"{path}.s3", each, is_written)
-            elif name not in _VALUES:
+                yield Location(f"{path}.s3", place, each, is_written)
+            elif name not in DATA:
                 written = name in ("outputs", "archiveLocation") or (is_written and name != "inputs")
-                yield from _locations(each, f"{path}.{name}", is_written=written)
+                yield from _locations(each, f"{path}.{name}", place.inside(name, value), is_written=written)
 
 
 def _check_labels(added: Json) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from periplus_common.object_key import PROJECT_LABEL
 from periplus_dispatcher.domain import (
     MANAGED_LABEL,
-    PROJECT_LABEL,
     ContainerTemplate,
     FanOut,
     GeneratedTemplate,

@@ -6,6 +6,7 @@ from typing import Any
 from periplus_local.argo.controller import hooks, node_tree, outputs
 from periplus_local.argo.controller.invocator import EMPTY_LOOP, Invocator, invocator_of
 from periplus_local.argo.controller.nodes import FAILED, Node, is_fulfilled
+from periplus_local.argo.controller.object_keys import check_keys
 from periplus_local.argo.controller.template_call import FAIL_FAST_MESSAGE, StepError, TemplateExecution
 from periplus_local.argo.errors import ArgoError
 from periplus_manifest import depends
@@ -23,6 +24,7 @@ async def run_dag(execution: TemplateExecution) -> Node:
     node = execution.node() or execution.start_node("DAG", "Running")
     if node["phase"] != "Running":
         run.nodes.set_phase(node, "Running", "")
+    check_keys(run, execution.template)
     graph = TaskGraph(invocator_of(execution, node, "tasks"), execution.template["dag"], node)
     await graph.run_targets()
     return _end(execution, graph, node)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from periplus_common.object_key import malformed_reason
 from periplus_local.argo.controller import workflow_variables
 from periplus_local.argo.controller.scope import Scope
 from periplus_local.argo.controller.workflow_run import WorkflowRun
@@ -62,7 +63,10 @@ def _value(name: str, source: dict[str, Any], scope: Scope) -> str:
 
 def _output_artifact(item: Artifact, scope: Scope) -> Artifact | None:
     try:
-        return resolve_artifact(item, scope)
+        artifact = resolve_artifact(item, scope)
+        if artifact and item.get("subPath") and (reason := malformed_reason(artifact["s3"]["key"])):
+            raise invalid_argument(f"subPath makes the key {artifact['s3']['key'][:200]!r}, which {reason}")
+        return artifact
     except ArgoError as error:
         if item.get("optional") and "Unable to resolve" in error.message:
             return None

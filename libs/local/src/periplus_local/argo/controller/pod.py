@@ -5,6 +5,7 @@ from typing import Any
 from periplus_local.argo import names
 from periplus_local.argo.controller import outputs
 from periplus_local.argo.controller.nodes import Node, is_fulfilled
+from periplus_local.argo.controller.object_keys import check_keys
 from periplus_local.argo.controller.scope import Scope
 from periplus_local.argo.controller.template_call import TemplateExecution
 from periplus_local.argo.controller.workflow_run import WorkflowRun
@@ -56,6 +57,7 @@ def _job(execution: TemplateExecution, node: Node) -> Job:
     for artifact in (template.get("inputs") or {}).get("artifacts") or ():
         if not artifact.get("optional") and not any(source in artifact for source in ARTIFACT_SOURCES):
             raise ManifestError(f"inputs.artifacts.{artifact['name']}", "has no location (s3 or raw)")
+    check_keys(run, template)
     pod = names.pod_name(run.name, call.node_name, template.get("name", ""))
     return Job(
         id=job_id(run.uid, call.node_name, run.control),

@@ -6,6 +6,7 @@ from typing import Any
 from periplus_local.argo.controller import hooks, node_tree, outputs
 from periplus_local.argo.controller.invocator import EMPTY_LOOP, Invocator, invocator_of
 from periplus_local.argo.controller.nodes import FAILED, Node, is_fulfilled
+from periplus_local.argo.controller.object_keys import check_keys
 from periplus_local.argo.controller.template_call import FAIL_FAST_MESSAGE, StepError, TemplateExecution
 from periplus_local.argo.errors import ArgoError, invalid_argument
 from periplus_manifest.errors import ManifestError
@@ -22,6 +23,7 @@ async def run_steps(execution: TemplateExecution) -> Node:
     node = execution.node() or execution.start_node("Steps", "Running")
     if node["phase"] != "Running":
         run.nodes.set_phase(node, "Running", "")
+    check_keys(run, execution.template)
     invocator = invocator_of(execution, node, "steps")
     previous: Node | None = None
     for index, steps in enumerate(execution.template["steps"]):
