@@ -49,21 +49,24 @@ def _nodes_to_remove(run: WorkflowRun, is_selected: Callable[[Node], bool] | Non
         if (node["phase"] in FAILED and node["type"] not in GROUP_TYPES)
         or (is_selected is not None and is_selected(node))
     ]
-    removed: set[str] = set()
-    for node in starts:
-        removed |= _with_descendants(run, node)
+    removed = _with_descendants(run, starts)
     exit_handler = f"{run.name}.onExit"
     removed |= {node["id"] for node in run.nodes if node["name"].startswith(exit_handler)}
     return removed - {run.name} if run.name not in {node["id"] for node in starts} else removed
 
 
-def _with_descendants(run: WorkflowRun, node: Node) -> set[str]:
-    """The node and what is below or after it; of an attempt, all attempts of its Retry node."""
+def _with_descendants(run: WorkflowRun, nodes: list[Node]) -> set[str]:
+    """The nodes and what is below or after them; of an attempt, all attempts of its Retry node."""
     found: set[str] = set()
-    pending = [node["id"]]
-    if (node.get("nodeFlag") or {}).get("retried"):
-        parent = run.nodes.by_name(re.sub(r"\(\d+\)$", "", node["name"]))
-        pending = [parent["id"], *parent.get("children", ())] if parent else pending
+    pending: list[str] = []
+    for node in nodes:
+        parent = None
+        if (node.get("nodeFlag") or {}).get("retried"):
+            parent = run.nodes.by_name(re.sub(r"\(\d+\)$", "", node["name"]))
+        pending += [parent["id"], *parent.get("children", ())] if parent else [node["id"]]
+    inside: tuple[
+        str, ...
+    ] = ()  # what the names of all nodes begin with that are within a group found before
     while pending:
         node_id = pending.pop()
         below = run.nodes.by_id.get(node_id)
@@ -72,7 +75,8 @@ def _with_descendants(run: WorkflowRun, node: Node) -> set[str]:
         found.add(node_id)
         pending.extend(below.get("children", ()))
         prefixes = (below["name"] + ".", below["name"] + "[", below["name"] + "(")
-        if below["type"] in GROUP_TYPES:
+        if below["type"] in GROUP_TYPES and not below["name"].startswith(inside):
+            inside += prefixes
             pending.extend(item["id"] for item in run.nodes if item["name"].startswith(prefixes))
     return found
 
@@ -83,8 +87,8 @@ def _siblings_of(run: WorkflowRun, removed: set[str]) -> set[str]:
     for node_id in _groups_around(run, removed) - removed:
         group = run.nodes.by_id[node_id]
         if group["type"] in {"StepGroup", "TaskGroup"}:
-            for child in group.get("children", ()):
-                found |= _with_descendants(run, run.nodes.by_id[child])
+            children = [run.nodes.by_id[child] for child in group.get("children", ())]
+            found |= _with_descendants(run, children)
     return found
 
 
@@ -112,11 +116,14 @@ def _remove(run: WorkflowRun, removed: set[str]) -> None:
 def _groups_around(run: WorkflowRun, node_ids: set[str]) -> set[str]:
     """All boundaries and groups around the nodes, up to the root: they run again to reach the nodes."""
     found: set[str] = set()
-    groups = [node for node in run.nodes if node["type"] in GROUP_TYPES]
+    holders: dict[str, list[Node]] = {}
+    for group in run.nodes:
+        for child in group.get("children", ()) if group["type"] in GROUP_TYPES else ():
+            holders.setdefault(child, []).append(group)
     pending = [run.nodes.by_id[node_id] for node_id in node_ids if node_id in run.nodes.by_id]
     while pending:
         node = pending.pop()
-        holding = [item for item in groups if node["id"] in item.get("children", ())]
+        holding = holders.get(node["id"], [])
         boundary = run.nodes.by_id.get(node.get("boundaryID") or "")
         for item in [*holding, *([boundary] if boundary else [])]:
             if item["id"] not in found:
