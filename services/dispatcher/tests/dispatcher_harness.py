@@ -31,6 +31,7 @@ from periplus_model.steps import CacheMode
 Json = dict[str, Any]
 WAIT_SECONDS = 40.0
 STARTED = "periplus.dispatcher.v1.StepStarted"
+DELAYED = "periplus.dispatcher.v1.StepDelayed"
 FINISHED = "periplus.dispatcher.v1.StepFinished"
 RUN_FINISHED = "periplus.dispatcher.v1.RunFinished"
 RUN_SUBMITTED = "periplus.dispatcher.v1.RunSubmitted"

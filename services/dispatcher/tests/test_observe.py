@@ -1,7 +1,7 @@
 """From a Workflow's status to statuses of steps: Workflows as a real Argo recorded them, with the state of their run."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,84 @@ def test_of_a_workflow_that_was_not_rewritten_each_step_is_reported_once_and_no_
 def test_a_retried_step_has_the_number_of_attempts_and_the_phase_of_the_last() -> None:
     (step,) = view(recorded("retry-exhausted")).steps()
     assert (step.phase, step.attempts > 1) == (StepPhase.FAILED, True)
+
+
+def pod(name: str, phase: str, message: str = "", started: str = "2026-01-02T03:04:05Z", **more: Any) -> Json:
+    """A node of the root DAG."""
+    node = {"id": name, "displayName": name, "type": "Pod", "templateName": "t", "boundaryID": "w"}
+    return {**node, "phase": phase, "message": message, "startedAt": started, **more}
+
+
+def delayed(*nodes: Json, seconds: float = 1) -> dict[str, str]:
+    """What delays each step, some seconds after it began."""
+    root = {"id": "w", "displayName": "w", "type": "DAG", "phase": "Running", "templateName": "main"}
+    status = {"phase": "Running", "nodes": {node["id"]: node for node in (root, *nodes)}}
+    now = datetime.fromisoformat("2026-01-02T03:04:05Z") + timedelta(seconds=seconds)
+    return {
+        delay.path: delay.reason for delay in view({"metadata": {"name": "w"}, "status": status}).delays(now)
+    }
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'ImagePullBackOff: Back-off pulling image "nope:1"',
+        "ErrImagePull: not found",
+        "Unschedulable: 0/1 nodes are available: 1 Insufficient memory.",
+        "Waiting for argo/Mutex/m lock. Lock status: 0/1",
+    ],
+)
+def test_a_pending_step_is_delayed_by_what_argo_says_of_its_pod(message: str) -> None:
+    assert delayed(pod("a", "Pending", message), pod("b", "Running", "old"), pod("c", "Failed", "no")) == {
+        "a": message,
+        "b": "",
+    }
+
+
+def test_a_pod_that_is_being_made_is_delayed_once_that_takes_unusually_long() -> None:
+    made = [
+        pod("a", "Pending", "PodInitializing"),
+        pod("b", "Pending", "ContainerCreating: mount"),
+        pod("c", "Pending"),
+    ]
+    assert delayed(*made, seconds=29) == {"a": "", "b": "", "c": ""}
+    assert delayed(*made, seconds=30) == {"a": "PodInitializing", "b": "ContainerCreating: mount", "c": ""}
+
+
+def test_what_delays_a_step_is_a_text_that_can_be_stored() -> None:
+    (reason,) = delayed(pod("a", "Pending", "x\0" * 600)).values()
+    assert (len(reason), "\0" in reason) == (1000, False)
+
+
+def test_a_retried_step_is_delayed_by_its_pending_attempt_or_else_by_the_last_that_failed() -> None:
+    def step(*attempts: Json) -> Json:
+        return pod("a", "Running", "Backoff", type="Retry", children=[each["id"] for each in attempts])
+
+    def attempt(number: int, phase: str, message: str = "") -> Json:
+        return pod(f"a({number})", phase, message, nodeFlag={"retried": True})
+
+    def reason(*attempts: Json) -> str:
+        (found,) = delayed(step(*attempts), *attempts).values()
+        return found
+
+    killed = attempt(0, "Failed", "main: OOMKilled (exit code 137)")
+    assert reason(attempt(0, "Pending", "ErrImagePull: no")) == "ErrImagePull: no"
+    assert reason(attempt(0, "Running")) == ""
+    assert reason(killed) == "attempt 1 failed: main: OOMKilled (exit code 137)"
+    assert reason(killed, attempt(1, "Pending", "Unschedulable: x")) == "attempt 2: Unschedulable: x"
+    assert reason(killed, attempt(1, "Running")) == "attempt 1 failed: main: OOMKilled (exit code 137)"
+    assert reason(killed, attempt(1, "Error"), attempt(2, "Running")) == "attempt 2 failed: Error"
+
+
+def test_a_retried_step_has_not_started_while_its_first_attempt_is_pending() -> None:
+    def started(*phases: str) -> list[str]:
+        attempts = [pod(f"a({n})", phase, nodeFlag={"retried": True}) for n, phase in enumerate(phases)]
+        retry = pod("a", "Running", type="Retry", children=[each["id"] for each in attempts])
+        nodes = {each["id"]: each for each in (retry, *attempts)}
+        return [step.path for step in view({"metadata": {"name": "w"}, "status": {"nodes": nodes}}).steps()]
+
+    assert started("Pending") == []
+    assert started("Running") == started("Failed", "Pending") == ["t"]
 
 
 def test_a_failed_run_has_a_message_and_a_finish_time() -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dispatcher_harness import FINISHED, RUN_FINISHED, RUN_SUBMITTED, STARTED, WAIT_SECONDS, Harness
+from dispatcher_harness import DELAYED, FINISHED, RUN_FINISHED, RUN_SUBMITTED, STARTED, WAIT_SECONDS, Harness
 from manifests import ANY_KEYS, PROCESSES, dag, gives, say, sh, shows, steps, task, workflow
 
 from periplus.dispatcher.v1 import events_pb2
@@ -270,6 +270,24 @@ async def test_a_gate_that_ends_by_its_timeout_lets_its_step_run(harness: Harnes
     harness.follow()
     ended = await harness.ended(name)
     assert (ended.run.phase, ended.ran, ended.output) == (RunPhase.SUCCEEDED, {"up", "end"}, "<1>")
+
+
+async def test_a_step_that_waits_for_a_lock_is_delayed_until_it_has_it(harness: Harness) -> None:
+    mutex = {"mutexes": [{"name": f"m-{uuid.uuid4()}"}]}
+    first, second = (
+        sh("first", "sleep 2", synchronization=mutex),
+        sh("second", "sleep 1", synchronization=mutex),
+    )
+    started = task("second", "second", depends="pause")
+    chain = dag(task("first", "first"), task("pause", "pause"), started)
+    name = (await harness.submit(workflow(chain, first, second, sh("pause", "sleep 0.5")))).run.id
+    assert (await harness.ended(name)).ran == {"first", "pause", "second"}
+    events = [events_pb2.StepDelayed.FromString(body) for body in await harness.published(DELAYED, name)]
+    assert [(event.step, event.reason.split(".")[0].partition("/")[0]) for event in events] == [
+        ("second", "Waiting for argo"),
+        ("second", ""),
+    ]
+    assert events[0].observed_at.ToDatetime() < events[1].observed_at.ToDatetime()
 
 
 async def test_a_run_whose_workflow_was_deleted_ends_with_an_error(harness: Harness) -> None:

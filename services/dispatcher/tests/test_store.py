@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from periplus_common.postgres import Database, database
 from periplus_common.retention import delete_expired
 from periplus_dispatcher.domain import (
     ContainerTemplate,
+    Delay,
     FanOut,
     GateAnswer,
     GeneratedTemplate,
@@ -23,7 +25,8 @@ from periplus_dispatcher.domain import (
     StepStatus,
     TemplateRole,
 )
-from periplus_dispatcher.store import PostgresRuns, retentions
+from periplus_dispatcher.follow.observe import MAX_REASON_CHARACTERS, ORDINARY_FOR
+from periplus_dispatcher.store import MAX_DELAY_CHANGES, PostgresRuns, retentions
 from periplus_model.queries import Raw, StepVerdict
 from periplus_model.steps import (
     Artifact,
@@ -208,6 +211,48 @@ async def test_each_phase_of_a_step_is_published_once_by_whichever_replica(
     await asyncio.gather(*(runs.publish(stored, [running]) for _ in range(10)))
     await asyncio.gather(*(runs.publish(stored, [running, ended]) for _ in range(10)))
     assert await published(db) == ["RunSubmitted", "StepStarted", "StepFinished"]
+
+
+async def test_a_change_of_what_delays_a_step_is_published_once_and_in_order(
+    runs: PostgresRuns, db: Database
+) -> None:
+    stored = await runs.add(run(), [], [])
+
+    def delay(reason: str) -> Delay:
+        return Delay("a", "t", "node", reason)
+
+    for reason in ("ErrImagePull", "ErrImagePull", "ImagePullBackOff", "ErrImagePull", "", ""):
+        await asyncio.gather(*(runs.publish_delays(stored, [delay(reason)], NOON) for _ in range(5)))
+    async with db.connection() as connection:
+        rows = await connection.fetch(
+            "SELECT body FROM outbox WHERE subject LIKE '%StepDelayed%' ORDER BY id"
+        )
+    assert [events_pb2.StepDelayed.FromString(row["body"]).reason for row in rows] == [
+        "ErrImagePull", "ImagePullBackOff", "ErrImagePull", "",
+    ]  # fmt: skip
+    assert await runs.get_delays("run-r1") == {"a": ""}
+    for number in range(2 * MAX_DELAY_CHANGES):
+        await runs.publish_delays(stored, [delay(str(number))], NOON)
+    assert (await published(db)).count("StepDelayed") == MAX_DELAY_CHANGES
+
+
+def test_the_bounds_of_delays_are_published() -> None:
+    published = (Path(__file__).parents[3] / "docs" / "limits.md").read_text()
+    for bound in (
+        f"| characters of a reason | {MAX_REASON_CHARACTERS:,} |",
+        f"| changes of one step | {MAX_DELAY_CHANGES} |",
+        f"`ContainerCreating` are usual | {ORDINARY_FOR.total_seconds():.0f} s |",
+    ):
+        assert bound in published
+
+
+async def test_a_run_that_has_finished_has_no_delays(runs: PostgresRuns, db: Database) -> None:
+    stored = await runs.add(run(), [], [])
+    await runs.publish_delays(stored, [Delay("a", "t", "node", "Unschedulable")], NOON)
+    await runs.finish(stored, [], RunPhase.FAILED, "", Outputs(), NOON)
+    await runs.publish_delays(stored, [Delay("a", "t", "node", "too late")], NOON)
+    assert await runs.get_delays("run-r1") == {}
+    assert (await published(db)).count("StepDelayed") == 1
 
 
 async def test_a_run_finishes_once_with_the_sum_of_its_hits(runs: PostgresRuns, db: Database) -> None:

@@ -3,7 +3,7 @@
 from google.protobuf.message import Message
 from run_events import RunEvents, artifact, renamed, timestamp
 
-from periplus.dispatcher.v1.events_pb2 import StepFinished, StepStarted
+from periplus.dispatcher.v1.events_pb2 import StepDelayed, StepFinished, StepStarted
 from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
 from periplus.types.v1 import step_pb2 as types
 
@@ -88,6 +88,9 @@ def irregular() -> list[Message]:
         outputs=(artifact("out", "cycle/b", "b"),),
     )
     return [
+        StepDelayed(**flaky, template="flaky", node="1", reason="Unschedulable", observed_at=timestamp(3)),
+        StepDelayed(**flaky, template="flaky", node="1", reason="ErrImagePull", observed_at=timestamp(3)),
+        StepDelayed(**flaky, template="flaky", node="1", observed_at=timestamp(4)),
         StepStarted(**flaky, template="flaky", node="1", started_at=timestamp(5)),
         StepFinished(**flaky, phase=types.STEP_PHASE_FAILED, finished_at=timestamp(6), message="no"),
         StepStarted(**flaky, template="flaky", node="2", started_at=timestamp(7)),

@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 from run_events import timestamp
 
 from periplus.cache.v1.events_pb2 import ArtifactsDigested
-from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepNode, StepStarted
+from periplus.dispatcher.v1.events_pb2 import (
+    RunFinished,
+    RunSubmitted,
+    StepDelayed,
+    StepFinished,
+    StepNode,
+    StepStarted,
+)
 from periplus.types.v1 import step_pb2 as types
 from periplus_common.errors import Invalid
 from periplus_lineage.projection import (
+    Delay,
     Finish,
     ProjectionDelta,
     RunUpdate,
@@ -39,7 +47,7 @@ run_updates = st.builds(
 )  # fmt: skip
 step_updates = st.builds(
     StepUpdate, st.sampled_from(["", "t", "u"]), st.none() | st.integers(0, 9), st.none() | bodies,
-    st.none() | times, st.none() | finishes,
+    st.none() | times, st.none() | finishes, st.none() | st.builds(Delay, times, st.sampled_from(["", "a", "b"])),
 )  # fmt: skip
 usage_updates = st.builds(
     UsageUpdate, st.just("s3://b/k"), st.none() | bodies, st.integers(0, 9), st.booleans()
@@ -115,6 +123,8 @@ def test_the_later_of_two_finishes_wins() -> None:
         StepStarted(project="p", run="r", step="a\0b"),
         StepStarted(project="p", run="r", step="s" * 1025),
         StepStarted(project="p", run="r", step="é" * 513),
+        StepDelayed(project="p", run="r", step="s", reason="a\0b"),
+        StepDelayed(project="p", run="r", step="s", reason="x" * 4001),
         StepFinished(project="p", run="r", step="s", phase=types.STEP_PHASE_RUNNING),
         StepFinished(project="p", run="r", step="s", phase=99),
         RunFinished(project="p", run="r", phase=types.RUN_PHASE_RUNNING),

@@ -8,8 +8,9 @@ import pytest
 from example_runs import all_events
 from google.protobuf.message import Message
 from lineage_client import Client, running
-from run_events import PROJECT, RunEvents, artifact
+from run_events import PROJECT, RunEvents, artifact, timestamp
 
+from periplus.dispatcher.v1.events_pb2 import StepDelayed
 from periplus.lineage.v1 import lineage_pb2 as pb
 from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from periplus.types.v1 import step_pb2 as types
@@ -45,6 +46,28 @@ async def test_a_watch_ends_with_its_run_and_reports_every_step(settings: Settin
         assert update.run.phase == types.RUN_PHASE_SUCCEEDED
     assert all(reported == sorted(reported) for reported in phases.values())
     assert {path: reported[-1] for path, reported in phases.items()} == {"ingest": 3, "train": 3}
+
+
+async def test_a_step_that_has_not_finished_has_the_message_of_what_delays_it(settings: Settings) -> None:
+    submitted, started, finished, ended = RunEvents("slow").step("train").events
+    key = {"project": PROJECT, "run": "slow", "step": "train", "template": "train"}
+    delayed = StepDelayed(**key, node="1", reason="ErrImagePull: no", observed_at=timestamp(1))
+    resolved = StepDelayed(**key, node="2", observed_at=timestamp(2))
+    pending, over = types.STEP_PHASE_PENDING, types.STEP_PHASE_SUCCEEDED
+    async with running(settings) as client:
+
+        async def reports(event: Message, phase: int, message: str) -> None:
+            await client.publish([event])
+            await client.wait_for_run(
+                "slow", lambda r: (r.steps[0].phase, r.steps[0].message) == (phase, message)
+            )
+
+        await reports(submitted, pending, "")
+        await reports(delayed, pending, "ErrImagePull: no")
+        await reports(resolved, pending, "")
+        await reports(started, types.STEP_PHASE_RUNNING, "")
+        await reports(finished, over, "")
+        await reports(ended, over, "")
 
 
 async def publish_slowly(client: Client, events: Sequence[Message]) -> None:

@@ -18,7 +18,7 @@ TABLES = {
     "run": "project, id, created_at, pipeline, started, submitted_at, submitted_event, snapshot, finished_at, final_phase,"
     " finished_event, phase",
     "step": "project, run, path, template, plan_index, plan_node, started_at, finished_at, finished_event, final_phase,"
-    " saved, template_digest",
+    " saved, template_digest, delay_at, delay_reason",
     "artifact_usage": "project, run, step, is_output, name, object_hash, object_uri, digest, size_bytes, cached",
     "step_dependency": "project, run, step, upstream_run, upstream_step, cached",
     "template": "project, digest, document",
@@ -69,7 +69,14 @@ async def test_the_rows_are_those_of_the_delta(db: postgres.Database) -> None:
     await ProjectionStore(db).apply(delta)
     stored = await rows(db)
     assert {row[:3]: row[3:] for row in stored["step"]} == {
-        key: (s.template, s.plan_index, s.plan_node, s.started_at, *(s.finish or (None,) * 5))
+        key: (
+            s.template,
+            s.plan_index,
+            s.plan_node,
+            s.started_at,
+            *(s.finish or (None,) * 5),
+            *(s.delay or (None,) * 2),
+        )
         for key, s in delta.steps.items()
     }
     assert {row[:6]: row[6:] for row in stored["artifact_usage"]} == {

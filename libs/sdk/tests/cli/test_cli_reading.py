@@ -118,6 +118,40 @@ def test_watch_exits_with_the_code_of_the_run(script, periplus):
     assert periplus("watch", "digits-2", "-o", "json").document["phase"] == "ERROR"
 
 
+PULL = 'ImagePullBackOff: Back-off pulling image "nope:1"'
+
+
+def test_watch_and_runs_say_what_delays_a_step(script, periplus):
+    def change(phase: int, message: str, of_run: int = types.RUN_PHASE_RUNNING) -> lineage.WatchRunResponse:
+        step = lineage.Step(path="train", phase=phase, message=message)
+        return lineage.WatchRunResponse(run=run("digits-2", of_run), steps=[step])
+
+    oom = "main: OOMKilled (exit code 137)"
+    script.answers["WatchRun"] = [
+        change(types.STEP_PHASE_PENDING, ""),
+        change(types.STEP_PHASE_PENDING, PULL),
+        change(types.STEP_PHASE_PENDING, ""),
+        change(types.STEP_PHASE_RUNNING, ""),
+        change(types.STEP_PHASE_RUNNING, f"attempt 1 failed: {oom}"),
+        change(types.STEP_PHASE_FAILED, oom, types.RUN_PHASE_FAILED),
+    ]
+    assert periplus("watch", "digits-2").out.splitlines()[:4] == [
+        f"train  pending  {PULL}",
+        "train  running",
+        f"train  running  attempt 1 failed: {oom}",
+        f"train  failed  {oom}",
+    ]
+
+
+def test_a_delayed_item_of_a_fan_out_says_what_delays_it(script, periplus):
+    one = run("digits-2", types.RUN_PHASE_RUNNING)
+    for index in range(50):
+        one.steps.add(path=f"train({index})", phase=types.STEP_PHASE_RUNNING)
+    one.steps.add(path="train(50)", phase=types.STEP_PHASE_PENDING, message=PULL)
+    script.answers["GetRun"] = lineage.GetRunResponse(run=one)
+    assert periplus("runs", "digits-2").out.endswith(f"train(0…50)  50 running, 1 pending  {PULL}\n")
+
+
 def test_logs_name_the_step_and_strip_escape_sequences(script, periplus):
     lines = [("a", "\x1b[31mred\x1b[0m"), ("b(2)", "two\twords\r")]
     script.answers["ReadLogs"] = [dispatcher.ReadLogsResponse(step=s, line=t) for s, t in lines]

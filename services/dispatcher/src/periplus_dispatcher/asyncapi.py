@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from periplus.dispatcher.v1.events_pb2 import (
     RunFinished,
     RunSubmitted,
+    StepDelayed,
     StepFinished,
     StepNode,
     StepStarted,
@@ -33,6 +34,15 @@ _EXAMPLES = (
         steps=[StepNode(path="train", template="train", depends_on=["prepare"], verdict=pb.VERDICT_MISS)],
         manifest_digest="sha256:" + "5f" * 32,
         submitted_at=_AT,
+    ),
+    StepDelayed(
+        project=_PROJECT,
+        run=_RUN,
+        step="train",
+        template="train",
+        node="train-x7k2p-1234567890",
+        reason='ImagePullBackOff: Back-off pulling image "example/train:2"',
+        observed_at=_AT,
     ),
     StepStarted(
         project=_PROJECT,

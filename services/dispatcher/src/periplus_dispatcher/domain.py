@@ -191,6 +191,16 @@ class StepStatus:
     verdict: StepVerdict | None = None
 
 
+@dataclass(frozen=True)
+class Delay:
+    """What keeps a step from its end, in Argo's words; without a reason, nothing does (any more)."""
+
+    path: str
+    template: str
+    node: str
+    reason: str
+
+
 def plan_path(path: str) -> str:
     """The path in the plan of a path in a run: a plan has one step for all items of a fan-out.
 

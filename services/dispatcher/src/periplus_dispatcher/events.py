@@ -1,9 +1,15 @@
 """The events that the dispatcher publishes, through its outbox. It consumes none: it watches Argo instead."""
 
-from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepStarted
+from periplus.dispatcher.v1.events_pb2 import (
+    RunFinished,
+    RunSubmitted,
+    StepDelayed,
+    StepFinished,
+    StepStarted,
+)
 from periplus_common.bus import Broker
 
 
 def declare(broker: Broker) -> None:
     """Declare the events for the AsyncAPI document."""
-    broker.publishes(RunSubmitted, StepStarted, StepFinished, RunFinished)
+    broker.publishes(RunSubmitted, StepDelayed, StepStarted, StepFinished, RunFinished)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from periplus_dispatcher.domain import GateAnswer, Json, Run, StepNode, StepStatus
+from periplus_dispatcher.domain import Delay, GateAnswer, Json, Run, StepNode, StepStatus
 from periplus_model.queries import StepQuery, StepVerdict
 from periplus_model.steps import CacheMode, Outputs, RunPhase, StepTemplate
 
@@ -98,6 +98,12 @@ class Runs(Protocol):
 
     async def publish(self, run: Run, statuses: Sequence[StepStatus]) -> None:
         """Publish the statuses that have not been published: one event for each step and phase, whoever calls."""
+
+    async def get_delays(self, run: str) -> dict[str, str]:
+        """The reasons of the delays that were published, by path; of a step that is not delayed any more, empty."""
+
+    async def publish_delays(self, run: Run, delays: Sequence[Delay], at: datetime) -> None:
+        """Publish the delays whose reasons have changed, up to `MAX_DELAY_CHANGES` for each step."""
 
     async def finish(
         self,

@@ -10,7 +10,7 @@ from periplus_common import outbox, telemetry
 from periplus_common.errors import Conflict
 from periplus_common.postgres import Connection, Database, Row
 from periplus_common.retention import Retention
-from periplus_dispatcher.domain import GateAnswer, Run, RunState, StepNode, StepStatus
+from periplus_dispatcher.domain import Delay, GateAnswer, Run, RunState, StepNode, StepStatus
 from periplus_dispatcher.wire import events
 from periplus_model.steps import CacheMode, Outputs, RunPhase
 
@@ -18,6 +18,9 @@ _RUN_COLUMNS = """
     id, project, request_id, request_digest, pipeline, phase, manifest, state::text, snapshot, cache_mode,
     outputs::text, message, is_cancelled, submitted_at, finished_at, traceparent
 """
+MAX_DELAY_CHANGES = 100
+"""Changes of what delays one step that are published: a pod alternates between reasons as long as it is not started."""
+
 _STATE = TypeAdapter(RunState)
 _ANSWER = TypeAdapter(GateAnswer)
 _OUTPUTS = TypeAdapter(Outputs)
@@ -34,6 +37,12 @@ _steps = telemetry.counter(
     unit="{step}",
     description="Steps that reached a phase.",
     attributes=("periplus.phase",),
+)
+
+_delays = telemetry.counter(
+    "periplus.steps.delayed",
+    unit="{delay}",
+    description="Reasons that delayed a step: a pending pod, a lock, a failed attempt.",
 )
 
 
@@ -163,6 +172,31 @@ class PostgresRuns:
             await outbox.add(connection, [events.step_event(run, step) for step in new])
         _count(step.phase.label for step in new)
 
+    async def get_delays(self, run: str) -> dict[str, str]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch("SELECT step, reason FROM step_delay WHERE run = $1", run)
+        return {row["step"]: row["reason"] for row in rows}
+
+    async def publish_delays(self, run: Run, delays: Sequence[Delay], at: datetime) -> None:
+        by_path = {delay.path: delay for delay in delays}
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                """
+                INSERT INTO step_delay AS present (run, step, reason)
+                SELECT $1, step, reason FROM unnest($2::text[], $3::text[]) AS new (step, reason)
+                WHERE EXISTS (SELECT FROM run WHERE id = $1 AND finished_at IS NULL)
+                ON CONFLICT (run, step) DO UPDATE SET reason = excluded.reason, changes = present.changes + 1
+                WHERE present.reason <> excluded.reason AND present.changes < $4
+                RETURNING step, changes
+                """,
+                run.id, list(by_path), [delay.reason for delay in by_path.values()], MAX_DELAY_CHANGES,
+            )  # fmt: skip
+            changed = [(by_path[row["step"]], row["changes"]) for row in rows]
+            await outbox.add(
+                connection, [events.step_delayed(run, delay, number, at) for delay, number in changed]
+            )
+        _delays.add(sum(1 for delay, _ in changed if delay.reason))
+
     async def finish(
         self,
         run: Run,
@@ -192,6 +226,7 @@ class PostgresRuns:
                 )
                 assert cached is not None  # an aggregate always has a row
                 queued.append(events.run_finished(_run(row), cached["steps"], cached["saved"]))
+                await connection.execute("DELETE FROM step_delay WHERE run = $1", run.id)
             await outbox.add(connection, queued)
         _count(step.phase.label for step in new)
         if row is not None:

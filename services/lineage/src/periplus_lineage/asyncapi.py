@@ -6,7 +6,14 @@ from faststream import FastStream
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from periplus.cache.v1.events_pb2 import ArtifactsDigested
-from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepNode, StepStarted
+from periplus.dispatcher.v1.events_pb2 import (
+    RunFinished,
+    RunSubmitted,
+    StepDelayed,
+    StepFinished,
+    StepNode,
+    StepStarted,
+)
 from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
 from periplus.types.v1 import step_pb2
 from periplus_common.bus import Broker, asyncapi
@@ -36,6 +43,15 @@ _EXAMPLES = (
         submitted_at=_AT,
         finished_at=_AT,
         cached_steps=1,
+    ),
+    StepDelayed(
+        project="digits",
+        run="train-x7k2p",
+        step="main.train(0)",
+        template="train",
+        node="train-x7k2p-1234567890",
+        reason="Unschedulable: 0/3 nodes are available: 3 Insufficient memory.",
+        observed_at=_AT,
     ),
     StepStarted(
         project="digits",

@@ -5,7 +5,13 @@ from functools import partial
 from typing import Any
 
 from periplus.cache.v1.events_pb2 import ArtifactsDigested
-from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepStarted
+from periplus.dispatcher.v1.events_pb2 import (
+    RunFinished,
+    RunSubmitted,
+    StepDelayed,
+    StepFinished,
+    StepStarted,
+)
 from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
 from periplus_common import telemetry
 from periplus_common.bus import Batch, Broker
@@ -47,7 +53,7 @@ def subscribe(
 
     @consumer("DISPATCHER", "lineage-dispatcher")
     async def on_runs_and_steps(
-        batch: Batch[RunSubmitted | RunFinished | StepStarted | StepFinished],
+        batch: Batch[RunSubmitted | RunFinished | StepDelayed | StepStarted | StepFinished],
     ) -> None:
         """Store runs and steps, the artifacts that they read and wrote, and what they depend on."""
         await project(batch)

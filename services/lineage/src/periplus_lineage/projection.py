@@ -30,6 +30,13 @@ class Finish(NamedTuple):
     """Of a step that ran."""
 
 
+class Delay(NamedTuple):
+    """What delayed a step; without a reason, nothing any more. Of two, the later one wins, then the greater reason."""
+
+    at: datetime
+    reason: str
+
+
 class RunUpdate(NamedTuple):
     """Columns of `run`. `created_at` is `submitted_at`, or the time of the run's earliest event until that is known."""
 
@@ -50,6 +57,7 @@ class StepUpdate(NamedTuple):
     plan_node: bytes | None = None
     started_at: datetime | None = None
     finish: Finish | None = None
+    delay: Delay | None = None
 
 
 class UsageUpdate(NamedTuple):
@@ -82,6 +90,7 @@ def merge_steps(a: StepUpdate, b: StepUpdate) -> StepUpdate:
         plan_node=_greatest(a.plan_node, b.plan_node),
         started_at=_least(a.started_at, b.started_at),
         finish=_later(a.finish, b.finish),
+        delay=_greatest(a.delay, b.delay),
     )
 
 
@@ -147,7 +156,7 @@ class ProjectionDelta:
             self.add_snapshot(project, snapshot, event)
 
 
-_Ordered = TypeVar("_Ordered", datetime, int, bytes, Finish)
+_Ordered = TypeVar("_Ordered", datetime, int, bytes, Finish, Delay)
 
 
 def _least(a: _Ordered | None, b: _Ordered | None) -> _Ordered | None:

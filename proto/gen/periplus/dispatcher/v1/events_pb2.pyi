@@ -228,6 +228,58 @@ class StepStarted(_message.Message):
 Global___StepStarted: _TypeAlias = StepStarted  # noqa: Y015
 
 @_typing.final
+class StepDelayed(_message.Message):
+    """What keeps a step from its end changed: its pod is pending, it waits for a lock, or an attempt of it failed. A step that
+    starts and succeeds at once has none.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OBSERVED_AT_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The run's project."""
+    run: _builtins.str
+    """The run's id."""
+    step: _builtins.str
+    """The step's path in the run; items of a fan-out end in "(<index>)"."""
+    template: _builtins.str
+    """The name of its template."""
+    node: _builtins.str
+    """Argo's node id."""
+    reason: _builtins.str
+    """The reason in Argo's words, as "ImagePullBackOff: Back-off pulling image …", of at most 1,000 characters; empty if
+    nothing delays it any more.
+    """
+    @_builtins.property
+    def observed_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was observed. Of two events of a step, the later one applies."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        run: _builtins.str = ...,
+        step: _builtins.str = ...,
+        template: _builtins.str = ...,
+        node: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        observed_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "observed_at", b"observed_at", "project", b"project", "reason", b"reason", "run", b"run", "step", b"step", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepDelayed: _TypeAlias = StepDelayed  # noqa: Y015
+
+@_typing.final
 class StepFinished(_message.Message):
     """A step finished, was skipped, or was a hit. Its outputs are stored."""
 

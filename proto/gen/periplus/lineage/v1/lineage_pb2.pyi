@@ -99,7 +99,7 @@ class Step(_message.Message):
     phase: _step_pb2.StepPhase.ValueType
     """Its phase."""
     message: _builtins.str
-    """Why it did not succeed; empty if it did."""
+    """Why it did not succeed or, until it has finished, what delays it; else empty."""
     verdict: _step_pb2.Verdict.ValueType
     """The verdict of the cache."""
     reason: _builtins.str

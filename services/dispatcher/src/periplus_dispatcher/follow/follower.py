@@ -49,7 +49,7 @@ class FollowerTimings:
 class FollowedRun:
     """A run, the newest state of its Workflow that is not processed yet, and the task that processes it.
 
-    `published` and `answered` spare the database what this process has done already.
+    `published`, `answered` and `delays`, the reasons by path, spare the database what was done already.
     """
 
     run: Run
@@ -57,6 +57,7 @@ class FollowedRun:
     task: asyncio.Task[None] | None = None
     published: set[tuple[str, StepPhase]] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
+    delays: dict[str, str] | None = None
 
 
 class Follower:
@@ -199,7 +200,18 @@ class Follower:
         if steps:
             await self._runs.publish(run, steps)
             followed.published.update((step.path, step.phase) for step in steps)
+        await self._publish_delays(followed, status)
         return False
+
+    async def _publish_delays(self, followed: FollowedRun, status: WorkflowStatus) -> None:
+        now = datetime.now(UTC)
+        published = followed.delays
+        if published is None:
+            published = followed.delays = await self._runs.get_delays(followed.run.id)
+        changed = [delay for delay in status.delays(now) if delay.reason != published.get(delay.path, "")]
+        if changed:
+            await self._runs.publish_delays(followed.run, changed, now)
+            published.update((delay.path, delay.reason) for delay in changed)
 
     async def _final_phase(self, run: Run, phase: RunPhase) -> RunPhase:
         current = await self._runs.get(run.id)

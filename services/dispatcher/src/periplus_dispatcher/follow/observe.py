@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from periplus_dispatcher.domain import (
     ITEM_NAME,
+    Delay,
     GateAnswer,
     GeneratedTemplate,
     Json,
@@ -41,6 +42,12 @@ _RUN_PHASES = {
     "Failed": RunPhase.FAILED,
     "Error": RunPhase.ERROR,
 }
+_ORDINARY_REASONS = ("ContainerCreating", "PodInitializing")
+"""Every pod has these for some seconds."""
+ORDINARY_FOR = timedelta(seconds=30)
+"""After this time a pod that has such a reason is delayed."""
+MAX_REASON_CHARACTERS = 1_000
+
 _STEP_NODE_TYPES = ("Pod", "Retry", "HTTP", "Plugin", "Suspend")
 _GATE_ROLES = (TemplateRole.GATE, TemplateRole.FAN_OUT_GATE)
 
@@ -137,8 +144,42 @@ class WorkflowStatus:
                     yield self._skipped(node, generated)
             elif generated is not None:
                 yield from self._cached(node, generated.role)
-            elif self._is_step(node) and node.get("phase") in _STEP_PHASES:
+            elif self._is_step(node) and self._has_started(node):
                 yield self._executed(node)
+
+    def delays(self, now: datetime) -> Iterator[Delay]:
+        """Every step that has a node and has not finished, with what delays it, if anything does."""
+        for node in self._nodes.values():
+            is_open = node.get("phase") in ("Pending", "Running")
+            if is_open and self._generated(node) is None and self._is_step(node):
+                reason = self._delay_reason(node, now).replace("\0", "\N{REPLACEMENT CHARACTER}")
+                yield Delay(
+                    self._path(node), node.get("templateName", ""), node["id"], reason[:MAX_REASON_CHARACTERS]
+                )
+
+    def _delay_reason(self, node: Json, now: datetime) -> str:
+        attempts = self._attempts(node)
+        if not attempts:
+            return _pending_reason(node, now)
+        if reason := _pending_reason(attempts[-1], now):
+            return f"attempt {len(attempts)}: {reason}" if len(attempts) > 1 else reason
+        for number in range(len(attempts), 0, -1):
+            attempt = attempts[number - 1]
+            if attempt.get("phase") in ("Failed", "Error"):
+                return f"attempt {number} failed: {attempt.get('message') or attempt['phase']}"
+        return ""
+
+    def _attempts(self, node: Json) -> list[Json]:
+        """The attempts of a step under a retryStrategy, in order; those of another step are none."""
+        if node.get("type") != "Retry":
+            return []
+        return [self._nodes[child] for child in node.get("children") or () if child in self._nodes]
+
+    def _has_started(self, node: Json) -> bool:
+        """Whether a step has started or ended. A Retry node is Running before its first attempt is."""
+        if node.get("phase") == "Running" and (attempts := self._attempts(node)):
+            return any(attempt.get("phase") != "Pending" for attempt in attempts)
+        return node.get("phase") in _STEP_PHASES
 
     def _generated(self, node: Json) -> GeneratedTemplate | None:
         return self._state.generated.get(node.get("templateName", ""))
@@ -146,7 +187,7 @@ class WorkflowStatus:
     def _is_step(self, node: Json) -> bool:
         """Whether a node is a step: not an attempt of one, and not a retried template invocator."""
         if node.get("type") == "Retry":
-            attempts = [self._nodes[child] for child in node.get("children") or () if child in self._nodes]
+            attempts = self._attempts(node)
             if not attempts:
                 return node.get("templateName") in self._state.templates
             return not is_retry_attempt(node) and not any(
@@ -261,3 +302,13 @@ class WorkflowStatus:
     def _supplied_outputs(self, gate: Json) -> dict[str, str | None]:
         """The output parameters of a gate: empty texts if it ended by its timeout, absent if a person resumed it."""
         return {p["name"]: p.get("value") for p in field_list(gate, "outputs", "parameters")}
+
+
+def _pending_reason(node: Json, now: datetime) -> str:
+    """Why a node is Pending, as Argo has it from the conditions of its pod; empty if it is not, or not for long."""
+    if node.get("phase") != "Pending":
+        return ""
+    message = str(node.get("message") or "")
+    started_at = parse_time(node.get("startedAt"))
+    is_ordinary = message.partition(":")[0] in _ORDINARY_REASONS
+    return "" if is_ordinary and started_at is not None and now - started_at < ORDINARY_FOR else message

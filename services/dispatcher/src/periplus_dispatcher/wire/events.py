@@ -9,7 +9,7 @@ from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common import bus
 from periplus_common.digest import sha256
-from periplus_dispatcher.domain import Run, StepNode, StepStatus, plan_path
+from periplus_dispatcher.domain import Delay, Run, StepNode, StepStatus, plan_path
 from periplus_dispatcher.wire.runs import encode_phase
 from periplus_model import codec
 from periplus_model.steps import StepPhase, StepTemplate, Verdict
@@ -79,6 +79,20 @@ def step_event(run: Run, step: StepStatus) -> bus.CloudEvent:
         message = _step_finished(run, step)
     at = step.finished_at or step.started_at or datetime.now(UTC)
     return bus.cloud_event(message, project=run.project, run=run.id, key=step.path, at=at)
+
+
+def step_delayed(run: Run, delay: Delay, number: int, at: datetime) -> bus.CloudEvent:
+    """The `number`-th change of what delays a step."""
+    message = events_pb2.StepDelayed(
+        project=run.project,
+        run=run.id,
+        step=delay.path,
+        template=delay.template,
+        node=delay.node,
+        reason=delay.reason,
+        observed_at=codec.encode_time(at),
+    )
+    return bus.cloud_event(message, project=run.project, run=run.id, key=f"{delay.path}/{number}", at=at)
 
 
 def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:

@@ -94,9 +94,10 @@ async def _merge_steps(connection: Connection, steps: Sequence[tuple[StepKey, St
     await connection.execute(
         """
         INSERT INTO step AS s (project, run, path, template, plan_index, plan_node, started_at,
-            finished_at, finished_event, final_phase, saved, template_digest)
+            finished_at, finished_event, final_phase, saved, template_digest, delay_at, delay_reason)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::bytea[],
-            $7::timestamptz[], $8::timestamptz[], $9::bytea[], $10::smallint[], $11::interval[], $12::bytea[])
+            $7::timestamptz[], $8::timestamptz[], $9::bytea[], $10::smallint[], $11::interval[], $12::bytea[],
+            $13::timestamptz[], $14::text[])
         ON CONFLICT (project, run, path) DO UPDATE SET
             template = greatest(s.template, excluded.template),
             plan_index = least(s.plan_index, excluded.plan_index),
@@ -109,6 +110,11 @@ async def _merge_steps(connection: Connection, steps: Sequence[tuple[StepKey, St
                         excluded.template_digest)
                 ) AS e (at, event, phase, saved, template_digest)
                 ORDER BY e.at DESC NULLS LAST, e.event DESC NULLS LAST LIMIT 1),
+            (delay_at, delay_reason) = (
+                SELECT d.* FROM (VALUES
+                    (s.delay_at, s.delay_reason), (excluded.delay_at, excluded.delay_reason)
+                ) AS d (at, reason)
+                ORDER BY d.at DESC NULLS LAST, d.reason DESC NULLS LAST LIMIT 1),
             modified_xid = pg_current_xact_id()
         WHERE excluded.template > s.template
             OR excluded.plan_index < coalesce(s.plan_index, 2147483647)
@@ -116,14 +122,17 @@ async def _merge_steps(connection: Connection, steps: Sequence[tuple[StepKey, St
             OR excluded.started_at < coalesce(s.started_at, 'infinity')
             OR (excluded.finished_at, excluded.finished_event)
                 > (coalesce(s.finished_at, '-infinity'), coalesce(s.finished_event, ''))
+            OR (excluded.delay_at, excluded.delay_reason)
+                > (coalesce(s.delay_at, '-infinity'), coalesce(s.delay_reason, ''))
         """,
         *_columns(
             (
                 (*key, step.template, step.plan_index, step.plan_node, step.started_at)
                 + (step.finish or (None,) * 5)
+                + (step.delay or (None,) * 2)
                 for key, step in steps
             ),
-            12,
+            14,
         ),
     )
 

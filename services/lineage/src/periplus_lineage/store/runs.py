@@ -34,7 +34,7 @@ _RUNS = """
 """
 _STEP = """
     s.run, s.path, s.template, s.plan_index, s.plan_node, s.started_at, s.finished_at, s.final_phase, s.saved,
-    s.finished_event
+    s.finished_event, s.delay_reason
 """
 
 

@@ -9,12 +9,19 @@ from typing import Any
 from google.protobuf.message import Message
 
 from periplus.cache.v1.events_pb2 import ArtifactsDigested
-from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepStarted
+from periplus.dispatcher.v1.events_pb2 import (
+    RunFinished,
+    RunSubmitted,
+    StepDelayed,
+    StepFinished,
+    StepStarted,
+)
 from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
 from periplus.types.v1 import step_pb2
 from periplus_common.errors import Invalid
 from periplus_lineage.objects import object_hash, object_uri
 from periplus_lineage.projection import (
+    Delay,
     DependencyKey,
     Finish,
     ProjectionDelta,
@@ -42,12 +49,13 @@ _MAX_BYTES = {
     "key": 1024,
     "endpoint": 255,
     "bucket": 255,
+    "reason": 4000,
 }
-"""Names are keys of Postgres indexes, whose entries hold 2,700 bytes. Argo allows less than any of these."""
+"""Names (not reasons) are keys of Postgres indexes, whose entries hold 2,700 bytes. Argo allows less than any of these."""
 _MAX_UNENCODED = {field: size // 4 for field, size in _MAX_BYTES.items()}
 """Characters that fit without being encoded: one takes four bytes at most."""
 
-_StepEvent = StepStarted | StepFinished | ArtifactsDigested
+_StepEvent = StepDelayed | StepStarted | StepFinished | ArtifactsDigested
 
 
 class EventProjector:
@@ -61,6 +69,7 @@ class EventProjector:
         self._by_type: dict[type[Message], Callable[[Any, ProjectionDelta], None]] = {
             RunSubmitted: self._run_submitted,
             RunFinished: self._run_finished,
+            StepDelayed: self._step_delayed,
             StepStarted: self._step_started,
             StepFinished: self._step_finished,
             ArtifactsDigested: self._artifacts_digested,
@@ -114,6 +123,13 @@ class EventProjector:
         finish = Finish(at, event.SerializeToString(), event.phase, decode_saved(event))
         run = RunUpdate(at, pipeline=_text("name", event.pipeline), submitted_at=submitted_at, finish=finish)
         delta.add_run(_run_key(event), run)
+
+    def _step_delayed(self, event: StepDelayed, delta: ProjectionDelta) -> None:
+        at = codec.decode_time(event.observed_at, "observed_at")
+        key = _step_key(event)
+        delay = Delay(at, _text("reason", event.reason))
+        delta.add_step(key, StepUpdate(_text("name", event.template), delay=delay))
+        delta.add_step_event(key[:2], at, started=False)
 
     def _step_started(self, event: StepStarted, delta: ProjectionDelta) -> None:
         at = codec.decode_time(event.started_at, "started_at")

@@ -45,7 +45,7 @@ def step(row: Row, contents: Mapping[ArtifactKey, ReadContent]) -> Step:
         path=row["path"],
         template=row["template"],
         phase=_phase(row["final_phase"], started_at),
-        message=finished.message,
+        message=(row["delay_reason"] or "") if row["final_phase"] is None else finished.message,
         inputs=Inputs(inputs.parameters, _with_contents(inputs.artifacts, contents, is_output=False)),
         outputs=replace(outputs, artifacts=_with_contents(outputs.artifacts, contents, is_output=True)),
         started_at=started_at,

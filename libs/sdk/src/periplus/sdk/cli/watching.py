@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
     from periplus.lineage.v1.lineage_pb2 import Run, Step, WatchRunResponse
 
+PENDING = 1
 RUNNING = 2
 RAN = (3, 4, 5)
 """StepPhase of a step that ran to its end: SUCCEEDED, FAILED, ERROR."""
 WRONG = (4, 5)
 CACHED = 7
 # Lower is shown first where the terminal has not enough rows: failed steps, running steps, pending steps.
-_PRIORITY = {4: 0, 5: 0, 2: 1, 1: 3}
+_PRIORITY = {4: 0, 5: 0, 2: 2, 1: 4}
+_PRIORITY_OF_DELAYED = 1
 
 
 class RunProgress:
@@ -42,12 +44,12 @@ class RunProgress:
         return [step for path, step in self._steps.items() if path not in expanded]
 
     def update(self, change: WatchRunResponse) -> list[Step]:
-        """Apply a message, and return the steps whose phase has changed."""
+        """Apply a message, and return the steps whose phase, or what delays them, has changed."""
         self.run = change.run
         changed = []
         for step in change.steps:
             before = self._steps.get(step.path)
-            if before is None or before.phase != step.phase:
+            if before is None or (before.phase, before.message) != (step.phase, step.message):
                 changed.append(step)
             self._steps[step.path] = step
         return changed
@@ -61,7 +63,7 @@ class RunProgress:
         hidden = sorted(range(len(groups)), key=lambda n: _priority(groups[n].members))[len(groups) - left :]
         for number, group in enumerate(groups):
             if number not in hidden:
-                urgent = min(group.members, key=lambda step: _PRIORITY.get(step.phase, 9))
+                urgent = min(group.members, key=_step_priority)
                 yield (
                     one_line(group.name),
                     phases(group.members),
@@ -77,10 +79,19 @@ class RunProgress:
         return span(self.run.submitted_at, self.run.finished_at) if self.run else 0.0
 
 
+def _step_priority(step: Step) -> int:
+    return _PRIORITY_OF_DELAYED if is_delayed(step) else _PRIORITY.get(step.phase, 9)
+
+
 def _priority(members: Sequence[Step]) -> int:
     """Lower is shown first. A fan-out is many steps, so it goes before a single step that is pending or done."""
-    most = min(_PRIORITY.get(step.phase, 9) for step in members)
-    return min(most, 2) if len(members) > 1 else most
+    most = min(map(_step_priority, members))
+    return min(most, 3) if len(members) > 1 else most
+
+
+def is_delayed(step: Step) -> bool:
+    """Whether something keeps a step from its end: its message says what, until it has finished."""
+    return step.phase in (PENDING, RUNNING) and bool(step.message)
 
 
 def phases(steps: Iterable[Step]) -> str:
@@ -92,7 +103,7 @@ def phases(steps: Iterable[Step]) -> str:
 
 
 def _detail(members: Sequence[Step], urgent: Step) -> str:
-    if len(members) == 1 or urgent.phase in WRONG:
+    if len(members) == 1 or urgent.phase in WRONG or is_delayed(urgent):
         return detail(urgent)
     saved = sum(step.saved.seconds + step.saved.nanos / 1e9 for step in members)
     return f"saved {duration_text(saved)}" if saved else ""
@@ -155,8 +166,8 @@ def _lines(changes: Iterable[WatchRunResponse]) -> RunProgress:
 
 def _changed(steps: Iterable[Step]) -> Iterator[str]:
     for step in steps:
-        if step.phase > 1:  # not for pending steps
-            details = detail(step) if step.phase != RUNNING else ""
+        if step.phase != PENDING or is_delayed(step):
+            details = detail(step) if step.phase != RUNNING else one_line(step.message)
             yield f"{one_line(step.path)}  {step_phase_name(step.phase)}" + (
                 f"  {details}" if details else ""
             )
