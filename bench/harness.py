@@ -99,7 +99,7 @@ def run_to_end(client: Client, spec: dispatcher_pb2.RunSpec) -> dispatcher_pb2.S
     """Submit a run, watch it until it finishes, and check that it succeeded."""
     accepted = client.submit(spec, str(uuid.uuid4()))
     phase = accepted.phase
-    for change in client.watch(accepted.run):
+    for change in client.watch(accepted.run, wait_seconds=60):
         phase = change.run.phase
     assert phase == step_pb2.RUN_PHASE_SUCCEEDED, f"{accepted.run}: {client.get_run(accepted.run)}"
     return accepted

@@ -82,7 +82,7 @@ class Stack:
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
             try:
-                request = lineage_pb2.WatchRunRequest(project=project, run=run)
+                request = lineage_pb2.WatchRunRequest(project=project, run=run, wait={"seconds": 60})
                 for message in self.lineage.WatchRun(request, timeout=WAIT_SECONDS):
                     if message.run.phase in FINAL_PHASES:
                         break

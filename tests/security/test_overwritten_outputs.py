@@ -108,7 +108,8 @@ def test_a_consumer_of_an_output_that_was_overwritten_within_the_run_is_recorded
 ) -> None:
     wanted = manifest("within", 4)
     submitted = stack.submit(wanted).run
-    stack.lineage.WatchRun(lineage_pb2.WatchRunRequest(project="default", run=submitted), timeout=30).next()
+    watched = lineage_pb2.WatchRunRequest(project="default", run=submitted, wait={"seconds": 30})
+    stack.lineage.WatchRun(watched, timeout=30).next()
     made = next(finished_step(stack, submitted, "make"))
     time.sleep(1)  # ArtifactsDigested: its digest is taken
     overwrite(stack, made.outputs.artifacts[0].object.key, b"a stranger's")

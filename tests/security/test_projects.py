@@ -374,6 +374,7 @@ NOTHING = {
 """Of every kind of thing one that no project has."""
 
 REQUESTS = {
+    "GetRunPhase": [{"run": "{run}"}],
     "CancelRun": [{"run": "{run}"}],
     "ReadLogs": [{"run": "{run}"}],
     "GetRun": [{"run": "{run}"}],

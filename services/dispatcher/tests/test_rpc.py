@@ -123,8 +123,11 @@ async def test_a_parameter_that_the_workflow_does_not_have_is_refused(
 
 
 async def test_an_unknown_run_is_not_found(dispatcher: DispatcherServiceStub) -> None:
-    error = await refusal(dispatcher.CancelRun(pb.CancelRunRequest(project="default", run="nobody")))
-    assert error.code() is grpc.StatusCode.NOT_FOUND
+    for call in (
+        dispatcher.CancelRun(pb.CancelRunRequest(project="default", run="nobody")),
+        dispatcher.GetRunPhase(pb.GetRunPhaseRequest(project="default", run="nobody")),
+    ):
+        assert (await refusal(call)).code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_requests_with_different_claims_have_different_digests():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from run_events import PROJECT, cloud_event
 
@@ -47,9 +48,11 @@ class Client:
             await asyncio.sleep(0.05)
         raise AssertionError(f"the run {run} did not reach the expected state")
 
-    def watch(self, run: str, timeout: float = 20):
+    def watch(self, run: str, timeout: float = 20, wait: int = 60):
         return self.stub.WatchRun(
-            pb.WatchRunRequest(project=PROJECT, run=run), metadata=self.metadata, timeout=timeout
+            pb.WatchRunRequest(project=PROJECT, run=run, wait=Duration(seconds=wait)),
+            metadata=self.metadata,
+            timeout=timeout,
         )
 
     async def listener_count(self) -> int:

@@ -1,11 +1,13 @@
 """The RPCs on real servers, of runs whose events were published."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import grpc
 import pytest
 from example_runs import all_events
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from lineage_client import Client, running
 from run_events import PROJECT, RunEvents, artifact, timestamp
@@ -174,6 +176,18 @@ async def test_a_watch_of_a_failed_run_ends_although_some_steps_never_started(se
     assert updates[-1].run.phase == types.RUN_PHASE_FAILED
 
 
+async def test_a_watch_of_an_unknown_run_is_refused_after_the_time_that_its_caller_waits(
+    settings: Settings,
+) -> None:
+    async with running(settings) as client:
+        for wait in (0, 1):
+            started = time.monotonic()
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await anext(aiter(client.watch("unknown", wait=wait)))
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+            assert wait <= time.monotonic() - started < wait + 1
+
+
 async def test_a_watch_ends_at_its_deadline(settings: Settings) -> None:
     async with running(settings) as client:
         with pytest.raises(grpc.aio.AioRpcError) as ended:
@@ -332,7 +346,7 @@ async def test_a_service_that_stops_ends_its_watches_at_once(settings: Settings)
     service = app(settings)
     port, token = await service.__aenter__(), settings.token.get_secret_value()
     async with rpc.channel(f"127.0.0.1:{port}", token) as channel:
-        request = pb.WatchRunRequest(project=PROJECT, run="endless")
+        request = pb.WatchRunRequest(project=PROJECT, run="endless", wait=Duration(seconds=300))
         watch = LineageServiceStub(channel).WatchRun(request, metadata=auth.metadata(token), timeout=30)
 
         async def code() -> grpc.StatusCode:

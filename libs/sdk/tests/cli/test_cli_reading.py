@@ -118,6 +118,28 @@ def test_watch_exits_with_the_code_of_the_run(script, periplus):
     assert periplus("watch", "digits-2", "-o", "json").document["phase"] == "ERROR"
 
 
+def test_watch_of_an_unknown_run_exits_with_5_at_once(script, periplus):
+    script.answers["WatchRun"] = [NotFound("no event of the run 'x' was received (yet)")]
+    script.answers["GetRunPhase"] = NotFound("no run x in project default", fix="periplus runs")
+    result = periplus("watch", "x")
+    assert (result.code, result.err) == (
+        5,
+        "error: no run x in project default\n  where: dispatcher\n  fix:   periplus runs\n",
+    )
+    assert [request.wait.seconds for request in script.requests("WatchRun")] == [0]
+
+
+def test_watch_of_a_run_that_was_just_accepted_waits_for_its_first_event_and_says_so(script, periplus):
+    over = lineage.WatchRunResponse(run=run("digits-2"))
+    script.answers["WatchRun"] = lambda request: [over] if request.wait.seconds else [NotFound("no event")]
+    script.answers["GetRunPhase"] = dispatcher.GetRunPhaseResponse(phase=types.RUN_PHASE_PENDING)
+    result = periplus("watch", "digits-2")
+    assert result.code == 0
+    assert result.err == (
+        "run digits-2 was accepted, and none of its events has arrived: waiting up to 60 s for the first\n"
+    )
+
+
 PULL = 'ImagePullBackOff: Back-off pulling image "nope:1"'
 
 

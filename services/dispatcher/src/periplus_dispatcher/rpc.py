@@ -25,6 +25,10 @@ class DispatcherServicer(DispatcherServiceServicer):
         submitted = await self._dispatcher.submit(decode_request(request.spec), request.request_id)
         return encode_submitted(submitted)
 
+    async def GetRunPhase(self, request: pb.GetRunPhaseRequest, context: Any) -> pb.GetRunPhaseResponse:
+        phase = await self._dispatcher.phase(request.project, request.run)
+        return pb.GetRunPhaseResponse(phase=encode_phase(phase))
+
     async def CancelRun(self, request: pb.CancelRunRequest, context: Any) -> pb.CancelRunResponse:
         phase = await self._dispatcher.cancel(
             request.project, request.run, terminate=request.terminate, reason=request.reason

@@ -95,6 +95,10 @@ class Dispatcher:
             await self._argo.stop(run.id, terminate=False, message="cancelled")
         return replace(run, phase=RunPhase.RUNNING)
 
+    async def phase(self, project: str, run_id: str) -> RunPhase:
+        """The phase of a run. Raises `NotFound`."""
+        return (await self._get(project, run_id)).phase
+
     async def cancel(self, project: str, run_id: str, *, terminate: bool, reason: str) -> RunPhase:
         """Cancel a run; one that has finished stays as it is. Raises `NotFound`, `Unavailable`."""
         run = await self._get(project, run_id)

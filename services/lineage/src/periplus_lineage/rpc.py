@@ -10,6 +10,7 @@ from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceServicer
 from periplus_lineage.graph.traversal import GraphQueries
 from periplus_lineage.runs.queries import RunQueries
 from periplus_lineage.wire import graph, runs
+from periplus_model import codec
 from periplus_model.steps import RunPhase
 
 NAME = pb.DESCRIPTOR.services_by_name["LineageService"].full_name
@@ -38,7 +39,9 @@ class LineageServicer(LineageServiceServicer):
         return runs.encode_run_list(page, next_page_token)
 
     async def WatchRun(self, request: pb.WatchRunRequest, _: Context) -> AsyncIterator[pb.WatchRunResponse]:
-        async for update in self._runs.watch(request.project, request.run):
+        async for update in self._runs.watch(
+            request.project, request.run, codec.decode_duration(request.wait)
+        ):
             yield pb.WatchRunResponse(run=runs.encode_run(update.run), steps=runs.encode_steps(update.steps))
 
     async def Traverse(self, request: pb.TraverseRequest, _: Context) -> pb.TraverseResponse:

@@ -288,6 +288,54 @@ class SubmitRunResponse(_message.Message):
 Global___SubmitRunResponse: _TypeAlias = SubmitRunResponse  # noqa: Y015
 
 @_typing.final
+class GetRunPhaseRequest(_message.Message):
+    """Argument of GetRunPhase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The run's project."""
+    run: _builtins.str
+    """The run's id."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        run: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunPhaseRequest: _TypeAlias = GetRunPhaseRequest  # noqa: Y015
+
+@_typing.final
+class GetRunPhaseResponse(_message.Message):
+    """Answer to GetRunPhase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    phase: _step_pb2.RunPhase.ValueType
+    """The run's current phase."""
+    def __init__(
+        self,
+        *,
+        phase: _step_pb2.RunPhase.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunPhaseResponse: _TypeAlias = GetRunPhaseResponse  # noqa: Y015
+
+@_typing.final
 class CancelRunRequest(_message.Message):
     """Argument of CancelRun."""
 

@@ -45,6 +45,11 @@ class DispatcherServiceStub:
                 request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.SubmitRunRequest.SerializeToString,
                 response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.SubmitRunResponse.FromString,
                 _registered_method=True)
+        self.GetRunPhase = channel.unary_unary(
+                '/periplus.dispatcher.v1.DispatcherService/GetRunPhase',
+                request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.GetRunPhaseRequest.SerializeToString,
+                response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.GetRunPhaseResponse.FromString,
+                _registered_method=True)
         self.CancelRun = channel.unary_unary(
                 '/periplus.dispatcher.v1.DispatcherService/CancelRun',
                 request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.CancelRunRequest.SerializeToString,
@@ -84,6 +89,16 @@ class DispatcherServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRunPhase(self, request, context):
+        """Get the phase of a run, from the moment that it was accepted: lineage knows it once it has received its first event.
+
+        Errors:
+        - NOT_FOUND: the run does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelRun(self, request, context):
         """Cancel a run: no further step starts, running steps are stopped. A finished run is not changed.
 
@@ -118,6 +133,11 @@ def add_DispatcherServiceServicer_to_server(servicer, server):
                     servicer.SubmitRun,
                     request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.SubmitRunRequest.FromString,
                     response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.SubmitRunResponse.SerializeToString,
+            ),
+            'GetRunPhase': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRunPhase,
+                    request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.GetRunPhaseRequest.FromString,
+                    response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.GetRunPhaseResponse.SerializeToString,
             ),
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
@@ -185,6 +205,33 @@ class DispatcherService:
             '/periplus.dispatcher.v1.DispatcherService/SubmitRun',
             periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.SubmitRunRequest.SerializeToString,
             periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.SubmitRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRunPhase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.dispatcher.v1.DispatcherService/GetRunPhase',
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.GetRunPhaseRequest.SerializeToString,
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.GetRunPhaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,12 @@ class DispatcherServiceStub:
     - ALREADY_EXISTS: another run has the id that this run would have. Retry with another `request_id`.
     - UNAVAILABLE: the run could not be recorded. Retry with the same `request_id`.
     """
+    GetRunPhase: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.GetRunPhaseRequest, _dispatcher_pb2.GetRunPhaseResponse]
+    """Get the phase of a run, from the moment that it was accepted: lineage knows it once it has received its first event.
+
+    Errors:
+    - NOT_FOUND: the run does not exist.
+    """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.CancelRunRequest, _dispatcher_pb2.CancelRunResponse]
     """Cancel a run: no further step starts, running steps are stopped. A finished run is not changed.
 
@@ -82,6 +88,12 @@ class DispatcherServiceAsyncStub(DispatcherServiceStub):
     - INVALID_ARGUMENT: as for PlanRun; or REQUEST_ID_REUSED: the `request_id` was used with another request.
     - ALREADY_EXISTS: another run has the id that this run would have. Retry with another `request_id`.
     - UNAVAILABLE: the run could not be recorded. Retry with the same `request_id`.
+    """
+    GetRunPhase: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.GetRunPhaseRequest, _dispatcher_pb2.GetRunPhaseResponse]  # type: ignore[assignment]
+    """Get the phase of a run, from the moment that it was accepted: lineage knows it once it has received its first event.
+
+    Errors:
+    - NOT_FOUND: the run does not exist.
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.CancelRunRequest, _dispatcher_pb2.CancelRunResponse]  # type: ignore[assignment]
     """Cancel a run: no further step starts, running steps are stopped. A finished run is not changed.
@@ -126,6 +138,18 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT: as for PlanRun; or REQUEST_ID_REUSED: the `request_id` was used with another request.
         - ALREADY_EXISTS: another run has the id that this run would have. Retry with another `request_id`.
         - UNAVAILABLE: the run could not be recorded. Retry with the same `request_id`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRunPhase(
+        self,
+        request: _dispatcher_pb2.GetRunPhaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.GetRunPhaseResponse, _abc.Awaitable[_dispatcher_pb2.GetRunPhaseResponse]]:
+        """Get the phase of a run, from the moment that it was accepted: lineage knows it once it has received its first event.
+
+        Errors:
+        - NOT_FOUND: the run does not exist.
         """
 
     @_abc_1.abstractmethod

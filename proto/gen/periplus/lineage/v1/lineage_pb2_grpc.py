@@ -87,10 +87,10 @@ class LineageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchRun(self, request, context):
-        """Watch a run: its current state, then each change, until it finishes. If the run is not known yet, the call waits for
-        it. A planned fan-out is reported as one step until an event of its first item, "train(0)", is received.
+        """Watch a run: its current state, then each change, until it finishes. A planned fan-out is reported as one step until an event of its first item, "train(0)", is received.
 
         Errors:
+        - NOT_FOUND: no event of this run was received, nor in the time that the caller waits for the first one.
         - DEADLINE_EXCEEDED: the caller's deadline passed. Call again; the first message is the state at that time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

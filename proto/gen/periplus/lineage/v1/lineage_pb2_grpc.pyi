@@ -46,10 +46,10 @@ class LineageServiceStub:
     - INVALID_ARGUMENT: the page token is not one of this list.
     """
     WatchRun: _grpc.UnaryStreamMultiCallable[_lineage_pb2.WatchRunRequest, _lineage_pb2.WatchRunResponse]
-    """Watch a run: its current state, then each change, until it finishes. If the run is not known yet, the call waits for
-    it. A planned fan-out is reported as one step until an event of its first item, "train(0)", is received.
+    """Watch a run: its current state, then each change, until it finishes. A planned fan-out is reported as one step until an event of its first item, "train(0)", is received.
 
     Errors:
+    - NOT_FOUND: no event of this run was received, nor in the time that the caller waits for the first one.
     - DEADLINE_EXCEEDED: the caller's deadline passed. Call again; the first message is the state at that time.
     """
     Traverse: _grpc.UnaryUnaryMultiCallable[_lineage_pb2.TraverseRequest, _lineage_pb2.TraverseResponse]
@@ -89,10 +89,10 @@ class LineageServiceAsyncStub(LineageServiceStub):
     - INVALID_ARGUMENT: the page token is not one of this list.
     """
     WatchRun: _aio.UnaryStreamMultiCallable[_lineage_pb2.WatchRunRequest, _lineage_pb2.WatchRunResponse]  # type: ignore[assignment]
-    """Watch a run: its current state, then each change, until it finishes. If the run is not known yet, the call waits for
-    it. A planned fan-out is reported as one step until an event of its first item, "train(0)", is received.
+    """Watch a run: its current state, then each change, until it finishes. A planned fan-out is reported as one step until an event of its first item, "train(0)", is received.
 
     Errors:
+    - NOT_FOUND: no event of this run was received, nor in the time that the caller waits for the first one.
     - DEADLINE_EXCEEDED: the caller's deadline passed. Call again; the first message is the state at that time.
     """
     Traverse: _aio.UnaryUnaryMultiCallable[_lineage_pb2.TraverseRequest, _lineage_pb2.TraverseResponse]  # type: ignore[assignment]
@@ -147,10 +147,10 @@ class LineageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lineage_pb2.WatchRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lineage_pb2.WatchRunResponse], _abc.AsyncIterator[_lineage_pb2.WatchRunResponse]]:
-        """Watch a run: its current state, then each change, until it finishes. If the run is not known yet, the call waits for
-        it. A planned fan-out is reported as one step until an event of its first item, "train(0)", is received.
+        """Watch a run: its current state, then each change, until it finishes. A planned fan-out is reported as one step until an event of its first item, "train(0)", is received.
 
         Errors:
+        - NOT_FOUND: no event of this run was received, nor in the time that the caller waits for the first one.
         - DEADLINE_EXCEEDED: the caller's deadline passed. Call again; the first message is the state at that time.
         """
 

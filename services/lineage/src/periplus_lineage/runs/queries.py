@@ -5,7 +5,7 @@ from asyncio import Event
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from periplus_common.errors import NotFound, Unavailable
@@ -111,10 +111,10 @@ class RunQueries:
             return page, ""
         return page, self._page_tokens.issue(query, (page[-1].created_at.isoformat(), page[-1].id))
 
-    async def watch(self, project: str, run: str) -> AsyncIterator[WatchUpdate]:
-        """The run's current state, then each change until it finishes. Waits for a run of which no event was received.
+    async def watch(self, project: str, run: str, wait: timedelta) -> AsyncIterator[WatchUpdate]:
+        """The run's current state, then each change until it finishes.
 
-        Raises `Unavailable` if the process is about to end before the run finishes.
+        Raises `NotFound` if no event of the run is received in the time `wait`, `Unavailable` if the process is about to end before the run finishes.
         """
         timings = self._timings
         sent: Run | None = None
@@ -122,6 +122,7 @@ class RunQueries:
         version: str | None = None
         deadline: float | None = None  # once the run has finished
         clock = asyncio.get_running_loop().time
+        first_event_by = clock() + wait.total_seconds()
         with self._notifications.subscribe(project, run) as notification:
             while True:
                 notification.clear()
@@ -139,7 +140,13 @@ class RunQueries:
                         deadline = deadline or clock() + timings.late_events_seconds
                         if RunWithSteps(sent, tuple(steps.values())).is_complete or clock() >= deadline:
                             return
-                await _wait(notification, timings.poll_seconds if deadline is None else deadline - clock())
+                elif sent is None and clock() >= first_event_by:
+                    raise _unknown(run, "run")
+                until = deadline if sent else first_event_by
+                seconds = (
+                    timings.poll_seconds if until is None else min(timings.poll_seconds, until - clock())
+                )
+                await _wait(notification, seconds)
                 if self._notifications.is_stopping:
                     raise Unavailable("the server is shutting down; call again", reason="STOPPING")
                 await asyncio.sleep(timings.coalesce_seconds)
@@ -165,13 +172,17 @@ class RunQueries:
     async def _get(self, project: str, run: str, field: str) -> RunWithSteps:
         found = await self._store.get(project, run)
         if found is None:
-            raise NotFound(
-                f"no event of the run {run!r} was received (yet)",
-                field=field,
-                reason="RUN_UNKNOWN",
-                fix="periplus runs",
-            )
+            raise _unknown(run, field)
         return found
+
+
+def _unknown(run: str, field: str) -> NotFound:
+    return NotFound(
+        f"no event of the run {run!r} was received (yet)",
+        field=field,
+        reason="RUN_UNKNOWN",
+        fix="periplus runs",
+    )
 
 
 async def _wait(notification: Event, seconds: float) -> None:

@@ -62,7 +62,7 @@ def run(
         if accepted.phase == SUCCEEDED or not watch:
             result = _Result(accepted, took=time.monotonic() - started)
         else:
-            changes = services.watch(accepted.run)
+            changes = services.watch(accepted.run, wait_seconds=watching.WAIT_SECONDS)
             progress = watching.follow(accepted.run, changes, quiet=output is Format.JSON)
             result = _Result(accepted, progress.run, progress.steps, took=time.monotonic() - started)
     if output is Format.JSON:

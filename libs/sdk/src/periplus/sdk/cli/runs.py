@@ -126,7 +126,7 @@ def watch(run: Run = "@latest", project: Project = "", output: Output = Format.T
     """
     with client(project) as services:
         chosen = resolve(services, run)
-        progress = watching.follow(chosen, services.watch(chosen), quiet=output is Format.JSON)
+        progress = watching.follow(chosen, watching.changes(services, chosen), quiet=output is Format.JSON)
     final = progress.run
     assert final is not None
     if output is Format.JSON:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from periplus.lineage.v1.lineage_pb2 import Run, Step, WatchRunResponse
+    from periplus.sdk.client import Client
 
 PENDING = 1
 RUNNING = 2
@@ -125,6 +126,27 @@ def span(start: Timestamp, end: Timestamp) -> float:
         return 0.0
     until = end.seconds + end.nanos / 1e9 if end.seconds else time.time()
     return max(0.0, until - start.seconds - start.nanos / 1e9)
+
+
+WAIT_SECONDS = 60
+"""How long to wait for the first event of a run that was accepted."""
+
+
+def changes(services: Client, run: str) -> Iterator[WatchRunResponse]:
+    """The changes of a run that may not exist. Raises CallError, NOT_FOUND at once if no run was accepted by this id."""
+    from periplus.sdk.client import CallError
+
+    try:
+        yield from services.watch(run)
+    except CallError as error:
+        if error.code != "NOT_FOUND":
+            raise
+        services.get_run_phase(run)
+        say(
+            f"run {run} was accepted, and none of its events has arrived: waiting up to {WAIT_SECONDS} s for the first",
+            error=True,
+        )
+        yield from services.watch(run, wait_seconds=WAIT_SECONDS)
 
 
 MAX_FINAL_ROWS = 40

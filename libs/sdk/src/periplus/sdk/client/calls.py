@@ -104,6 +104,13 @@ class Client:
         request = CancelRunRequest(project=self._project, run=run, terminate=terminate, reason=reason)
         return int(self._call("dispatcher", "CancelRun", request).phase)
 
+    def get_run_phase(self, run: str) -> int:
+        """The RunPhase of a run, from the moment that it was accepted."""
+        from periplus.dispatcher.v1.dispatcher_pb2 import GetRunPhaseRequest
+
+        request = GetRunPhaseRequest(project=self._project, run=run)
+        return int(self._call("dispatcher", "GetRunPhase", request).phase)
+
     def logs(
         self, run: str, *, step: str = "", follow: bool = False
     ) -> Iterator[dispatcher.ReadLogsResponse]:
@@ -138,11 +145,15 @@ class Client:
         response: lineage.ListRunsResponse = self._call("lineage", "ListRuns", request)
         return response
 
-    def watch(self, run: str) -> Iterator[lineage.WatchRunResponse]:
-        """A run's state, then each change until it has finished. A stream that breaks is opened again."""
+    def watch(self, run: str, *, wait_seconds: int = 0) -> Iterator[lineage.WatchRunResponse]:
+        """A run's state, then each change until it has finished. A stream that breaks is opened again.
+
+        `wait_seconds`, up to 300, is for the first event of a run that was submitted a moment ago.
+        """
         from periplus.lineage.v1.lineage_pb2 import WatchRunRequest
 
         request = WatchRunRequest(project=self._project, run=run)
+        request.wait.seconds = wait_seconds
         failures, phase = 0, 0
         while phase not in FINISHED:
             try:
