@@ -1,6 +1,5 @@
 """A real S3 store for the session, and executors on it."""
 
-import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -112,15 +111,29 @@ def wait_for() -> Callable[[Callable[[], Any]], Any]:
 
 
 @pytest.fixture
-def alive() -> Callable[[int], bool]:
-    """Whether a process runs (a zombie does not)."""
+def alive(tmp_path: Path) -> Callable[[int], bool]:
+    """Whether a process of a step of this test runs (a zombie does not), by the process id that the step knows."""
+    mark = str(tmp_path).encode()
 
     def check(pid: int) -> bool:
-        try:
-            os.kill(pid, 0)
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (ProcessLookupError, FileNotFoundError):
-            return False
-        return state != "Z"
+        return any(
+            _known_as(pid, process) and _has(mark, process) for process in Path("/proc").glob("[0-9]*")
+        )
 
     return check
+
+
+def _known_as(pid: int, process: Path) -> bool:
+    try:
+        fields = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    except OSError:
+        return False  # it ended meanwhile
+    return int(fields["NSpid"].split()[-1]) == pid and fields["State"].split()[0] != "Z"
+
+
+def _has(mark: bytes, process: Path) -> bool:
+    """Whether the folder is in its variables, where paths are rewritten, or has its root."""
+    try:
+        return any(mark in (process / name).read_bytes() for name in ("environ", "mountinfo"))
+    except OSError:
+        return False  # it ended meanwhile, or it is another user's

@@ -39,7 +39,8 @@ def as_ordinary_user(work: str, spec: dict[str, object]) -> str:
                 os.setuid(NOBODY)
                 # A process that gave up its rights does not own its files in /proc, else.
                 ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
-            mount_namespace.enter("user+mount", spec)
+            mount_namespace.enter_user_namespace()
+            mount_namespace.enter(spec)
             exec(work, {"os": os})
         except BaseException as error:  # noqa: BLE001 - sent to the test
             os.write(writer, repr(error).encode())

@@ -82,6 +82,7 @@ class StepFilesystem:
             "shared": [path for path in self.shared if self.is_private(os.path.dirname(path))],
             "overlays": [[o.folder, o.storage, o.hidden] for o in self.overlays],
             "volumes": [],
+            "masks": [],
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -14,15 +14,16 @@ import socket
 import sys
 import traceback
 
+from periplus_common import private_process
 from periplus_local.argo.executor import mount_namespace, process_tree, step_supervisor
 
 
 class ForkServer:
     """Forks a supervisor for each request, and reports when each has ended."""
 
-    def __init__(self, channel: socket.socket, isolation: mount_namespace.Isolation) -> None:
+    def __init__(self, channel: socket.socket, support: mount_namespace.Support) -> None:
         self._channel = channel
-        self._isolation = isolation
+        self._support = support
         self._running: dict[int, str] = {}
         self._unread = b""
         self._locks: list[int] = []
@@ -68,7 +69,7 @@ class ForkServer:
             for end in (self._wakeup_reader, self._wakeup_writer, *self._locks):
                 os.close(end)
             self._channel.close()
-            step_supervisor.run(folder, self._isolation)
+            step_supervisor.run(folder, self._support)
             code = 0
         except OSError as error:
             code = error.errno or 1  # a full disk, for example: the executor turns the number into a message
@@ -113,15 +114,24 @@ class ForkServer:
 def main() -> None:
     """Serve on the standard input.
 
-    Arguments: an empty folder to try mounts in, and `none` where mount namespaces are not to be used.
+    Arguments: an empty folder to try mounts in, `yes` or `no` for whether namespaces are to be used, and the folders that no
+    step may change.
     """
     channel = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
-    isolation, reason = mount_namespace.probe(sys.argv[1], sys.argv[2:] != ["none"])
+    folder, wanted, *read_only = sys.argv[1:]
+    support = mount_namespace.probe(folder, wanted == "yes")
+    if support.isolation == "user+mount":
+        mount_namespace.enter_user_namespace()
+    if not support.exposure:
+        staging = f"{folder}/staging"
+        os.mkdir(staging)  # noqa: PTH102
+        mount_namespace.prepare_host(support.isolation, read_only, staging)
+    private_process.forbid_inspection()
     process_tree.adopt_orphans()
-    channel.sendall(json.dumps({"isolation": isolation, "reason": reason}).encode() + b"\n")
-    server = ForkServer(channel, isolation)
+    channel.sendall(json.dumps(support._asdict()).encode() + b"\n")
+    server = ForkServer(channel, support)
     gc.freeze()
     server.serve()
 

@@ -13,7 +13,7 @@ from typing import Self
 
 from periplus_local.argo.executor.job import PodError
 from periplus_local.argo.executor.job_folder import JobFolder
-from periplus_local.argo.executor.mount_namespace import Isolation
+from periplus_local.argo.executor.mount_namespace import Support
 
 POLL_SECONDS = 0.05
 MODULE = "periplus_local.argo.executor.fork_server"
@@ -23,11 +23,12 @@ LOG = "fork-server.log"
 class ForkServerClient:
     """Keeps a fork server running while the context is entered; starts it again when it dies."""
 
-    def __init__(self, home: Path, *, namespaces: bool) -> None:
+    def __init__(self, home: Path, *, namespaces: bool, read_only: tuple[str, ...]) -> None:
+        """`read_only` are folders that no confined step may change."""
         self._home = home
         self._namespaces = namespaces
-        self.isolation: Isolation = "none"
-        self.isolation_reason = ""
+        self._read_only = read_only
+        self.support = Support("none", "not started", "not started")
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -89,7 +90,11 @@ class ForkServerClient:
         with tempfile.TemporaryDirectory(dir=self._home, prefix=".probe-") as probe:
             with theirs, (self._home / LOG).open("ab") as log:
                 self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - once, and our own module
-                    [sys.executable, "-I", "-m", MODULE, probe, *([] if self._namespaces else ["none"])],
+                    [
+                        *(sys.executable, "-I", "-m", MODULE, probe),
+                        "yes" if self._namespaces else "no",
+                        *self._read_only,
+                    ],
                     stdin=theirs.fileno(),
                     stdout=log,
                     stderr=log,
@@ -100,8 +105,7 @@ class ForkServerClient:
             hello = await self._receive(ours)
         if not hello:
             raise PodError(f"the fork server did not start; see {self._home / LOG}")
-        answer = json.loads(hello)
-        self.isolation, self.isolation_reason = answer["isolation"], answer["reason"]
+        self.support = Support(**json.loads(hello))
         self._reader = asyncio.create_task(self._read(ours, self._process))
         return ours
 

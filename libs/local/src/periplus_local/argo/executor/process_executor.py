@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -22,6 +22,7 @@ from periplus_local.argo.executor.fork_server_client import POLL_SECONDS, ForkSe
 from periplus_local.argo.executor.job import Job, JobResult, PodError
 from periplus_local.argo.executor.job_folder import JobFolder
 from periplus_local.argo.executor.log_tail import follow_lines
+from periplus_local.argo.executor.masks import Mask, masks
 from periplus_local.argo.executor.root_pool import RootPool
 from periplus_local.argo.executor.sandbox import Sandbox
 from periplus_local.argo.executor.settings import ExecutorSettings
@@ -39,28 +40,37 @@ class ProcessExecutor:
         self._slots = asyncio.Semaphore(settings.slots)
         # While one job runs, another's inputs are fetched and another's outputs are stored.
         self._admitted = asyncio.Semaphore(3 * settings.slots)
-        self._fork_server = ForkServerClient(self._home, namespaces=settings.namespaces)
+        self._fork_server = ForkServerClient(
+            self._home, namespaces=settings.namespaces, read_only=_program_folders(self._home)
+        )
         self._artifacts = ArtifactRepository(s3, connections=2 * settings.slots + 2)
         self._roots = RootPool(self._home / ".roots", max_roots=2 * settings.slots)
         self._threads = ThreadPoolExecutor(2 * settings.slots + 2, thread_name_prefix="executor")
         self._cleanup = BackgroundCleanup(self._threads, max_tasks=4 * settings.slots)
         self._interpreter = _interpreter_folders()
+        self._masks: list[Mask] = []
         self._stop_requested: dict[str, bool] = {}
         self._running: dict[str, JobFolder] = {}
 
     @property
     def isolation(self) -> str:
         """How steps are kept apart: `mount`, `user+mount`, or `none` (paths are rewritten)."""
-        return self._fork_server.isolation
+        return self._fork_server.support.isolation
 
     @property
     def isolation_reason(self) -> str:
         """Why mount namespaces do not work here; empty when they do."""
-        return self._fork_server.isolation_reason
+        return self._fork_server.support.reason
+
+    @property
+    def exposure(self) -> str:
+        """Why steps are not confined to their own processes and files here; empty when they are."""
+        return self._fork_server.support.exposure
 
     async def __aenter__(self) -> Self:
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._roots.open()
+        self._masks = masks((self._home, *self._settings.hidden))
         await self._fork_server.__aenter__()
         return self
 
@@ -196,7 +206,8 @@ class ProcessExecutor:
             self._roots,
             self._settings,
             interpreter=self._interpreter,
-            namespaces=self._fork_server.isolation != "none",
+            namespaces=self.isolation != "none",
+            masks=self._masks,
         )
 
     async def _end(self, folder: JobFolder, grace: timedelta, *, closing: bool) -> None:
@@ -224,7 +235,25 @@ def _stopped_before_start() -> JobResult:
 
 def _interpreter_folders() -> tuple[str, ...]:
     """The folders that this interpreter needs, so that a step's `python` is the same one."""
-    paths = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path}
+    # Not the working folder, which Python puts first where it runs a module: the services' is in the home.
+    searched = (path for path in sys.path if path != str(Path.cwd()))
+    return _outermost(os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, *searched) if path)
+
+
+def _program_folders(home: Path) -> tuple[str, ...]:
+    """The folders with our programs, which later run outside of a step's namespaces: no step may change them."""
+    ours = (path for path in sys.path if path and _has_packages_of_ours(Path(path)))
+    folders = _outermost(os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, *ours))
+    return tuple(path for path in folders if path != "/" and not is_under(str(home), path))
+
+
+def _has_packages_of_ours(folder: Path) -> bool:
+    return (folder / "periplus").is_dir() or any(folder.glob("periplus_*/__init__.py"))
+
+
+def _outermost(given: Iterable[str]) -> tuple[str, ...]:
+    """The paths that lie below no other."""
+    paths = set(given)
     return tuple(
         path for path in paths if not any(path != other and is_under(path, other) for other in paths)
     )

@@ -31,6 +31,15 @@ def die_with_parent(parent: int) -> None:
             os._exit(125)
 
 
+def die_with_supervisor(supervisor: int) -> None:
+    """The same for the first process of a PID namespace, whose parent is in another; before it has a /proc of its own."""
+    _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    with open("/proc/self/stat") as file:
+        parent = int(file.read().rpartition(")")[2].split()[1])
+    if parent != supervisor:
+        os._exit(125)
+
+
 def signal_group(leader: int, number: signal.Signals) -> None:
     """Send a signal to the process group of `leader`, if any of it is left."""
     try:
@@ -104,8 +113,13 @@ def _children_by_scan() -> list[int]:
 
 def kill(pid: int) -> None:
     """Kill one process, if it exists and may be signalled."""
+    send(pid, signal.SIGKILL)
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to one process, if it exists and may be signalled."""
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         return  # it ended meanwhile, or it changed its user
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from periplus_local.argo.executor.filesystem import (
 from periplus_local.argo.executor.inputs import InputLoader, input_paths, mount_paths, output_paths
 from periplus_local.argo.executor.job import Job, JobResult, Phase, PodError
 from periplus_local.argo.executor.job_folder import JobFolder
+from periplus_local.argo.executor.masks import Mask
 from periplus_local.argo.executor.outputs import OutputCollector, result_of
 from periplus_local.argo.executor.program import container_of, path_rewriter, program_of, working_dir
 from periplus_local.argo.executor.root_pool import RootPool
@@ -36,7 +37,8 @@ SEARCH_PATH_VARIABLES = {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH"}
 class Sandbox:
     """Prepares and collects one job. Its methods block.
 
-    `interpreter` are the folders that this Python needs; `namespaces` says whether mount namespaces work here.
+    `interpreter` are the folders that this Python needs; `namespaces` says whether mount namespaces work here;
+    `masks` is what no step sees.
     """
 
     job: Job
@@ -46,6 +48,7 @@ class Sandbox:
     settings: ExecutorSettings
     interpreter: tuple[str, ...]
     namespaces: bool
+    masks: Sequence[Mask] = ()
 
     def has_slow_inputs(self) -> bool:
         """Whether `prepare` does more than write a few small files."""
@@ -149,7 +152,7 @@ class Sandbox:
                 "argv": program.argv,
                 "env": program.env,
                 "cwd": program.cwd,
-                "mounts": {**filesystem.mount_spec(), "volumes": volumes} if self.namespaces else None,
+                "mounts": self._mounts(filesystem, volumes) if self.namespaces else None,
                 "deadline_seconds": job.deadline_seconds,
                 "grace_seconds": self.settings.grace.total_seconds(),
                 "max_log_bytes": self.settings.max_log_bytes,
@@ -157,6 +160,14 @@ class Sandbox:
                 "filesystem": filesystem.to_json(),
             }
         )
+
+    def _mounts(self, filesystem: StepFilesystem, volumes: list[str]) -> dict[str, Any]:
+        visible = [mask for mask in self.masks if not filesystem.is_private(mask.path)]
+        return {
+            **filesystem.mount_spec(),
+            "volumes": volumes,
+            "masks": [[mask.path, mask.identity] for mask in visible],
+        }
 
     def _result(self, ending: dict[str, Any], filesystem: StepFilesystem) -> JobResult:
         code = int(ending["code"])

@@ -23,12 +23,13 @@ class ExecutorSettings:
     """How many jobs run at once, what each may use, and how long it has to end.
 
     `grace` lies between SIGTERM and SIGKILL when a job's deadline passes, `closing_grace` when the executor
-    closes. `visible` are folders below /tmp that steps may read, besides those of this interpreter. With
-    `namespaces` false, private paths are rewritten in the command even where mount namespaces work.
+    closes. `visible` are folders below /tmp that steps may read, besides those of this interpreter; `hidden` are folders
+    that no step sees where mount namespaces work, besides the executor's own. With `namespaces` false, private paths are rewritten in the command even where mount namespaces work.
     """
 
     slots: int = os.cpu_count() or 1
     visible: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
     namespaces: bool = True
     grace: timedelta = timedelta(seconds=30)
     closing_grace: timedelta = timedelta(seconds=5)

@@ -6,27 +6,24 @@ to run), `lock` (held while this process lives; its process id), `stop` (how to 
 """
 
 # Paths are strings here: they go to system calls in a process that must start quickly.
-# ruff: noqa: PTH113, PTH116, PTH118, PTH123
+# ruff: noqa: PTH123
 
-import errno
 import json
 import os
 import select
 import signal
-import stat
 import time
-from typing import Any
+from typing import Any, NoReturn
 
-from periplus_local.argo.executor import mount_namespace, process_tree
+from periplus_local.argo.executor import mount_namespace, process_tree, step_init, step_program
 from periplus_local.argo.executor.log_capture import LogCapture
 
 # Written full of zeros at the start, so that a full disk cannot keep the record from being written.
 RECORD_BYTES = 4096
 DRAIN_SECONDS = 2.0
-MAX_ERROR_BYTES = 4000
 
 
-def run(folder: str, isolation: mount_namespace.Isolation) -> None:
+def run(folder: str, support: mount_namespace.Support) -> None:
     """Run the step of `folder` to its end and write its record `exit`."""
     os.setsid()
     record = os.open(f"{folder}/exit", os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
@@ -43,7 +40,7 @@ def run(folder: str, isolation: mount_namespace.Isolation) -> None:
     with open(f"{folder}/lock", "w") as file:
         file.write(str(os.getpid()))
     oom_kills_before = process_tree.oom_kills()
-    supervisor = StepSupervisor(folder, spec, isolation, wakeup_reader)
+    supervisor = StepSupervisor(folder, spec, support, wakeup_reader)
     ending = supervisor.wait()
     if ending.get("signal") == signal.SIGKILL and not supervisor.killed:
         ending["oom"] = process_tree.oom_kills() > oom_kills_before
@@ -55,7 +52,7 @@ class StepSupervisor:
     """Starts the process of a step and waits until it and all its descendants have ended."""
 
     def __init__(
-        self, folder: str, spec: dict[str, Any], isolation: mount_namespace.Isolation, wakeup: int
+        self, folder: str, spec: dict[str, Any], support: mount_namespace.Support, wakeup: int
     ) -> None:
         self._folder = folder
         self._wakeup = wakeup
@@ -71,9 +68,22 @@ class StepSupervisor:
         out_reader, out_writer = os.pipe()
         err_reader, err_writer = os.pipe()
         error_reader, error_writer = os.pipe()
+        self._confined = spec["mounts"] is not None and not support.exposure
+        status_reader, status_writer = os.pipe() if self._confined else (-1, -1)
+        self._status_reader = status_reader
+        supervisor = os.getpid()
+        if self._confined:
+            mount_namespace.unshare_processes()
+            signal.pthread_sigmask(signal.SIG_BLOCK, step_init.SIGNALS)
         self._pid = os.fork()
         if self._pid == 0:
-            exec_program(spec, isolation, (out_writer, err_writer), error_writer)
+            outputs = (out_writer, err_writer)
+            if self._confined:
+                step_init.run(spec, support.isolation, outputs, error_writer, status_writer, supervisor)
+            _execute(spec, outputs, error_writer, supervisor)
+        if self._confined:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, step_init.SIGNALS)
+            os.close(status_writer)
         for end in (out_writer, err_writer, error_writer):
             os.close(end)
         capture_stdout = spec["capture_stdout"]
@@ -92,7 +102,8 @@ class StepSupervisor:
                 self._handle_signals()
             self._enforce_deadline()
         finished = time.time()
-        process_tree.kill_all(self._pid)
+        if not self._confined:  # else the kernel has ended them with the first process of their namespace
+            process_tree.kill_all(self._pid)
         self._logs.drain(DRAIN_SECONDS)
         code = os.waitstatus_to_exitcode(self._status)
         return {
@@ -123,7 +134,12 @@ class StepSupervisor:
             if pid == 0:
                 return
             if pid == self._pid:
-                self._status = status
+                self._status = self._status_of_program(status)
+
+    def _status_of_program(self, status: int) -> int:
+        """The wait status of the program, where the process that ended was its parent."""
+        written = os.read(self._status_reader, 16) if self._confined else b""
+        return int(written) if written else status
 
     def _stop_grace_seconds(self) -> float:
         try:
@@ -143,59 +159,21 @@ class StepSupervisor:
             process_tree.kill(self._pid)  # it may have left its own group
 
     def _terminate(self, grace_seconds: float) -> None:
-        process_tree.signal_group(self._pid, signal.SIGTERM)
+        if self._confined:
+            process_tree.send(self._pid, signal.SIGTERM)
+        else:
+            process_tree.signal_group(self._pid, signal.SIGTERM)
         kill_at = time.monotonic() + grace_seconds
         self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
 
 
-def exec_program(
-    spec: dict[str, Any], isolation: mount_namespace.Isolation, outputs: tuple[int, int], errors: int
-) -> None:
-    """Turn this (forked) process into the step's program; why that failed goes to the pipe `errors`."""
-    supervisor = os.getppid()
-    code, message = 125, ""
+def _execute(spec: dict[str, Any], outputs: tuple[int, int], errors: int, supervisor: int) -> NoReturn:
+    """Turn this (forked) process into the program of a step that is not confined."""
     try:
-        os.setsid()
-        os.dup2(outputs[0], 1)
-        os.dup2(outputs[1], 2)
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        os.umask(0o022)
         if spec["mounts"] is not None:
-            mount_namespace.enter(isolation, spec["mounts"])
+            mount_namespace.enter(spec["mounts"])
         process_tree.die_with_parent(supervisor)
-        os.chdir(spec["cwd"])
-        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 - this is what a step is
     except (OSError, ValueError) as error:
-        code, message = _explain(spec, error)
-    finally:
-        os.write(errors, message.encode(errors="replace")[:MAX_ERROR_BYTES])
-        os._exit(code)
-
-
-def _explain(spec: dict[str, Any], error: OSError | ValueError) -> tuple[int, str]:
-    """The exit code and Argo's message for a program that could not be started."""
-    path = os.fsdecode(getattr(error, "filename", None) or spec["cwd"])
-    if not isinstance(error, OSError) or path == spec["cwd"] or error.errno == errno.E2BIG:
-        return 125, f"cannot start the step: {error}"
-    program = spec["argv"][0]
-    reason = _why_not_found(program, spec["env"].get("PATH", ""))
-    if reason:
-        return 64, f"failed to find name in PATH: exec: {json.dumps(program, ensure_ascii=False)}: {reason}"
-    return 64, f"failed to start command: fork/exec {path}: {(error.strerror or '').lower()}"
-
-
-def _why_not_found(program: str, path: str) -> str:
-    """Why no executable is found under a name; empty where one is."""
-    if "/" not in program:
-        candidates = (os.path.join(folder, program) for folder in path.split(":") if folder)
-        found = any(os.path.isfile(each) and os.access(each, os.X_OK) for each in candidates)
-        return "" if found else "executable file not found in $PATH"
-    try:
-        mode = os.stat(program).st_mode
-    except OSError as error:
-        return f"stat {program}: {(error.strerror or '').lower()}"
-    if stat.S_ISDIR(mode):
-        return "is a directory"
-    return "" if os.access(program, os.X_OK) else "permission denied"
+        step_program.end(errors, step_program.NOT_STARTED, step_program.not_started(error))
+    step_program.execute(spec, outputs, errors)
