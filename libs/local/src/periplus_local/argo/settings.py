@@ -41,13 +41,15 @@ class ArgoSettings:
     """Each field but `http` and `bounds` is an environment variable that begins with ARGO_, or one that the parent passed by
     a descriptor.
 
-    It serves on the Unix socket where one is named, else on the port of 127.0.0.1.
+    It serves on the Unix socket where one is named, else on the port of 127.0.0.1. `hidden` are folders that no step
+    sees, besides its home.
     """
 
     home: Path = Path(".periplus/argo")
     socket: Path | None = None
     port: int = 0
     token_file: Path | None = None
+    hidden: tuple[Path, ...] = ()
     s3_endpoint: str = "127.0.0.1:8333"
     s3_access_key: str = field(default="", repr=False)
     s3_secret_key: str = field(default="", repr=False)
@@ -82,11 +84,17 @@ def _boolean(text: str) -> bool:
     return BOOLEANS[text.lower()]
 
 
+def _paths(text: str) -> tuple[Path, ...]:
+    """Paths as in $PATH."""
+    return tuple(Path(path) for path in text.split(os.pathsep) if path)
+
+
 PARSERS: dict[str, Callable[[str], Any]] = {
     "home": Path,
     "socket": Path,
     "port": int,
     "token_file": Path,
+    "hidden": _paths,
     "s3_endpoint": str,
     "s3_access_key": str,
     "s3_secret_key": str,

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from periplus_common.unix_socket import PREFIX
+from periplus_local.stack import seal
 from periplus_local.stack.health import answering
 from periplus_local.stack.ports import LOOPBACK
 from periplus_local.stack.process import ProcessSpec
@@ -57,6 +58,7 @@ def spec(
             "ARGO_HOME": str(home.data / "argo"),
             "ARGO_PORT" if isinstance(argo.at, int) else "ARGO_SOCKET": str(argo.at),
             "ARGO_TOKEN_FILE": str(argo.token_file),
+            "ARGO_HIDDEN": os.pathsep.join(map(str, (home.path, seal.key_file().parent))),
             "ARGO_SLOTS": str(os.cpu_count() or 1),
             **bucket.connection("ARGO_"),
             **({"ARGO_KEY_FORMAT": key_format} if key_format else {}),

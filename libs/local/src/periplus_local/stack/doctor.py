@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from nats.errors import Error as NatsError
 from periplus_common import tls
 from periplus_common.postgres import connect
 from periplus_common.unix_socket import PREFIX, short_path
+from periplus_local.argo.executor.mount_namespace import probe
 from periplus_local.stack import embedded, lock, orphans, programs
 from periplus_local.stack.home import Home, HomeError, UntrustedHomeError, locate
 from periplus_local.stack.process_info import listeners, memory
@@ -34,6 +36,10 @@ _MIN_PYTHON = (3, 11)
 _MIN_FREE_BYTES = 2 * 1024**3
 _MAX_CLOCK_DIFFERENCE_SECONDS = 1.0
 _UP = "periplus up"
+EXPOSED = (
+    "a step can do all that you can: read the home's secrets, change cache entries, end the stack; this machine gives it "
+    "no namespaces"
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,14 @@ def doctor(home: Path | str | None = None) -> list[Finding]:
             _disk(located),
         ]
     holder = lock.holder(located)
-    findings = [_python(), *_programs(), *_home(located), _disk(located), _supervisor(located, holder)]
+    findings = [
+        _python(),
+        *_programs(),
+        *_home(located),
+        _disk(located),
+        _steps(),
+        _supervisor(located, holder),
+    ]
     if holder:
         findings += [*_processes(located, holder), _memory(holder), _ports(holder)]
         findings += asyncio.run(_clocks(located))
@@ -119,6 +132,15 @@ def _disk(home: Home) -> Finding:
     ok = free >= _MIN_FREE_BYTES
     fix = "" if ok else "free some space, or set PERIPLUS_HOME to a larger disk"
     return Finding("disk", ok, f"{free / 1024**3:.1f} GiB free at {existing}", fix)
+
+
+def _steps() -> Finding:
+    """Whether the steps of the local Argo are kept from the stack, as far as this machine allows it; tried, not asked."""
+    with tempfile.TemporaryDirectory(prefix="periplus-doctor-") as folder:
+        support = probe(folder, wanted=True)
+    if not support.exposure:
+        return Finding("steps", ok=True, detail="see neither the home nor processes of others")
+    return Finding("steps", ok=True, detail=f"{EXPOSED} ({support.exposure})", fix="periplus up --cluster")
 
 
 def _supervisor(home: Home, holder: lock.Holder | None) -> Finding:

@@ -129,7 +129,8 @@ def _mount_own_kernel_files() -> None:
     if os.geteuid() == 0:
         for path in KERNEL_FILES:
             if os.path.exists(path):
-                make_folder_read_only(path)
+                mount(path, path, MS_BIND)
+                make_read_only(path)
     if os.path.isdir("/dev/shm"):  # noqa: S108 - where shared memory is
         mount("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "tmpfs", "mode=1777")  # noqa: S108
     if os.path.isdir("/dev/pts"):
