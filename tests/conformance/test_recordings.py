@@ -8,7 +8,7 @@ import pytest
 import yaml
 from minio import Minio
 
-from periplus_local.argo.executor.mount_namespace import probe
+from periplus_local.argo.executor import support
 from periplus_local.argo.names import node_id
 from periplus_local.argo.testing import Client
 
@@ -28,7 +28,7 @@ NEED_NAMESPACES = {"empty-volumes", "program-that-is-not-there", "working-direct
 @pytest.fixture(scope="session")
 def no_namespaces(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Why the local Argo runs steps without mount namespaces here; empty if it uses them, or for a real Argo."""
-    return "" if "ARGO_SERVER" in os.environ else probe(str(tmp_path_factory.mktemp("probe")), wanted=True)[1]
+    return "" if "ARGO_SERVER" in os.environ else support.find().reason
 
 
 @pytest.mark.parametrize("name", NAMES)

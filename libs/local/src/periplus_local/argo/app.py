@@ -51,7 +51,9 @@ async def app(settings: ArgoSettings) -> AsyncIterator[LocalArgo]:
     )
     with _exclusive(home), contextlib.closing(StateStore(home / "state.sqlite3")) as state:
         token = token_file.read_or_create(settings.token_file or home / "token")
-        executor_settings = ExecutorSettings(hidden=(home, *settings.hidden), slots=settings.slots)
+        executor_settings = ExecutorSettings(
+            hidden=(home, *settings.hidden), hidden_list=settings.hidden_list, slots=settings.slots
+        )
         async with ProcessExecutor(home / "pods", s3, executor_settings) as executor:
             watches, templates = WatchHub(), TemplateStore(state)
             context = ControllerContext(

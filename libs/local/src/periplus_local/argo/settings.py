@@ -42,7 +42,7 @@ class ArgoSettings:
     a descriptor.
 
     It serves on the Unix socket where one is named, else on the port of 127.0.0.1. `hidden` are folders that no step
-    sees, besides its home.
+    sees, besides its home, and the files of the folder `hidden_list` hold the path of one more each.
     """
 
     home: Path = Path(".periplus/argo")
@@ -50,6 +50,7 @@ class ArgoSettings:
     port: int = 0
     token_file: Path | None = None
     hidden: tuple[Path, ...] = ()
+    hidden_list: Path | None = None
     s3_endpoint: str = "127.0.0.1:8333"
     s3_access_key: str = field(default="", repr=False)
     s3_secret_key: str = field(default="", repr=False)
@@ -95,6 +96,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "port": int,
     "token_file": Path,
     "hidden": _paths,
+    "hidden_list": Path,
     "s3_endpoint": str,
     "s3_access_key": str,
     "s3_secret_key": str,

@@ -11,7 +11,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from nats.errors import Error as NatsError
 from periplus_common import tls
 from periplus_common.postgres import connect
 from periplus_common.unix_socket import PREFIX, short_path
-from periplus_local.argo.executor.mount_namespace import probe
+from periplus_local.argo.executor import support
 from periplus_local.stack import embedded, lock, orphans, programs
 from periplus_local.stack.home import Home, HomeError, UntrustedHomeError, locate
 from periplus_local.stack.process_info import listeners, memory
@@ -76,7 +75,7 @@ def doctor(home: Path | str | None = None) -> list[Finding]:
         *_programs(),
         *_home(located),
         _disk(located),
-        _steps(),
+        steps(),
         _supervisor(located, holder),
     ]
     if holder:
@@ -134,13 +133,12 @@ def _disk(home: Home) -> Finding:
     return Finding("disk", ok, f"{free / 1024**3:.1f} GiB free at {existing}", fix)
 
 
-def _steps() -> Finding:
+def steps() -> Finding:
     """Whether the steps of the local Argo are kept from the stack, as far as this machine allows it; tried, not asked."""
-    with tempfile.TemporaryDirectory(prefix="periplus-doctor-") as folder:
-        support = probe(folder, wanted=True)
-    if not support.exposure:
+    found = support.find()
+    if not found.exposure:
         return Finding("steps", ok=True, detail="see neither the home nor processes of others")
-    return Finding("steps", ok=True, detail=f"{EXPOSED} ({support.exposure})", fix="periplus up --cluster")
+    return Finding("steps", ok=True, detail=f"{EXPOSED} ({found.exposure})", fix="periplus up --cluster")
 
 
 def _supervisor(home: Home, holder: lock.Holder | None) -> Finding:

@@ -93,6 +93,8 @@ class Home:
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
         self.check()
+        with _home_errors(seal.home_list()):
+            seal.remember(self.path)
 
     def check(self) -> None:
         """Raise UntrustedHomeError unless this user made the home on this machine, or there is none yet.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import hmac
 import json
 import os
@@ -60,6 +61,32 @@ def key_file() -> Path:
     except RuntimeError as error:
         raise KeyFileError(f"{error}; set XDG_STATE_HOME to a folder of your own") from error
     return state / "periplus" / "home.key"
+
+
+def state_folders() -> tuple[Path, ...]:
+    """Where keys of this user's homes are: the folder that is configured, and the default. Raises KeyFileError."""
+    folders = [key_file().parent]
+    with suppress(RuntimeError):  # a user without a home directory has no default
+        folders.append(Path.home() / ".local" / "state" / "periplus")
+    return tuple(dict.fromkeys(folders))
+
+
+def home_list() -> Path:
+    """The folder with a file for each home that this user ran, which holds its path. Raises KeyFileError."""
+    return key_file().parent / "homes"
+
+
+def remember(home: Path) -> None:
+    """Add a home to the list, and remove those that are gone: steps of one home do not see the others. Raises OSError."""
+    listed = home_list()
+    listed.mkdir(mode=0o700, exist_ok=True)
+    for file in listed.iterdir():
+        with suppress(OSError):
+            if not Path(file.read_text(encoding="utf-8", errors="surrogateescape")).is_dir():
+                file.unlink()
+    file = listed / hashlib.sha256(os.fsencode(home)).hexdigest()
+    if not file.exists():
+        file.write_text(str(home), encoding="utf-8", errors="surrogateescape")
 
 
 def _expected(folder: Path, key: bytes) -> str:

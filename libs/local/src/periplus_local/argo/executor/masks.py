@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,40 @@ class Mask:
     identity: tuple[int, int] | None = None
 
 
-def masks(hidden: Iterable[Path]) -> list[Mask]:
-    """What to hide: the existing folders `hidden` under each path that leads to them, and the SOCKETS."""
+class Masks:
+    """What to hide, found once, and again when the list of other folders has changed."""
+
+    def __init__(self, hidden: Iterable[Path], listed: Path | None) -> None:
+        """`hidden` are folders that must be where they were found; `listed` is a folder of files that name others."""
+        self._listed = listed
+        self._changed_at = 0
+        self._others: list[Mask] = []
+        self._fixed = [*_folders(hidden), *_sockets()]
+
+    def current(self) -> list[Mask]:
+        """What to hide now."""
+        if self._listed is None:
+            return self._fixed
+        try:
+            changed_at = self._listed.stat().st_mtime_ns
+        except FileNotFoundError:
+            return self._fixed
+        if changed_at != self._changed_at:
+            self._changed_at, self._others = changed_at, self._find_others(self._listed)
+        return [*self._fixed, *self._others]
+
+    def _find_others(self, listed: Path) -> list[Mask]:
+        paths = []
+        for file in listed.iterdir():
+            with suppress(OSError):  # another stack has just removed it
+                paths.append(Path(file.read_text(encoding="utf-8", errors="surrogateescape")))
+        hidden = [mask.path for mask in self._fixed]
+        found = (mask.path for mask in _folders(path for path in paths if path.is_absolute()))
+        return [Mask(path) for path in found if not any(is_under(path, other) for other in hidden)]
+
+
+def _folders(hidden: Iterable[Path]) -> list[Mask]:
+    """The existing ones under each path that leads to them, without those inside of others."""
     found: dict[str, Mask] = {}
     for folder in sorted({each.resolve() for each in hidden}, key=lambda each: len(each.parts)):
         if not folder.is_dir() or any(is_under(str(folder), path) for path in found):
@@ -32,8 +65,13 @@ def masks(hidden: Iterable[Path]) -> list[Mask]:
         status = folder.stat()
         for path in (str(folder), *_other_paths(str(folder))):
             found[path] = Mask(path, (status.st_dev, status.st_ino))
-    runtime = {f"/run/user/{os.geteuid()}", os.environ.get("XDG_RUNTIME_DIR") or SOCKETS[0]}
-    return [*found.values(), *map(Mask, sorted({*SOCKETS, *runtime} - found.keys()))]
+    return list(found.values())
+
+
+def _sockets() -> list[Mask]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    folders = {*SOCKETS, f"/run/user/{os.geteuid()}", *([runtime] if runtime.startswith("/run/") else [])}
+    return [Mask(path) for path in sorted(folders)]
 
 
 def _other_paths(folder: str) -> list[str]:

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from periplus_local.argo.executor import capabilities
@@ -162,7 +163,7 @@ def _overlay(root: str, folder: str, storage: str, hidden: list[str]) -> None:
             graft(f"{folder}/{name}", f"{root}{folder}/{name}")
 
 
-def _mask(path: str, identity: list[int] | None) -> None:
+def _mask(path: str, identity: Sequence[int] | None) -> None:
     """Put nothing in place of a folder or a file. `identity` (device and inode) is what must be found there, else anything may.
 
     By a descriptor: another step may rename a folder above it between the check and the mount.
@@ -175,7 +176,7 @@ def _mask(path: str, identity: list[int] | None) -> None:
         raise
     try:
         found = os.fstat(descriptor)
-        if identity is not None and [found.st_dev, found.st_ino] != identity:
+        if identity is not None and (found.st_dev, found.st_ino) != tuple(identity):
             raise OSError(errno.ESTALE, f"{path} is another folder than at the start; start Periplus again")
         at = f"/proc/self/fd/{descriptor}"
         if stat.S_ISDIR(found.st_mode):
@@ -194,7 +195,8 @@ def _write(path: str, text: str) -> None:
 def probe(folder: str, wanted: bool) -> Support:
     """The best isolation that works for this user, each tried in a child process, and why it is not better.
 
-    `folder` must be an empty folder of the file system that steps will use.
+    `folder` must be an empty folder of the file system that steps will use. This process must have one thread, and no
+    library that does anything when it forks: `support.find` starts one.
     """
     if not wanted:
         return Support("none", "not wanted", "not wanted")
@@ -222,6 +224,7 @@ def _failure(isolation: Isolation, trial: str, *, confined: bool) -> str:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        code = 1
         try:
             if isolation == "user+mount":
                 enter_user_namespace()
@@ -229,17 +232,17 @@ def _failure(isolation: Isolation, trial: str, *, confined: bool) -> str:
                 prepare_host(isolation, [], f"{trial}/staging")
                 unshare_processes()
                 if first := os.fork():
-                    os.waitpid(first, 0)
-                    os._exit(0)
+                    os._exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) & 255)
             enter({**spec, "masks": []}, confined=confined)
             if confined:
                 confine(isolation)
+            code = 0
         except OSError as error:
             os.write(writer, str(error).encode())
         finally:
-            os._exit(0)
+            os._exit(code)
     os.close(writer)
     with open(reader, "rb") as answer:
         text = answer.read().decode()
-    os.waitpid(pid, 0)
-    return text
+    status = os.waitpid(pid, 0)[1]
+    return text or (f"the trial ended with {os.waitstatus_to_exitcode(status)}" if status else "")

@@ -22,7 +22,7 @@ from periplus_local.argo.executor.fork_server_client import POLL_SECONDS, ForkSe
 from periplus_local.argo.executor.job import Job, JobResult, PodError
 from periplus_local.argo.executor.job_folder import JobFolder
 from periplus_local.argo.executor.log_tail import follow_lines
-from periplus_local.argo.executor.masks import Mask, masks
+from periplus_local.argo.executor.masks import Masks
 from periplus_local.argo.executor.root_pool import RootPool
 from periplus_local.argo.executor.sandbox import Sandbox
 from periplus_local.argo.executor.settings import ExecutorSettings
@@ -48,7 +48,7 @@ class ProcessExecutor:
         self._threads = ThreadPoolExecutor(2 * settings.slots + 2, thread_name_prefix="executor")
         self._cleanup = BackgroundCleanup(self._threads, max_tasks=4 * settings.slots)
         self._interpreter = _interpreter_folders()
-        self._masks: list[Mask] = []
+        self._masks = Masks((), None)
         self._stop_requested: dict[str, bool] = {}
         self._running: dict[str, JobFolder] = {}
 
@@ -70,7 +70,7 @@ class ProcessExecutor:
     async def __aenter__(self) -> Self:
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._roots.open()
-        self._masks = masks((self._home, *self._settings.hidden))
+        self._masks = Masks((self._home, *self._settings.hidden), self._settings.hidden_list)
         await self._fork_server.__aenter__()
         return self
 
@@ -207,7 +207,7 @@ class ProcessExecutor:
             self._settings,
             interpreter=self._interpreter,
             namespaces=self.isolation != "none",
-            masks=self._masks,
+            masks=self._masks.current(),
         )
 
     async def _end(self, folder: JobFolder, grace: timedelta, *, closing: bool) -> None:

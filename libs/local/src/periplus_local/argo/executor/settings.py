@@ -24,12 +24,14 @@ class ExecutorSettings:
 
     `grace` lies between SIGTERM and SIGKILL when a job's deadline passes, `closing_grace` when the executor
     closes. `visible` are folders below /tmp that steps may read, besides those of this interpreter; `hidden` are folders
-    that no step sees where mount namespaces work, besides the executor's own. With `namespaces` false, private paths are rewritten in the command even where mount namespaces work.
+    that no step sees where mount namespaces work, besides the executor's own, and `hidden_list` is a folder whose files
+    hold the path of one more each. With `namespaces` false, private paths are rewritten in the command even where mount namespaces work.
     """
 
     slots: int = os.cpu_count() or 1
     visible: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
+    hidden_list: Path | None = None
     namespaces: bool = True
     grace: timedelta = timedelta(seconds=30)
     closing_grace: timedelta = timedelta(seconds=5)

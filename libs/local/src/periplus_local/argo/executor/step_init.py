@@ -39,13 +39,19 @@ def run(
         step_program.execute(spec, outputs, errors)
     code = 1
     try:
-        # Whoever reads the other ends must see when the program has closed its own.
-        os.closerange(3, status)
-        os.closerange(status + 1, os.sysconf("SC_OPEN_MAX"))
+        _close_all_but(status)
         os.write(status, str(_wait_for(program)).encode())
         code = 0
     finally:
         os._exit(code)
+
+
+def _close_all_but(kept: int) -> None:
+    """Close every descriptor above 2 but one: whoever reads the other ends must see when the program has closed its own."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        if int(name) > 2 and int(name) != kept:
+            with contextlib.suppress(OSError):  # that of the listing
+                os.close(int(name))
 
 
 def _wait_for(program: int) -> int:
