@@ -99,4 +99,4 @@ def apart(*arguments: str) -> str:
     """What the lines of `less_rights.py` print: they fork, which libraries of this process do not survive."""
     command = [sys.executable, str(Path(__file__).with_name("less_rights.py")), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout + done.stderr
+    return (done.stdout + done.stderr).strip()
