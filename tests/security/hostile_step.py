@@ -18,7 +18,7 @@ import sys
 
 HOME, PIDS = sys.argv[1], json.loads(sys.argv[2])
 LIBC = ctypes.CDLL(None, use_errno=True)
-CLONE_NEWNS, CLONE_NEWUSER, MNT_DETACH, PTRACE_ATTACH = 0x20000, 0x10000000, 2, 16
+CLONE_NEWNS, CLONE_NEWUSER, MNT_DETACH, PTRACE_ATTACH, PTRACE_DETACH = 0x20000, 0x10000000, 2, 16, 17
 breaches = []
 
 
@@ -74,6 +74,8 @@ def attack_processes():
     for pid in (*PIDS, 1):
         if LIBC.ptrace(PTRACE_ATTACH, pid, None, None) == 0:
             breach("traces", pid)
+            os.waitpid(pid, 0)
+            LIBC.ptrace(PTRACE_DETACH, pid, None, None)
 
 
 def find_home():
