@@ -16,16 +16,22 @@ OF_ROOT = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29})
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def drop(kept: frozenset[int]) -> None:
-    """Give up every capability but these, for good and for all that this process executes.
+def bound(kept: frozenset[int]) -> None:
+    """Have no program that this process or a descendant executes get another capability than these.
 
-    Without any kept, programs that are set-user-ID give no rights either. This process is not dumpable afterwards.
+    Without any kept, programs that are set-user-ID give no rights either. What this process can do now it still can.
     Raises OSError.
     """
     for number in range(_MAX_CAPABILITIES):
         if number not in kept and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             break  # the kernel knows no more
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    if not kept:
+        _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+
+
+def drop(kept: frozenset[int]) -> None:
+    """Give up every capability but these. This process is not dumpable afterwards. Raises OSError."""
     header, sets = (ctypes.c_uint32 * 2)(_VERSION, 0), (ctypes.c_uint32 * 6)()
     _check(_libc.capget(header, sets), "capget")
     for word in (0, 1):
@@ -35,8 +41,6 @@ def drop(kept: frozenset[int]) -> None:
         sets[effective] = sets[permitted]
         sets[inheritable] = 0
     _check(_libc.capset(header, sets), "capset")
-    if not kept:
-        _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 

@@ -62,7 +62,7 @@ def enter_user_namespace() -> None:
 
 
 def prepare_host(isolation: Isolation, read_only: list[str], staging: str) -> None:
-    """Move this process to a mount namespace with the machine's files as confined steps may see them.
+    """Move this process to a mount namespace with the machine's files as confined steps may see them, and bound their rights.
 
     `read_only` are folders that no step may change; `staging` is an empty folder. Mounts that the machine gets later are
     added. Raises OSError.
@@ -74,6 +74,7 @@ def prepare_host(isolation: Isolation, read_only: list[str], staging: str) -> No
     if isolation == "mount":
         make_folder_read_only("/sys")
         _replace_devices(staging)
+    capabilities.bound(_kept(isolation))
 
 
 def unshare_processes() -> None:
@@ -121,8 +122,12 @@ def enter(spec: dict[str, Any], *, confined: bool = False) -> None:
 
 
 def confine(isolation: Isolation) -> None:
-    """Give up the capabilities that a confined step does not have. Raises OSError."""
-    capabilities.drop(capabilities.OF_ROOT if isolation == "mount" else frozenset())
+    """Give up the capabilities that a confined step does not have, after `prepare_host`. Raises OSError."""
+    capabilities.drop(_kept(isolation))
+
+
+def _kept(isolation: Isolation) -> frozenset[int]:
+    return capabilities.OF_ROOT if isolation == "mount" else frozenset()
 
 
 def _mount_own_kernel_files() -> None:
