@@ -25,7 +25,7 @@ def store(embedded: Servers):
     opened = blobs.connect(
         SimpleNamespace(  # the settings that are used
             s3_endpoint=s3.endpoint, s3_access_key=SecretStr(s3.access_key),
-            s3_secret_key=SecretStr(s3.secret_key), s3_bucket=s3.bucket, s3_secure=False,
+            s3_secret_key=SecretStr(s3.secret_key), s3_bucket=s3.bucket, s3_secure=False, s3_ca_file="",
         )
     )  # fmt: skip
     yield opened
