@@ -71,6 +71,7 @@ def stream(written: bytearray) -> Iterator[object]:
     run = lineage.Run(project="default", id="digits-1", phase=types.RUN_PHASE_RUNNING, submitted_at=start)
     paths = [f"train({index})" for index in range(STEPS)]
     singles = [f"step-{index}" for index in range(60)]
+    yield 0.6  # on a busy machine, too, the line that waits is drawn over itself several times
     yield lineage.WatchRunResponse(run=run, steps=[lineage.Step(path=p, phase=1) for p in [*singles, *paths]])
     for begin in range(0, STEPS, 500):
         yield from shown(written, f"{begin:,} succeeded" if begin else "pending")
