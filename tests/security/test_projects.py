@@ -289,16 +289,16 @@ def test_a_key_that_becomes_that_of_another_project_ends_the_step_in_error(
     theirs = secret.steps[0].outputs.artifacts[0].object.key
     key = {
         "foreign": theirs,
-        "traversal": f"projects/attacker/../../{theirs}",
+        "traversal": f"projects/intruder/../../{theirs}",
         "code": "code/victim/x",
         "snapshots": "snapshots/x",
     }[bad]
-    found = run(stack, "attacker", text, key=key)
+    found = run(stack, "intruder", text, key=key)
     assert found.phase in (step_pb2.RUN_PHASE_FAILED, step_pb2.RUN_PHASE_ERROR)
     used = step(found, "use")
     assert used.phase == step_pb2.STEP_PHASE_ERROR
     field = "inputs.artifacts.in.s3.key" if text is READ_AT_RUN_TIME else "outputs.artifacts.out.s3.key"
-    reason = "has a part that is empty" if bad == "traversal" else "does not belong to the project attacker"
+    reason = "has a part that is empty" if bad == "traversal" else "does not belong to the project intruder"
     assert field in used.message
     assert reason in used.message
     assert texts(found) == []
@@ -311,7 +311,7 @@ def test_a_sub_path_that_is_known_only_during_the_run_reads_a_part_of_the_artifa
 
 
 def test_a_sub_path_that_leaves_its_artifact_during_the_run_ends_the_step_in_error(stack: Stack) -> None:
-    found = run(stack, "attacker", SUB_PATHS, items='["../../x", "../out/a"]')
+    found = run(stack, "intruder", SUB_PATHS, items='["../../x", "../out/a"]')
     assert found.phase in (step_pb2.RUN_PHASE_FAILED, step_pb2.RUN_PHASE_ERROR)
     ended = [s for s in found.steps if s.path.startswith("read(")]
     assert {s.phase for s in ended} == {step_pb2.STEP_PHASE_ERROR}
