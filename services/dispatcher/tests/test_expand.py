@@ -253,6 +253,27 @@ NOT_LOOKED_UP: dict[str, tuple[Json, str]] = {
 }  # fmt: skip
 
 
+def test_the_pods_of_an_exit_handler_are_counted() -> None:
+    def cost(*templates: Json) -> str:
+        found = expand_checked(
+            workflow(dag(task("a", "a")), say("a", "1"), *templates, onExit="bye")
+        ).exit_handler
+        assert found is not None
+        return found.cost.partition("costs a Workflow and ")[2].partition(";")[0]
+
+    asks = {"name": "bye", "http": {"url": "http://example.com"}}
+    both = dag(task("x", "a"), task("y", "a", depends="x"), name="bye")
+    assert cost(say("bye", "1")) == "1 pod"
+    assert cost(asks) == "0 pods"
+    assert cost(both) == "2 pods"
+    assert (
+        cost(steps([task("x", "both")], [task("y", "both")], name="bye"), {**both, "name": "both"})
+        == "4 pods"
+    )
+    assert cost(dag(task("x", "a", withItems=[1, 2]), name="bye")) == "about 1 pod"
+    assert cost(dag(task("x", "a"), task("y", "bye", when="1 == 2"), name="bye")) == "about 1 pod"
+
+
 @pytest.mark.parametrize("case", NOT_LOOKED_UP)
 def test_a_step_that_is_not_looked_up_has_a_reason(case: str) -> None:
     manifest, why = NOT_LOOKED_UP[case]
@@ -261,13 +282,16 @@ def test_a_step_that_is_not_looked_up_has_a_reason(case: str) -> None:
     assert why in call.uncacheable_reason
 
 
-def test_with_hooks_or_exit_handlers_the_steps_do_not_decide_all() -> None:
+def test_with_hooks_the_steps_do_not_decide_all() -> None:
     plain = workflow(dag(task("a", "inner")), dag(task("t", "t"), name="inner"), say("t", "1"))
     assert expand_checked(plain).steps_decide_all
-    assert not expand_checked({**plain, "spec": plain["spec"] | {"onExit": "t"}}).steps_decide_all
-    assert not expand_checked(
-        {**plain, "spec": plain["spec"] | {"hooks": {"exit": {"template": "t"}}}}
-    ).steps_decide_all
+    for hooks in ({"onExit": "t"}, {"hooks": {"exit": {"template": "t"}}}):
+        handled = expand_checked({**plain, "spec": plain["spec"] | hooks})
+        assert handled.steps_decide_all
+        assert handled.exit_handler is not None
+        assert handled.exit_handler.templates == ("t",)
+    during = {"hooks": {"x": {"template": "t", "expression": "true"}}}
+    assert not expand_checked({**plain, "spec": plain["spec"] | during}).steps_decide_all
     hooked = workflow(
         dag(task("a", "inner", hooks={"exit": {"template": "t"}})), *plain["spec"]["templates"][1:]
     )

@@ -23,6 +23,7 @@ from manifests import (
     workflow,
 )
 
+from periplus_common.errors import Invalid
 from periplus_dispatcher.rewrite.plan import MAX_INLINE_CHARACTERS, Plan, StepAction, decide
 from periplus_manifest.read import read
 from periplus_model.queries import StepVerdict, literal_text
@@ -120,7 +121,41 @@ def test_outputs_of_hits_are_known_through_template_invocators() -> None:
 
 def test_a_plan_of_hits_with_an_exit_handler_is_not_complete() -> None:
     manifest = workflow(dag(A), T, say("bye", "1"), onExit="bye")
-    assert not planned(manifest, {"a": hit(o="1")}).is_complete
+    plan = planned(manifest, {"a": hit(o="1")})
+    assert not plan.is_complete
+    assert plan.exit_cost == (
+        "every step is cached, but the exit handler bye runs: it costs a Workflow and 1 pod; if it need not run then, "
+        "annotate it with periplus.dev/on-exit: if-run"
+    )
+    assert planned(manifest, {"a": MISS}).exit_cost == ""
+
+
+def test_an_exit_handler_that_need_not_run_for_a_cached_run_leaves_the_plan_complete() -> None:
+    def complete(verdict: StepVerdict, of_template: str = "", of_workflow: str = "", **spec: Any) -> bool:
+        handler = say("bye", "1", metadata={"annotations": {"periplus.dev/on-exit": of_template}})
+        manifest = workflow(dag(A), T, handler, say("other", "1"), **(spec or {"onExit": "bye"}))
+        manifest["metadata"]["annotations"] = {"periplus.dev/on-exit": of_workflow}
+        return planned(manifest, {"a": verdict}).is_complete
+
+    assert complete(hit(o="1"), of_template="if-run")
+    assert complete(hit(o="1"), of_workflow="if-run")
+    assert complete(hit(o="1"), of_template="if-run", hooks={"exit": {"template": "bye"}})
+    assert not complete(hit(o="1"), of_template="always", of_workflow="if-run")
+    assert not complete(hit(o="1"), of_template="if-run", onExit="bye", hooks={"exit": {"template": "other"}})
+    assert not complete(MISS, of_template="if-run")
+
+
+@pytest.mark.parametrize("of_template", [True, False])
+def test_another_value_of_the_annotation_of_an_exit_handler_is_refused_by_field(of_template: bool) -> None:
+    annotated = {"annotations": {"periplus.dev/on-exit": "never"}}
+    handler = say("bye", "1", **({"metadata": annotated} if of_template else {}))
+    manifest = workflow(dag(A), T, handler, onExit="bye")
+    if not of_template:
+        manifest["metadata"] |= annotated
+    with pytest.raises(Invalid, match="'never' is neither always nor if-run") as refused:
+        planned(manifest, {})
+    where = "spec.templates[2].metadata" if of_template else "metadata"
+    assert refused.value.field == f"{where}.annotations['periplus.dev/on-exit']"
 
 
 def fan(*items: StepVerdict) -> StepVerdict:

@@ -1,6 +1,7 @@
 """The YAML in docs/rewrite.md is what the rewrite gives."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from periplus_model.queries import StepVerdict
 from periplus_model.steps import Artifact, ObjectRef, Outputs, Verdict
 
 DOC = Path(__file__).parents[3] / "docs" / "rewrite.md"
-BEFORE, MAIN, ADDED = re.findall(r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL)
+BEFORE, MAIN, ADDED, HANDLER = re.findall(r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL)
 DATA = Artifact("data", ObjectRef("runs/a/data.csv"))
 
 
@@ -35,3 +36,17 @@ def test_the_yaml_of_the_document_is_what_the_rewrite_gives() -> None:
     templates = rewritten.manifest["spec"]["templates"]
     assert [t for t in templates if t["name"] not in user] == yaml.safe_load(ADDED)
     assert {t["name"]: t for t in templates if t["name"] in user} == user | {"main": yaml.safe_load(MAIN)}
+
+
+def test_the_exit_handler_of_the_document_need_not_run_for_a_cached_run() -> None:
+    manifest: dict[str, Any] = yaml.safe_load(BEFORE)
+    handler = yaml.safe_load(HANDLER)
+    manifest["spec"] |= {"templates": [*manifest["spec"]["templates"], handler], "onExit": handler["name"]}
+    hits = {
+        "prepare": StepVerdict("prepare", Verdict.HIT, outputs=Outputs({}, (DATA,))),
+        "train": StepVerdict("train", Verdict.HIT, outputs=Outputs({}, (replace(DATA, name="model"),))),
+        "evaluate": StepVerdict("evaluate", Verdict.HIT, outputs=Outputs({"accuracy": "0.98"})),
+    }
+    assert decide(read.read(yaml.safe_dump(manifest), {}).expand(PROCESSES), hits).is_complete
+    del handler["metadata"]
+    assert not decide(read.read(yaml.safe_dump(manifest), {}).expand(PROCESSES), hits).is_complete

@@ -20,6 +20,7 @@ from periplus_dispatcher import argo
 from periplus_dispatcher.domain import GateAnswer
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.service import Dispatcher
+from periplus_dispatcher.wire.runs import encode_plan
 from periplus_model.queries import StepVerdict
 from periplus_model.steps import CacheMode, Outputs, RunPhase, Verdict
 
@@ -375,10 +376,49 @@ async def test_steps_in_loops_and_retries_and_nested_templates_have_their_paths(
 async def test_an_exit_handler_runs_although_every_step_is_a_hit(harness: Harness) -> None:
     manifest = workflow(dag(task("a", "a")), say("a", "1"), sh("bye", "true"), onExit="bye")
     await harness.run(manifest)
-    again = await harness.run(manifest)
+    done = await harness.submit(manifest)
+    assert done.planned is not None
+    assert [warning.partition(":")[0] for warning in done.planned.warnings] == [
+        "every step is cached, but the exit handler bye runs"
+    ]
+    again = await harness.ended(done.run.id)
     assert again.run.manifest
     assert "a" in again.cached
     assert "bye" in again.ran
+
+
+async def test_a_run_of_hits_whose_exit_handler_need_not_run_creates_no_workflow(harness: Harness) -> None:
+    optional = {"annotations": {"periplus.dev/on-exit": "if-run"}}
+    manifest = workflow(
+        dag(task("a", "a")), say("a", "1"), sh("bye", "true", metadata=optional), onExit="bye"
+    )
+    assert (await harness.run(manifest)).ran == {"a", "bye"}
+    done = await harness.submit(manifest)
+    assert done.planned is not None
+    assert (done.run.phase, done.run.manifest, done.planned.warnings) == (RunPhase.SUCCEEDED, "", ())
+    assert await harness.argo.get(done.run.id) is None
+    assert (await harness.ended(done.run.id)).phases == {"a": "cached"}
+
+
+async def test_the_nodes_of_cached_items_do_not_exist_in_argo_and_the_plan_says_so(harness: Harness) -> None:
+    def manifest(*items: str) -> Json:
+        fan = task("train", "train", withItems=list(items), given={"x": "{{item}}"})
+        return workflow(dag(fan), say("train", "$x", "x"))
+
+    await harness.run(manifest("a", "b"))
+    done = await harness.submit(manifest("a", "b", "c"))
+    assert done.planned is not None
+    plan = encode_plan(done.planned)
+    no_node = "it has no node in Argo"
+    assert [no_node in step.reason for step in plan.steps] == [True, True, False]
+    ended = await harness.ended(done.run.id)
+    assert ended.phases == {"train(0)": "cached", "train(1)": "cached", "train(2)": "succeeded"}
+    nodes = (await harness.argo.get(done.run.id) or {})["status"]["nodes"].values()
+    items = {node["displayName"] for node in nodes if node.get("templateName") == "train"}
+    assert items == {"run", "run(0:c)"}
+    complete = (await harness.submit(manifest("a", "b"))).planned
+    assert complete is not None
+    assert not any(no_node in step.reason for step in encode_plan(complete).steps), "there is no Workflow"
 
 
 async def test_the_artifacts_of_a_hit_reach_the_steps_that_read_them(harness: Harness) -> None:

@@ -73,6 +73,8 @@ class Planner:
                 # `Invalid` as well: the steps run, as the request itself is valid.
                 warnings.append(f"every step runs, as the cache could not be asked: {error}")
         plan = decide(expanded, verdicts)
+        if plan.exit_cost:
+            warnings.append(plan.exit_cost)
         return PlannedRun(manifest, checked.parameters, expanded, plan, snapshot, tuple(warnings))
 
     async def _take_snapshot(self, request: RunRequest) -> tuple[str, str, list[str]]:

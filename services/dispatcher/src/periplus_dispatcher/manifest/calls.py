@@ -7,6 +7,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from periplus_dispatcher.domain import ContainerTemplate, Json
+from periplus_dispatcher.manifest.policy import ANNOTATION_PREFIX
 from periplus_manifest import depends
 from periplus_manifest.depends import Depends
 from periplus_model.queries import ArtifactSource, StepQuery, Text
@@ -49,12 +50,35 @@ class Call:
 
 
 @dataclass(frozen=True)
+class ExitHandler:
+    """The templates that run when the workflow ends.
+
+    `pods` is how many pods they start; not `is_exact`, that depends on the run. `is_optional`: an annotation says that
+    they need not run in a run whose steps are all cached.
+    """
+
+    templates: tuple[str, ...]
+    pods: int
+    is_exact: bool
+    is_optional: bool
+
+    @property
+    def cost(self) -> str:
+        """What it costs in a run whose steps are all cached, as a sentence with the annotation that saves it."""
+        pods = f"{'' if self.is_exact else 'about '}{self.pods} pod{'' if self.pods == 1 else 's'}"
+        return (
+            f"every step is cached, but the exit handler {' and '.join(self.templates)} runs: it costs a Workflow and "
+            f"{pods}; if it need not run then, annotate it with {ANNOTATION_PREFIX}on-exit: if-run"
+        )
+
+
+@dataclass(frozen=True)
 class ExpandedWorkflow:
     """A manifest's calls in topological order, and its container templates by name.
 
     `parameters` and `artifacts` are the entrypoint's outputs, without those that are known only during the run.
-    `steps_decide_all` is whether the outcome of the run follows from the outcomes of the steps: no exit handler, no
-    hooks, no output that is known only during the run. `warnings` say why there are no calls.
+    `steps_decide_all` is whether the outcome of the run follows from the outcomes of the steps: no hooks but the exit
+    handler, no output that is known only during the run. `warnings` say why there are no calls.
     """
 
     calls: tuple[Call, ...]
@@ -62,6 +86,7 @@ class ExpandedWorkflow:
     parameters: Mapping[str, Text]
     artifacts: Mapping[str, ArtifactSource]
     steps_decide_all: bool
+    exit_handler: ExitHandler | None = None
     warnings: tuple[str, ...] = ()
 
 

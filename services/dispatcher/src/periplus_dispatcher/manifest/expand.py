@@ -21,6 +21,7 @@ from periplus_dispatcher.manifest.calls import (
     items_of,
     template_kind,
 )
+from periplus_dispatcher.manifest.exit_handler import exit_handler
 from periplus_dispatcher.manifest.scope import (
     OutputRefs,
     Resolver,
@@ -95,7 +96,8 @@ class _Expander:
         self._parameters = parameters
         self._by_name = {t["name"]: (i, t) for i, t in enumerate(spec.get("templates") or ())}
         self._annotations = (workflow.get("metadata") or {}).get("annotations") or {}
-        self._steps_decide_all = not any(spec.get(key) for key in ("onExit", "hooks"))
+        self._exit_handler = exit_handler(spec, self._annotations)
+        self._steps_decide_all = not set(spec.get("hooks") or {}) - {"exit"}
         self._environment = environment
         defaults = {
             k: v for k, v in (spec.get("templateDefaults") or {}).items() if k not in _DEFAULTS_WITHOUT_EFFECT
@@ -153,7 +155,15 @@ class _Expander:
                 index, template
             )  # also those that only a hook, an exit handler or a recursion calls
         warnings = (NOT_PLANNED.format(reason),) if reason else ()
-        return ExpandedWorkflow((), self._templates, {}, {}, steps_decide_all=False, warnings=warnings)
+        return ExpandedWorkflow(
+            (),
+            self._templates,
+            {},
+            {},
+            steps_decide_all=False,
+            exit_handler=self._exit_handler,
+            warnings=warnings,
+        )
 
     def _add(self, call: Call) -> None:
         self._dependencies += len(call.depends_on)

@@ -40,6 +40,19 @@ def read_policy(annotations: Json, path: str) -> CachePolicy:
     )
 
 
+def read_on_exit(annotations: Json, path: str) -> str:
+    """Whether an exit handler runs always, or if a step runs: "always", "if-run", or empty if no annotation says so.
+
+    `path` is the field path of the annotations. Raises `Invalid`.
+    """
+    value = str(annotations.get(ANNOTATION_PREFIX + "on-exit", "")).strip()
+    if value not in ("", "always", "if-run"):
+        raise Invalid(
+            f"{value[:40]!r} is neither always nor if-run", field=f"{path}['{ANNOTATION_PREFIX}on-exit']"
+        )
+    return value
+
+
 def read_code(annotations: Json, path: str) -> Json | None:
     """Digests of the files that the step's code consists of, by file name; None if the annotation is absent."""
     text = annotations.get(ANNOTATION_PREFIX + "code")

@@ -61,12 +61,14 @@ class PlannedStep:
 class Plan:
     """All calls of a run in topological order.
 
-    `is_complete` is whether nothing has to run; then `outputs` are those of the workflow.
+    `is_complete` is whether nothing has to run; then `outputs` are those of the workflow. `exit_cost` is, if only the exit
+    handler has to, what it costs, as a sentence.
     """
 
     steps: tuple[PlannedStep, ...]
     is_complete: bool
     outputs: Outputs
+    exit_cost: str = ""
 
     @property
     def saved(self) -> timedelta:
@@ -100,7 +102,7 @@ def decide(expanded: ExpandedWorkflow, verdicts: Mapping[str, StepVerdict]) -> P
     steps = tuple(decider.decide(call) for call in expanded.calls)
     parameters = {name: decider.value(text) for name, text in expanded.parameters.items()}
     artifacts = {name: decider.artifact(source) for name, source in expanded.artifacts.items()}
-    is_complete = (
+    is_cached = (
         expanded.steps_decide_all
         and not decider.may_run
         and all(value is not None for value in parameters.values())
@@ -110,7 +112,11 @@ def decide(expanded: ExpandedWorkflow, verdicts: Mapping[str, StepVerdict]) -> P
         {name: value for name, value in parameters.items() if value is not None},
         tuple(replace(artifact, name=name) for name, artifact in artifacts.items() if artifact is not None),
     )
-    return Plan(steps, is_complete, outputs if is_complete else Outputs())
+    handler = expanded.exit_handler
+    if not is_cached or handler is None or handler.is_optional:
+        return Plan(steps, is_cached, outputs if is_cached else Outputs())
+    runs_again = any(s.verdict.verdict is Verdict.HIT and s.action is StepAction.KEEP for s in steps)
+    return Plan(steps, is_complete=False, outputs=Outputs(), exit_cost="" if runs_again else handler.cost)
 
 
 def _without_incomplete_hits(

@@ -4,9 +4,13 @@ from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.types.v1 import step_pb2
 from periplus_dispatcher.domain import RunRequest
 from periplus_dispatcher.planner import PlannedRun
+from periplus_dispatcher.rewrite.plan import StepAction
 from periplus_dispatcher.service import SubmittedRun
 from periplus_model import codec
-from periplus_model.steps import RunPhase
+from periplus_model.steps import RunPhase, Verdict
+
+NO_NODE = "so it has no node in Argo"
+"""Of a cached item of a fan-out in a Workflow: whoever looks for the node by its name finds none."""
 
 
 def decode_request(spec: dispatcher_pb2.RunSpec) -> RunRequest:
@@ -25,12 +29,15 @@ def encode_plan(planned: PlannedRun) -> dispatcher_pb2.Plan:
     for step in planned.plan.steps:
         if step.call.is_expanded:
             continue
+        is_served = step.action in (StepAction.SERVE, StepAction.SERVE_PART)
+        without_node = step.call.is_fan_out and is_served and not planned.plan.is_complete
         for path, verdict in step.verdicts:
+            note = NO_NODE if without_node and verdict.verdict is Verdict.HIT else ""
             message.steps.add(
                 path=path,
                 template=step.call.template,
                 verdict=step_pb2.Verdict.ValueType(verdict.verdict),
-                reason=verdict.reason,
+                reason=", ".join(filter(None, (verdict.reason, note))),
                 producer_run=verdict.producer_run,
                 saved=codec.encode_duration(verdict.saved),
                 fingerprint=verdict.fingerprint,
