@@ -214,6 +214,34 @@ def test_a_run_can_be_cancelled(stack: Stack) -> None:
     assert stack.wait_for_run(run).phase == step_pb2.RUN_PHASE_CANCELLED
 
 
+LOCKED = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: locked-}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    dag: {tasks: [{name: one, template: locked}, {name: two, template: locked}]}
+  - name: locked
+    synchronization: {mutexes: [{name: only-one}]}
+    container: {image: busybox, command: [sleep, "3"]}
+"""
+
+
+def test_a_step_that_waits_for_a_lock_says_so_until_it_has_it(stack: Stack) -> None:
+    run = stack.submit(LOCKED).run
+    request = lineage_pb2.WatchRunRequest(project="default", run=run, wait={"seconds": 60})
+    messages: dict[str, list[str]] = {"one": [], "two": []}
+    for change in stack.lineage.WatchRun(request, timeout=60):
+        for step in change.steps:
+            messages[step.path].append(step.message)
+    (waited,) = (found for found in messages.values() if any(found))
+    (said,) = (number for number, message in enumerate(waited) if message)
+    assert waited[said].startswith("Waiting for ")
+    assert waited[said + 1 :] == [""] * len(waited[said + 1 :])
+
+
 def test_log_lines_have_the_path_of_their_step(stack: Stack) -> None:
     run = stack.finish(fresh()).id
     lines = [
