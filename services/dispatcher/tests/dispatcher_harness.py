@@ -133,7 +133,7 @@ class Harness:
         """The bodies of the published events of a kind of a run."""
         async with self.database.connection() as connection:
             rows = await connection.fetch(
-                "SELECT body FROM outbox WHERE subject = $1", f"{kind}.{self.project}.{run}"
+                "SELECT body FROM outbox WHERE subject = $1 ORDER BY id", f"{kind}.{self.project}.{run}"
             )
         return [row["body"] for row in rows]
 

@@ -101,8 +101,9 @@ def test_calls_of_one_template_share_a_wrapper_and_templates_with_one_signature_
     done = rewritten(
         workflow(dag(A, B, more, alike), T, other), {"a": MISS, "b": UNKNOWN, "c": UNKNOWN, "d": UNKNOWN}
     )
-    assert called(done, "b")["template"] == called(done, "c")["template"] == "t--cached"
-    assert called(done, "d")["template"] == "u--cached"
+    assert called(done, "b")["template"] == called(done, "c")["template"] == "t--stretch"
+    assert called(done, "d")["template"] == "u--stretch"
+    assert [t["template"] for t in named(done, "t--stretch")["dag"]["tasks"]] == ["t--cached", "t"]
     assert named(done, "u--select")["dag"]["tasks"][0]["template"] == "u"
 
 

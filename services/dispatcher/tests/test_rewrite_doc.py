@@ -16,26 +16,55 @@ from periplus_model.queries import StepVerdict
 from periplus_model.steps import Artifact, ObjectRef, Outputs, Verdict
 
 DOC = Path(__file__).parents[3] / "docs" / "rewrite.md"
-BEFORE, MAIN, ADDED, HANDLER = re.findall(r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL)
+BEFORE, MAIN, ADDED, STRETCH_MAIN, STRETCH_ADDED, HANDLER = re.findall(
+    r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL
+)
 DATA = Artifact("data", ObjectRef("runs/a/data.csv"))
 
 
-def test_the_yaml_of_the_document_is_what_the_rewrite_gives() -> None:
+def rewritten(**verdicts: StepVerdict) -> list[dict[str, Any]]:
+    """The templates of the document's manifest after the rewrite."""
     checked = read.read(BEFORE, {})
     expanded = checked.expand(PROCESSES)
-    verdicts = {
-        "prepare": StepVerdict("prepare", Verdict.HIT, outputs=Outputs({}, (DATA,))),
-        "train": StepVerdict("train", Verdict.MISS),
-        "evaluate": StepVerdict("evaluate", Verdict.UNKNOWN),
-    }
-    rewritten = rewrite(
+    done = rewrite(
         checked.manifest, decide(expanded, verdicts), expanded.templates, gate_timeout=timedelta(seconds=60)
     )
+    templates: list[dict[str, Any]] = done.manifest["spec"]["templates"]
+    return templates
+
+
+def user_templates() -> dict[str, Any]:
     before: dict[str, Any] = yaml.safe_load(BEFORE)
-    user = {template["name"]: template for template in before["spec"]["templates"]}
-    templates = rewritten.manifest["spec"]["templates"]
+    return {template["name"]: template for template in before["spec"]["templates"]}
+
+
+def test_the_yaml_of_the_document_is_what_the_rewrite_gives() -> None:
+    templates = rewritten(
+        prepare=StepVerdict("prepare", Verdict.HIT, outputs=Outputs({}, (DATA,))),
+        train=StepVerdict("train", Verdict.MISS),
+        evaluate=StepVerdict("evaluate", Verdict.UNKNOWN),
+    )
+    user = user_templates()
     assert [t for t in templates if t["name"] not in user] == yaml.safe_load(ADDED)
     assert {t["name"]: t for t in templates if t["name"] in user} == user | {"main": yaml.safe_load(MAIN)}
+
+
+def test_the_yaml_of_the_stretch_is_what_the_rewrite_gives() -> None:
+    templates = rewritten(
+        prepare=StepVerdict("prepare", Verdict.MISS),
+        train=StepVerdict("train", Verdict.UNKNOWN),
+        evaluate=StepVerdict("evaluate", Verdict.UNKNOWN),
+    )
+    user = user_templates()
+    shown = yaml.safe_load(STRETCH_ADDED)
+    assert [t for t in templates if t["name"] in {each["name"] for each in shown}] == shown
+    assert {t["name"]: t for t in templates if t["name"] in user} == user | {
+        "main": yaml.safe_load(STRETCH_MAIN)
+    }
+    single = [f"{step}--{role}" for step in ("train", "evaluate") for role in ("cached", "gate", "select")]
+    assert {t["name"] for t in templates} == {
+        *user, *single, "periplus-gate", "train--stretch", "evaluate--stretch",
+    }  # fmt: skip
 
 
 def test_the_exit_handler_of_the_document_need_not_run_for_a_cached_run() -> None:

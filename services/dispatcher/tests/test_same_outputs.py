@@ -7,7 +7,7 @@ import pytest
 from dispatcher_harness import Harness
 from manifests import dag, gives, say, sh, shows, steps, task, workflow
 
-from periplus_model.steps import CacheMode
+from periplus_model.steps import CacheMode, RunPhase
 
 Json = dict[str, Any]
 UP = "{{tasks.up.outputs.parameters.o}}"
@@ -242,6 +242,85 @@ CASES: dict[str, Json] = {
         ),
         say("up", "1"), say("mid", "<$x>", "x"), last(), templateDefaults={"retryStrategy": {"limit": "1"}},
     ),
+    "stretch": workflow(
+        dag(
+            task("up", "up"),
+            task("a", "mid", depends="up", given={"x": UP}),
+            task("b", "one", depends="a", given={"x": "{{tasks.a.outputs.parameters.o}}"}),
+            task("c", "two", depends="a && up", given={"x": "{{tasks.a.outputs.parameters.o}} " + UP}),
+            task("fan", "loop", depends="b && c", withItems=[1, 2, 3],
+                 given={"x": "{{item}}{{tasks.b.outputs.parameters.o}}", "k": "{{tasks.c.outputs.parameters.o}}"}),
+            task("end", "end", depends="fan", given={"x": "{{tasks.fan.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x"), say("one", "one $x", "x"), say("two", "two $x", "x"),
+        say("loop", "$x$k", "x", "k"), last(),
+    ),
+    "stretch of artifacts, results and items of a member": workflow(
+        dag(
+            task("up", "up"),
+            task("list", "list", depends="up", given={"x": UP}),
+            task("file", "file", depends="list", given={"x": "{{tasks.list.outputs.result}}"}),
+            task("fan", "loop", depends="list", withParam="{{tasks.list.outputs.result}}",
+                 given={"x": "{{item.n}}", "k": UP}),
+            {**task("read", "read", depends="file && fan", given={"x": "{{tasks.fan.outputs.parameters.o}}"}),
+             "arguments": {"parameters": [{"name": "x", "value": "{{tasks.fan.outputs.parameters.o}}"}],
+                           "artifacts": [{"name": "f", "from": "{{tasks.file.outputs.artifacts.f}}"}]}},
+            task("end", "end", depends="read", given={"x": "{{tasks.read.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "k"), sh("list", 'echo "[{\\"n\\":1},{\\"n\\":2}]"', "x"),
+        sh("file", 'printf %s "$x" > /tmp/f', "x", outputs={"artifacts": [{"name": "f", "path": "/tmp/f"}]}),
+        say("loop", "$x$k", "x", "k"),
+        {**sh("read", 'printf %s "$x$(cat /tmp/f)" > /tmp/o', "x", outputs=gives("o")),
+         "inputs": {"parameters": [{"name": "x"}], "artifacts": [{"name": "f", "path": "/tmp/f"}]}},
+        last(),
+    ),
+    "conditions in a stretch": workflow(
+        dag(
+            task("up", "up"),
+            task("a", "mid", depends="up", given={"x": UP}),
+            task("yes", "one", depends="a", when="'{{tasks.a.outputs.parameters.o}}' == '<1>'",
+                 given={"x": "{{tasks.a.outputs.parameters.o}}"}),
+            task("no", "two", depends="a", when="'{{tasks.a.outputs.parameters.o}}' != '<1>'",
+                 given={"x": "{{tasks.a.outputs.parameters.o}}"}),
+            task("after", "mid", depends="yes && no", given={"x": "{{tasks.yes.outputs.parameters.o}}"}),
+            task("end", "end", depends="after", given={"x": "{{tasks.after.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x"), say("one", "one $x", "x"), say("two", "two $x", "x"),
+        say("loop", "$x$k", "x", "k"), last(),
+    ),
+    "a failure behind a stretch": workflow(
+        dag(
+            task("up", "up"),
+            task("a", "mid", dependencies=["up"], given={"x": UP}),
+            task("bad", "bad", dependencies=["a"], given={"x": "{{tasks.a.outputs.parameters.o}}"}),
+            task("never", "mid", dependencies=["bad"], given={"x": UP}),
+            task("end", "end", dependencies=["a"], given={"x": "{{tasks.a.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x"), sh("bad", "exit 1", "x", outputs=gives("o")), last(),
+    ),
+    "stretch in a loop over nested, with retries of everything": workflow(
+        dag(
+            task("up", "up"),
+            task("in", "inner", depends="up", withItems=[1, 2], given={"x": "{{item}}" + UP}),
+            task("end", "end", depends="in", given={"x": "{{tasks.in.outputs.parameters.o}}"}),
+            outputs=shows("tasks.end.outputs.parameters.o"),
+        ),
+        dag(
+            task("a", "mid", given={"x": "{{inputs.parameters.x}}"}),
+            task("b", "one", depends="a", given={"x": "{{tasks.a.outputs.parameters.o}}"}),
+            task("c", "loop", depends="a", withItems=["p", "q"],
+                 given={"x": "{{item}}", "k": "{{tasks.a.outputs.parameters.o}}"}),
+            task("d", "mid", depends="b && c",
+                 given={"x": "{{tasks.b.outputs.parameters.o}}{{tasks.c.outputs.parameters.o}}"}),
+            name="inner", inputs={"parameters": [{"name": "x"}]}, outputs=shows("tasks.d.outputs.parameters.o"),
+        ),
+        say("up", "1"), say("mid", "<$x>", "x"), say("one", "one $x", "x"), say("loop", "$x$k", "x", "k"), last(),
+        templateDefaults={"retryStrategy": {"limit": "1"}},
+    ),
 }  # fmt: skip
 
 
@@ -253,6 +332,7 @@ async def test_whatever_the_cache_holds_a_run_has_the_outputs_that_it_has_withou
     plain = await harness.run(manifest, mode=CacheMode.OFF)
     assert not plain.run.state.generated
     assert plain.run.phase.is_final
+    plan = (await harness.dispatcher.plan(harness.request(manifest))).plan
     entries = dict(harness.cache.entries)
     first = {
         key for key in entries if key[1:] == ("{}", "{}")
@@ -267,5 +347,10 @@ async def test_whatever_the_cache_holds_a_run_has_the_outputs_that_it_has_withou
         assert len(warm.finished) == len(warm.phases), "a step was published twice"
         shown = {path: "succeeded" if phase == "cached" else phase for path, phase in warm.phases.items()}
         assert shown == plain.phases
-        if first and left == behind:
+        order = list(warm.phases)
+        for step in plan.steps:
+            for before in step.call.depends_on:
+                if {step.call.path, before} <= warm.phases.keys():
+                    assert order.index(before) < order.index(step.call.path)
+        if first and left == behind and plain.run.phase is RunPhase.SUCCEEDED:
             assert warm.ran == {"up"}, "behind a step that gave the same as before nothing else runs"

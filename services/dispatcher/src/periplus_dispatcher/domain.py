@@ -69,6 +69,10 @@ class TemplateRole(StrEnum):
     FAN_OUT = "fan-out"
     """The wrapper of a fan-out: a gate for all items, then the loop over the items that are no hits."""
     FAN_OUT_GATE = "fan-out-gate"
+    STRETCH_GATE = "stretch-gate"
+    """The gate of all members of a stretch."""
+    STRETCHED = "stretched"
+    """A member of a stretch: returns the outputs of a hit, runs, or asks at a gate of its own."""
     PARTIAL_FAN_OUT = "partial-fan-out"
     """The wrapper of a fan-out some items of which were hits when the run was submitted."""
     COPY = "copy"
@@ -103,9 +107,28 @@ class FanOut:
 
 
 @dataclass(frozen=True)
+class StretchMember:
+    """The question of a call behind the gate of a stretch.
+
+    In `arguments`, `items` (of a fan-out) and `condition`, `{{inputs.…}}` are inputs of the gate, `{{tasks.…}}` outputs of
+    members before it, and `{{item…}}` is the item. `parameters` and `artifacts` are the template's defaults for inputs
+    that the arguments do not set. `supplied` are the parameters that carry the answer.
+    """
+
+    template: str
+    arguments: Json
+    supplied: tuple[str, ...]
+    condition: str = ""
+    items: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, ObjectRef | Raw] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RunState:
     """What was decided at submission and is needed to read the run's Workflow later, by any replica.
 
+    `stretches` are, by the name of their gate's template, the members of each stretch in order, by their task's name.
     `resolved` are the verdicts of the steps whose calls were rewritten, `verdicts` those of all steps, both by path.
     `cached_steps` and `saved` are set for a run that was complete at submission.
     """
@@ -113,6 +136,7 @@ class RunState:
     templates: Mapping[str, ContainerTemplate]
     generated: Mapping[str, GeneratedTemplate] = field(default_factory=dict)
     fan_outs: Mapping[str, FanOut] = field(default_factory=dict)
+    stretches: Mapping[str, Mapping[str, StretchMember]] = field(default_factory=dict)
     resolved: Mapping[str, StepVerdict] = field(default_factory=dict)
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     cached_steps: int = 0
@@ -123,12 +147,14 @@ class RunState:
 class GateAnswer:
     """The output parameters that a gate is answered with, and the verdict that they express.
 
-    `remaining` are, for a fan-out, the indices of the items that run.
+    `remaining` are, for a fan-out, the indices of the items that run. `members` are, for a stretch, the answers for each
+    member by its task's name, without their parameters.
     """
 
     parameters: Mapping[str, str]
     verdict: StepVerdict
     remaining: tuple[int, ...] = ()
+    members: Mapping[str, "GateAnswer"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 MAX_NAME_CHARACTERS = 63
 """A run's id is the name of its Workflow, which becomes the value of a label."""
 
+_PHASES_WITHOUT_RUN = {Verdict.HIT: StepPhase.CACHED, Verdict.SKIPPED: StepPhase.SKIPPED}
+
 
 @dataclass(frozen=True)
 class SubmittedRun:
@@ -146,7 +148,7 @@ class Dispatcher:
             manifest = self._to_submit(planned.manifest, run.id, run.project, planned)
             warnings = await self._argo.lint(manifest)
             log.error("%s: runs without the cache, as Argo refuses the rewritten manifest: %s", run.id, error)
-            state = replace(run.state, generated={}, fan_outs={}, resolved={})
+            state = replace(run.state, generated={}, fan_outs={}, stretches={}, resolved={})
             return replace(run, manifest=json.dumps(manifest), state=state), warnings
 
     async def _pod_steps(self, run: Run) -> dict[str, str]:
@@ -198,6 +200,7 @@ class Dispatcher:
             templates=templates,
             generated=rewritten.generated,
             fan_outs=rewritten.fan_outs,
+            stretches=rewritten.stretches,
             resolved={step.call.path: step.verdict for step in plan.steps if step.action in served}
             if rewritten.generated
             else {},
@@ -217,33 +220,22 @@ def run_id(pipeline: str, project: str, request_id: str) -> str:
 
 
 def _statuses_without_run(plan: Plan, now: datetime) -> list[StepStatus]:
-    """The statuses of the steps of a complete plan."""
-    hits = [
+    """The statuses of the steps of a complete plan, in its order."""
+    return [
         StepStatus(
             path=path,
-            phase=StepPhase.CACHED,
+            phase=_PHASES_WITHOUT_RUN[verdict.verdict],
             template=step.call.template,
+            message="" if verdict.verdict is Verdict.HIT else verdict.reason,
             outputs=verdict.outputs or Outputs(),
-            started_at=now,
+            started_at=now if verdict.verdict is Verdict.HIT else None,
             finished_at=now,
-            verdict=verdict,
+            verdict=verdict if verdict.verdict is Verdict.HIT else None,
         )
         for step in plan.steps
         for path, verdict in step.verdicts
-        if verdict.verdict is Verdict.HIT
+        if verdict.verdict in _PHASES_WITHOUT_RUN
     ]
-    skipped = [
-        StepStatus(
-            path=step.call.path,
-            phase=StepPhase.SKIPPED,
-            template=step.call.template,
-            message=step.verdict.reason,
-            finished_at=now,
-        )
-        for step in plan.steps
-        if step.verdict.verdict is Verdict.SKIPPED
-    ]
-    return hits + skipped
 
 
 def _verdicts(plan: Plan) -> dict[str, Verdict]:

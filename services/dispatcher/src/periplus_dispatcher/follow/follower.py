@@ -9,25 +9,26 @@ from datetime import UTC, datetime, timedelta
 
 from periplus_common import telemetry
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
-from periplus_dispatcher.domain import GateAnswer, Json, Run
-from periplus_dispatcher.follow.gates import gate_answer, gate_query
+from periplus_dispatcher.domain import GateAnswer, Json, Run, StretchMember, TemplateRole
+from periplus_dispatcher.follow import stretch_gates
+from periplus_dispatcher.follow.gates import gate_answer, gate_query, without_cache
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.follow.observe import Gate, WorkflowStatus
 from periplus_dispatcher.ports import Argo, Cache, Runs
-from periplus_model.queries import StepVerdict
-from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
+from periplus_model.queries import StepQuery, StepVerdict
+from periplus_model.steps import Outputs, RunPhase, StepPhase
 
 log = logging.getLogger(__name__)
 
 _gates_opened = telemetry.counter(
     "periplus.gates.opened",
     unit="{gate}",
-    description="Gates that this process found open and without an answer.",
+    description="Steps whose gate this process found open and without an answer.",
 )
 _gates_answered = telemetry.counter(
     "periplus.gates.answered",
     unit="{gate}",
-    description="Gates that were answered, by the verdict of the cache.",
+    description="Steps whose gate was answered, by the verdict of the cache.",
     attributes=("periplus.verdict",),
 )
 
@@ -225,7 +226,7 @@ class Follower:
         run = followed.run
         answers = dict(stored)
         if new := [gate for gate in gates if gate.node not in stored]:
-            _gates_opened.add(len(new))
+            _gates_opened.add(sum(len(_members(run, gate)) or 1 for gate in new))
             resolved = await self._resolve(run, new)
             await self._runs.add_answers(run.id, resolved)
             answers |= resolved
@@ -239,27 +240,37 @@ class Follower:
             except NotFound as error:
                 log.info("%s: the gate of %s is not open any more: %s", run.id, gate.path, error)
             else:
-                _gates_answered.add(1, {"periplus.verdict": answer.verdict.verdict.label})
+                for each in answer.members.values() or (answer,):
+                    _gates_answered.add(1, {"periplus.verdict": each.verdict.verdict.label})
             followed.answered.add(gate.node)
 
     async def _resolve(self, run: Run, gates: Sequence[Gate]) -> dict[str, GateAnswer]:
         """The answers to gates, by node id. If the cache can not be reached, every step behind them runs."""
-        templates = {gate.template: run.state.templates[gate.template].step for gate in gates}
         try:
-            queries = [gate_query(run, gate) for gate in gates]
+            queries = [query for gate in gates for query in _queries(run, gate)]
+            templates = {query.template: run.state.templates[query.template].step for query in queries}
             verdicts = await self._cache.resolve(run.project, run.id, run.cache_mode, templates, queries)
         except (Unavailable, Invalid) as error:
             log.warning("%s: its gates are answered without the cache: %s", run.id, error)
             verdicts = {}
-        return {
-            gate.node: gate_answer(
-                run,
-                gate,
-                verdicts.get(gate.node)
-                or StepVerdict(gate.node, Verdict.MISS, "the cache could not be reached"),
-            )
-            for gate in gates
-        }
+        return {gate.node: _answer(run, gate, verdicts) for gate in gates}
+
+
+def _members(run: Run, gate: Gate) -> Mapping[str, StretchMember]:
+    """The members of a gate's stretch; empty for the gate of a single step."""
+    return run.state.stretches[gate.template] if gate.role is TemplateRole.STRETCH_GATE else {}
+
+
+def _queries(run: Run, gate: Gate) -> list[StepQuery]:
+    members = _members(run, gate)
+    return stretch_gates.queries(gate, members) if members else [gate_query(run, gate)]
+
+
+def _answer(run: Run, gate: Gate, verdicts: Mapping[str, StepVerdict]) -> GateAnswer:
+    """The answer to a gate from the verdicts of its queries; without them, every step behind it runs."""
+    if members := _members(run, gate):
+        return stretch_gates.answer(gate, members, run.state.templates, verdicts)
+    return gate_answer(run, gate, verdicts.get(gate.node) or without_cache(gate.node))
 
 
 def _is_older(workflow: Json, other: Json) -> bool:

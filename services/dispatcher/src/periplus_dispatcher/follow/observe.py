@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from periplus_dispatcher.domain import (
     ITEM_NAME,
@@ -23,7 +24,7 @@ from periplus_dispatcher.follow.nodes import (
     is_retry_attempt,
     parse_time,
 )
-from periplus_dispatcher.rewrite.generated import IS_HIT, REMAINING_ITEMS
+from periplus_dispatcher.rewrite.generated import ASK, IS_HIT, REMAINING_ITEMS, SERVED, VERDICT
 from periplus_model.queries import ArtifactSource, StepVerdict
 from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
 
@@ -49,20 +50,27 @@ ORDINARY_FOR = timedelta(seconds=30)
 MAX_REASON_CHARACTERS = 1_000
 
 _STEP_NODE_TYPES = ("Pod", "Retry", "HTTP", "Plugin", "Suspend")
-_GATE_ROLES = (TemplateRole.GATE, TemplateRole.FAN_OUT_GATE)
+_GATE_ROLES = (TemplateRole.GATE, TemplateRole.FAN_OUT_GATE, TemplateRole.STRETCH_GATE)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """An open gate: the path and template of its step, its inputs, and the parameters that an answer can set."""
+    """An open gate: the path and template of its step, its inputs, and the parameters that an answer can set.
+
+    Of the gate of a stretch, `path` is its own, and `template` is the name of its template.
+    """
 
     node: str
     path: str
     template: str
-    is_fan_out: bool
+    role: TemplateRole
     parameters: Mapping[str, str]
     artifacts: Mapping[str, ArtifactSource]
     supplied: tuple[str, ...]
+
+    @property
+    def is_fan_out(self) -> bool:
+        return self.role is TemplateRole.FAN_OUT_GATE
 
 
 class WorkflowStatus:
@@ -121,7 +129,7 @@ class WorkflowStatus:
                 node=node_id,
                 path=self._path(node),
                 template=generated.template,
-                is_fan_out=generated.role is TemplateRole.FAN_OUT_GATE,
+                role=generated.role,
                 parameters={p["name"]: p.get("value", "") for p in field_list(node, "inputs", "parameters")},
                 artifacts={
                     a["name"]: self._reader.source(a) for a in field_list(node, "inputs", "artifacts")
@@ -135,12 +143,22 @@ class WorkflowStatus:
             and node.get("phase") == "Running"
         ]
 
-    def steps(self) -> Iterator[StepStatus]:
-        """The status of every step that has started, finished or was skipped."""
+    def steps(self) -> list[StepStatus]:
+        """The status of every step that has started, finished or was skipped, in the order of the plan.
+
+        Many can pass in one state of a Workflow, whose nodes have no order.
+        """
+        order = {path: position for position, path in enumerate(self._state.verdicts)}
+        return sorted(
+            self._steps(), key=lambda step: order.get(step.path, order.get(plan_path(step.path), len(order)))
+        )
+
+    def _steps(self) -> Iterator[StepStatus]:
         for node in self._nodes.values():
             generated = self._generated(node)
             if node.get("type") == "Skipped":
-                if not self._is_inside_wrapper(node):
+                is_step = generated is None or generated.role is not TemplateRole.STRETCH_GATE
+                if is_step and not self._is_inside_wrapper(node):
                     yield self._skipped(node, generated)
             elif generated is not None:
                 yield from self._cached(node, generated.role)
@@ -229,6 +247,12 @@ class WorkflowStatus:
                 yield from self._cached_items(node, path, verdict)
             elif verdict is not None and node.get("phase") == "Succeeded":
                 yield self._hit(node, path, verdict)
+        elif role in (TemplateRole.STRETCHED, TemplateRole.FAN_OUT):
+            answer = self._member_answer(node)
+            if answer is not None and role is TemplateRole.FAN_OUT:
+                yield from self._cached_items(node, path, answer.verdict)
+            elif answer is not None and node.get("phase") == "Succeeded":
+                yield self._hit(node, path, answer.verdict)
         elif role in _GATE_ROLES and node.get("phase") == "Succeeded":
             outputs = self._supplied_outputs(node)
             answer = self._answers.get(node["id"])
@@ -238,6 +262,31 @@ class WorkflowStatus:
                 yield self._hit(node, path, answer.verdict)
             elif role is TemplateRole.FAN_OUT_GATE and outputs.get(REMAINING_ITEMS):
                 yield from self._cached_items(node, path, answer.verdict)
+
+    def _member_answer(self, node: Json) -> GateAnswer | None:
+        """The answer that a member of a stretch got and that serves it, or items of it; None if there is none."""
+        given = {p["name"]: p.get("value") for p in field_list(node, "inputs", "parameters")}
+        verdict = given.get(VERDICT)
+        if node.get("type") != "DAG" or verdict in (None, ASK):
+            return None
+        if verdict != SERVED and not given.get(REMAINING_ITEMS):
+            return None
+        task = _ATTEMPT_SUFFIX.sub("", node["displayName"]) if is_retry_attempt(node) else node["displayName"]
+        for gate in self._stretch_gates.get(node.get("boundaryID", ""), ()):
+            answer = self._answers.get(gate)
+            if answer is not None and task in answer.members:
+                return answer.members[task]
+        return None
+
+    @cached_property
+    def _stretch_gates(self) -> dict[str, list[str]]:
+        """The ids of the gates of stretches, by their boundary's."""
+        found: dict[str, list[str]] = {}
+        for node_id, node in self._nodes.items():
+            generated = self._generated(node)
+            if generated is not None and generated.role is TemplateRole.STRETCH_GATE:
+                found.setdefault(node.get("boundaryID", ""), []).append(node_id)
+        return found
 
     def _cached_items(self, node: Json, path: str, verdict: StepVerdict) -> Iterator[StepStatus]:
         for index, item in enumerate(verdict.items):
@@ -293,6 +342,8 @@ class WorkflowStatus:
         fan_out = self._state.fan_outs.get(plan_path(path))
         if fan_out is not None and fan_out.remaining is not None:
             return fan_out.remaining
+        if (served := self._member_answer(wrapper)) is not None:
+            return served.remaining
         for node_id, answer in self._answers.items():
             gate = self._nodes.get(node_id)
             if gate and gate.get("boundaryID") == wrapper["id"]:

@@ -7,29 +7,51 @@ from periplus_dispatcher.rewrite.gates import (
     pass_parameter,
     run_output,
 )
-from periplus_dispatcher.rewrite.generated import ITEMS, REMAINING_ITEMS, RESULT, parameter_of
+from periplus_dispatcher.rewrite.generated import (
+    ASK,
+    ITEMS,
+    REMAINING_ITEMS,
+    RESULT,
+    VERDICT,
+    parameter_of,
+)
+
+_GATES = "tasks.gate.outputs?.parameters?.['{0}']"
+_CALLS = "inputs.parameters['{0}']"
+"""The answer in an expression: of the wrapper's own gate, or in the arguments of its call."""
 
 
 def fan_out_template(
-    name: str, signature: TemplateSignature, inputs: Json, arguments: Json, gate: str | None
+    name: str,
+    signature: TemplateSignature,
+    inputs: Json,
+    arguments: Json,
+    gate: str | None,
+    *,
+    is_stretched: bool = False,
 ) -> Json:
     """The wrapper of a fan-out.
 
     `inputs` are the arguments of the call besides the items, `arguments` those of one item. With a gate, its answer says
-    which items run; without, the arguments of the call do.
+    which items run; without, the arguments of the call do. In a stretch they do as well, unless the verdict is ASK.
     """
     carriers = [parameter_of(n) for n in signature.outputs]
-    answer = "tasks.gate.outputs?.parameters?.['{}']" if gate else "inputs.parameters['{}']"
+    given = [{"name": n} for n in (REMAINING_ITEMS, *carriers)]
+    if is_stretched:
+        own_inputs = [{"name": ITEMS}, {"name": VERDICT}, *given]
+        answer = f"(inputs.parameters['{VERDICT}'] == '{ASK}' ? {_GATES} : {_CALLS})"
+    else:
+        own_inputs, answer = ([{"name": ITEMS}], _GATES) if gate else (given, _CALLS)
     remaining = answer.format(REMAINING_ITEMS)
-    own_inputs = [{"name": ITEMS}] if gate else [{"name": n} for n in (REMAINING_ITEMS, *carriers)]
     tasks: list[Json] = []
     run: Json = {"name": "run", "template": signature.name, "arguments": arguments}
     if gate:
         passed = {
-            "parameters": [pass_parameter(p["name"]) for p in (*own_inputs, *inputs["parameters"])],
+            "parameters": [pass_parameter(n) for n in (ITEMS, *(p["name"] for p in inputs["parameters"]))],
             "artifacts": [pass_artifact(a["name"]) for a in inputs["artifacts"]],
         }
-        tasks.append({"name": "gate", "template": gate, "arguments": passed})
+        condition = {"when": "{{inputs.parameters." + VERDICT + "}} == " + ASK} if is_stretched else {}
+        tasks.append({"name": "gate", "template": gate, **condition, "arguments": passed})
         run["depends"] = "gate"
         run["withParam"] = (
             "{{=(" + remaining + " ?? '') == '' ? inputs.parameters['" + ITEMS + "'] : " + remaining + "}}"

@@ -6,13 +6,23 @@ ends, and its step runs.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from periplus_dispatcher.domain import ContainerTemplate, Json
 from periplus_dispatcher.manifest.scope import ARTIFACT_LOCATIONS
-from periplus_dispatcher.rewrite.generated import IS_HIT, RESULT, artifact_of, parameter_of
+from periplus_dispatcher.rewrite.generated import (
+    ASK,
+    IS_HIT,
+    RESULT,
+    RUN,
+    SERVED,
+    VERDICT,
+    artifact_of,
+    member_output,
+    parameter_of,
+)
 
 
 @dataclass(frozen=True)
@@ -146,16 +156,13 @@ def gated_template(name: str, gate: str, selection: str, signature: TemplateSign
     }
 
 
-def gate_template(name: str, inputs: Json, supplied: Iterable[str], timeout: timedelta) -> Json:
+def gate_template(name: str, inputs: Json, defaults: Mapping[str, str], timeout: timedelta) -> Json:
     """A suspend node: its inputs are in the Workflow's status, and its outputs are set by the answer.
 
-    At its timeout the outputs have their defaults, and the step runs. An empty IS_HIT would be no operand of the `when`
-    that reads it, and the run would end with an error.
+    At its timeout the outputs have their defaults, and the step runs. An empty text would be no operand of a `when` that
+    reads it, and the run would end with an error.
     """
-    outputs = [
-        {"name": n, "valueFrom": {"supplied": {}, "default": "false" if n == IS_HIT else ""}}
-        for n in supplied
-    ]
+    outputs = [{"name": n, "valueFrom": {"supplied": {}, "default": value}} for n, value in defaults.items()]
     declared = {
         "parameters": [{k: v for k, v in p.items() if k == "name"} for p in inputs["parameters"]],
         "artifacts": [{"name": a["name"]} for a in inputs["artifacts"]],
@@ -165,6 +172,74 @@ def gate_template(name: str, inputs: Json, supplied: Iterable[str], timeout: tim
         "inputs": declared,
         "suspend": {"duration": f"{timeout.total_seconds():.0f}s"},
         "outputs": {"parameters": outputs},
+    }
+
+
+def member_arguments(gate: str, task: str, parameters: Iterable[str], artifacts: Iterable[str] = ()) -> Json:
+    """The arguments that carry the answer of a stretch's gate to one of its members."""
+
+    def answer(carrier: str) -> str:
+        default = RUN if carrier == VERDICT else ""
+        output = member_output(task, carrier)
+        return "{{=tasks['" + gate + "'].outputs?.parameters?.['" + output + "'] ?? '" + default + "'}}"
+
+    return {
+        "parameters": [{"name": n, "value": answer(n)} for n in parameters],
+        "artifacts": [{"name": n, "s3": {"key": answer(n)}} for n in artifacts],
+    }
+
+
+def stretched_template(name: str, gated: str, signature: TemplateSignature) -> Json:
+    """A member of a stretch: by the verdict it returns the outputs of a hit, runs the user's template, or calls `gated`."""
+    verdict = "inputs.parameters['" + VERDICT + "']"
+
+    def selected(cached: str, asked: str, ran: str) -> str:
+        return f"{verdict} == '{SERVED}' ? {cached} : {verdict} == '{ASK}' ? {asked} : {ran}"
+
+    def call(task: str, template: str, verdict: str) -> Json:
+        condition = "{{inputs.parameters." + VERDICT + "}} == " + verdict
+        return {"name": task, "template": template, "when": condition, "arguments": pass_inputs(signature)}
+
+    return {
+        "name": name,
+        "inputs": {
+            "parameters": [
+                *copy.deepcopy(signature.inputs["parameters"]),
+                {"name": VERDICT},
+                *({"name": parameter_of(n), "default": ""} for n in signature.outputs),
+            ],
+            "artifacts": [
+                *copy.deepcopy(signature.inputs["artifacts"]),
+                *({"name": artifact_of(n), "optional": True} for n in signature.artifacts),
+            ],
+        },
+        "dag": {"tasks": [call("ask", gated, ASK), call("run", signature.name, RUN)]},
+        "outputs": {
+            "parameters": [
+                {
+                    "name": n,
+                    "valueFrom": {
+                        "expression": selected(
+                            f"inputs.parameters['{parameter_of(n)}']",
+                            f"tasks.ask.outputs.parameters['{n}']",
+                            run_output(n),
+                        )
+                    },
+                }
+                for n in signature.outputs
+            ],
+            "artifacts": [
+                {
+                    "name": n,
+                    "fromExpression": selected(
+                        f"inputs.artifacts['{artifact_of(n)}']",
+                        f"tasks.ask.outputs.artifacts['{n}']",
+                        f"tasks.run.outputs.artifacts['{n}']",
+                    ),
+                }
+                for n in signature.artifacts
+            ],
+        },
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from periplus_dispatcher.domain import FanOut, GeneratedTemplate, Json
+from periplus_dispatcher.domain import FanOut, GeneratedTemplate, Json, StretchMember
 
 IS_HIT = "periplus-hit"
 """Of a gate: "true" if the answer is a hit."""
@@ -15,17 +15,23 @@ REMAINING_ITEMS = "periplus-todo"
 """The items of a fan-out that are no hits, as a JSON array."""
 RESULT = "periplus-result"
 """`outputs.result` as an output parameter, which a wrapper can have."""
+VERDICT = "periplus-verdict"
+"""Of a member of a stretch: SERVED, RUN or ASK."""
+SERVED, RUN, ASK = "hit", "run", "ask"
+STRETCH_GATE = "periplus-gate"
+"""Name of the gate of a stretch."""
 NO_OP = "periplus-never"
 """Name of a template that is never run."""
 
 
 @dataclass(frozen=True)
 class RewrittenManifest:
-    """The manifest for Argo, the templates that were added to it, and its fan-outs by their path."""
+    """The manifest for Argo, and what `RunState` has of it."""
 
     manifest: Json
     generated: Mapping[str, GeneratedTemplate] = field(default_factory=dict)
     fan_outs: Mapping[str, FanOut] = field(default_factory=dict)
+    stretches: Mapping[str, Mapping[str, StretchMember]] = field(default_factory=dict)
 
 
 def parameter_of(name: str) -> str:
@@ -36,6 +42,16 @@ def parameter_of(name: str) -> str:
 def artifact_of(name: str) -> str:
     """The parameter or artifact that carries an output artifact of a hit."""
     return f"periplus-a-{name}"
+
+
+def reference_of(number: int) -> str:
+    """The input of a wrapper or gate for what an argument takes from elsewhere."""
+    return f"periplus-ref-{number}"
+
+
+def member_output(task: str, parameter: str) -> str:
+    """The output of a stretch's gate that carries a parameter to a member. Names of tasks have no underscore."""
+    return f"{task}_{parameter.removeprefix('periplus-')}"
 
 
 def with_result_as_parameter(value: Any, task: str) -> Any:

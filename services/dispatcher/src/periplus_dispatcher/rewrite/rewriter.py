@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,18 +13,24 @@ from periplus_dispatcher.domain import (
     FanOut,
     GeneratedTemplate,
     Json,
+    StretchMember,
     TemplateRole,
 )
 from periplus_dispatcher.manifest.arguments import split_arguments
 from periplus_dispatcher.manifest.calls import text_of
-from periplus_dispatcher.rewrite import answers, gates
+from periplus_dispatcher.rewrite import answers, gates, stretches
 from periplus_dispatcher.rewrite.fan_outs import fan_out_template
 from periplus_dispatcher.rewrite.generated import (
     IS_HIT,
     ITEMS,
     NO_OP,
     REMAINING_ITEMS,
+    RUN,
+    STRETCH_GATE,
+    VERDICT,
     RewrittenManifest,
+    artifact_of,
+    member_output,
     parameter_of,
     with_result_as_parameter,
 )
@@ -43,6 +49,8 @@ _NAME_SUFFIXES = {
     TemplateRole.SELECTION: "select",
     TemplateRole.FAN_OUT: "fan",
     TemplateRole.FAN_OUT_GATE: "fangate",
+    TemplateRole.STRETCH_GATE: "",
+    TemplateRole.STRETCHED: "stretch",
     TemplateRole.PARTIAL_FAN_OUT: "part",
     TemplateRole.COPY: "call",
     TemplateRole.NO_OP: "",
@@ -55,10 +63,15 @@ def rewrite(
     """Write a plan into a manifest. Gives the manifest itself if nothing changes or the result would be too large."""
     if all(step.action is StepAction.KEEP for step in plan.steps):
         return RewrittenManifest(manifest)
-    rewritten = _Rewriter(manifest, plan, templates, gate_timeout).rewrite()
-    if len(json.dumps(rewritten.manifest, ensure_ascii=False).encode()) > MAX_MANIFEST_BYTES:
-        return RewrittenManifest(manifest)
-    return rewritten
+    for has_stretches in (
+        True,
+        False,
+    ):  # the calls of a stretch are longer than those with gates of their own
+        rewriter = _Rewriter(manifest, plan, templates, gate_timeout, has_stretches=has_stretches)
+        rewritten = rewriter.rewrite()
+        if len(json.dumps(rewritten.manifest, ensure_ascii=False).encode()) <= MAX_MANIFEST_BYTES:
+            return rewritten
+    return RewrittenManifest(manifest)
 
 
 def to_submit(manifest: Json, name: str, namespace: str, project: str, parameters: Mapping[str, str]) -> Json:
@@ -86,15 +99,19 @@ class _Rewriter:
         plan: Plan,
         templates: Mapping[str, ContainerTemplate],
         gate_timeout: timedelta,
+        *,
+        has_stretches: bool,
     ) -> None:
         self._manifest = {**manifest, "spec": {**manifest["spec"]}}
         self._originals = {t["name"]: t for t in manifest["spec"]["templates"]}
         self._steps = {step.call.path: step for step in plan.steps}
         self._templates = templates
         self._gate_timeout = gate_timeout
+        self._has_stretches = has_stretches
         self._bodies: dict[str, Json] = {}
         self._generated: dict[str, GeneratedTemplate] = {}
         self._fan_outs: dict[str, FanOut] = {}
+        self._stretches: dict[str, dict[str, StretchMember]] = {}
         self._shared_names: dict[str, str] = {}
         self._no_op = ""
 
@@ -109,7 +126,7 @@ class _Rewriter:
         elif changed is not None:
             templates = [changed if t["name"] == entrypoint else t for t in templates]
         spec["templates"] = [*templates, *self._bodies.values()]
-        return RewrittenManifest(self._manifest, self._generated, self._fan_outs)
+        return RewrittenManifest(self._manifest, self._generated, self._fan_outs, self._stretches)
 
     def _is_called(self, name: str) -> bool:
         """Whether a task, a hook or an exit handler calls a template."""
@@ -123,10 +140,12 @@ class _Rewriter:
     def _rewrite_template(self, original: Json, prefix: str) -> Json | None:
         """A template invocator for the calls whose paths begin with `prefix`; None if nothing in it changes."""
         template = copy.deepcopy(original)
+        steps = {task["name"]: step for task in _tasks(template) if (step := self._step(prefix, task))}
+        stretch_gates = self._add_stretches(template, steps)
         is_changed = False
         with_result: list[str] = []
         for task in _tasks(template):
-            step = self._steps.get(prefix + task["name"]) or self._steps.get(f"{prefix}{task['name']}(*)")
+            step = steps.get(task["name"])
             if step is None:
                 continue
             if step.call.is_expanded:
@@ -135,7 +154,7 @@ class _Rewriter:
                     task["template"] = self._add(task["template"], TemplateRole.COPY, inner)
                     is_changed = True
             elif step.action is not StepAction.KEEP:
-                self._rewrite_call(task, step)
+                self._rewrite_call(task, step, stretch_gates.get(task["name"], ""))
                 is_changed = True
                 if step.call.result_used:
                     with_result.append(task["name"])
@@ -145,21 +164,66 @@ class _Rewriter:
             template = with_result_as_parameter(template, name)
         return template
 
-    def _rewrite_call(self, task: Json, step: PlannedStep) -> None:
+    def _step(self, prefix: str, task: Json) -> PlannedStep | None:
+        return self._steps.get(prefix + task["name"]) or self._steps.get(f"{prefix}{task['name']}(*)")
+
+    def _add_stretches(self, template: Json, steps: Mapping[str, PlannedStep]) -> dict[str, str]:
+        """Add the gates of a DAG's stretches, and let their members wait for them. Gives the gate of each member."""
+        if not self._has_stretches:
+            return {}
+        found = stretches.find(template, steps, self._carriers)
+        by_task: dict[str, str] = {}
+        tasks = template["dag"]["tasks"] if found else []
+        wait = "dependencies" if any(task.get("dependencies") for task in tasks) else "depends"
+        for stretch in found:
+            taken = {task["name"] for task in tasks}
+            gate = self._add(STRETCH_GATE, TemplateRole.STRETCH_GATE, None, taken)
+            supplied = {
+                member_output(task, carrier): RUN if carrier == VERDICT else ""
+                for task, member in stretch.members.items()
+                for carrier in member.supplied
+            }
+            self._add_gate(gate, stretch.inputs.arguments, supplied)
+            self._stretches[gate] = stretch.members
+            for task in tasks:
+                if task["name"] in stretch.members:
+                    by_task[task["name"]] = gate
+                    before = task.get(wait)
+                    if wait == "depends":
+                        task[wait] = f"{before} && {gate}" if before else gate
+                    else:
+                        task[wait] = [*(before or ()), gate]
+            call: Json = {"name": gate, "template": gate}
+            if awaited := [task["name"] for task in tasks if task["name"] in stretch.waits_for]:
+                call[wait] = " && ".join(awaited) if wait == "depends" else awaited
+            tasks.append(call | {"arguments": stretch.inputs.arguments})
+        return by_task
+
+    def _signature(self, task: Json, step: PlannedStep) -> gates.TemplateSignature:
         original = self._originals[task["template"]]
-        signature = gates.signature_of(
+        return gates.signature_of(
             original,
             self._templates[original["name"]],
             [a["name"] for a in (task.get("arguments") or {}).get("artifacts") or ()],
             result_used=step.call.result_used,
             is_fan_out=step.call.is_fan_out,
         )
+
+    def _carriers(self, task: Json, step: PlannedStep) -> list[str]:
+        """The parameters that carry the answer of a stretch's gate to a member."""
+        remaining = [REMAINING_ITEMS] if step.call.is_fan_out else []
+        return [VERDICT, *remaining, *self._signature(task, step).supplied]
+
+    def _rewrite_call(self, task: Json, step: PlannedStep, stretch_gate: str) -> None:
+        signature = self._signature(task, step)
         if step.action is StepAction.SERVE:
             self._serve(task, signature, step.verdict)
-        elif step.action is StepAction.GATE:
-            task["template"] = self._gated(signature)
+        elif step.action is not StepAction.GATE:
+            self._wrap_loop(task, signature, step, stretch_gate)
+        elif stretch_gate:
+            self._stretched(task, signature, stretch_gate)
         else:
-            self._wrap_loop(task, signature, step)
+            task["template"] = self._gated(signature)
 
     def _serve(self, task: Json, signature: gates.TemplateSignature, verdict: StepVerdict) -> None:
         for loop in _LOOP_FIELDS:
@@ -180,11 +244,27 @@ class _Rewriter:
         )
         if name not in self._bodies:
             self._bodies[name] = gates.gated_template(name, gate, selection, signature)
-            self._add_gate(gate, signature.inputs, (IS_HIT, *signature.supplied))
+            self._add_gate(gate, signature.inputs, {IS_HIT: "false"} | dict.fromkeys(signature.supplied, ""))
             self._bodies[selection] = gates.selection_template(selection, signature)
         return name
 
-    def _wrap_loop(self, task: Json, signature: gates.TemplateSignature, step: PlannedStep) -> None:
+    def _stretched(self, task: Json, signature: gates.TemplateSignature, gate: str) -> None:
+        name = self._shared(signature, TemplateRole.STRETCHED)
+        if name not in self._bodies:
+            self._bodies[name] = gates.stretched_template(name, self._gated(signature), signature)
+        task["template"] = name
+        given = task.setdefault("arguments", {})
+        parameters = (VERDICT, *(parameter_of(n) for n in signature.outputs))
+        added = gates.member_arguments(
+            gate, task["name"], parameters, (artifact_of(n) for n in signature.artifacts)
+        )
+        for kind, arguments in added.items():
+            if arguments:
+                given[kind] = [*(given.get(kind) or ()), *arguments]
+
+    def _wrap_loop(
+        self, task: Json, signature: gates.TemplateSignature, step: PlannedStep, stretch_gate: str
+    ) -> None:
         """Move a loop into a wrapper, together with the arguments that depend on the item."""
         inputs, outer, inner = split_arguments(task.get("arguments") or {})
         fan_out = _defaults(step, inner)
@@ -198,9 +278,12 @@ class _Rewriter:
                 "artifacts": inputs["artifacts"],
             }
             supplied = (REMAINING_ITEMS, *(parameter_of(n) for n in signature.outputs))
-            self._add_gate(gate, gate_inputs, supplied)
+            self._add_gate(gate, gate_inputs, dict.fromkeys(supplied, ""))
             name = self._add(signature.name, TemplateRole.FAN_OUT, None)
             outer["parameters"].insert(0, {"name": ITEMS, "value": items})
+            if stretch_gate:
+                added = gates.member_arguments(stretch_gate, task["name"], (VERDICT, *supplied))
+                outer["parameters"] += added["parameters"]
             self._fan_outs[step.call.path] = replace(fan_out, arguments=inner)
         else:
             gate = None
@@ -211,13 +294,15 @@ class _Rewriter:
             self._fan_outs[step.call.path] = replace(fan_out, arguments=inner, remaining=tuple(remaining))
         for loop in _LOOP_FIELDS:
             task.pop(loop, None)
-        self._bodies[name] = fan_out_template(name, signature, inputs, inner, gate)
+        self._bodies[name] = fan_out_template(
+            name, signature, inputs, inner, gate, is_stretched=bool(stretch_gate)
+        )
         task["template"] = name
         task["arguments"] = outer
 
-    def _add_gate(self, name: str, inputs: Json, supplied: tuple[str, ...]) -> None:
-        self._bodies[name] = gates.gate_template(name, inputs, supplied, self._gate_timeout)
-        self._generated[name] = replace(self._generated[name], supplied=supplied)
+    def _add_gate(self, name: str, inputs: Json, defaults: Mapping[str, str]) -> None:
+        self._bodies[name] = gates.gate_template(name, inputs, defaults, self._gate_timeout)
+        self._generated[name] = replace(self._generated[name], supplied=tuple(defaults))
 
     def _shared(self, signature: gates.TemplateSignature, role: TemplateRole) -> str:
         """The name of a wrapper, the same for all calls with one signature."""
@@ -228,12 +313,12 @@ class _Rewriter:
             self._shared_names[key] = self._add(signature.name, role, None)
         return self._shared_names[key]
 
-    def _add(self, name: str, role: TemplateRole, body: Json | None) -> str:
-        """Add a template for the user's template `name`, under a name that no template has."""
+    def _add(self, name: str, role: TemplateRole, body: Json | None, taken: Collection[str] = ()) -> str:
+        """Add a template for the user's template `name`, under a name that no template has and that is not `taken`."""
         suffix = _NAME_SUFFIXES[role]
         ending, number = f"--{suffix}" if suffix else "", 1
         added = name[: MAX_TEMPLATE_NAME_CHARACTERS - len(ending)] + ending
-        while added in self._originals or added in self._generated:
+        while added in self._originals or added in self._generated or added in taken:
             number += 1
             ending = f"--{suffix}-{number}" if suffix else f"-{number}"
             added = name[: MAX_TEMPLATE_NAME_CHARACTERS - len(ending)] + ending

@@ -1,0 +1,167 @@
+"""Runs with a stretch on the local Argo: one gate, one question, one answer, whoever fails meanwhile."""
+
+import asyncio
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from dispatcher_harness import WAIT_SECONDS, FinishedRun, Harness
+from manifests import ANY_KEYS, PROCESSES, dag, gives, say, sh, shows, task, workflow
+
+from periplus_common.errors import NotFound
+from periplus_dispatcher.planner import Planner
+from periplus_dispatcher.rewrite.answers import MAX_ANSWER_CHARACTERS
+from periplus_dispatcher.service import Dispatcher
+from periplus_model.steps import RunPhase, Verdict
+
+Json = dict[str, Any]
+NAMES = [f"s{n}" for n in range(1, 11)]
+
+
+def of(name: str) -> str:
+    return "{{tasks." + name + ".outputs.parameters.o}}"
+
+
+def chain(command: str = "true", names: list[str] = NAMES, leaf: Json | None = None, **spec: Any) -> Json:
+    """`up`, and one step behind the other. `command` stands in the first one's: another one makes it run again."""
+    up = say("up", "1")
+    up["container"]["args"][0] += f"; {command}"
+    tasks = [
+        task(name, "t", depends=before, given={"x": of(before), "n": name})
+        for before, name in zip(["up", *names], names, strict=False)
+    ]
+    return workflow(
+        dag(task("up", "up"), *tasks, outputs=shows(f"tasks.{names[-1]}.outputs.parameters.o")),
+        up, leaf or say("t", "$x.", "x", "n"), **spec,
+    )  # fmt: skip
+
+
+async def gates_of(harness: Harness, run: str) -> list[Json]:
+    nodes = (await harness.argo.get(run) or {}).get("status", {}).get("nodes") or {}
+    return [node for node in nodes.values() if node["type"] == "Suspend"]
+
+
+async def opened_gate(harness: Harness, run: str) -> Json:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            if found := [gate for gate in await gates_of(harness, run) if gate["phase"] == "Running"]:
+                return found[0]
+            await asyncio.sleep(0.02)
+
+
+async def waiting(harness: Harness, **more: Any) -> tuple[str, Json]:
+    """A run whose stretch waits, with nobody to answer: its name and its gate."""
+    await harness.run(chain(**more))
+    await harness.crash()
+    name = (await harness.submit(chain("sleep 0", **more))).run.id
+    return name, await opened_gate(harness, name)
+
+
+def forget(harness: Harness, step: str) -> None:
+    """Forget the entry of one step of the chain."""
+    (key,) = [key for key in harness.cache.entries if f'"n": "{step}"' in key[1]]
+    del harness.cache.entries[key]
+
+
+async def again(harness: Harness, **more: Any) -> FinishedRun:
+    """The chain once more, with a first step that runs and gives the same as before."""
+    harness.cache.asked.clear()
+    return await harness.run(chain(f"# {uuid.uuid4()}", **more))
+
+
+async def test_a_chain_of_ten_behind_a_miss_has_one_gate_and_one_question(harness: Harness) -> None:
+    plain = await harness.run(chain())
+    warm = await again(harness)
+    assert (warm.ran, warm.cached, warm.output) == ({"up"}, set(NAMES), plain.output)
+    assert list(warm.phases) == ["up", *NAMES]
+    (gate,) = await gates_of(harness, warm.run.id)
+    assert gate["displayName"] == "periplus-gate"
+    assert [len(queries) for queries in harness.cache.asked] == [11, 10]
+    assert gate["message"] == "10 of 10 steps are hits"
+    hits = {event.step: event.producer_run for event in warm.finished if event.step in NAMES}
+    assert set(hits.values()) == {"earlier"}
+
+
+async def test_behind_a_miss_inside_a_stretch_the_next_step_asks_again(harness: Harness) -> None:
+    plain = await harness.run(chain())
+    forget(harness, "s4")
+    warm = await again(harness)
+    assert (warm.ran, warm.output) == ({"up", "s4"}, plain.output)
+    assert warm.cached == set(NAMES) - {"s4"}
+    assert list(warm.phases) == ["up", *NAMES]
+
+
+async def test_a_stretch_whose_inputs_are_new_runs(harness: Harness) -> None:
+    await harness.run(chain())
+    warm = await harness.run(chain("printf 2 > /tmp/o"))
+    assert (warm.ran, warm.output) == ({"up", *NAMES}, "2..........")
+
+
+async def test_a_person_who_resumes_the_gate_of_a_stretch_lets_all_of_it_run(harness: Harness) -> None:
+    name, gate = await waiting(harness)
+    harness.client.do(name, "resume", nodeFieldSelector=f"id={gate['id']}")
+    harness.follow()
+    assert (await harness.ended(name)).ran == {"up", *NAMES}
+
+
+async def test_the_gate_of_a_stretch_that_ends_by_its_timeout_lets_all_of_it_run(harness: Harness) -> None:
+    await harness.run(chain())
+    planner = Planner(harness.cache, harness.snapshotter, PROCESSES, ANY_KEYS)
+    short = Dispatcher(harness.runs, harness.argo, planner, harness.repository, timedelta(seconds=1))
+    await harness.crash()
+    name = (await short.submit(harness.request(chain("sleep 0")), str(uuid.uuid4()))).run.id
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not (await harness.argo.get(name) or {})["status"].get("finishedAt"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    harness.follow()
+    ended = await harness.ended(name)
+    assert (ended.run.phase, ended.ran) == (RunPhase.SUCCEEDED, {"up", *NAMES})
+
+
+async def test_two_replicas_give_a_stretch_one_answer(harness: Harness) -> None:
+    name, gate = await waiting(harness)
+    harness.follow()
+    harness.follow()
+    ended = await harness.ended(name)
+    assert (ended.ran, ended.cached) == ({"up"}, set(NAMES))
+    assert len(ended.finished) == 11
+    answer = (await harness.runs.get_answers(name))[gate["id"]]
+    assert {member.verdict.verdict for member in answer.members.values()} == {Verdict.HIT}
+    with pytest.raises(NotFound):
+        await harness.argo.answer_gate(name, gate["id"], answer.parameters, "again")
+
+
+async def test_the_stored_answer_of_a_stretch_is_sent_after_a_crash(harness: Harness) -> None:
+    name, _ = await waiting(harness)
+    harness.follow()
+    await harness.ended(name)
+    (answer,) = (await harness.runs.get_answers(name)).values()
+    await harness.crash()
+    other = (await harness.submit(chain("sleep 0.0"))).run.id
+    waits = await opened_gate(harness, other)
+    await harness.runs.add_answers(other, {waits["id"]: answer})
+    harness.cache.entries.clear()
+    harness.follow()
+    assert (await harness.ended(other)).cached == set(NAMES)
+
+
+async def test_without_the_cache_all_of_a_stretch_runs(harness: Harness) -> None:
+    name, gate = await waiting(harness)
+    harness.cache.is_unreachable = True
+    harness.follow()
+    ended = await harness.ended(name)
+    assert ended.ran == {"up", *NAMES}
+    answer = (await harness.runs.get_answers(name))[gate["id"]]
+    assert {m.verdict.reason for m in answer.members.values()} == {"the cache could not be reached"}
+
+
+async def test_an_answer_that_would_be_too_large_leaves_the_rest_to_further_gates(harness: Harness) -> None:
+    leaf = sh("t", "head -c 30000 /dev/zero | tr '\\0' x > /tmp/o; : $x", "n", outputs=gives("o"))
+    leaf["inputs"]["parameters"].append({"name": "x", "value": ""})
+    plain = await harness.run(chain(leaf=leaf, names=NAMES[:5]))
+    warm = await again(harness, leaf=leaf, names=NAMES[:5])
+    assert (warm.ran, warm.output) == ({"up"}, plain.output)
+    answers = (await harness.runs.get_answers(warm.run.id)).values()
+    assert len(answers) > 1
+    assert all(sum(map(len, a.parameters.values())) < MAX_ANSWER_CHARACTERS for a in answers)
