@@ -81,5 +81,6 @@ async def test_the_step_after_one_that_left_deep_folders_runs(executor: ProcessE
     container = {"command": ["python3", "-c"], "args": [DEEP.format("/tmp/a", 3_000)]}
     for _ in range(3):
         assert (await executor.run(sh("", container=container))).phase == "Succeeded"
-    result = await executor.run(sh("ls /tmp", capture_result=True))
-    assert (result.phase, result.result) == ("Succeeded", "")
+    # Not all of /tmp: folders of this very process' sys.path are visible in it, and other tests add some.
+    result = await executor.run(sh("test ! -e /tmp/a"))
+    assert result.phase == "Succeeded"
