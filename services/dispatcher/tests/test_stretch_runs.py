@@ -58,6 +58,25 @@ async def waiting(harness: Harness, **more: Any) -> tuple[str, Json]:
     return name, await opened_gate(harness, name)
 
 
+def of_diamond(command: str = "true") -> Json:
+    """`up`, `a`, then `b` and `c` side by side, then a fan-out, `d` and `e`."""
+    up = say("up", "1")
+    up["container"]["args"][0] += f"; {command}"
+
+    def step(name: str, *before: str, **more: Any) -> Json:
+        given = {"x": "".join(map(of, before)), "n": name} | more.pop("given", {})
+        return task(name, "t", depends=" && ".join(before), given=given, **more)
+
+    return workflow(
+        dag(
+            task("up", "up"), step("a", "up"), step("b", "a"), step("c", "a"),
+            step("f", "b", "c", withItems=["p", "q"], given={"x": "{{item}}" + of("b") + of("c"), "n": "f"}),
+            step("d", "f", "a"), step("e", "d"), outputs=shows("tasks.e.outputs.parameters.o"),
+        ),
+        up, say("t", "$x$n.", "x", "n"),
+    )  # fmt: skip
+
+
 def forget(harness: Harness, step: str) -> None:
     """Forget the entry of one step of the chain."""
     (key,) = [key for key in harness.cache.entries if f'"n": "{step}"' in key[1]]
@@ -83,13 +102,27 @@ async def test_a_chain_of_ten_behind_a_miss_has_one_gate_and_one_question(harnes
     assert set(hits.values()) == {"earlier"}
 
 
-async def test_behind_a_miss_inside_a_stretch_the_next_step_asks_again(harness: Harness) -> None:
+async def test_behind_a_miss_inside_a_stretch_the_next_step_asks_for_all_behind_it(harness: Harness) -> None:
     plain = await harness.run(chain())
     forget(harness, "s4")
     warm = await again(harness)
     assert (warm.ran, warm.output) == ({"up", "s4"}, plain.output)
     assert warm.cached == set(NAMES) - {"s4"}
     assert list(warm.phases) == ["up", *NAMES]
+    assert len(await gates_of(harness, warm.run.id)) == 2
+    assert [len(queries) for queries in harness.cache.asked] == [11, 10, 6]
+
+
+async def test_each_miss_inside_a_stretch_costs_one_gate(harness: Harness) -> None:
+    plain = await harness.run(chain())
+    for name in ("s1", "s5", "s6", "s10"):
+        forget(harness, name)
+    warm = await again(harness)
+    assert (warm.ran, warm.output) == ({"up", "s1", "s5", "s6", "s10"}, plain.output)
+    assert warm.cached == set(NAMES) - warm.ran
+    assert len(warm.finished) == 11
+    # One for the stretch, and those of s2, s6 and s7; s10 is a miss that the gate of s7 knows of.
+    assert len(await gates_of(harness, warm.run.id)) == 4
 
 
 async def test_a_stretch_whose_inputs_are_new_runs(harness: Harness) -> None:
@@ -165,3 +198,36 @@ async def test_an_answer_that_would_be_too_large_leaves_the_rest_to_further_gate
     answers = (await harness.runs.get_answers(warm.run.id)).values()
     assert len(answers) > 1
     assert all(sum(map(len, a.parameters.values())) < MAX_ANSWER_CHARACTERS for a in answers)
+
+
+@pytest.mark.parametrize(
+    ("missing", "gates"),
+    [("", 1), ("a", 4), ("b", 2), ("bc", 2), ("f", 2), ("d", 2), ("e", 1), ("abcde", 5)],
+)
+async def test_a_diamond_with_a_fan_out_has_few_gates(harness: Harness, missing: str, gates: int) -> None:
+    plain = await harness.run(of_diamond())
+    for name in missing:
+        for key in [key for key in harness.cache.entries if f'"n": "{name}"' in key[1]]:
+            del harness.cache.entries[key]
+    warm = await harness.run(of_diamond("sleep 0"))
+    assert warm.output == plain.output
+    ran = {"up", *missing} | ({"f(0)", "f(1)"} if "f" in missing else set())
+    assert warm.ran == ran - {"f"}
+    assert warm.ran | warm.cached == plain.ran
+    assert len(warm.finished) == len(plain.finished)
+    assert len(await gates_of(harness, warm.run.id)) <= gates
+
+
+async def test_a_failed_run_with_a_stretch_is_retried_without_asking_again(harness: Harness) -> None:
+    """`argo retry`: what succeeded stays, also the gate, and the failed member runs again."""
+    leaf = sh("t", 'printf %s "$x." > /tmp/o; test "$n" != s3', "x", "n", outputs=gives("o"))
+    names = NAMES[:3]
+    assert (await harness.run(chain(names=names, leaf=leaf))).run.phase is RunPhase.FAILED
+    warm = await again(harness, names=names, leaf=leaf)
+    assert warm.phases == {"up": "succeeded", "s1": "cached", "s2": "cached", "s3": "failed"}
+    (gate,) = await gates_of(harness, warm.run.id)
+    harness.client.do(warm.run.id, "retry")
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (await harness.argo.get(warm.run.id) or {})["status"]["phase"] != "Failed":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert [await gates_of(harness, warm.run.id)] == [[gate]]

@@ -51,12 +51,12 @@ def test_a_chain_behind_a_running_step_has_one_gate() -> None:
         "name": "periplus-gate", "template": "periplus-gate", "depends": "up",
         "arguments": {"parameters": [{"name": "periplus-ref-1", "value": of("up")}], "artifacts": []},
     }  # fmt: skip
-    assert called(done, "b") == {
-        "name": "b", "template": "t--stretch", "depends": "a && periplus-gate",
+    assert called(done, "a") == {
+        "name": "a", "template": "t--stretch", "depends": "up && periplus-gate",
         "arguments": {"parameters": [
-            {"name": "x", "value": of("a")},
-            {"name": "periplus-verdict", "value": "{{=tasks['periplus-gate'].outputs?.parameters?.['b_verdict'] ?? 'run'}}"},
-            {"name": "periplus-p-o", "value": "{{=tasks['periplus-gate'].outputs?.parameters?.['b_p-o'] ?? ''}}"},
+            {"name": "x", "value": of("up")},
+            {"name": "periplus-verdict", "value": "{{=tasks['periplus-gate'].outputs?.parameters?.['a_verdict'] ?? 'run'}}"},
+            {"name": "periplus-p-o", "value": "{{=tasks['periplus-gate'].outputs?.parameters?.['a_p-o'] ?? ''}}"},
         ]},
     }  # fmt: skip
     outputs = named(done, "periplus-gate")["outputs"]["parameters"]
@@ -64,6 +64,21 @@ def test_a_chain_behind_a_running_step_has_one_gate() -> None:
         "a_verdict": "run", "a_p-o": "", "b_verdict": "run", "b_p-o": "", "c_verdict": "run", "c_p-o": "",
     }  # fmt: skip
     assert done.stretches["periplus-gate"]["b"].arguments["parameters"] == [{"name": "x", "value": of("a")}]
+
+
+def test_a_member_behind_another_takes_the_answer_that_it_got_later_if_it_is_to_ask() -> None:
+    done = asked(behind("a", "up"), behind("b", "a"), behind("c", "b", "a"))
+    rest = {name: f"tasks['{name}'].outputs?.parameters?.['periplus-rest'] ?? '{{}}'" for name in "ab"}
+    given = {p["name"]: p["value"] for p in called(done, "c")["arguments"]["parameters"]}
+    assert given["periplus-p-o"] == (
+        "{{=(tasks['periplus-gate'].outputs?.parameters?.['c_verdict'] ?? 'run') != 'ask'"
+        " ? (tasks['periplus-gate'].outputs?.parameters?.['c_p-o'] ?? '')"
+        f" : (fromJSON({rest['a']})['c_p-o'] ?? fromJSON({rest['b']})['c_p-o'] ?? '')}}}}"
+    )
+    assert given["periplus-rest"] == f"{{{{=({rest['a']}) != '{{}}' ? ({rest['a']}) : ({rest['b']})}}}}"
+    assert "periplus-rest" in {p["name"] for p in named(done, "t--gate")["outputs"]["parameters"]}
+    single = asked(behind("a", "up"))
+    assert "periplus-rest" not in {p["name"] for p in named(single, "t--gate")["outputs"]["parameters"]}
 
 
 def test_a_single_gated_step_keeps_a_gate_of_its_own() -> None:
@@ -182,8 +197,8 @@ def test_artifacts_of_members_are_asked_with_and_others_are_inputs_of_the_gate()
         {"name": "i", "from": "{{inputs.artifacts.periplus-ref-1}}"}
     ]
     assert members["b"].arguments["artifacts"] == [{"name": "i", "from": "{{tasks.a.outputs.artifacts.f}}"}]
-    key = "{{=tasks['periplus-gate'].outputs?.parameters?.['b_a-f'] ?? ''}}"
-    assert called(done, "b")["arguments"]["artifacts"][1] == {"name": "periplus-a-f", "s3": {"key": key}}
+    key = "{{=tasks['periplus-gate'].outputs?.parameters?.['a_a-f'] ?? ''}}"
+    assert called(done, "a")["arguments"]["artifacts"][1] == {"name": "periplus-a-f", "s3": {"key": key}}
 
 
 def test_a_fan_out_in_a_stretch_asks_for_its_items_there() -> None:

@@ -147,14 +147,19 @@ class RunState:
 class GateAnswer:
     """The output parameters that a gate is answered with, and the verdict that they express.
 
-    `remaining` are, for a fan-out, the indices of the items that run. `members` are, for a stretch, the answers for each
-    member by its task's name, without their parameters.
+    `remaining` are, for a fan-out, the indices of the items that run. `members` are the answers for the members of a
+    stretch by their task's name, without their parameters: at its gate all, at the gate of a member those behind it.
     """
 
     parameters: Mapping[str, str]
     verdict: StepVerdict
     remaining: tuple[int, ...] = ()
     members: Mapping[str, "GateAnswer"] = field(default_factory=dict)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a member of a stretch asks at a gate of its own. A fan-out with verdicts of its items does not."""
+        return self.verdict.verdict is Verdict.UNKNOWN and not self.verdict.items
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,7 @@ class Follower:
             except NotFound as error:
                 log.info("%s: the gate of %s is not open any more: %s", run.id, gate.path, error)
             else:
-                for each in answer.members.values() or (answer,):
+                for each in answer.members.values() if _members(run, gate) else (answer,):
                     _gates_answered.add(1, {"periplus.verdict": each.verdict.verdict.label})
             followed.answered.add(gate.node)
 
@@ -263,14 +263,17 @@ def _members(run: Run, gate: Gate) -> Mapping[str, StretchMember]:
 
 def _queries(run: Run, gate: Gate) -> list[StepQuery]:
     members = _members(run, gate)
-    return stretch_gates.queries(gate, members) if members else [gate_query(run, gate)]
+    if members:
+        return stretch_gates.queries(gate, members)
+    return [gate_query(run, gate), *stretch_gates.rest_queries(gate)]
 
 
 def _answer(run: Run, gate: Gate, verdicts: Mapping[str, StepVerdict]) -> GateAnswer:
     """The answer to a gate from the verdicts of its queries; without them, every step behind it runs."""
     if members := _members(run, gate):
         return stretch_gates.answer(gate, members, run.state.templates, verdicts)
-    return gate_answer(run, gate, verdicts.get(gate.node) or without_cache(gate.node))
+    own = gate_answer(run, gate, verdicts.get(gate.node) or without_cache(gate.node))
+    return stretch_gates.with_rest(gate, run.state.templates, verdicts, own)
 
 
 def _is_older(workflow: Json, other: Json) -> bool:

@@ -1,7 +1,7 @@
 """Gate resolution: the query to the cache for an open gate, and the answer that a verdict gives."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from periplus_dispatcher.domain import ContainerTemplate, GateAnswer, Run, plan_path
@@ -27,7 +27,8 @@ def gate_query(run: Run, gate: Gate) -> StepQuery:
     fan_out = run.state.fan_outs[plan_path(gate.path)]
     defaults = {name: literal(value) for name, value in fan_out.parameters.items()}
     arguments = {
-        p["name"]: argument_text(p["value"], gate) for p in fan_out.arguments.get("parameters") or ()
+        p["name"]: argument_text(p["value"], gate.parameters)
+        for p in fan_out.arguments.get("parameters") or ()
     }
     return StepQuery(
         id=gate.node,
@@ -38,7 +39,9 @@ def gate_query(run: Run, gate: Gate) -> StepQuery:
     )
 
 
-def argument_text(text: str, gate: Gate, output: Callable[[str], TextPart] | None = None) -> Text:
+def argument_text(
+    text: str, inputs: Mapping[str, str], output: Callable[[str], TextPart] | None = None
+) -> Text:
     """An argument behind a gate: inputs of the gate are known, and the cache fills in the item.
 
     `output` gives, of a stretch, the part for `{{tasks.<name>}}`.
@@ -48,7 +51,7 @@ def argument_text(text: str, gate: Gate, output: Callable[[str], TextPart] | Non
     for tag in tags.find(text):
         parts.append(Literal(text[at : tag.start]))
         if tag.name.startswith("inputs.parameters."):
-            parts.append(Literal(gate.parameters.get(tag.name.removeprefix("inputs.parameters."), "")))
+            parts.append(Literal(inputs.get(tag.name.removeprefix("inputs.parameters."), "")))
         elif output is not None and tag.name.startswith("tasks."):
             parts.append(output(tag.name.removeprefix("tasks.")))
         else:

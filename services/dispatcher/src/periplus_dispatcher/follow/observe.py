@@ -14,6 +14,7 @@ from periplus_dispatcher.domain import (
     Json,
     RunState,
     StepStatus,
+    StretchMember,
     TemplateRole,
     plan_path,
 )
@@ -54,6 +55,21 @@ _GATE_ROLES = (TemplateRole.GATE, TemplateRole.FAN_OUT_GATE, TemplateRole.STRETC
 
 
 @dataclass(frozen=True)
+class Rest:
+    """The rest of a stretch, where the gate of one member is open.
+
+    `waiting` are the members that have asked and were not reached, `outputs` those of the members that have ended.
+    `parameters` and `artifacts` are the inputs of the stretch's gate.
+    """
+
+    member: str
+    waiting: Mapping[str, StretchMember]
+    outputs: Mapping[str, Outputs]
+    parameters: Mapping[str, str]
+    artifacts: Mapping[str, ArtifactSource]
+
+
+@dataclass(frozen=True)
 class Gate:
     """An open gate: the path and template of its step, its inputs, and the parameters that an answer can set.
 
@@ -67,6 +83,7 @@ class Gate:
     parameters: Mapping[str, str]
     artifacts: Mapping[str, ArtifactSource]
     supplied: tuple[str, ...]
+    rest: "Rest | None" = None
 
     @property
     def is_fan_out(self) -> bool:
@@ -130,11 +147,10 @@ class WorkflowStatus:
                 path=self._path(node),
                 template=generated.template,
                 role=generated.role,
-                parameters={p["name"]: p.get("value", "") for p in field_list(node, "inputs", "parameters")},
-                artifacts={
-                    a["name"]: self._reader.source(a) for a in field_list(node, "inputs", "artifacts")
-                },
+                parameters=_parameters(node),
+                artifacts=self._sources(node),
                 supplied=generated.supplied,
+                rest=self._rest(node),
             )
             for node_id, node in self._nodes.items()
             if (generated := self._generated(node)) is not None
@@ -265,28 +281,70 @@ class WorkflowStatus:
 
     def _member_answer(self, node: Json) -> GateAnswer | None:
         """The answer that a member of a stretch got and that serves it, or items of it; None if there is none."""
-        given = {p["name"]: p.get("value") for p in field_list(node, "inputs", "parameters")}
+        given = _parameters(node)
         verdict = given.get(VERDICT)
         if node.get("type") != "DAG" or verdict in (None, ASK):
             return None
         if verdict != SERVED and not given.get(REMAINING_ITEMS):
             return None
-        task = _ATTEMPT_SUFFIX.sub("", node["displayName"]) if is_retry_attempt(node) else node["displayName"]
+        task = _task_name(node)
         for gate in self._stretch_gates.get(node.get("boundaryID", ""), ()):
-            answer = self._answers.get(gate)
-            if answer is not None and task in answer.members:
-                return answer.members[task]
+            answer = self._answers.get(gate["id"])
+            served = answer.members.get(task) if answer is not None else None
+            if served is not None and not served.is_asked:
+                return served
+        return None
+
+    def _rest(self, gate: Json) -> Rest | None:
+        """The rest of the stretch that the open gate of a member belongs to; None for another gate."""
+        member = self._member_of(gate)
+        if member is None:
+            return None
+        boundary, task = member.get("boundaryID", ""), _task_name(member)
+        for node in self._stretch_gates.get(boundary, ()):
+            members = self._state.stretches.get(node["templateName"]) or {}
+            answer = self._answers.get(node["id"])
+            if task not in members or answer is None:
+                continue
+            reached = {_task_name(n): n for n in self._nodes.values() if n.get("boundaryID", "") == boundary}
+            ended = {name: n for name, n in reached.items() if n.get("phase") == "Succeeded"}
+            return Rest(
+                task,
+                {
+                    name: members[name]
+                    for name, served in answer.members.items()
+                    if served.is_asked and name not in reached
+                },
+                {name: self._reader.outputs(n, None) for name, n in ended.items() if name in members},
+                _parameters(node),
+                self._sources(node),
+            )
+        return None
+
+    def _member_of(self, gate: Json) -> Json | None:
+        """The call of a member of a stretch whose own gate a node is."""
+        node = self._nodes.get(gate.get("boundaryID", ""))
+        while node is not None and (generated := self._generated(node)) is not None:
+            if generated.role is not TemplateRole.GATED:
+                return node if VERDICT in _parameters(node) else None
+            node = self._nodes.get(node.get("boundaryID", ""))
         return None
 
     @cached_property
-    def _stretch_gates(self) -> dict[str, list[str]]:
-        """The ids of the gates of stretches, by their boundary's."""
-        found: dict[str, list[str]] = {}
-        for node_id, node in self._nodes.items():
+    def _stretch_gates(self) -> dict[str, list[Json]]:
+        """The gates of stretches and those of their members, by the id of the stretch's boundary."""
+        found: dict[str, list[Json]] = {}
+        for node in self._nodes.values():
             generated = self._generated(node)
-            if generated is not None and generated.role is TemplateRole.STRETCH_GATE:
-                found.setdefault(node.get("boundaryID", ""), []).append(node_id)
+            if generated is None or generated.role not in _GATE_ROLES or node.get("type") != "Suspend":
+                continue
+            member = node if generated.role is TemplateRole.STRETCH_GATE else self._member_of(node)
+            if member is not None:
+                found.setdefault(member.get("boundaryID", ""), []).append(node)
         return found
+
+    def _sources(self, node: Json) -> dict[str, ArtifactSource]:
+        return {a["name"]: self._reader.source(a) for a in field_list(node, "inputs", "artifacts")}
 
     def _cached_items(self, node: Json, path: str, verdict: StepVerdict) -> Iterator[StepStatus]:
         for index, item in enumerate(verdict.items):
@@ -363,3 +421,13 @@ def _pending_reason(node: Json, now: datetime) -> str:
     started_at = parse_time(node.get("startedAt"))
     is_ordinary = message.partition(":")[0] in _ORDINARY_REASONS
     return "" if is_ordinary and started_at is not None and now - started_at < ORDINARY_FOR else message
+
+
+def _parameters(node: Json) -> dict[str, str]:
+    return {p["name"]: p.get("value", "") for p in field_list(node, "inputs", "parameters")}
+
+
+def _task_name(node: Json) -> str:
+    """The name of the call of a node that is no item."""
+    name: str = node["displayName"]
+    return _ATTEMPT_SUFFIX.sub("", name) if is_retry_attempt(node) else name

@@ -10,7 +10,9 @@ from periplus_dispatcher.rewrite.gates import (
 from periplus_dispatcher.rewrite.generated import (
     ASK,
     ITEMS,
+    NOTHING,
     REMAINING_ITEMS,
+    REST,
     RESULT,
     VERDICT,
     parameter_of,
@@ -38,7 +40,7 @@ def fan_out_template(
     carriers = [parameter_of(n) for n in signature.outputs]
     given = [{"name": n} for n in (REMAINING_ITEMS, *carriers)]
     if is_stretched:
-        own_inputs = [{"name": ITEMS}, {"name": VERDICT}, *given]
+        own_inputs = [{"name": ITEMS}, {"name": VERDICT}, *given, {"name": REST, "default": NOTHING}]
         answer = f"(inputs.parameters['{VERDICT}'] == '{ASK}' ? {_GATES} : {_CALLS})"
     else:
         own_inputs, answer = ([{"name": ITEMS}], _GATES) if gate else (given, _CALLS)
@@ -58,6 +60,7 @@ def fan_out_template(
         )
     else:
         run["withParam"] = "{{inputs.parameters." + REMAINING_ITEMS + "}}"
+    rest = f"{answer.format(REST)} ?? '{NOTHING}'"
     return {
         "name": name,
         "inputs": {"parameters": [*own_inputs, *inputs["parameters"]], "artifacts": inputs["artifacts"]},
@@ -67,6 +70,7 @@ def fan_out_template(
                 {"name": n, "valueFrom": {"expression": _aggregate(answer.format(parameter_of(n)), n)}}
                 for n in signature.outputs
             ]
+            + ([{"name": REST, "valueFrom": {"expression": rest}}] if is_stretched else [])
         },
     }
 

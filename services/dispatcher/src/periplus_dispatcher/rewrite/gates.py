@@ -6,7 +6,7 @@ ends, and its step runs.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,6 +15,8 @@ from periplus_dispatcher.manifest.scope import ARTIFACT_LOCATIONS
 from periplus_dispatcher.rewrite.generated import (
     ASK,
     IS_HIT,
+    NOTHING,
+    REST,
     RESULT,
     RUN,
     SERVED,
@@ -156,6 +158,13 @@ def gated_template(name: str, gate: str, selection: str, signature: TemplateSign
     }
 
 
+def give_rest(gated: Json, gate: Json) -> None:
+    """Let the wrapper of a step, which a member of a stretch calls, give what its gate answers for others."""
+    given = f"tasks.gate.outputs?.parameters?.['{REST}'] ?? '{NOTHING}'"
+    gated["outputs"]["parameters"].append({"name": REST, "valueFrom": {"expression": given}})
+    gate["outputs"]["parameters"].append({"name": REST, "valueFrom": {"supplied": {}, "default": NOTHING}})
+
+
 def gate_template(name: str, inputs: Json, defaults: Mapping[str, str], timeout: timedelta) -> Json:
     """A suspend node: its inputs are in the Workflow's status, and its outputs are set by the answer.
 
@@ -175,16 +184,37 @@ def gate_template(name: str, inputs: Json, defaults: Mapping[str, str], timeout:
     }
 
 
-def member_arguments(gate: str, task: str, parameters: Iterable[str], artifacts: Iterable[str] = ()) -> Json:
-    """The arguments that carry the answer of a stretch's gate to one of its members."""
+def member_arguments(
+    gate: str, task: str, before: Sequence[str], parameters: Iterable[str], artifacts: Iterable[str] = ()
+) -> Json:
+    """The arguments that carry the answer of a stretch's gate to one of its members.
+
+    Where the answer is to ask, a member that it waits for (`before`) may have asked for it as well.
+    """
+
+    def output(task: str, name: str) -> str:
+        return f"tasks['{task}'].outputs?.parameters?.['{name}']"
+
+    rests = [f"{output(other, REST)} ?? '{NOTHING}'" for other in before]
+    verdict = f"({output(gate, member_output(task, VERDICT))} ?? '{RUN}')"
 
     def answer(carrier: str) -> str:
-        default = RUN if carrier == VERDICT else ""
-        output = member_output(task, carrier)
-        return "{{=tasks['" + gate + "'].outputs?.parameters?.['" + output + "'] ?? '" + default + "'}}"
+        name = member_output(task, carrier)
+        given = f"{output(gate, name)} ?? '{RUN if carrier == VERDICT else ''}'"
+        if not rests:
+            return "{{=" + given + "}}"
+        later = " ?? ".join(f"fromJSON({rest})['{name}']" for rest in rests)
+        default = ASK if carrier == VERDICT else ""
+        return "{{=" + f"{verdict} != '{ASK}' ? ({given}) : ({later} ?? '{default}')" + "}}"
 
+    rest = rests[-1] if rests else ""
+    for other in reversed(rests[:-1]):
+        rest = f"({other}) != '{NOTHING}' ? ({other}) : ({rest})"
     return {
-        "parameters": [{"name": n, "value": answer(n)} for n in parameters],
+        "parameters": [
+            *({"name": n, "value": answer(n)} for n in parameters),
+            *([{"name": REST, "value": "{{=" + rest + "}}"}] if rests else ()),
+        ],
         "artifacts": [{"name": n, "s3": {"key": answer(n)}} for n in artifacts],
     }
 
@@ -207,6 +237,7 @@ def stretched_template(name: str, gated: str, signature: TemplateSignature) -> J
                 *copy.deepcopy(signature.inputs["parameters"]),
                 {"name": VERDICT},
                 *({"name": parameter_of(n), "default": ""} for n in signature.outputs),
+                {"name": REST, "default": NOTHING},
             ],
             "artifacts": [
                 *copy.deepcopy(signature.inputs["artifacts"]),
@@ -227,6 +258,15 @@ def stretched_template(name: str, gated: str, signature: TemplateSignature) -> J
                     },
                 }
                 for n in signature.outputs
+            ]
+            + [
+                {
+                    "name": REST,
+                    "valueFrom": {
+                        "expression": f"{verdict} == '{ASK}' ? tasks.ask.outputs.parameters['{REST}']"
+                        f" : inputs.parameters['{REST}']"
+                    },
+                }
             ],
             "artifacts": [
                 {

@@ -24,7 +24,9 @@ from periplus_dispatcher.rewrite.generated import (
     IS_HIT,
     ITEMS,
     NO_OP,
+    NOTHING,
     REMAINING_ITEMS,
+    REST,
     RUN,
     STRETCH_GATE,
     VERDICT,
@@ -154,7 +156,7 @@ class _Rewriter:
                     task["template"] = self._add(task["template"], TemplateRole.COPY, inner)
                     is_changed = True
             elif step.action is not StepAction.KEEP:
-                self._rewrite_call(task, step, stretch_gates.get(task["name"], ""))
+                self._rewrite_call(task, step, *stretch_gates.get(task["name"], ("", [])))
                 is_changed = True
                 if step.call.result_used:
                     with_result.append(task["name"])
@@ -167,12 +169,17 @@ class _Rewriter:
     def _step(self, prefix: str, task: Json) -> PlannedStep | None:
         return self._steps.get(prefix + task["name"]) or self._steps.get(f"{prefix}{task['name']}(*)")
 
-    def _add_stretches(self, template: Json, steps: Mapping[str, PlannedStep]) -> dict[str, str]:
-        """Add the gates of a DAG's stretches, and let their members wait for them. Gives the gate of each member."""
+    def _add_stretches(
+        self, template: Json, steps: Mapping[str, PlannedStep]
+    ) -> dict[str, tuple[str, list[str]]]:
+        """Add the gates of a DAG's stretches, and let their members wait for them.
+
+        Gives, for each member, the gate and the members that it waits for.
+        """
         if not self._has_stretches:
             return {}
         found = stretches.find(template, steps, self._carriers)
-        by_task: dict[str, str] = {}
+        by_task: dict[str, tuple[str, list[str]]] = {}
         tasks = template["dag"]["tasks"] if found else []
         wait = "dependencies" if any(task.get("dependencies") for task in tasks) else "depends"
         for stretch in found:
@@ -187,7 +194,7 @@ class _Rewriter:
             self._stretches[gate] = stretch.members
             for task in tasks:
                 if task["name"] in stretch.members:
-                    by_task[task["name"]] = gate
+                    by_task[task["name"]] = gate, stretch.before[task["name"]]
                     before = task.get(wait)
                     if wait == "depends":
                         task[wait] = f"{before} && {gate}" if before else gate
@@ -214,14 +221,14 @@ class _Rewriter:
         remaining = [REMAINING_ITEMS] if step.call.is_fan_out else []
         return [VERDICT, *remaining, *self._signature(task, step).supplied]
 
-    def _rewrite_call(self, task: Json, step: PlannedStep, stretch_gate: str) -> None:
+    def _rewrite_call(self, task: Json, step: PlannedStep, stretch_gate: str, before: list[str]) -> None:
         signature = self._signature(task, step)
         if step.action is StepAction.SERVE:
             self._serve(task, signature, step.verdict)
         elif step.action is not StepAction.GATE:
-            self._wrap_loop(task, signature, step, stretch_gate)
+            self._wrap_loop(task, signature, step, stretch_gate, before)
         elif stretch_gate:
-            self._stretched(task, signature, stretch_gate)
+            self._stretched(task, signature, stretch_gate, before)
         else:
             task["template"] = self._gated(signature)
 
@@ -248,22 +255,31 @@ class _Rewriter:
             self._bodies[selection] = gates.selection_template(selection, signature)
         return name
 
-    def _stretched(self, task: Json, signature: gates.TemplateSignature, gate: str) -> None:
+    def _stretched(
+        self, task: Json, signature: gates.TemplateSignature, gate: str, before: list[str]
+    ) -> None:
         name = self._shared(signature, TemplateRole.STRETCHED)
         if name not in self._bodies:
-            self._bodies[name] = gates.stretched_template(name, self._gated(signature), signature)
+            gated, own_gate = self._gated(signature), self._shared(signature, TemplateRole.GATE)
+            gates.give_rest(self._bodies[gated], self._bodies[own_gate])
+            self._bodies[name] = gates.stretched_template(name, gated, signature)
         task["template"] = name
         given = task.setdefault("arguments", {})
         parameters = (VERDICT, *(parameter_of(n) for n in signature.outputs))
         added = gates.member_arguments(
-            gate, task["name"], parameters, (artifact_of(n) for n in signature.artifacts)
+            gate, task["name"], before, parameters, (artifact_of(n) for n in signature.artifacts)
         )
         for kind, arguments in added.items():
             if arguments:
                 given[kind] = [*(given.get(kind) or ()), *arguments]
 
     def _wrap_loop(
-        self, task: Json, signature: gates.TemplateSignature, step: PlannedStep, stretch_gate: str
+        self,
+        task: Json,
+        signature: gates.TemplateSignature,
+        step: PlannedStep,
+        stretch_gate: str,
+        before: list[str],
     ) -> None:
         """Move a loop into a wrapper, together with the arguments that depend on the item."""
         inputs, outer, inner = split_arguments(task.get("arguments") or {})
@@ -278,11 +294,12 @@ class _Rewriter:
                 "artifacts": inputs["artifacts"],
             }
             supplied = (REMAINING_ITEMS, *(parameter_of(n) for n in signature.outputs))
-            self._add_gate(gate, gate_inputs, dict.fromkeys(supplied, ""))
+            rest = {REST: NOTHING} if stretch_gate else {}
+            self._add_gate(gate, gate_inputs, dict.fromkeys(supplied, "") | rest)
             name = self._add(signature.name, TemplateRole.FAN_OUT, None)
             outer["parameters"].insert(0, {"name": ITEMS, "value": items})
             if stretch_gate:
-                added = gates.member_arguments(stretch_gate, task["name"], (VERDICT, *supplied))
+                added = gates.member_arguments(stretch_gate, task["name"], before, (VERDICT, *supplied))
                 outer["parameters"] += added["parameters"]
             self._fan_outs[step.call.path] = replace(fan_out, arguments=inner)
         else:

@@ -16,6 +16,8 @@ from periplus_model.steps import Verdict
 
 MAX_GATE_CHARACTERS = 50_000
 """Of the inputs and outputs of a stretch's gate before they have values: the Workflow's status has 1 MiB for all nodes."""
+MAX_BEFORE = 4
+"""Members before one that may have asked for it: the arguments of its call name each."""
 CHARACTERS_PER_PARAMETER = 60
 """What Argo writes beside the name of each."""
 
@@ -25,10 +27,14 @@ _PLAIN_SUCCESS = (frozenset(("Succeeded", "Skipped", "Daemoned")), frozenset(("S
 
 @dataclass
 class Stretch:
-    """The members by the name of their task, each after those that it waits for; and what the gate waits for and gets."""
+    """The members by the name of their task, each after those that it waits for; and what the gate waits for and gets.
+
+    `before` are the members that one waits for itself.
+    """
 
     key: frozenset[str]
     members: dict[str, StretchMember] = field(default_factory=dict)
+    before: dict[str, list[str]] = field(default_factory=dict)
     waits_for: set[str] = field(default_factory=set)
     inputs: GateInputs = field(default_factory=GateInputs)
     output_characters: int = 0
@@ -148,6 +154,7 @@ class _Search:
         if not stretch.members:
             self._by_key[stretch.key] = stretch
             self._found.append(stretch)
+        stretch.before[task["name"]] = [name for name in stretch.members if name in direct][-MAX_BEFORE:]
         stretch.members[task["name"]] = member
         stretch.inputs, stretch.output_characters = inputs, outputs
         stretch.waits_for |= direct - stretch.members.keys()
