@@ -1,6 +1,7 @@
 """Runs with a stretch on the local Argo: one gate, one question, one answer, whoever fails meanwhile."""
 
 import asyncio
+import random
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -231,3 +232,45 @@ async def test_a_failed_run_with_a_stretch_is_retried_without_asking_again(harne
         while (await harness.argo.get(warm.run.id) or {})["status"]["phase"] != "Failed":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert [await gates_of(harness, warm.run.id)] == [[gate]]
+
+
+def random_dag(draw: random.Random, command: str) -> Json:
+    """Up to ten steps behind two that run again with each command, some with conditions or items."""
+    tasks, names = [task("up", "up"), task("up2", "up")], ["up", "up2"]
+    for number in range(draw.randint(3, 10)):
+        name, before = f"s{number}", draw.sample(names, min(len(names), draw.randint(1, 3)))
+        more: Json = {"given": {"x": "".join(map(of, before)), "n": name}, "depends": " && ".join(before)}
+        if draw.random() < 0.2:
+            more["withItems"] = ["p", "q"]
+            more["given"]["x"] += "{{item}}"
+        elif draw.random() < 0.1:
+            more["when"] = f"'{of(before[0])}' == 'never'"
+        if more.get("when") is None:
+            names.append(name)
+        tasks.append(task(name, "t", **more))
+    up = say("up", "1")
+    up["container"]["args"][0] += f"; {command}"
+    text = "".join(map(of, names))
+    last = task("end", "t", depends=" && ".join(names), given={"x": text, "n": "end"})
+    return workflow(
+        dag(*tasks, last, outputs=shows("tasks.end.outputs.parameters.o")), up, say("t", "$n($x)", "x", "n")
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_random_dag_has_the_same_outputs_whatever_the_cache_holds(
+    harness: Harness, seed: int
+) -> None:
+    plain = await harness.run(random_dag(random.Random(seed), "true"))
+    entries = harness.cache.entries
+    draw = random.Random(seed + 100)
+    for number, share in enumerate((1.0, 0.8, 0.5)):
+        kept = draw.sample(sorted(entries), round(len(entries) * share))
+        harness.cache.entries = {key: entries[key] for key in kept}
+        warm = await harness.run(random_dag(random.Random(seed), f"sleep 0.{number}"))
+        assert (warm.run.phase, warm.run.outputs) == (plain.run.phase, plain.run.outputs)
+        assert len(warm.finished) == len(plain.finished)
+        shown = {path: "succeeded" if phase == "cached" else phase for path, phase in warm.phases.items()}
+        assert shown == plain.phases
+        if share == 1.0:
+            assert warm.ran == {"up", "up2"}

@@ -96,6 +96,7 @@ def test_what_waits_for_another_running_step_as_well_does_not_let_the_others_wai
         known={"up2": MISS},
     )  # fmt: skip
     assert stretches(done) == {"periplus-gate": ["a", "b"], "periplus-gate-2": ["c", "d"]}
+    assert [done.generated[gate].template for gate in done.stretches] == list(done.stretches)
     assert called(done, "periplus-gate")["depends"] == "up"
     assert called(done, "periplus-gate-2")["depends"] == "b && up2"
 

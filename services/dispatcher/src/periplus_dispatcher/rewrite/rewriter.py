@@ -339,7 +339,9 @@ class _Rewriter:
             number += 1
             ending = f"--{suffix}-{number}" if suffix else f"-{number}"
             added = name[: MAX_TEMPLATE_NAME_CHARACTERS - len(ending)] + ending
-        self._generated[added] = GeneratedTemplate(role, name)
+        # A stretch's gate stands for none of the user's templates.
+        stands_for = added if role is TemplateRole.STRETCH_GATE else name
+        self._generated[added] = GeneratedTemplate(role, stands_for)
         if body is not None:
             self._bodies[added] = {**body, "name": added}
         return added
