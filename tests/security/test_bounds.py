@@ -307,8 +307,12 @@ def test_a_deep_request_is_refused_without_a_raw_error(argo: Client, depth: int)
 # The dispatcher, as `periplus up` runs it.
 
 
+PROJECT = "bounds"
+"""Other tests have runs on the same stack."""
+
+
 def plan_refusal(stack: Stack, manifest: Body, call: str) -> grpc.RpcError:
-    spec = dispatcher_pb2.RunSpec(project="default", manifest=json.dumps(manifest))
+    spec = dispatcher_pb2.RunSpec(project=PROJECT, manifest=json.dumps(manifest))
     requests = {
         "PlanRun": (stack.dispatcher.PlanRun, dispatcher_pb2.PlanRunRequest(spec=spec)),
         "SubmitRun": (stack.dispatcher.SubmitRun, dispatcher_pb2.SubmitRunRequest(spec=spec, request_id="x")),
@@ -360,7 +364,7 @@ def test_the_dispatcher_refuses_what_multiplies_with_field_size_and_bound(
         for _, value in refused.trailing_metadata()
         if isinstance(value, bytes)
     )
-    assert not stack.lineage.ListRuns(lineage_pb2.ListRunsRequest(project="default"), timeout=30).runs
+    assert not stack.lineage.ListRuns(lineage_pb2.ListRunsRequest(project=PROJECT), timeout=30).runs
 
 
 def test_a_plan_without_steps_says_why(stack: Stack) -> None:

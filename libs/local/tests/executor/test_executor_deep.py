@@ -1,7 +1,7 @@
 """Folders thousands of levels deep: removed, and refused as an artifact, without an error of Python's."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,14 @@ DEEP = (
     "for _ in range({1}): os.mkdir('d'); os.chdir('d')\n"
     "open('f', 'w').close()"
 )
+
+
+@pytest.fixture(autouse=True)
+def deep_folders_removed(tmp_path: Path) -> Iterator[None]:
+    """Remove what a test leaves: pytest's own removal gives a RecursionError on Python before 3.13."""
+    yield
+    for path in tmp_path.iterdir():
+        remove(path)
 
 
 def deep(folder: Path, levels: int) -> Path:
