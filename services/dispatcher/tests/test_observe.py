@@ -111,6 +111,23 @@ def test_an_open_gate_has_the_inputs_of_its_step() -> None:
     assert set(found.artifacts) == {a["name"] for a in gate["inputs"].get("artifacts", ())}
 
 
+def test_steps_that_are_seen_together_have_the_order_of_the_plan() -> None:
+    workflow = recorded("gate-hit")
+    nodes = workflow["status"]["nodes"]
+    workflow["status"]["nodes"] = {key: nodes[key] for key in sorted(nodes, reverse=True)}
+    for order in (["prep", "use"], ["use", "prep"]):
+        status = view(workflow, verdicts=dict.fromkeys(order, Verdict.MISS))
+        assert [step.path for step in status.steps()] == order
+
+
+def test_the_gate_of_a_stretch_is_no_step_also_if_it_is_not_reached() -> None:
+    workflow = recorded("gate-hit")
+    generated = {"periplus-gate": GeneratedTemplate(TemplateRole.STRETCH_GATE, "periplus-gate")}
+    node(workflow, "use").update({"templateName": "periplus-gate", "type": "Skipped", "phase": "Omitted"})
+    status = WorkflowStatus(workflow, RunState({}, GENERATED | generated), {}, REPOSITORY)
+    assert "use" not in phases(status)
+
+
 TREES: dict[str, dict[str, str]] = {
     "one-container": {},
     "dag-diamond-parameters": {},
