@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from types import UnionType
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
@@ -57,7 +58,9 @@ def cloud_event(message: Message, *, project: str, run: str, key: str, at: datet
     return CloudEvent(_subject(event_type, project, run), headers, message.SerializeToString())
 
 
+@lru_cache(maxsize=64)
 def _source(event_type: str) -> str:
+    # Called for each event, of which there are few types: those that `Codec` reads, and those of the publisher.
     return "/" + event_type.rpartition(".v")[0].replace(".", "/")
 
 
