@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from argo_proxy import Stream, argo_proxy, silent
 from dispatcher_harness import WAIT_SECONDS, Harness
 from test_service import gated, opened_gates, two
 
 from periplus_dispatcher import argo
+from periplus_dispatcher.domain import Json, Run
 from periplus_dispatcher.follow.follower import _is_older
 
 RESTARTED_WITHIN_SECONDS = 1.0
@@ -106,6 +108,45 @@ async def test_a_stream_that_ends_at_once_is_not_opened_in_a_loop_without_a_paus
     async with following(harness, ends):
         await asyncio.sleep(1)
     assert opened == 1
+
+
+class HeldArgo:
+    """An Argo that gives no Workflow before `release`, and whose stream of events is empty."""
+
+    def __init__(self) -> None:
+        self.asked, self.release = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def watch(self) -> AsyncIterator[Json | None]:
+        yield None
+        await asyncio.Event().wait()
+
+    async def get(self, name: str) -> Json:
+        self.asked.set()
+        found: Json = await self.release
+        return found
+
+
+async def test_a_follower_that_is_stopped_while_it_checks_a_run_only_ends(harness: Harness) -> None:
+    run = (await harness.submit(two())).run.id
+    await harness.crash()
+    stored = await harness.runs.get(run)
+
+    class OneRun:
+        async def list_open(self) -> list[str]:
+            return [run]
+
+        async def get(self, name: str) -> Run | None:
+            return stored
+
+    held = HeldArgo()
+    stopped = replace(harness, argo=held, runs=OneRun())  # type: ignore[arg-type]
+    stopped.follow()
+    await held.asked.wait()
+    assert stopped.following is not None
+    stopped.following.cancel()
+    held.release.set_result({"metadata": {"name": run}})
+    with pytest.raises(asyncio.CancelledError):
+        await stopped.following
 
 
 def test_of_two_states_of_a_workflow_the_older_does_not_take_the_place_of_the_newer() -> None:

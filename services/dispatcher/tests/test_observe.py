@@ -128,6 +128,13 @@ def test_the_gate_of_a_stretch_is_no_step_also_if_it_is_not_reached() -> None:
     assert "use" not in phases(status)
 
 
+def test_a_step_that_fails_before_it_starts_has_failed_with_its_message() -> None:
+    workflow = recorded("gate-hit")
+    node(workflow, "use").update({"type": "Skipped", "phase": "Error", "message": "invalid 'when'"})
+    (use,) = (step for step in view(workflow).steps() if step.path == "use")
+    assert (use.phase, use.message) == (StepPhase.ERROR, "invalid 'when'")
+
+
 TREES: dict[str, dict[str, str]] = {
     "one-container": {},
     "dag-diamond-parameters": {},

@@ -25,7 +25,7 @@ from periplus_dispatcher.domain import (
     StepStatus,
     TemplateRole,
 )
-from periplus_dispatcher.follow.observe import MAX_REASON_CHARACTERS, ORDINARY_FOR
+from periplus_dispatcher.follow.delays import MAX_REASON_CHARACTERS, ORDINARY_FOR
 from periplus_dispatcher.store import MAX_DELAY_CHANGES, PostgresRuns, retentions
 from periplus_model.queries import Raw, StepVerdict
 from periplus_model.steps import (

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -48,14 +48,14 @@ class FollowerTimings:
 
 @dataclass
 class FollowedRun:
-    """A run, the newest state of its Workflow that is not processed yet, and the task that processes it.
+    """A run, the newest state of its Workflow that is not processed yet, and whether a task processes it, or will.
 
     `published`, `answered` and `delays`, the reasons by path, spare the database what was done already.
     """
 
     run: Run
     newest: Json | None = None
-    task: asyncio.Task[None] | None = None
+    is_queued: bool = False
     published: set[tuple[str, StepPhase]] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     delays: dict[str, str] | None = None
@@ -82,45 +82,57 @@ class Follower:
         self._retry_delay = timings.retry_delay.total_seconds()
         self._checks = asyncio.Semaphore(timings.max_checks)
         self._followed: dict[str, FollowedRun] = {}
+        self._queue: asyncio.Queue[FollowedRun] = asyncio.Queue()
+        self._check_now = asyncio.Event()
 
     async def follow(self) -> None:
         """Process the changes of Workflows, and check all open runs at each start of the stream and at intervals."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._poll(tasks))
+            tasks.create_task(self._check_at_intervals())
+            tasks.create_task(self._process_queue(tasks))
             while True:
                 started = loop.time()
                 try:
                     async for workflow in self._argo.watch():
                         if workflow is None:
-                            tasks.create_task(self._check_open_runs(tasks))
+                            self._check_now.set()
                         else:
-                            await self._enqueue(tasks, workflow)
+                            await self._enqueue(workflow)
                 except PeriplusError as error:
                     log.warning("the watch of Workflows ended and is started again: %s", error)
                 await asyncio.sleep(max(0.0, started + self._retry_delay - loop.time()))
 
-    async def _poll(self, tasks: asyncio.TaskGroup) -> None:
+    async def _process_queue(self, tasks: asyncio.TaskGroup) -> None:
+        """Start a task for each run of the queue. Only here: a group that is ending takes no tasks from others than its own,
+        whose cancellation it waits for.
+        """
         while True:
-            await asyncio.sleep(self._poll_interval)
-            await self._check_open_runs(tasks)
+            tasks.create_task(self._process_newest(await self._queue.get()))
 
-    async def _check_open_runs(self, tasks: asyncio.TaskGroup) -> None:
+    async def _check_at_intervals(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._check_now.wait(), self._poll_interval)
+            self._check_now.clear()
+            await self._check_open_runs()
+
+    async def _check_open_runs(self) -> None:
         """Launch the runs that Argo does not have yet, and process the Workflows whose changes may have been missed."""
         try:
             async with asyncio.TaskGroup() as checks:
                 for run_id in await self._runs.list_open():
                     await self._checks.acquire()
-                    check = checks.create_task(self._check(tasks, run_id))
+                    check = checks.create_task(self._check(run_id))
                     check.add_done_callback(lambda _: self._checks.release())
         except* PeriplusError as errors:
             log.warning("open runs are checked again in %s s: %s", self._poll_interval, errors.exceptions[0])
 
-    async def _check(self, tasks: asyncio.TaskGroup, run_id: str) -> None:
+    async def _check(self, run_id: str) -> None:
         run = await self._runs.get(run_id)  # before Argo is asked: it may be launched in between
         workflow = await self._argo.get(run_id)
         if workflow is not None:
-            await self._enqueue(tasks, workflow)
+            await self._enqueue(workflow)
         elif run is not None and run.phase is RunPhase.PENDING and run.is_cancelled:
             await self._finish(run, RunPhase.CANCELLED, "cancelled before it started")
         elif run is not None and run.phase is RunPhase.PENDING:
@@ -139,7 +151,7 @@ class Follower:
         with _acting_for(run):
             await self._runs.finish(run, [], phase, message, Outputs(), datetime.now(UTC))
 
-    async def _enqueue(self, tasks: asyncio.TaskGroup, workflow: Json) -> None:
+    async def _enqueue(self, workflow: Json) -> None:
         """Process a state of a Workflow, unless a newer one arrives before the current one is processed."""
         name = workflow["metadata"]["name"]
         followed = self._followed.get(name)
@@ -153,8 +165,9 @@ class Follower:
             followed = self._followed.setdefault(name, FollowedRun(run))
         if followed.newest is None or not _is_older(workflow, followed.newest):
             followed.newest = workflow
-        if followed.task is None or followed.task.done():
-            followed.task = tasks.create_task(self._process_newest(followed))
+        if not followed.is_queued:
+            followed.is_queued = True
+            self._queue.put_nowait(followed)
 
     async def _stop(self, run: Run, workflow: Json) -> None:
         """Stop the Workflow of a cancelled run, in case the process that cancelled it ended before it could."""
@@ -180,6 +193,7 @@ class Follower:
                 # A Workflow that can not be read must not end the process. Its next state may be readable.
                 log.exception("%s: its Workflow can not be processed", run_id)
                 await asyncio.sleep(self._retry_delay)
+        followed.is_queued = False
 
     async def _process(self, followed: FollowedRun, workflow: Json) -> bool:
         """Answer the open gates and publish the new statuses of steps. True: the run has finished."""

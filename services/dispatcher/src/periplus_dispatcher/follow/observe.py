@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 
 from periplus_dispatcher.domain import (
@@ -18,6 +18,7 @@ from periplus_dispatcher.domain import (
     TemplateRole,
     plan_path,
 )
+from periplus_dispatcher.follow.delays import delay_reason
 from periplus_dispatcher.follow.nodes import (
     ArtifactRepository,
     NodeReader,
@@ -44,11 +45,6 @@ _RUN_PHASES = {
     "Failed": RunPhase.FAILED,
     "Error": RunPhase.ERROR,
 }
-_ORDINARY_REASONS = ("ContainerCreating", "PodInitializing")
-"""Every pod has these for some seconds."""
-ORDINARY_FOR = timedelta(seconds=30)
-"""After this time a pod that has such a reason is delayed."""
-MAX_REASON_CHARACTERS = 1_000
 
 _STEP_NODE_TYPES = ("Pod", "Retry", "HTTP", "Plugin", "Suspend")
 _GATE_ROLES = (TemplateRole.GATE, TemplateRole.FAN_OUT_GATE, TemplateRole.STRETCH_GATE)
@@ -186,22 +182,8 @@ class WorkflowStatus:
         for node in self._nodes.values():
             is_open = node.get("phase") in ("Pending", "Running")
             if is_open and self._generated(node) is None and self._is_step(node):
-                reason = self._delay_reason(node, now).replace("\0", "\N{REPLACEMENT CHARACTER}")
-                yield Delay(
-                    self._path(node), node.get("templateName", ""), node["id"], reason[:MAX_REASON_CHARACTERS]
-                )
-
-    def _delay_reason(self, node: Json, now: datetime) -> str:
-        attempts = self._attempts(node)
-        if not attempts:
-            return _pending_reason(node, now)
-        if reason := _pending_reason(attempts[-1], now):
-            return f"attempt {len(attempts)}: {reason}" if len(attempts) > 1 else reason
-        for number in range(len(attempts), 0, -1):
-            attempt = attempts[number - 1]
-            if attempt.get("phase") in ("Failed", "Error"):
-                return f"attempt {number} failed: {attempt.get('message') or attempt['phase']}"
-        return ""
+                reason = delay_reason(node, self._attempts(node), now)
+                yield Delay(self._path(node), node.get("templateName", ""), node["id"], reason)
 
     def _attempts(self, node: Json) -> list[Json]:
         """The attempts of a step under a retryStrategy, in order; those of another step are none."""
@@ -230,9 +212,10 @@ class WorkflowStatus:
         return node.get("type") in _STEP_NODE_TYPES and not is_retry_attempt(node)
 
     def _skipped(self, node: Json, generated: GeneratedTemplate | None) -> StepStatus:
+        """A step that did not start: one that was skipped, or that failed before it could, as by a `when` without a value."""
         return StepStatus(
             path=self._path(node),
-            phase=StepPhase.SKIPPED,
+            phase=_STEP_PHASES.get(node.get("phase", ""), StepPhase.SKIPPED),
             template=generated.template if generated else node.get("templateName", ""),
             node=node["id"],
             message=node.get("message", ""),
@@ -411,16 +394,6 @@ class WorkflowStatus:
     def _supplied_outputs(self, gate: Json) -> dict[str, str | None]:
         """The output parameters of a gate: empty texts if it ended by its timeout, absent if a person resumed it."""
         return {p["name"]: p.get("value") for p in field_list(gate, "outputs", "parameters")}
-
-
-def _pending_reason(node: Json, now: datetime) -> str:
-    """Why a node is Pending, as Argo has it from the conditions of its pod; empty if it is not, or not for long."""
-    if node.get("phase") != "Pending":
-        return ""
-    message = str(node.get("message") or "")
-    started_at = parse_time(node.get("startedAt"))
-    is_ordinary = message.partition(":")[0] in _ORDINARY_REASONS
-    return "" if is_ordinary and started_at is not None and now - started_at < ORDINARY_FOR else message
 
 
 def _parameters(node: Json) -> dict[str, str]:
