@@ -17,7 +17,7 @@ import pytest
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from periplus.cache.v1.events_pb2 import ArtifactsDigested, EntryRecorded
+from periplus.cache.v1.events_pb2 import ArtifactsDigested, EntryInvalidated, EntryRecorded
 from periplus.types.v1.step_pb2 import Artifact
 from periplus_common import bus
 from periplus_common.bus import Batch, Broker, BusSettings
@@ -339,6 +339,57 @@ async def test_a_deleted_consumer_is_declared_again(embedded: Servers, jetstream
         await jetstream.broker.connection.jetstream().delete_consumer("CACHE", jetstream.durable)
         # The new one has no record of what was acknowledged: everything is delivered again.
         await until(lambda: len(handled) == 2 * COUNT)
+
+
+async def test_a_consumer_of_several_types_acknowledges_the_others_of_its_stream_unseen(
+    embedded: Servers, jetstream: Jetstream, until
+):
+    handled: list[str] = []
+
+    async def handle(batch: Batch[EntryRecorded | ArtifactsDigested]) -> None:
+        handled.extend(type(received.data).__name__ for received in batch)
+
+    others = [
+        bus.cloud_event(EntryInvalidated(project="p"), project="p", run="", key=f"{i}", at=datetime.now(UTC))
+        for i in range(COUNT)
+    ]
+    await jetstream.broker.publish_events([*others, event("1"), event("1", ArtifactsDigested)])
+    # More of them than the server sends for one request, and than it sends without an acknowledgement.
+    async with consuming(embedded.nats_url, jetstream.durable, handle, batch=10):
+        await until(lambda: len(handled) == 2)
+        await jetstream.settled()
+    assert handled == ["EntryRecorded", "ArtifactsDigested"]
+    letters = f"periplus-dead.{jetstream.durable}"
+    info = await jetstream.broker.connection.jetstream().stream_info("DEAD", subjects_filter=letters)
+    assert not info.state.subjects
+
+
+async def test_a_durable_with_other_filters_goes_on_where_it_was(
+    embedded: Servers, jetstream: Jetstream, until
+):
+    handled: list[str] = []
+
+    async def handle(batch: Batch[EntryRecorded | ArtifactsDigested]) -> None:
+        handled.extend(received.data.producer_step for received in batch)
+
+    context = jetstream.broker.connection.jetstream()
+    types = (EntryRecorded, ArtifactsDigested)
+    before = ConsumerConfig(
+        durable_name=jetstream.durable,
+        filter_subjects=[f"{kind.DESCRIPTOR.full_name}.*.*" for kind in types],
+        ack_wait=BusSettings().ack_wait.total_seconds(),
+        max_deliver=-1,
+        max_ack_pending=400,
+    )
+    await context.add_consumer("CACHE", before)
+    await jetstream.publish(3)
+    subscription = await context.pull_subscribe_bind(durable=jetstream.durable, stream="CACHE")
+    for message in await subscription.fetch(2):
+        await message.ack_sync()
+    async with consuming(embedded.nats_url, jetstream.durable, handle):
+        await until(lambda: handled)
+        await jetstream.settled()
+    assert handled == ["2"]
 
 
 async def test_consuming_starts_before_its_stream_exists(embedded: Servers, jetstream: Jetstream, until):

@@ -4,6 +4,10 @@ FastStream asks the broker's JetStream context to `pull_subscribe`, and then cal
 batch, then for the rest of it until that raises nats-py's `TimeoutError`. So a call for a whole batch waits here, and a
 call for a rest does not. All readers of one durable consumer share an inbox, and one request asks for many messages:
 nats-py's own `fetch` makes a task and a timer for each message.
+
+A consumer of several event types gets its publisher's whole stream, and what it does not take is acknowledged here: the
+server spends 100 µs a message on a filter of several subjects, and 8 µs on one that is the stream's own
+(nats-server 2.15, `bench/lineage_ingest.py`).
 """
 
 import asyncio
@@ -108,7 +112,8 @@ class Inbox:
         self.received: list[Msg] = []
         self.batch = 0  # messages a request asks for; 0 until a reader fetches
         self.readers = 0
-        self._client, self._jetstream, self._stream, self._config = client, jetstream, stream, config
+        self._client, self._jetstream, self._stream = client, jetstream, stream
+        self._config, self._types = _with_one_filter(config)
         self._expiry = expiry  # seconds
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{config.durable_name}"
         self._reply = client.new_inbox()
@@ -156,9 +161,15 @@ class Inbox:
     async def _receive(self, message: Msg) -> None:
         status = message.headers.get("Status") if message.headers and not message.data else None
         if status is None:
-            self.received.append(message)
             self._requested -= 1
-            self._arrived.set()
+            if message.subject.startswith(self._types):
+                self.received.append(message)
+                self._arrived.set()
+                return
+            with suppress(NatsError):  # without a connection the server sends it again
+                await message.ack()
+            if self._requested < self.batch // 2:
+                self._request_due.set()
         else:  # 404, 408, 409, 503: this request is over
             self._requested = 0
             self._pause = 0.0 if status in ("404", "408") else _ERROR_PAUSE_SECONDS
@@ -209,3 +220,15 @@ class Inbox:
             with suppress(NatsError):
                 for message in list(self.received):
                     await message.in_progress()
+
+
+def _with_one_filter(config: ConsumerConfig) -> tuple[ConsumerConfig, tuple[str, ...]]:
+    """The consumer with a filter that the server is fast at, and how the subjects begin that it takes.
+
+    Its own filters are `<event type>.*.*`, and a publisher's stream is `periplus.<publisher>.>`.
+    """
+    subjects = config.filter_subjects or []
+    if len(subjects) > 1:
+        publishers = {".".join(subject.split(".", 2)[:2]) for subject in subjects}
+        config = config.evolve(filter_subjects=[f"{publisher}.>" for publisher in sorted(publishers)])
+    return config, tuple(subject.removesuffix("*.*") for subject in subjects)
