@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,6 +186,17 @@ class _Authentication(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
 
     def intercept_unary_stream(self, continuation, details, request):
         return continuation(self._with(details), request)
+
+
+def wait_until_ended(processes: Iterable[psutil.Process], seconds: float = 20) -> None:
+    """Wait until the processes have ended. In some containers nobody reads how orphans ended, so that they stay zombies."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{process} has not ended within {seconds} s")
+                time.sleep(0.02)
 
 
 @contextmanager

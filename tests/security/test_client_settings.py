@@ -106,6 +106,15 @@ def test_settings_whose_lock_nobody_holds_are_not_believed(tmp_path: Path, trap:
     refuse(tmp_path / "home", trap, "no stack runs here")
 
 
+def test_settings_are_not_believed_while_the_holder_has_not_said_who_it_is(
+    tmp_path: Path, trap: Trap
+) -> None:
+    """It has the lock for a moment before it removes the settings that it finds."""
+    plant(tmp_path / "home", settings(trap, ""), mark="")
+    with locked(tmp_path / "home/run/lock"):
+        refuse(tmp_path / "home", trap, "was not written by the stack that runs here")
+
+
 def test_settings_that_another_process_than_the_holder_wrote_are_not_believed(
     tmp_path: Path, trap: Trap
 ) -> None:

@@ -9,11 +9,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
-from stack import ROOT, up
+import yaml
+from stack import ROOT, wait_until_ended
 
+from periplus_local.argo.testing import Client
 from periplus_local.boot import start_time
 from periplus_local.stack import detach, doctor, down, lock
 from periplus_local.stack import up as up_here
@@ -30,7 +34,7 @@ spec:
   templates:
   - name: main
     steps: [[{{name: wait, template: wait}}], [{{name: mark, template: mark}}]]
-  - {{name: wait, suspend: {{duration: "3s"}}}}
+  - {{name: wait, suspend: {{duration: "2s"}}}}
   - {{name: mark, container: {{image: any, command: [touch, {mark}]}}}}
 """
 
@@ -182,39 +186,49 @@ def mark() -> Iterator[Path]:
         yield Path(folder) / "mark"
 
 
-@pytest.mark.timeout(300)
+@contextmanager
+def argo_served(home: Path, *options: str) -> Iterator[Client]:
+    """The local Argo as `periplus argo serve` runs it, without a store; killed at the end, as a machine that loses power."""
+    command = [BIN / "periplus", "argo", "serve", "-o", "json", "--s3-endpoint", "127.0.0.1:1"]
+    keys = {"S3_ACCESS_KEY": "none", "S3_SECRET_KEY": "none"}
+    with subprocess.Popen(
+        [*command, "--home", home, *options],
+        env=os.environ | keys, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        try:
+            found = json.loads(process.stdout.readline())
+            yield Client(found["address"], Path(found["token_file"]).read_text())
+        finally:
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+            wait_until_ended(children)
+
+
 def test_a_waiting_workflow_of_an_archived_home_does_not_run(tmp_path: Path, mark: Path) -> None:
-    manifest, there = tmp_path / "waits.yaml", tmp_path / ".periplus"
-    manifest.write_text(WAITS.format(mark=mark))
-    with up(tmp_path / "victim") as running:
-        running.periplus("run", str(manifest), "--no-watch")
+    there = tmp_path / ".periplus"
+    with argo_served(tmp_path / "victim") as argo:
+        argo.create(yaml.safe_load(WAITS.format(mark=mark)))
     assert not mark.exists()
     archive(tmp_path / "victim", there)
     before = content(there)
     assert periplus("up", "--detach", "--home", str(there)).returncode == 6
     assert content(there) == before
 
-    started = periplus("up", "--detach", "--fresh", "--home", str(there))
-    assert started.returncode == 0, started.stderr
-    try:
-        assert json.loads(periplus("runs", "-o", "json", PERIPLUS_HOME=str(there)).stdout)["runs"] == []
-    finally:
-        periplus("down", "--home", str(there))
+    with argo_served(there, "--fresh") as argo:  # as `up --fresh` does
+        assert not argo.call("GET", "workflows/argo")["items"]
     assert not mark.exists()
     (aside,) = tmp_path.glob(".periplus.untrusted-*")
     assert content(aside) == before
 
     # The control: the same workflow would have run.
-    started = periplus("up", "--detach", "--trust-home", "--home", str(aside))
-    assert started.returncode == 0, started.stderr
-    assert "warning:" in started.stderr
-    assert "go on, with your rights" in started.stderr
-    try:
+    with argo_served(aside, "--trust-home"):
         deadline = time.monotonic() + 30
         while not mark.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-    finally:
-        periplus("down", "--home", str(aside))
+            time.sleep(0.05)
     assert mark.exists()
 
 

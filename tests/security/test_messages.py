@@ -119,14 +119,37 @@ async def reflected(channel: grpc.aio.Channel, **call: Any) -> set[str]:
     return names
 
 
-async def test_every_call_but_the_health_check_needs_the_token():
+NO_TOKENS = {
+    "none": (),
+    "empty": ("",),
+    "another": ("Bearer other",),
+    "shorter": (f"Bearer {TOKEN[:-1]}",),
+    "longer": (f"Bearer {TOKEN}x",),
+    "no scheme": (TOKEN,),
+    "another scheme": (f"Basic {TOKEN}",),
+    "two": ("Bearer other", f"Bearer {TOKEN}"),
+}
+"""What callers without the token send as `authorization`."""
+
+
+@pytest.mark.parametrize("sent", NO_TOKENS.values(), ids=NO_TOKENS)
+async def test_every_call_but_the_health_check_needs_the_token(sent: tuple[str, ...]):
+    metadata = tuple((auth.HEADER, value) for value in sent)
     health = [f"/grpc.health.v1.Health/{name}" for name in ("Watch", "List")]
     async with serving() as (_, channel):
         for method in [*METHODS, *health]:
-            assert await status_of(channel, method, b"") is StatusCode.UNAUTHENTICATED
+            assert await status_of(channel, method, b"", metadata=metadata) is StatusCode.UNAUTHENTICATED
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await reflected(channel)
+            await reflected(channel, metadata=metadata)
         assert refused.value.code() is StatusCode.UNAUTHENTICATED
+
+
+async def test_every_call_with_the_token_is_answered():
+    """Else the test above would hold for a server that refuses everyone."""
+    async with serving() as (_, channel):
+        for method in METHODS:
+            found = await status_of(channel, method, b"", metadata=auth.metadata(TOKEN))
+            assert found is StatusCode.INVALID_ARGUMENT  # of its missing fields
         assert set(SERVICES) <= await reflected(channel, metadata=auth.metadata(TOKEN))
 
 
@@ -403,5 +426,8 @@ async def test_a_call_may_not_ask_for_more_than_the_servers_time():
         ) as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):  # fmt: skip
-        status = await status_of(channel, "/test.Service/Do", b"", timeout=20, metadata=auth.metadata(TOKEN))
+        async with asyncio.timeout(10):  # less than the client asks for
+            status = await status_of(
+                channel, "/test.Service/Do", b"", timeout=60, metadata=auth.metadata(TOKEN)
+            )
     assert status is StatusCode.DEADLINE_EXCEEDED

@@ -13,12 +13,14 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
-from stack import Stack, up
+from stack import Stack, up, wait_until_ended
 from strangers import Stranger, listening
 
+from periplus.cache.v1 import cache_pb2
+from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.lineage.v1 import lineage_pb2
-from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from periplus.sdk.client.addresses import grpc_target
+from periplus.snapshotter.v1 import snapshotter_pb2
 from periplus_local.stack import lock
 from periplus_local.stack.home import Home
 
@@ -61,12 +63,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 @pytest.fixture(scope="module")
 def stopped(home: Home) -> Remembered:
     """What is known of a stack that ran and whose supervisor was killed."""
-    home.path.parent.mkdir(parents=True)
-    with up(home.path) as running:
+    home.path.mkdir(parents=True)
+    (home.path / "planted").touch()  # so that it is a home from elsewhere
+    with up(home.path, "--fresh") as running:
+        assert not (home.path / "planted").exists()
         known = remember(home)
         children = psutil.Process(running.process.pid).children(recursive=True)
         os.kill(running.process.pid, signal.SIGKILL)
-        psutil.wait_procs(children, timeout=20)
+        wait_until_ended(children)
     return known
 
 
@@ -101,8 +105,10 @@ def again(stopped: Remembered, strangers: list[Stranger]) -> Iterator[Stack]:
 
 def test_the_tokens_of_the_last_start_are_refused_after_the_next(stopped: Remembered, again: Stack) -> None:
     assert again.settings["token"] != stopped.settings["token"]
-    assert status(again.settings["lineage"], stopped.settings["token"]) == "UNAUTHENTICATED"
-    assert status(again.settings["lineage"], again.settings["token"]) == "OK"
+    for name, methods in METHODS.items():
+        for method in methods:
+            assert status(again.settings[name], stopped.settings["token"], method) == "UNAUTHENTICATED"
+            assert status(again.settings[name], again.settings["token"], method) == "INVALID_ARGUMENT"
     assert (stopped.home.secrets / "token").read_text() == again.settings["token"]
     assert (stopped.home.secrets / "argo-token").read_text() not in stopped.secrets
 
@@ -117,13 +123,21 @@ def test_only_the_owner_reaches_the_sockets(stopped: Remembered, again: Stack) -
 def test_a_killed_service_is_reached_again_where_it_was(again: Stack) -> None:
     again.kill("lineage")
     deadline = time.monotonic() + 30
-    while status(again.settings["lineage"], again.settings["token"]) != "OK":
+    while status(again.settings["lineage"], again.settings["token"]) != "INVALID_ARGUMENT":
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert again.periplus("runs").returncode == 0
 
 
 SERVICES = ("dispatcher", "cache", "snapshotter", "lineage")
+METHODS = {
+    name: [
+        f"/{service.full_name}/{method.name}"
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+    for name, module in zip(SERVICES, (dispatcher_pb2, cache_pb2, snapshotter_pb2, lineage_pb2), strict=True)
+}
 
 
 def periplus(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -133,15 +147,11 @@ def periplus(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def status(address: str, token: str) -> str:
-    """How a call with this token ends."""
+def status(address: str, token: str, method: str = "/periplus.lineage.v1.LineageService/ListRuns") -> str:
+    """How a call without content ends, whose fields are missing."""
     with grpc.insecure_channel(grpc_target(address)) as channel:
         try:
-            LineageServiceStub(channel).ListRuns(
-                lineage_pb2.ListRunsRequest(project="default"),
-                metadata=(("authorization", f"Bearer {token}"),),
-                timeout=5,
-            )
+            channel.unary_unary(method)(b"", metadata=(("authorization", f"Bearer {token}"),), timeout=5)
         except grpc.RpcError as error:
             return error.code().name
     return "OK"
