@@ -408,8 +408,8 @@ REQUESTS = {
     "GetSnapshot": [{"snapshot": "{snapshot}"}, {"snapshot": "{snapshot}", "with_content": True}],
     "DiffSnapshots": [{"old": "{snapshot}", "new": "{snapshot}"}],
 }
-"""Requests of each RPC that names things. The other three make new things of the project: see `MAKE`."""
-MAKE = {"PlanRun", "SubmitRun", "TakeSnapshot"}
+"""Requests of each RPC that names things. Three make new things of the project, and images are of no project: see `MAKE`."""
+MAKE = {"PlanRun", "SubmitRun", "TakeSnapshot", "ResolveImages"}
 
 METHODS = {
     method.name: (service.full_name, method)

@@ -194,4 +194,22 @@ def test_every_rpc_declares_its_permission() -> None:
         "TakeSnapshot": "snapshots.take",
         "GetSnapshot": "snapshots.read",
         "DiffSnapshots": "snapshots.read",
+        "ResolveImages": "images.resolve",
     }
+
+
+async def test_images_that_can_not_be_resolved_have_a_reason_each(stub) -> None:
+    images = ["registry.invalid/a:1", "Not An Image", "127.0.0.1:1/a"]
+    found = (await stub.ResolveImages(pb.ResolveImagesRequest(project="p", images=images))).images
+    assert [each.image for each in found] == images
+    assert [each.digest for each in found] == ["", "", ""]
+    assert found[0].reason == "the registry registry.invalid is none of those that may be asked"
+    assert "SNAPSHOTTER_REGISTRIES" in found[0].fix
+    assert "is no name of an image" in found[1].reason
+
+
+async def test_more_images_than_a_call_may_have_are_refused(stub) -> None:
+    for images in (["a"] * 1001, [""], ["a" * 513]):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.ResolveImages(pb.ResolveImagesRequest(project="p", images=images))
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT

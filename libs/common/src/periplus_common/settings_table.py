@@ -48,6 +48,8 @@ def _default(field: FieldInfo) -> str:
         return f"{value.days}" if value >= timedelta(days=1) else f"{value.total_seconds():g}"
     if value is None:
         return "forever"  # retention's `KeepFor` is the only setting that may be None
+    if isinstance(value, tuple):
+        return ", ".join(f"`{each}`" for each in value) or "empty"
     text = str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
     return text or "empty"
 

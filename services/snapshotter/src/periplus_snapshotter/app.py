@@ -1,16 +1,19 @@
 """The whole service on one page: what is opened, what is wired to what, in order."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
-from datetime import UTC, datetime
+from contextlib import aclosing, asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from periplus.snapshotter.v1.snapshotter_pb2_grpc import add_SnapshotterServiceServicer_to_server
 from periplus_common import blobs, bus, outbox, postgres, retention, rpc
 from periplus_common.bus import Broker
 from periplus_snapshotter import events
+from periplus_snapshotter.images.resolver import ImageResolver, ResolverLimits
 from periplus_snapshotter.lockfiles.sandbox import Sandbox
 from periplus_snapshotter.object_store import S3ObjectStore
+from periplus_snapshotter.registry import client as registries
+from periplus_snapshotter.registry.client import RegistryAccess
 from periplus_snapshotter.rpc import NAME, SnapshotterServicer
 from periplus_snapshotter.service import Snapshotter
 from periplus_snapshotter.settings import Settings
@@ -29,6 +32,8 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         bus.consuming(broker),
         outbox.relaying(dsn, broker, "SNAPSHOTTER"),
         retention.enforcing(dsn, retentions(settings.keep_snapshots)),
+        registries.connect(_registry_access(settings)) as registry,
+        aclosing(ImageResolver(registry, _resolver_limits(settings))) as images,
     ):
         with closing(blobs.connect(settings)) as client:
             object_store = S3ObjectStore(client)
@@ -38,9 +43,29 @@ async def app(settings: Settings) -> AsyncIterator[int]:
                 Sandbox(settings.lockfile_processes),
                 partial(datetime.now, UTC),
             )
-            register = partial(add_SnapshotterServiceServicer_to_server, SnapshotterServicer(snapshotter))
+            register = partial(
+                add_SnapshotterServiceServicer_to_server, SnapshotterServicer(snapshotter, images)
+            )
             async with (
                 deleting_unused_objects(database, object_store.delete, settings.keep_snapshots),
                 rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port,
             ):
                 yield port
+
+
+def _registry_access(settings: Settings) -> RegistryAccess:
+    return RegistryAccess(
+        allowed=frozenset((*settings.registries, *settings.private_registries)),
+        private=frozenset(settings.private_registries),
+        plain=frozenset(settings.plain_registries),
+        token_hosts=dict(pair.split("=", 1) for pair in settings.registry_token_hosts),
+        docker_config=settings.registry_docker_config,
+        ca_file=settings.registry_ca_file,
+        request_timeout=timedelta(seconds=settings.registry_seconds),
+    )
+
+
+def _resolver_limits(settings: Settings) -> ResolverLimits:
+    return ResolverLimits(
+        budget=timedelta(seconds=settings.registry_seconds), platform=settings.image_platform
+    )

@@ -3,6 +3,7 @@
 from periplus.snapshotter.v1 import snapshotter_pb2 as pb
 from periplus.snapshotter.v1 import snapshotter_pb2_grpc as grpc
 from periplus_snapshotter import wire
+from periplus_snapshotter.images.resolver import ImageResolver
 from periplus_snapshotter.service import Snapshotter
 
 NAME = pb.DESCRIPTOR.services_by_name["SnapshotterService"].full_name
@@ -11,8 +12,9 @@ NAME = pb.DESCRIPTOR.services_by_name["SnapshotterService"].full_name
 class SnapshotterServicer(grpc.SnapshotterServiceServicer):
     """The RPCs of the snapshotter."""
 
-    def __init__(self, snapshotter: Snapshotter) -> None:
+    def __init__(self, snapshotter: Snapshotter, images: ImageResolver) -> None:
         self._snapshotter = snapshotter
+        self._images = images
 
     async def TakeSnapshot(self, request: pb.TakeSnapshotRequest, context: object) -> pb.TakeSnapshotResponse:
         taken = await self._snapshotter.take(request.project, wire.decode_claim(request.claim))
@@ -29,3 +31,9 @@ class SnapshotterServicer(grpc.SnapshotterServiceServicer):
     ) -> pb.DiffSnapshotsResponse:
         changes = await self._snapshotter.diff(request.project, request.old, request.new)
         return pb.DiffSnapshotsResponse(changes=map(wire.encode_change, changes))
+
+    async def ResolveImages(
+        self, request: pb.ResolveImagesRequest, context: object
+    ) -> pb.ResolveImagesResponse:
+        found = await self._images.resolve(request.images)
+        return pb.ResolveImagesResponse(images=map(wire.encode_resolved_image, found))

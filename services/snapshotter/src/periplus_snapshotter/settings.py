@@ -1,6 +1,9 @@
 """The snapshotter's settings, read from `SNAPSHOTTER_…`."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from periplus_common.retention import KeepFor
 from periplus_common.settings import ObjectStoreSettings
@@ -14,3 +17,41 @@ class Settings(ObjectStoreSettings, frozen=True, env_prefix="SNAPSHOTTER_"):
     keep_snapshots: KeepFor = None
     """How long a snapshot is kept after it was last taken, with its objects; by default for ever, as lineage refers to it.
     Not less than lineage keeps runs."""
+
+    registries: Annotated[tuple[str, ...], NoDecode] = ("docker.io", "ghcr.io", "quay.io")
+    """Registries that are asked for the digests that tags point to; no other host is. Separated by commas, with the port
+    where images' names have one."""
+    private_registries: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further ones, which may have private, link-local or loopback addresses."""
+    plain_registries: Annotated[tuple[str, ...], NoDecode] = ()
+    """Those of both lists that are spoken to without TLS."""
+    registry_token_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts of token servers that are not on their registry's own host, each as `registry=host`."""
+    registry_docker_config: str = ""
+    """A Docker config (`config.json`, or a pull secret's `.dockerconfigjson`) with credentials for registries; empty: none."""
+    registry_ca_file: str = ""
+    """Authorities (PEM) besides the system's that may have signed the registries' certificates."""
+    registry_seconds: float = Field(default=5.0, gt=0, le=30)
+    """The time for all images of a plan; one without an answer by then is not pinned."""
+    image_platform: str = Field(default="linux/amd64", pattern="^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$")
+    """The platform of steps: of an image for several, the one whose packages are read."""
+
+    @field_validator(
+        "registries", "private_registries", "plain_registries", "registry_token_hosts", mode="before"
+    )
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return (
+            tuple(p.strip().lower() for p in value.split(",") if p.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("registry_token_hosts")
+    @classmethod
+    def _pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pair in value:
+            registry, _, host = pair.partition("=")
+            if not registry or not host or "/" in pair:
+                raise ValueError(f"{pair!r} is not registry=host")
+        return value

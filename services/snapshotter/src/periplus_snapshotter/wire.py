@@ -7,6 +7,7 @@ from periplus.snapshotter.v1 import snapshotter_pb2 as pb
 from periplus_common.errors import Refused
 from periplus_common.rpc_limits import MAX_MESSAGE_BYTES
 from periplus_model import codec
+from periplus_snapshotter.images.resolver import ResolvedImage
 from periplus_snapshotter.snapshots.claim import (
     Blob,
     Claim,
@@ -99,6 +100,17 @@ def encode_snapshot(snapshot: Snapshot) -> pb.GetSnapshotResponse:
 
 def encode_change(change: SnapshotChange) -> pb.SnapshotChange:
     return pb.SnapshotChange(field=change.field, old=change.old, new=change.new)
+
+
+def encode_resolved_image(found: ResolvedImage) -> pb.ResolvedImage:
+    return pb.ResolvedImage(
+        image=found.image,
+        digest=found.digest,
+        pinned=found.pinned,
+        also=found.also,
+        reason=found.reason,
+        fix=found.fix,
+    )
 
 
 def _encode_claim(claim: Claim) -> pb.Claim:

@@ -517,3 +517,99 @@ class DiffSnapshotsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiffSnapshotsResponse: _TypeAlias = DiffSnapshotsResponse  # noqa: Y015
+
+@_typing.final
+class ResolveImagesRequest(_message.Message):
+    """Argument of ResolveImages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The project."""
+    @_builtins.property
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names as in a manifest: "python:3.11", "ghcr.io/team/train@sha256:…"."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        images: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveImagesRequest: _TypeAlias = ResolveImagesRequest  # noqa: Y015
+
+@_typing.final
+class ResolvedImage(_message.Message):
+    """An image by its digest, or the reason why it has none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    ALSO_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FIX_FIELD_NUMBER: _builtins.int
+    image: _builtins.str
+    """As in the request."""
+    digest: _builtins.str
+    """"sha256:…" of what the tag points to, for an image of several platforms its index; empty if it is not known."""
+    pinned: _builtins.str
+    """The image's name with the digest instead of the tag: "python@sha256:…"."""
+    reason: _builtins.str
+    """Why there is no digest, as a part of a sentence; empty if there is one."""
+    fix: _builtins.str
+    """What removes the reason; may be empty."""
+    @_builtins.property
+    def also(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other digests by which a node may report the same image: of the manifests that the index lists, of the config."""
+
+    def __init__(
+        self,
+        *,
+        image: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        pinned: _builtins.str = ...,
+        also: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+        fix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "digest", b"digest", "fix", b"fix", "image", b"image", "pinned", b"pinned", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolvedImage: _TypeAlias = ResolvedImage  # noqa: Y015
+
+@_typing.final
+class ResolveImagesResponse(_message.Message):
+    """Answer to ResolveImages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResolvedImage]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        images: _abc.Iterable[Global___ResolvedImage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveImagesResponse: _TypeAlias = ResolveImagesResponse  # noqa: Y015

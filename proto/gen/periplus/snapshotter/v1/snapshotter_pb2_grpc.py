@@ -50,6 +50,11 @@ class SnapshotterServiceStub:
                 request_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.DiffSnapshotsRequest.SerializeToString,
                 response_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.DiffSnapshotsResponse.FromString,
                 _registered_method=True)
+        self.ResolveImages = channel.unary_unary(
+                '/periplus.snapshotter.v1.SnapshotterService/ResolveImages',
+                request_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesRequest.SerializeToString,
+                response_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesResponse.FromString,
+                _registered_method=True)
 
 
 class SnapshotterServiceServicer:
@@ -88,6 +93,17 @@ class SnapshotterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResolveImages(self, request, context):
+        """Resolve images to the digests that their tags point to now, at their registries. Within the time of the setting
+        SNAPSHOTTER_REGISTRY_SECONDS; an image that can not be resolved by then has a reason instead of a digest.
+
+        Errors:
+        - INVALID_ARGUMENT: more than 1,000 images, or one whose name has more than 512 characters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SnapshotterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -105,6 +121,11 @@ def add_SnapshotterServiceServicer_to_server(servicer, server):
                     servicer.DiffSnapshots,
                     request_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.DiffSnapshotsRequest.FromString,
                     response_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.DiffSnapshotsResponse.SerializeToString,
+            ),
+            'ResolveImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveImages,
+                    request_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesRequest.FromString,
+                    response_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -189,6 +210,33 @@ class SnapshotterService:
             '/periplus.snapshotter.v1.SnapshotterService/DiffSnapshots',
             periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.DiffSnapshotsRequest.SerializeToString,
             periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.DiffSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.snapshotter.v1.SnapshotterService/ResolveImages',
+            periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesRequest.SerializeToString,
+            periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

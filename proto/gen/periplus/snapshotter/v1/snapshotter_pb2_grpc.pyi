@@ -53,6 +53,13 @@ class SnapshotterServiceStub:
     Errors:
     - NOT_FOUND: one of the snapshots does not exist.
     """
+    ResolveImages: _grpc.UnaryUnaryMultiCallable[_snapshotter_pb2.ResolveImagesRequest, _snapshotter_pb2.ResolveImagesResponse]
+    """Resolve images to the digests that their tags point to now, at their registries. Within the time of the setting
+    SNAPSHOTTER_REGISTRY_SECONDS; an image that can not be resolved by then has a reason instead of a digest.
+
+    Errors:
+    - INVALID_ARGUMENT: more than 1,000 images, or one whose name has more than 512 characters.
+    """
 
 @_typing.type_check_only
 class SnapshotterServiceAsyncStub(SnapshotterServiceStub):
@@ -78,6 +85,13 @@ class SnapshotterServiceAsyncStub(SnapshotterServiceStub):
 
     Errors:
     - NOT_FOUND: one of the snapshots does not exist.
+    """
+    ResolveImages: _aio.UnaryUnaryMultiCallable[_snapshotter_pb2.ResolveImagesRequest, _snapshotter_pb2.ResolveImagesResponse]  # type: ignore[assignment]
+    """Resolve images to the digests that their tags point to now, at their registries. Within the time of the setting
+    SNAPSHOTTER_REGISTRY_SECONDS; an image that can not be resolved by then has a reason instead of a digest.
+
+    Errors:
+    - INVALID_ARGUMENT: more than 1,000 images, or one whose name has more than 512 characters.
     """
 
 class SnapshotterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -119,6 +133,19 @@ class SnapshotterServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - NOT_FOUND: one of the snapshots does not exist.
+        """
+
+    @_abc_1.abstractmethod
+    def ResolveImages(
+        self,
+        request: _snapshotter_pb2.ResolveImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshotter_pb2.ResolveImagesResponse, _abc.Awaitable[_snapshotter_pb2.ResolveImagesResponse]]:
+        """Resolve images to the digests that their tags point to now, at their registries. Within the time of the setting
+        SNAPSHOTTER_REGISTRY_SECONDS; an image that can not be resolved by then has a reason instead of a digest.
+
+        Errors:
+        - INVALID_ARGUMENT: more than 1,000 images, or one whose name has more than 512 characters.
         """
 
 def add_SnapshotterServiceServicer_to_server(servicer: SnapshotterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""Registries of images, by their HTTP API (OCI distribution-spec). The only package that opens connections to hosts that an image names."""
