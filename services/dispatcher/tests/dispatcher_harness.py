@@ -161,7 +161,7 @@ async def opened(
         dispatcher = Dispatcher(
             runs,
             workflows,
-            Planner(cache, snapshotter, PROCESSES, ANY_KEYS),
+            Planner(cache, snapshotter, workflows, PROCESSES, ANY_KEYS),
             repository,
             timedelta(seconds=30),
         )

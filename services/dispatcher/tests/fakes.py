@@ -104,11 +104,32 @@ class MemorySnapshotter:
 
     is_unreachable: bool = False
     environment: str = "sha256:environment"
+    templates: list[tuple[str, bytes]] = field(default_factory=list)
+    """Those of the last call."""
 
-    async def take(self, project: str, claim: bytes) -> tuple[str, str, list[str]]:
+    async def take(
+        self, project: str, claim: bytes, templates: Sequence[tuple[str, bytes]]
+    ) -> tuple[str, str, list[str]]:
         if self.is_unreachable:
             raise Unavailable("the snapshotter can not be reached")
+        self.templates = list(templates)
         return "sha256:snapshot", self.environment, []
+
+
+@dataclass
+class MemoryTemplates:
+    """WorkflowTemplates and, with True, ClusterWorkflowTemplates by name."""
+
+    objects: dict[tuple[str, bool], dict[str, Any]] = field(default_factory=dict)
+    read: list[tuple[str, bool]] = field(default_factory=list)
+    is_unreachable: bool = False
+    namespace: str = "argo"
+
+    async def get_template(self, name: str, *, cluster_scope: bool) -> dict[str, Any] | None:
+        if self.is_unreachable:
+            raise Unavailable("Argo can not be reached")
+        self.read.append((name, cluster_scope))
+        return self.objects.get((name, cluster_scope))
 
 
 def _key(document: str, parameters: Mapping[str, Any], artifacts: Mapping[str, Any]) -> Key:

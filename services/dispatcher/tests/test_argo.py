@@ -178,7 +178,7 @@ async def test_requests_to_an_argo_that_hangs_time_out_before_the_callers_deadli
     assert requests_of_a_submission * (usual.request + usual.connect) < timedelta(seconds=40)
     short = argo.ArgoTimeouts(connect=timedelta(seconds=0.2), request=timedelta(seconds=0.2))
     async with server(("", None)) as url, argo.connect(url, "", "n", short) as hangs:
-        planner = Planner(harness.cache, harness.snapshotter, PROCESSES, ANY_KEYS)
+        planner = Planner(harness.cache, harness.snapshotter, harness.argo, PROCESSES, ANY_KEYS)
         done = await Dispatcher(
             harness.runs, hangs, planner, harness.repository, timedelta(seconds=30)
         ).submit(harness.request(workflow(say("a", "1"))), str(uuid.uuid4()))

@@ -3,7 +3,7 @@
 import copy
 import json
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from periplus_model.queries import StepVerdict
 from periplus_model.steps import Verdict
 
 Json = dict[str, Any]
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
 ROOT = Path(__file__).parents[3]
 SOURCES = sorted((ROOT / "tests" / "conformance" / "recordings" / "manifests").glob("*.yaml"))
 ODD: list[Any] = [None, "", "x", "{{item}}", "{{=1 +}}", "{{inputs.parameters.x}}", "{{", 0, -1, 1.5, True, [], {}, [None],
@@ -70,7 +71,7 @@ def planned(document: Json, draw: random.Random) -> None:
     done = rewrite(
         read.manifest, decide(expanded, known), expanded.templates, gate_timeout=timedelta(seconds=5)
     )
-    sent = to_submit(done.manifest, "run-1", "ns", "p", read.parameters)
+    sent = to_submit(done.manifest, "run-1", "ns", "p", read.parameters, NOW)
     check(json.loads(json.dumps(sent)))
 
 

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from fakes import MemoryCache, MemorySnapshotter
+from fakes import MemoryCache, MemorySnapshotter, MemoryTemplates
 from manifests import ANY_KEYS, PROCESSES, dag, say, task, workflow
 
 from periplus_common.errors import Invalid
@@ -136,7 +136,7 @@ def test_what_multiplies_is_planned_in_seconds_or_not_at_all(manifest: Json, rea
 
 
 async def test_the_warning_is_part_of_the_plan() -> None:
-    planner = Planner(MemoryCache(), MemorySnapshotter(), PROCESSES, ANY_KEYS)
+    planner = Planner(MemoryCache(), MemorySnapshotter(), MemoryTemplates(), PROCESSES, ANY_KEYS)
     request = RunRequest("default", json.dumps(workflow(*doubling(13))), {}, CacheMode.READWRITE, None)
     planned = await planner.plan(request)
     assert "no step is planned or cached" in planned.warnings[0]

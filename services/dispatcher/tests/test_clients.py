@@ -116,7 +116,7 @@ async def test_every_other_failure_of_a_service_is_unavailable(kind: type[Except
         with pytest.raises(Unavailable):
             await cache.resolve("p", "r", None, {}, [])
         with pytest.raises(Unavailable):
-            await snapshotter.take("p", b"")
+            await snapshotter.take("p", b"", [])
 
 
 async def test_a_refused_claim_is_invalid_with_its_field_in_the_run_request():
@@ -127,7 +127,7 @@ async def test_a_refused_claim_is_invalid_with_its_field_in_the_run_request():
 
     async with services(refuse) as (_, snapshotter):
         with pytest.raises(Invalid, match=r"uv\.lock") as caught:
-            await snapshotter.take("p", b"")
+            await snapshotter.take("p", b"", [])
     error = caught.value
     assert (error.field, error.reason, error.fix) == (
         "spec.claim.lockfile.content",

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from manifests import MISS, UNKNOWN, dag, expand_checked, gives, hit, say, sh, steps, task, workflow
@@ -15,6 +15,7 @@ from periplus_model.queries import StepVerdict
 from periplus_model.steps import Artifact, ObjectRef, Outputs, Verdict
 
 Json = dict[str, Any]
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
 T = say("t", "$x", "x")
 A = task("a", "t", given={"x": "1"})
 B = task("b", "t", depends="a", given={"x": "{{tasks.a.outputs.parameters.o}}"})
@@ -242,7 +243,7 @@ def test_a_manifest_to_submit_has_its_name_labels_and_parameter_values() -> None
     manifest = workflow(dag(A), T, parameters={"p": "1"})
     elsewhere = {"name": "q", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}
     manifest["spec"]["arguments"]["parameters"].append(elsewhere)
-    sent = to_submit(manifest, "run-1", "ns", "proj", {"p": "2"})
+    sent = to_submit(manifest, "run-1", "ns", "proj", {"p": "2"}, NOW)
     assert sent["metadata"] == {
         "name": "run-1", "namespace": "ns", "labels": {"periplus.dev/managed": "true", "periplus.dev/project": "proj"},
     }  # fmt: skip

@@ -1,5 +1,6 @@
 """The YAML in docs/rewrite.md is what the rewrite gives."""
 
+import json
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -7,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from manifests import PROCESSES
+from fakes import MemoryCache, MemorySnapshotter, MemoryTemplates
+from manifests import ANY_KEYS, PROCESSES, dag, workflow
 
+from periplus_dispatcher.domain import RunRequest
 from periplus_dispatcher.manifest import read
+from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.rewrite.plan import decide
 from periplus_dispatcher.rewrite.rewriter import rewrite
 from periplus_model.queries import StepVerdict
 from periplus_model.steps import Artifact, ObjectRef, Outputs, Verdict
 
 DOC = Path(__file__).parents[3] / "docs" / "rewrite.md"
-BEFORE, MAIN, ADDED, STRETCH_MAIN, STRETCH_ADDED, HANDLER = re.findall(
+LIBRARY, COPIES, BEFORE, MAIN, ADDED, STRETCH_MAIN, STRETCH_ADDED, HANDLER = re.findall(
     r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL
 )
 DATA = Artifact("data", ObjectRef("runs/a/data.csv"))
@@ -31,6 +35,16 @@ def rewritten(**verdicts: StepVerdict) -> list[dict[str, Any]]:
     )
     templates: list[dict[str, Any]] = done.manifest["spec"]["templates"]
     return templates
+
+
+async def test_the_copies_of_library_templates_are_those_of_the_document() -> None:
+    found = yaml.safe_load(LIBRARY)
+    templates = MemoryTemplates({(found["metadata"]["name"], False): found})
+    planner = Planner(MemoryCache(), MemorySnapshotter(), templates, PROCESSES, ANY_KEYS)
+    call = {"name": "a", "templateRef": {"name": "lib.v1", "template": "pipeline"}}
+    request = RunRequest("p", json.dumps(workflow(dag(call))), {})
+    submitted = (await planner.plan(request)).manifest["spec"]["templates"]
+    assert submitted == [dag({"name": "a", "template": "lib-v1--pipeline"}), *yaml.safe_load(COPIES)]
 
 
 def user_templates() -> dict[str, Any]:

@@ -43,7 +43,7 @@ def unreachable(harness: Harness) -> Dispatcher:
     return Dispatcher(
         harness.runs,
         UnreachableArgo(harness.argo),
-        Planner(harness.cache, harness.snapshotter, PROCESSES, ANY_KEYS),
+        Planner(harness.cache, harness.snapshotter, harness.argo, PROCESSES, ANY_KEYS),
         harness.repository,
         timedelta(seconds=30),
     )
@@ -203,7 +203,9 @@ async def test_after_a_crash_a_new_follower_continues_and_nothing_is_published_o
 
 async def test_a_run_that_was_stored_and_not_launched_before_a_crash_is_launched(harness: Harness) -> None:
     request = harness.request(two(str(uuid.uuid4())))
-    planned = await Planner(harness.cache, harness.snapshotter, PROCESSES, ANY_KEYS).plan(request)
+    planned = await Planner(harness.cache, harness.snapshotter, harness.argo, PROCESSES, ANY_KEYS).plan(
+        request
+    )
     run, statuses = harness.dispatcher._new_run(request, str(uuid.uuid4()), planned)
     await harness.runs.add(run, statuses, [])
     assert (await harness.ended(run.id)).ran == {"up", "end"}
@@ -261,7 +263,7 @@ async def test_a_gate_that_a_person_resumes_lets_its_step_run(harness: Harness) 
 
 async def test_a_gate_that_ends_by_its_timeout_lets_its_step_run(harness: Harness) -> None:
     await harness.run(two())
-    planner = Planner(harness.cache, harness.snapshotter, PROCESSES, ANY_KEYS)
+    planner = Planner(harness.cache, harness.snapshotter, harness.argo, PROCESSES, ANY_KEYS)
     short = Dispatcher(harness.runs, harness.argo, planner, harness.repository, timedelta(seconds=1))
     await harness.crash()
     name = (await short.submit(harness.request(two(up="true")), str(uuid.uuid4()))).run.id

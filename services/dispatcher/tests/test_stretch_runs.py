@@ -141,7 +141,7 @@ async def test_a_person_who_resumes_the_gate_of_a_stretch_lets_all_of_it_run(har
 
 async def test_the_gate_of_a_stretch_that_ends_by_its_timeout_lets_all_of_it_run(harness: Harness) -> None:
     await harness.run(chain())
-    planner = Planner(harness.cache, harness.snapshotter, PROCESSES, ANY_KEYS)
+    planner = Planner(harness.cache, harness.snapshotter, harness.argo, PROCESSES, ANY_KEYS)
     short = Dispatcher(harness.runs, harness.argo, planner, harness.repository, timedelta(seconds=1))
     await harness.crash()
     name = (await short.submit(harness.request(chain("sleep 0")), str(uuid.uuid4()))).run.id

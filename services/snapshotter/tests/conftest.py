@@ -11,7 +11,16 @@ from periplus_common.errors import NotFound
 from periplus_local.stack.testing import Servers, database, embedded
 from periplus_snapshotter.lockfiles.formats import parse_lockfile
 from periplus_snapshotter.service import Snapshotter
-from periplus_snapshotter.snapshots.claim import Blob, Claim, File, GitState, Lockfile, Package, Platform
+from periplus_snapshotter.snapshots.claim import (
+    Blob,
+    Claim,
+    File,
+    GitState,
+    LibraryTemplate,
+    Lockfile,
+    Package,
+    Platform,
+)
 from periplus_snapshotter.snapshots.snapshot import Snapshot, StoredContent, StoredObject, TakenSnapshot
 from periplus_snapshotter.store.snapshots import PostgresSnapshots
 
@@ -117,8 +126,10 @@ def without_content(snapshot: Snapshot) -> Snapshot:
         files = tuple(File(f.path, empty(f.blob)) for f in sorted(git.untracked, key=lambda f: f.path))
         git = replace(git, patch=empty(git.patch), untracked=files)
     lockfile = claim.lockfile and replace(claim.lockfile, blob=empty(claim.lockfile.blob))
+    templates = tuple(replace(template, blob=empty(template.blob)) for template in claim.templates)
+    code = empty(claim.code_archive)
     return replace(
-        snapshot, claim=replace(claim, git=git, lockfile=lockfile, code_archive=empty(claim.code_archive))
+        snapshot, claim=replace(claim, git=git, lockfile=lockfile, code_archive=code, templates=templates)
     )
 
 
@@ -175,5 +186,9 @@ def claim() -> Claim:
         installed=(Package("numpy", "2.0.1"), Package("pip", "26.0"), Package("stray", "0.1")),
         platform=Platform("3.11.7", "CPython", "Linux", "x86_64"),
         code_archive=Blob.of(b"\x1f\x8bcode"),
+        templates=(
+            LibraryTemplate("WorkflowTemplate/train", Blob.of(b'{"spec": {}}')),
+            LibraryTemplate("ClusterWorkflowTemplate/train", Blob.of(b"{}")),
+        ),
     )
     return claim.canonical()

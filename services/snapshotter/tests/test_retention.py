@@ -15,7 +15,7 @@ from periplus_common.settings import ObjectStoreSettings
 from periplus_local.stack.testing import Servers
 from periplus_snapshotter.object_store import S3ObjectStore
 from periplus_snapshotter.service import Snapshotter
-from periplus_snapshotter.snapshots.claim import Blob, Claim, File, GitState, Package
+from periplus_snapshotter.snapshots.claim import Blob, Claim, File, GitState, LibraryTemplate, Package
 from periplus_snapshotter.store.retention import delete_unused_objects, retentions
 from periplus_snapshotter.store.snapshots import PostgresSnapshots
 
@@ -58,7 +58,8 @@ def unique(claim: Claim) -> Claim:
     salt = b"%d" % time.time_ns()
     untracked = (File(b"notes.txt", Blob.of(salt)),)
     git = replace(claim.git, patch=Blob.of(b"patch " + salt), untracked=untracked)
-    return replace(claim, git=git, code_archive=Blob.of(b"\x1f\x8b" + salt))
+    templates = (LibraryTemplate("WorkflowTemplate/train", Blob.of(b"template " + salt)),)
+    return replace(claim, git=git, code_archive=Blob.of(b"\x1f\x8b" + salt), templates=templates)
 
 
 async def make_old(db: postgres.Database) -> None:
@@ -70,7 +71,15 @@ async def make_old(db: postgres.Database) -> None:
 
 
 async def counts(db: postgres.Database) -> dict[str, int]:
-    tables = ("snapshot", "untracked_file", "lockfile", "package_set", "package", "stored_object")
+    tables = (
+        "snapshot",
+        "untracked_file",
+        "library_template",
+        "lockfile",
+        "package_set",
+        "package",
+        "stored_object",
+    )
     async with db.connection() as connection:
         return {table: await connection.fetchval(f"SELECT count(*) FROM {table}") for table in tables}
 
@@ -79,7 +88,7 @@ async def test_an_old_snapshot_is_deleted_with_its_rows_and_objects(dsn, db, s3,
     await service.take("p", unique)
     await make_old(db)
     assert await delete_expired(dsn, retentions(KEEP)) == {"snapshot": 1, "lockfile": 1, "package_set": 2}
-    assert await delete_unused_objects(db, s3.delete, KEEP, batch_objects=2) == 4
+    assert await delete_unused_objects(db, s3.delete, KEEP, batch_objects=2) == 5
     assert not any((await counts(db)).values())
     with pytest.raises(NotFound):
         await s3.read(unique.git.patch)
@@ -155,7 +164,7 @@ async def test_a_claim_that_comes_while_its_objects_are_deleted_waits_and_writes
     await asyncio.sleep(0.3)
     assert not taking.done()
     go_on.set()
-    assert await deletion == 4
+    assert await deletion == 5
     taken = await taking
     found = await service.get("p", taken.id, with_content=True)
     assert found.claim.git.untracked[0].blob.content == unique.git.untracked[0].blob.content

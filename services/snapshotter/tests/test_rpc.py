@@ -54,6 +54,7 @@ def request_() -> pb.TakeSnapshotRequest:
     )
     for path in (b"new file.txt", "größe\n.txt".encode(), b"raw\xff"):
         claim.git.untracked.add(path=path, content=path)
+    claim.templates.add(name="WorkflowTemplate/train", content=b'{"spec": {}}')
     return pb.TakeSnapshotRequest(project="p", claim=claim)
 
 
@@ -70,9 +71,11 @@ async def test_a_claim_is_stored_in_postgres_and_s3_and_returned(stub, request_,
     }
     assert snapshot.claim.git.patch == request_.claim.git.patch
     assert snapshot.claim.lockfile == request_.claim.lockfile
+    assert snapshot.claim.templates == request_.claim.templates
     assert [(p.name, p.version) for p in snapshot.locked] == [("numpy", "2.1.0")]
     assert set(snapshot.digests) == {
         "git.patch", "lockfile", "code", "untracked/new file.txt", "untracked/größe\\n.txt", "untracked/raw\\xff",
+        "template/WorkflowTemplate/train",
     }  # fmt: skip
     assert snapshot.environment == taken.environment
     store = blobs.connect(settings)
@@ -143,6 +146,8 @@ async def test_invalid_requests_are_refused_with_the_field(stub, request_) -> No
         (lambda r: set_(r.claim.git.untracked[1], "path", b"../x"), "claim.git.untracked[1].path"),
         (lambda r: set_(r.claim.git, "patch", b"x" * (8 * 1024 * 1024 + 1)), "claim.git.patch"),
         (lambda r: set_(r.claim, "code_archive", b"PK"), "claim.code_archive"),
+        (lambda r: set_(r.claim.templates[0], "name", "Pod/x"), "claim.templates[0].name"),
+        (lambda r: r.claim.templates.add(name="WorkflowTemplate/train"), "claim.templates[1].name"),
         (lambda r: r.ClearField("claim"), "claim"),
         (lambda r: set_(r, "project", "No Project"), "project"),
     ]

@@ -77,7 +77,14 @@ async def test_a_snapshot_of_another_project_is_not_found(snapshotter, claim: Cl
 async def test_a_diff_has_the_fields_that_differ_and_no_others(snapshotter, claim: Claim) -> None:
     platform = replace(claim.platform, python_version="3.12.1")
     git = GitState("b" * 40, "main", claim.git.remote, None, claim.git.untracked[::2])
-    other = replace(claim, installed=claim.installed[:2], platform=platform, git=git)
+    edited = replace(claim.templates[1], blob=Blob.of(b"edited"))
+    other = replace(
+        claim,
+        installed=claim.installed[:2],
+        platform=platform,
+        git=git,
+        templates=(claim.templates[0], edited),
+    )
     old = await snapshotter.take("p", claim)
     new = await snapshotter.take("p", other)
     changes = await snapshotter.diff("p", old.id, new.id)
@@ -87,5 +94,6 @@ async def test_a_diff_has_the_fields_that_differ_and_no_others(snapshotter, clai
         ("git.patch", claim.git.patch.digest, None),
         ("package.stray", "0.1", None),
         ("python", "CPython 3.11.7", "CPython 3.12.1"),
+        ("template.WorkflowTemplate/train", claim.templates[1].blob.digest, edited.blob.digest),
     ]
     assert await snapshotter.diff("p", old.id, old.id) == []

@@ -1,4 +1,4 @@
-"""Builds one YAML document from the parser's events, so that limits are checked before anything is expanded."""
+"""Builds YAML documents from the parser's events, so that limits are checked before anything is expanded."""
 
 from __future__ import annotations
 
@@ -22,11 +22,17 @@ def load(source: str) -> Any:
     return _Document(source).value()
 
 
+def load_all(source: str) -> list[Any]:
+    """Return the values of all documents in a text, without empty ones. Raises ManifestError as `load`."""
+    return _Document(source, may_be_several=True).values()
+
+
 class _Document:
     """The containers that are not closed yet, and the path to the parser's position."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, may_be_several: bool = False) -> None:
         self._source = source
+        self._may_be_several = may_be_several
         self._outer_containers: list[Any] = []
         self._steps: list[str | int | None] = []
         self._container: Any = None
@@ -35,8 +41,15 @@ class _Document:
 
     def value(self) -> Any:
         """Return the document's value."""
+        found = self.values()
+        if not found:
+            raise ManifestError("", "the document is empty")
+        return found[0]
+
+    def values(self) -> list[Any]:
+        """Return the values of the documents."""
         loader = _Loader(self._source)
-        documents = 0
+        documents, found = 0, []
         try:
             while (event := loader.get_event()) is not None:
                 name = type(event)
@@ -51,8 +64,12 @@ class _Document:
                     self._steps.pop()
                 elif name is yaml.DocumentStartEvent:
                     documents += 1
-                    if documents > 1:
+                    if documents > 1 and not self._may_be_several:
                         raise self._refuse(event, "more than one document; split the file at its ---")
+                elif name is yaml.DocumentEndEvent:
+                    if self._root is not None or not self._may_be_several:
+                        found.append(self._root)
+                    self._root = _UNSET
                 elif name is yaml.AliasEvent:
                     raise self._refuse(
                         event, f"the alias *{event.anchor}; aliases are not read; repeat the value"
@@ -61,9 +78,7 @@ class _Document:
             raise ManifestError(self._path(), _parser_message(error)) from None
         finally:
             loader.dispose()
-        if self._root is _UNSET:
-            raise ManifestError("", "the document is empty")
-        return self._root
+        return found
 
     def _scalar(self, event: Any) -> None:
         text: str = event.value

@@ -1,4 +1,4 @@
-"""Reads one YAML or JSON document strictly; an error names the field."""
+"""Reads YAML or JSON strictly; an error names the field."""
 
 from __future__ import annotations
 
@@ -27,6 +27,24 @@ def read(text: str | bytes) -> dict[str, Any]:
         from .document import load
 
         value = load(source)
+    return _map(value)
+
+
+def read_all(text: str | bytes) -> list[dict[str, Any]]:
+    """Read every document of a file, as `read` reads one; empty documents are left out. Raises ManifestError."""
+    source = _text(text)
+    value = _json(source) if source.lstrip()[:1] == "{" else _UNSET
+    if value is not _UNSET:
+        return [_map(value)]
+    from .document import load_all
+
+    found = [_map(each) for each in load_all(source)]
+    if not found:
+        raise ManifestError("", "the document is empty")
+    return found
+
+
+def _map(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ManifestError("", f"the document is {kind(value)}, but a manifest is a map")
     return value

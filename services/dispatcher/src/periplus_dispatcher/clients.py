@@ -55,10 +55,15 @@ class SnapshotterClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = SnapshotterServiceStub(channel)
 
-    async def take(self, project: str, claim: bytes) -> tuple[str, str, list[str]]:
+    async def take(
+        self, project: str, claim: bytes, templates: Sequence[tuple[str, bytes]]
+    ) -> tuple[str, str, list[str]]:
         request = snapshotter_pb2.TakeSnapshotRequest(
             project=project, claim=snapshotter_pb2.Claim.FromString(claim)
         )
+        request.claim.ClearField("templates")  # the client does not say what Argo has
+        for name, content in templates:
+            request.claim.templates.add(name=name, content=content)
         with _errors("spec."):
             response = await self._stub.TakeSnapshot(request)
         return response.snapshot, response.environment, list(response.warnings)

@@ -1,16 +1,19 @@
 """From a run request to a planned run: read the manifest, take a snapshot, look up the steps, decide."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from periplus_common.errors import Invalid, Unavailable
 from periplus_dispatcher.domain import Json, RunRequest
+from periplus_dispatcher.manifest import library
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
+from periplus_dispatcher.manifest.library import LibraryBounds, LibraryRef
 from periplus_dispatcher.manifest.locations import SharedKeys, check_locations
+from periplus_dispatcher.manifest.resolve import resolve
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
-from periplus_dispatcher.ports import Cache, Snapshotter
+from periplus_dispatcher.ports import Cache, Snapshotter, Templates
 from periplus_dispatcher.rewrite.plan import Plan, decide
 from periplus_model.queries import StepVerdict
 
@@ -20,8 +23,12 @@ MAX_INLINE_READ_CHARACTERS = 64 << 10
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run request after reading and planning."""
+    """A run request after reading and planning.
 
+    `manifest` has the library templates that `source`, the workflow as it was written, refers to.
+    """
+
+    source: Json
     manifest: Json
     parameters: Mapping[str, str]
     expanded: ExpandedWorkflow
@@ -37,13 +44,24 @@ class PlannedRun:
 
 
 class Planner:
-    """Plans run requests with the help of the snapshotter and the cache. If one can not be reached, a warning says so."""
+    """Plans run requests with the help of the snapshotter, the cache and Argo's templates.
+
+    If one can not be reached, a warning says so.
+    """
 
     def __init__(
-        self, cache: Cache, snapshotter: Snapshotter, environment: StepEnvironment, shared: SharedKeys
+        self,
+        cache: Cache,
+        snapshotter: Snapshotter,
+        templates: Templates,
+        environment: StepEnvironment,
+        shared: SharedKeys,
+        bounds: LibraryBounds | None = None,
     ) -> None:
         self._cache = cache
         self._snapshotter = snapshotter
+        self._templates = templates
+        self._bounds = bounds or LibraryBounds()
         self._environment = environment
         self._shared = shared
 
@@ -53,15 +71,22 @@ class Planner:
             checked = await asyncio.to_thread(manifests.read, request.manifest, request.parameters)
         else:
             checked = manifests.read(request.manifest, request.parameters)
+        source = checked.manifest
+        resolved = await resolve(
+            checked, request.parameters, self._get_template, self._templates.namespace, self._bounds
+        )
+        checked = resolved.checked
         manifest = checked.manifest
-        check_locations(manifest, checked.parameters, request.project, self._shared)
-        snapshot, digest, warnings = await self._take_snapshot(request)
+        with checked.located():
+            check_locations(manifest, checked.parameters, request.project, self._shared)
+        snapshot, digest, warnings = await self._take_snapshot(request, library.contents(resolved.objects))
         environment = self._environment
         if not environment.runs_images:
             environment = replace(environment, digest=digest)
-        # In a thread: thousands of calls take a second, and would delay every other call.
-        expanded = await asyncio.to_thread(checked.expand, environment)
-        warnings += expanded.warnings
+        with checked.located():
+            # In a thread: thousands of calls take a second, and would delay every other call.
+            expanded = await asyncio.to_thread(checked.expand, environment)
+        warnings += [*resolved.warnings, *expanded.warnings]
         verdicts: dict[str, StepVerdict] = {}
         if queries := [call.query for call in expanded.calls if call.query is not None]:
             templates = {name: template.step for name, template in expanded.templates.items()}
@@ -75,13 +100,22 @@ class Planner:
         plan = decide(expanded, verdicts)
         if plan.exit_cost:
             warnings.append(plan.exit_cost)
-        return PlannedRun(manifest, checked.parameters, expanded, plan, snapshot, tuple(warnings))
+        return PlannedRun(source, manifest, checked.parameters, expanded, plan, snapshot, tuple(warnings))
 
-    async def _take_snapshot(self, request: RunRequest) -> tuple[str, str, list[str]]:
+    async def _get_template(self, ref: LibraryRef) -> Json | None:
+        return await self._templates.get_template(ref.name, cluster_scope=ref.is_cluster)
+
+    async def _take_snapshot(
+        self, request: RunRequest, templates: Sequence[tuple[str, bytes]]
+    ) -> tuple[str, str, list[str]]:
         """The snapshot's id, the environment's digest, and warnings."""
-        if request.claim is None:
+        if request.claim is None and not templates:
             return "", "", []
         try:
-            return await self._snapshotter.take(request.project, request.claim)
+            snapshot, digest, warnings = await self._snapshotter.take(
+                request.project, request.claim or b"", templates
+            )
         except Unavailable as error:
             return "", "", [f"the run has no snapshot: {error}"]
+        # Without a claim nothing is known of the environment.
+        return snapshot, "" if request.claim is None else digest, warnings

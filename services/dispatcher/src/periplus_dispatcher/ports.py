@@ -26,19 +26,28 @@ class Cache(Protocol):
 class Snapshotter(Protocol):
     """The snapshotter service."""
 
-    async def take(self, project: str, claim: bytes) -> tuple[str, str, list[str]]:
-        """Store a serialized claim. Gives the snapshot's id, the environment's digest and warnings.
+    async def take(
+        self, project: str, claim: bytes, templates: Sequence[tuple[str, bytes]]
+    ) -> tuple[str, str, list[str]]:
+        """Store a serialized claim with library templates, by name. Gives the snapshot's id, the environment's digest and warnings.
 
         Raises `Unavailable`, and `Invalid` with the field's path in the run request.
         """
 
 
-class Argo(Protocol):
-    """One namespace of an Argo."""
+class Templates(Protocol):
+    """The WorkflowTemplates of a namespace and the ClusterWorkflowTemplates of an Argo."""
 
     @property
     def namespace(self) -> str:
-        """The namespace of the Workflows."""
+        """The namespace."""
+
+    async def get_template(self, name: str, *, cluster_scope: bool) -> Json | None:
+        """A WorkflowTemplate or ClusterWorkflowTemplate; None if there is none of this name. Raises `Unavailable`."""
+
+
+class Argo(Templates, Protocol):
+    """One namespace of an Argo."""
 
     async def lint(self, manifest: Json) -> tuple[str, ...]:
         """Argo's warnings. Raises `Invalid` with Argo's message for a manifest that it would refuse."""

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -135,7 +136,7 @@ class Dispatcher:
         """Have Argo check the manifest before the run is stored. Gives the run, and Argo's warnings.
 
         Raises `Invalid` for a manifest that Argo refuses. If it refuses only what the rewrite added, the run goes
-        without the rewrite.
+        without the rewrite; if it refuses only the copies of library templates, as it was written, and nothing of it is cached.
         """
         try:
             return run, await self._argo.lint(json.loads(run.manifest))
@@ -143,13 +144,25 @@ class Dispatcher:
             log.warning("%s: Argo did not check the manifest: %s", run.id, error)
             return run, ()
         except Invalid as error:
-            if not run.state.generated:
-                raise
-            manifest = self._to_submit(planned.manifest, run.id, run.project, planned)
-            warnings = await self._argo.lint(manifest)
-            log.error("%s: runs without the cache, as Argo refuses the rewritten manifest: %s", run.id, error)
-            state = replace(run.state, generated={}, fan_outs={}, stretches={}, resolved={})
-            return replace(run, manifest=json.dumps(manifest), state=state), warnings
+            refusal = error
+        without_rewrite = replace(run.state, generated={}, fan_outs={}, stretches={}, resolved={})
+        if run.state.generated:
+            with suppress(Invalid):
+                return await self._lint_instead(run, planned, planned.manifest, without_rewrite, refusal)
+        if planned.manifest != planned.source:
+            # Without templates in the state nothing is recorded: a template may be edited before Argo reads it.
+            state = replace(without_rewrite, templates={})
+            with suppress(Invalid):
+                return await self._lint_instead(run, planned, planned.source, state, refusal)
+        raise refusal
+
+    async def _lint_instead(
+        self, run: Run, planned: PlannedRun, manifest: Json, state: RunState, refusal: Invalid
+    ) -> tuple[Run, tuple[str, ...]]:
+        submitted = self._to_submit(manifest, run.id, run.project, planned)
+        warnings = await self._argo.lint(submitted)
+        log.error("%s: runs without the cache, as Argo refuses the rewritten manifest: %s", run.id, refusal)
+        return replace(run, manifest=json.dumps(submitted), state=state), warnings
 
     async def _pod_steps(self, run: Run) -> dict[str, str]:
         workflow = await self._argo.get(run.id)
@@ -165,7 +178,8 @@ class Dispatcher:
         return run
 
     def _to_submit(self, manifest: Json, name: str, project: str, planned: PlannedRun) -> Json:
-        return to_submit(manifest, name, self._argo.namespace, project, planned.parameters)
+        now = datetime.now(UTC)
+        return to_submit(manifest, name, self._argo.namespace, project, planned.parameters, now)
 
     def _new_run(
         self, request: RunRequest, request_id: str, planned: PlannedRun

@@ -135,7 +135,8 @@ class Snapshotter:
             git = replace(git, patch=patch, untracked=untracked)
         if lockfile:
             lockfile = replace(lockfile, blob=blobs[lockfile.blob.digest])
-        return replace(claim, git=git, lockfile=lockfile)
+        templates = tuple(replace(each, blob=blobs[each.blob.digest]) for each in claim.templates)
+        return replace(claim, git=git, lockfile=lockfile, templates=templates)
 
     async def diff(self, project: str, old: str, new: str) -> list[SnapshotChange]:
         """The differences of two snapshots, sorted by field. Raises `NotFound`."""

@@ -13,6 +13,7 @@ from periplus_snapshotter.snapshots.claim import (
     Claim,
     File,
     GitState,
+    LibraryTemplate,
     Lockfile,
     Package,
     Platform,
@@ -40,6 +41,7 @@ def decode_claim(message: pb.Claim) -> Claim:
             machine=message.platform.machine,
         ),
         code_archive=Blob.of_optional(message.code_archive),
+        templates=tuple(LibraryTemplate(each.name, Blob.of(each.content)) for each in message.templates),
     )
 
 
@@ -125,6 +127,8 @@ def _encode_claim(claim: Claim) -> pb.Claim:
     if claim.lockfile:
         message.lockfile.name = claim.lockfile.name
         message.lockfile.content = claim.lockfile.blob.content
+    for template in claim.templates:
+        message.templates.add(name=template.name, content=template.blob.content)
     return message
 
 
@@ -148,4 +152,5 @@ def _digests(claim: Claim) -> dict[str, str]:
         digests["lockfile"] = claim.lockfile.blob.digest
     if claim.code_archive:
         digests["code"] = claim.code_archive.digest
+    digests |= {f"template/{template.name}": template.blob.digest for template in claim.templates}
     return digests

@@ -196,6 +196,7 @@ class Claim(_message.Message):
     INSTALLED_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     CODE_ARCHIVE_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
     code_archive: _builtins.bytes
     """The code of SDK steps: a gzipped tar, stored by its digest under `code/<project>/sha256/…`. At most 8 MiB."""
     @_builtins.property
@@ -214,6 +215,10 @@ class Claim(_message.Message):
     def platform(self) -> Global___Platform:
         """The client's platform."""
 
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___LibraryTemplate]:
+        """The library templates that the workflow refers to. Written by the dispatcher, whatever a client sends."""
+
     def __init__(
         self,
         *,
@@ -222,14 +227,41 @@ class Claim(_message.Message):
         installed: _abc.Iterable[Global___Package] | None = ...,
         platform: Global___Platform | None = ...,
         code_archive: _builtins.bytes = ...,
+        templates: _abc.Iterable[Global___LibraryTemplate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["git", b"git", "lockfile", b"lockfile", "platform", b"platform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_archive", b"code_archive", "git", b"git", "installed", b"installed", "lockfile", b"lockfile", "platform", b"platform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_archive", b"code_archive", "git", b"git", "installed", b"installed", "lockfile", b"lockfile", "platform", b"platform", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Claim: _TypeAlias = Claim  # noqa: Y015
+
+@_typing.final
+class LibraryTemplate(_message.Message):
+    """A WorkflowTemplate or ClusterWorkflowTemplate as Argo had it when the run was planned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Kind and name: "WorkflowTemplate/train"."""
+    content: _builtins.bytes
+    """Kind, name, labels, annotations and spec as JSON. At most 8 MiB."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LibraryTemplate: _TypeAlias = LibraryTemplate  # noqa: Y015
 
 @_typing.final
 class TakeSnapshotRequest(_message.Message):
@@ -378,7 +410,7 @@ class Snapshot(_message.Message):
 
     @_builtins.property
     def digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Digests of the parts: "git.patch", "lockfile", "code", "untracked/<path>"."""
+        """Digests of the parts: "git.patch", "lockfile", "code", "untracked/<path>", "template/<kind>/<name>"."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -467,7 +499,9 @@ class SnapshotChange(_message.Message):
     OLD_FIELD_NUMBER: _builtins.int
     NEW_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """What differs: "package.numpy", "python", "platform", "git.commit", "git.branch", "file.src/a.py", "lockfile"."""
+    """What differs: "package.numpy", "python", "platform", "git.commit", "git.branch", "file.src/a.py", "lockfile",
+    "template.WorkflowTemplate/train".
+    """
     old: _builtins.str
     """The value in the older snapshot; absent if it has none."""
     new: _builtins.str

@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from periplus_common.object_key import PROJECT_LABEL
 from periplus_dispatcher.domain import (
@@ -18,6 +18,7 @@ from periplus_dispatcher.domain import (
 )
 from periplus_dispatcher.manifest.arguments import split_arguments
 from periplus_dispatcher.manifest.calls import text_of
+from periplus_dispatcher.manifest.documents import CRON_LABEL
 from periplus_dispatcher.rewrite import answers, gates, stretches
 from periplus_dispatcher.rewrite.fan_outs import fan_out_template
 from periplus_dispatcher.rewrite.generated import (
@@ -43,6 +44,7 @@ from periplus_model.steps import ObjectRef
 
 MAX_TEMPLATE_NAME_CHARACTERS = 128
 
+SCHEDULED_TIME = "workflows.argoproj.io/scheduled-time"
 _LOOP_FIELDS = ("withItems", "withParam", "withSequence")
 _NAME_SUFFIXES = {
     TemplateRole.HIT: "hit",
@@ -76,21 +78,30 @@ def rewrite(
     return RewrittenManifest(manifest)
 
 
-def to_submit(manifest: Json, name: str, namespace: str, project: str, parameters: Mapping[str, str]) -> Json:
-    """The manifest with the run's id as name, our labels and the values of its parameters."""
+def to_submit(
+    manifest: Json, name: str, namespace: str, project: str, parameters: Mapping[str, str], now: datetime
+) -> Json:
+    """The manifest with the run's id as name, our labels and the values of its parameters.
+
+    `now` is the time for which a run of a CronWorkflow counts as scheduled.
+    """
     named = copy.deepcopy(manifest)
     metadata = named.setdefault("metadata", {})
     metadata.pop("generateName", None)
     metadata |= {"name": name, "namespace": namespace}
     metadata.setdefault("labels", {}).update({MANAGED_LABEL: "true", PROJECT_LABEL: project})
+    if CRON_LABEL in metadata["labels"]:
+        metadata.setdefault("annotations", {}).setdefault(SCHEDULED_TIME, now.isoformat(timespec="seconds"))
     if parameters:
         arguments = named["spec"].setdefault("arguments", {})
+        declared = arguments.get("parameters") or []
+        names = {p["name"] for p in declared}
         arguments["parameters"] = [
             {**{k: v for k, v in p.items() if k == "enum"}, "name": p["name"], "value": parameters[p["name"]]}
             if p["name"] in parameters
             else p
-            for p in arguments.get("parameters") or ()
-        ]
+            for p in declared
+        ] + [{"name": name, "value": value} for name, value in parameters.items() if name not in names]
     return named
 
 

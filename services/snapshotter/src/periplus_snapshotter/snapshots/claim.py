@@ -97,21 +97,31 @@ class Lockfile:
 
 
 @dataclass(frozen=True)
+class LibraryTemplate:
+    """A WorkflowTemplate or ClusterWorkflowTemplate that the workflow refers to: kind and name, and its content."""
+
+    name: str
+    blob: Blob
+
+
+@dataclass(frozen=True)
 class Claim:
-    """What a client says that it runs with."""
+    """What a client says that it runs with, and the library templates that the dispatcher read."""
 
     git: GitState | None = None
     lockfile: Lockfile | None = None
     installed: tuple[Package, ...] = ()
     platform: Platform = Platform()
     code_archive: Blob | None = None
+    templates: tuple[LibraryTemplate, ...] = ()
 
     def canonical(self) -> "Claim":
-        """The same claim in canonical order: packages sorted and without duplicates, files by path."""
+        """The same claim in canonical order: packages sorted and without duplicates, files by path, templates by name."""
         git = self.git
         if git:
             git = replace(git, untracked=tuple(sorted(git.untracked, key=lambda file: file.path)))
-        return replace(self, git=git, installed=tuple(sorted(set(self.installed))))
+        templates = tuple(sorted(self.templates, key=lambda template: template.name))
+        return replace(self, git=git, installed=tuple(sorted(set(self.installed))), templates=templates)
 
     @cached_property
     def environment(self) -> str:
@@ -124,8 +134,10 @@ class Claim:
     def id(self) -> str:
         """Digest of the claim, which must be canonical."""
         git, lockfile = self.git, self.lockfile
+        templates = [[template.name, template.blob.digest] for template in self.templates]
         return digest.of(
             {
+                **({"templates": templates} if templates else {}),
                 "version": CANONICAL_FORM_VERSION,
                 "environment": self.environment,
                 "code": self.code_archive.digest if self.code_archive else None,
@@ -143,12 +155,13 @@ class Claim:
 
     @property
     def blobs(self) -> tuple[Blob, ...]:
-        """Patch, untracked files and lockfile, without duplicates. The code archive is stored under another key."""
+        """Patch, untracked files, lockfile and templates, without duplicates. The code archive is stored under another key."""
         found = [file.blob for file in self.git.untracked] if self.git else []
         if self.git and self.git.patch:
             found.append(self.git.patch)
         if self.lockfile:
             found.append(self.lockfile.blob)
+        found += [template.blob for template in self.templates]
         return tuple({blob.digest: blob for blob in found}.values())
 
 

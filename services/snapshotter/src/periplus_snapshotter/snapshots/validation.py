@@ -23,6 +23,12 @@ def validate_claim(claim: Claim) -> None:
         raise Invalid("is not a gzipped tar", field="claim.code_archive", reason="CODE_ARCHIVE_INVALID")
     if claim.git:
         _validate_git(claim.git)
+    names = [template.name for template in claim.templates]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise Invalid(
+                "is a duplicate", field=f"claim.templates[{index}].name", reason="TEMPLATE_DUPLICATE"
+            )
 
 
 def _validate_package(package: Package, field: str) -> None:

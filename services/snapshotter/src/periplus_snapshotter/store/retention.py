@@ -23,6 +23,7 @@ _UNUSED = """
     AND NOT EXISTS (SELECT FROM snapshot AS s WHERE s.lockfile_digest = o.digest)
     AND NOT EXISTS (SELECT FROM snapshot AS s WHERE s.code_key = o.key)
     AND NOT EXISTS (SELECT FROM untracked_file AS f WHERE f.digest = o.digest)
+    AND NOT EXISTS (SELECT FROM library_template AS t WHERE t.digest = o.digest)
 """
 
 DeleteObject = Callable[[str], Awaitable[None]]

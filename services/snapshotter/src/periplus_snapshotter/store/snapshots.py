@@ -5,7 +5,15 @@ from collections.abc import Iterable
 from periplus_common import bus, outbox, telemetry
 from periplus_common.postgres import Connection, Database, Row
 from periplus_snapshotter import wire
-from periplus_snapshotter.snapshots.claim import Blob, Claim, File, GitState, Lockfile, Platform
+from periplus_snapshotter.snapshots.claim import (
+    Blob,
+    Claim,
+    File,
+    GitState,
+    LibraryTemplate,
+    Lockfile,
+    Platform,
+)
 from periplus_snapshotter.snapshots.snapshot import Snapshot, StoredContent, StoredObject, TakenSnapshot
 from periplus_snapshotter.store.packages import add_package_set, get_packages
 
@@ -84,6 +92,7 @@ class PostgresSnapshots:
             is_new = await _add_snapshot(connection, snapshot, installed, locked)
             if is_new:
                 await _add_untracked_files(connection, snapshot)
+                await _add_templates(connection, snapshot)
                 event = bus.cloud_event(
                     wire.encode_snapshot_taken(snapshot),
                     project=snapshot.project,
@@ -116,6 +125,14 @@ class PostgresSnapshots:
                 project,
                 snapshot,
             )
+            templates = await connection.fetch(
+                """
+                SELECT name, digest, size_bytes FROM library_template
+                WHERE project = $1 AND snapshot = $2 ORDER BY name
+                """,
+                project,
+                snapshot,
+            )
             installed = await get_packages(connection, row["installed_set"])
             locked = await get_packages(connection, row["locked_set"])
         claim = Claim(
@@ -129,6 +146,9 @@ class PostgresSnapshots:
                 machine=row["machine"],
             ),
             code_archive=_blob(row, "code"),
+            templates=tuple(
+                LibraryTemplate(each["name"], Blob(each["digest"], each["size_bytes"])) for each in templates
+            ),
         )
         return Snapshot(
             project=project,
@@ -254,4 +274,22 @@ async def _add_untracked_files(connection: Connection, snapshot: Snapshot) -> No
         [file.path for file in files],
         [file.blob.digest for file in files],
         [file.blob.size_bytes for file in files],
+    )
+
+
+async def _add_templates(connection: Connection, snapshot: Snapshot) -> None:
+    templates = snapshot.claim.templates
+    if not templates:
+        return
+    await connection.execute(
+        """
+        INSERT INTO library_template (project, snapshot, name, digest, size_bytes)
+        SELECT $1, $2, name, digest, size_bytes
+        FROM unnest($3::text[], $4::text[], $5::bigint[]) AS template (name, digest, size_bytes)
+        """,
+        snapshot.project,
+        snapshot.id,
+        [template.name for template in templates],
+        [template.blob.digest for template in templates],
+        [template.blob.size_bytes for template in templates],
     )

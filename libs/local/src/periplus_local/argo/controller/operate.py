@@ -15,6 +15,7 @@ from periplus_local.argo.controller.template_call import StepError, TemplateCall
 from periplus_local.argo.controller.workflow_run import WorkflowRun
 from periplus_local.argo.errors import ArgoError
 from periplus_local.argo.scalars import now
+from periplus_manifest.merge import TEMPLATE_LABELS
 
 log = logging.getLogger(__name__)
 # How many nodes are ended before others have their turn.
@@ -102,7 +103,10 @@ async def _operate(run: WorkflowRun) -> None:
 
 
 def _set_workflow_metadata(run: WorkflowRun) -> None:
-    """Give the workflow the labels and annotations of `spec.workflowMetadata`."""
+    """Give the workflow the label of its template, and the labels and annotations of `spec.workflowMetadata`."""
+    if reference := run.spec.get("workflowTemplateRef"):
+        label = TEMPLATE_LABELS[bool(reference.get("clusterScope"))]
+        run.metadata["labels"] = {**(run.metadata.get("labels") or {}), label: reference["name"]}
     added = run.exec_spec.get("workflowMetadata") or {}
     for kind in ("labels", "annotations"):
         if added.get(kind):

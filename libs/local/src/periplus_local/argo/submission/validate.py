@@ -11,6 +11,7 @@ from periplus_local.argo.templates import TemplateGetter
 from periplus_manifest import check, gotext
 from periplus_manifest.bounds import MAX_MANIFEST_BYTES
 from periplus_manifest.errors import ManifestError
+from periplus_manifest.merge import merged_spec
 from periplus_manifest.size import ReferencedSpec
 
 TEXT_FIELDS = ("value", "default")
@@ -112,23 +113,4 @@ def with_template(workflow: dict[str, Any], templates: TemplateGetter) -> dict[s
     if not isinstance(reference, dict) or not isinstance(reference.get("name"), str):
         raise invalid_argument("spec.workflowTemplateRef.name: is required")
     spec = templates.spec_of(reference["name"], bool(reference.get("clusterScope")))
-    own = {key: value for key, value in workflow["spec"].items() if key != "workflowTemplateRef"}
-    scalars = {**spec, **{key: value for key, value in own.items() if key not in {"arguments", "templates"}}}
-    arguments = {}
-    for kind in ("parameters", "artifacts"):
-        items = _merged_by_name(
-            (spec.get("arguments") or {}).get(kind) or (), (own.get("arguments") or {}).get(kind) or ()
-        )
-        if items:
-            arguments[kind] = items
-    own_templates = own.get("templates") or ()
-    return {
-        **scalars,
-        "arguments": arguments,
-        "templates": _merged_by_name(spec.get("templates") or (), own_templates),
-    }
-
-
-def _merged_by_name(below: Any, above: Any) -> list[dict[str, Any]]:
-    """Two lists of named items as one; an item of `above` replaces that of `below` with the same name."""
-    return list({item["name"]: item for item in (*below, *above)}.values())
+    return merged_spec(workflow["spec"], spec)

@@ -1,0 +1,102 @@
+"""Workflows of library templates on the local Argo: the second run is cached, and an edited template runs again."""
+
+import json
+import uuid
+from typing import Any
+
+from dispatcher_harness import Harness
+from manifests import dag, say, shows, task, workflow
+from test_library import ref, template, whole
+
+from periplus_local.argo.testing import Refusal
+from periplus_model.steps import RunPhase
+
+Json = dict[str, Any]
+OUTPUT = shows("tasks.b.outputs.parameters.o")
+FROM_A = {"x": "{{tasks.a.outputs.parameters.o}}"}
+
+
+def pipeline(text: str) -> list[Json]:
+    """A DAG, and its two steps, the first of which gives a text."""
+    main = dag(
+        task("a", "first"), task("b", "second", depends="a", given=FROM_A), name="pipeline", outputs=OUTPUT
+    )
+    return [main, say("first", text), say("second", "<$x>", "x")]
+
+
+def store(harness: Harness, found: Json) -> None:
+    """Create a library object in Argo, or change it."""
+    namespace = harness.client.namespace
+    is_cluster = found["kind"] == "ClusterWorkflowTemplate"
+    path = "cluster-workflow-templates" if is_cluster else f"workflow-templates/{namespace}"
+    try:
+        harness.client.call("POST", path, {"template": found})
+    except Refusal as error:
+        if error.status != 409:
+            raise
+        harness.client.call("PUT", f"{path}/{found['metadata']['name']}", {"template": found})
+
+
+def unique(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+
+async def test_steps_of_templates_by_reference_are_cached_until_one_is_edited(harness: Harness) -> None:
+    name, text = unique("lib"), unique("text")
+    store(harness, template(name, *pipeline(text)))
+    manifest = workflow(
+        dag(ref("a", name, "first"), ref("b", name, "second", depends="a", given=FROM_A), outputs=OUTPUT)
+    )
+    cold = await harness.run(manifest)
+    assert (cold.run.phase, cold.ran, cold.output) == (RunPhase.SUCCEEDED, {"a", "b"}, f"<{text}>")
+    warm = await harness.run(manifest)
+    assert (warm.cached, warm.output, warm.run.manifest) == ({"a", "b"}, f"<{text}>", "")
+    store(harness, template(name, *pipeline(text + "2")))
+    edited = await harness.run(manifest)
+    assert (edited.ran, edited.output) == ({"a", "b"}, f"<{text}2>")
+
+
+async def test_a_workflow_of_a_cluster_template_is_cached_and_takes_parameters(harness: Harness) -> None:
+    name, text = unique("whole"), unique("text")
+    main, first, second = pipeline("$x")
+    first["inputs"] = {"parameters": [{"name": "x", "value": "{{workflow.parameters.k}}"}]}
+    first["container"]["env"] = second["container"]["env"]
+    arguments = {"parameters": [{"name": "k", "value": text}]}
+    store(
+        harness,
+        template(name, main, first, second, cluster=True, entrypoint="pipeline", arguments=arguments),
+    )
+    cold = await harness.run(whole(name, cluster=True))
+    assert (cold.ran, cold.output) == ({"a", "b"}, f"<{text}>")
+    warm = await harness.run(whole(name, cluster=True))
+    assert (warm.cached, warm.output) == ({"a", "b"}, f"<{text}>")
+    other = await harness.run(whole(name, cluster=True), k=text + "2")
+    assert (other.ran, other.output) == ({"a", "b"}, f"<{text}2>")
+
+
+async def test_the_run_is_what_was_planned_though_the_template_is_edited_meanwhile(harness: Harness) -> None:
+    name, text = unique("lib"), unique("text")
+    store(harness, template(name, *pipeline(text)))
+    request = harness.request(workflow(dag(ref("b", name, "first"), outputs=OUTPUT)))
+    planned = await harness.dispatcher._planner.plan(request)
+    store(harness, template(name, *pipeline("edited")))
+    run, hits = harness.dispatcher._new_run(request, str(uuid.uuid4()), planned)
+    await harness.runs.add(run, hits, planned.plan.nodes)
+    await harness.dispatcher.launch(run)
+    assert (await harness.ended(run.id)).output == text
+
+
+async def test_a_gate_in_a_library_template_is_answered(harness: Harness) -> None:
+    name, text = unique("lib"), unique("text")
+    nested = workflow(dag(ref("deep", name, "pipeline"), outputs=shows("tasks.deep.outputs.parameters.o")))
+    store(harness, template(name, *pipeline(text)))
+    cold = await harness.run(nested)
+    assert cold.ran == {"deep.a", "deep.b"}
+    # The first step is another one, and gives the same.
+    main, first, second = pipeline(text)
+    first["container"]["args"][0] += "; true"
+    store(harness, template(name, main, first, second))
+    warm = await harness.run(nested)
+    assert (warm.ran, warm.cached, warm.output) == ({"deep.a"}, {"deep.b"}, f"<{text}>")
+    names = {each["name"] for each in json.loads(warm.run.manifest)["spec"]["templates"]}
+    assert f"{name}--second" in names
