@@ -168,4 +168,4 @@ async def test_a_claim_that_comes_while_its_objects_are_deleted_waits_and_writes
     taken = await taking
     found = await service.get("p", taken.id, with_content=True)
     assert found.claim.git.untracked[0].blob.content == unique.git.untracked[0].blob.content
-    assert (await counts(db))["stored_object"] == 4
+    assert (await counts(db))["stored_object"] == 5
