@@ -12,6 +12,7 @@ from periplus.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from periplus.lineage.v1 import lineage_pb2 as lineage
 from periplus.types.v1 import step_pb2 as types
 from periplus_common.errors import Unavailable
+from periplus_manifest.read import read_all
 
 MANIFEST = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\n"
 HIT, MISS = types.VERDICT_HIT, types.VERDICT_MISS
@@ -223,3 +224,96 @@ def test_a_plan_has_one_row_for_items_with_the_same_verdict(script, periplus, wo
         2,001 steps: 1,981 cached, 20 to run
         """)
     assert result.err == "warning: image python:3.11 is not pinned\n"
+
+
+HERA = """
+    from hera.workflows import {imports}, script
+
+
+    @script(image="python:3.11")
+    def say(x: str):
+        print("é😀", x)
+
+
+"""
+ONE = 'with Workflow(generate_name="{name}-", entrypoint="say") as {name}:\n    say()\n'
+
+
+def hera_file(tmp_path: Path, *parts: str, imports: str = "Workflow") -> str:
+    (tmp_path / "flow.py").write_text(dedent(HERA.format(imports=imports)) + "".join(parts))
+    return "flow.py"
+
+
+def test_the_hera_workflow_of_a_file_is_sent_as_its_manifest(periplus, script, tmp_path: Path) -> None:
+    script.answers["PlanRun"] = dispatcher.PlanRunResponse()
+    file = hera_file(tmp_path, "print('loaded')\n", ONE.format(name="one"))
+    done = periplus("plan", file, "-p", "seed=7")
+    assert done.code == 0, done.err
+    assert "loaded" not in done.out
+    (request,) = script.requests("PlanRun")
+    (document,) = read_all(request.spec.manifest)
+    assert document["metadata"] == {"generateName": "one-"}
+    assert "print('é😀', x)" in document["spec"]["templates"][0]["script"]["source"]
+    assert dict(request.spec.parameters) == {"seed": "7"}
+
+
+def test_hera_templates_come_along_as_further_documents(periplus, script, tmp_path: Path) -> None:
+    script.answers["PlanRun"] = dispatcher.PlanRunResponse()
+    template = 'with WorkflowTemplate(name="lib", entrypoint="say") as lib:\n    say()\n'
+    file = hera_file(tmp_path, ONE.format(name="one"), template, imports="Workflow, WorkflowTemplate")
+    assert periplus("plan", file).code == 0
+    assert periplus("plan", f"{file}:lib").code == 0
+    first, second = [read_all(request.spec.manifest) for request in script.requests("PlanRun")]
+    assert [each["kind"] for each in first] == ["Workflow", "WorkflowTemplate"]
+    assert [each["kind"] for each in second] == ["Workflow", "WorkflowTemplate"]
+    assert second[0]["spec"] == {"workflowTemplateRef": {"name": "lib"}}
+    source = first[1]["spec"]["templates"][0]["script"]["source"]
+    assert "print('é😀', x)" in source
+
+
+def test_one_of_several_hera_workflows_is_named(periplus, script, tmp_path: Path) -> None:
+    script.answers["PlanRun"] = dispatcher.PlanRunResponse()
+    file = hera_file(tmp_path, ONE.format(name="one"), ONE.format(name="two"))
+    refused = periplus("plan", file)
+    assert refused.code == 2
+    assert "has several workflows: one, two" in refused.err
+    assert "flow.py:one" in refused.err
+    assert periplus("plan", f"{file}:two").code == 0
+    assert "no pipeline or workflow three" in periplus("plan", f"{file}:three").err
+    (request,) = script.requests("PlanRun")
+    assert read_all(request.spec.manifest)[0]["metadata"] == {"generateName": "two-"}
+    assert "only pipelines are compiled" in periplus("compile", f"{file}:two").err
+
+
+def test_a_pipeline_is_run_though_the_file_has_a_hera_workflow(periplus, script, tmp_path: Path) -> None:
+    script.answers["PlanRun"] = dispatcher.PlanRunResponse()
+    pipeline = "from periplus.sdk import pipeline, step\n@step\ndef f() -> int:\n    return 1\n@pipeline\ndef mine() -> int:\n    return f()\n"
+    file = hera_file(tmp_path, ONE.format(name="one"), pipeline)
+    assert periplus("plan", file).code == 0
+    assert periplus("plan", f"{file}:one").code == 0
+    names = [read_all(r.spec.manifest)[0]["metadata"]["generateName"] for r in script.requests("PlanRun")]
+    assert names == ["mine-", "one-"]
+
+
+def test_a_hera_workflow_is_submitted_from_python(script, tmp_path: Path) -> None:
+    from hera.workflows import Container, Workflow
+
+    from periplus.sdk import argo
+
+    with Workflow(generate_name="py-", entrypoint="c") as workflow:
+        Container(name="c", image="busybox", command=["true"])
+    script.answers["SubmitRun"] = dispatcher.SubmitRunResponse(run="py-1")
+    assert argo.submit(workflow, parameters={"p": "1"}, request_id="once").run == "py-1"
+    assert argo.submit(workflow.to_dict(), request_id="once").run == "py-1"
+    file = tmp_path / "w.yaml"
+    file.write_text(workflow.to_yaml())
+    assert argo.submit(file, request_id="once").run == "py-1"
+    requests = script.requests("SubmitRun")
+    assert [r.request_id for r in requests] == ["once"] * 3
+    assert [read_all(r.spec.manifest) for r in requests] == [[workflow.to_dict()]] * 3
+    assert dict(requests[0].spec.parameters) == {"p": "1"}
+    assert requests[0].spec.claim.platform.python_version
+    odd = {"kind": "Workflow", "text": "é😀\x7f\x85\u2028\ufeff\n"}
+    assert read_all(argo.manifest([odd, odd])) == [odd, odd]
+    script.answers["PlanRun"] = dispatcher.PlanRunResponse(plan=dispatcher.Plan(warnings=["w"]))
+    assert list(argo.plan([workflow]).warnings) == ["w"]

@@ -55,7 +55,9 @@ class RunSpec(_message.Message):
     project: _builtins.str
     """The project that the run, its entries and its lineage belong to."""
     manifest: _builtins.str
-    """One Argo Workflow, as YAML or JSON."""
+    """One Argo Workflow or CronWorkflow, or a WorkflowTemplate or ClusterWorkflowTemplate with an entrypoint, as YAML or JSON;
+    with WorkflowTemplates that it refers to as further YAML documents.
+    """
     cache_mode: _step_pb2.CacheMode.ValueType
     """Restricts the cache policy of every step: OFF or REFRESH. Unspecified: the steps' own policies."""
     @_builtins.property

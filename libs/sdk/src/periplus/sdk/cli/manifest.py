@@ -23,6 +23,7 @@ def plan(
     \b
     Examples:
       periplus plan pipeline.py -p seed=7
+      periplus plan hera_workflow.py:nightly
       periplus plan workflow.yaml -o json
     """
     workflow = source.read(file, parameters, project_name(project))

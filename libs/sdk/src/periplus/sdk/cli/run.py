@@ -40,11 +40,16 @@ def run(
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
-    """Run a pipeline (.py) or an Argo manifest (.yaml). Steps whose result is in the cache are not run again.
+    """Run a pipeline or a hera workflow (.py), or an Argo manifest (.yaml). Steps whose result is in the cache are not run again.
+
+    A file of a WorkflowTemplate, ClusterWorkflowTemplate or CronWorkflow gives a run of its workflow, as `argo submit --from`
+    does; nothing of it is stored in Argo. Further documents of the file are read before the templates that Argo has.
 
     \b
     Examples:
       periplus run pipeline.py
+      periplus run hera_workflow.py -p seed=7
+      periplus run workflow-template.yaml -p seed=7
       periplus run pipeline.py -p seed=7 -p 'rates=[0.1, 0.2]'
       periplus run workflow.yaml --cache refresh
       periplus run workflow.yaml --no-watch --request-id nightly-2026-11-22 -o json

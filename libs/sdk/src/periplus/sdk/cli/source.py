@@ -9,7 +9,7 @@ import traceback
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,7 +36,7 @@ class Cache(StrEnum):
 File = Annotated[
     str,
     typer.Argument(
-        help="A .py file with a @pipeline (file.py:name if it has several), or Argo YAML; - is the standard input."
+        help="A .py file with a @pipeline or a hera Workflow (file.py:name if it has several), or Argo YAML (Workflow, CronWorkflow, WorkflowTemplate, with WorkflowTemplates as further documents); - is the standard input."
     ),
 ]
 Parameters = Annotated[
@@ -68,30 +68,49 @@ class Source:
 
 
 def read(file: str, parameters: list[str] | None, project: str) -> Source:
-    """The pipeline of a .py file, compiled for a project, or a manifest's text unchanged. Raises Failure."""
+    """The pipeline of a .py file, compiled for a project, its hera workflow, or a manifest's text unchanged. Raises Failure."""
     if is_python(file):
-        return _pipeline(file, compiled(file, parameters, project))
+        loaded = _compiled_or_hera(file, parameters, project)
+        if not isinstance(loaded, list):
+            return _pipeline(file, loaded)
+        return Source(
+            _manifest(file, loaded), Path(file.partition(".py:")[0]).parent, _values(parameters or [])
+        )
     return Source(_text(file), Path(file).parent if file != "-" else Path(), _values(parameters or []))
 
 
 def is_python(file: str) -> bool:
-    """Whether the file is a pipeline, which is compiled, and not a manifest."""
+    """Whether the file is Python, a pipeline or a hera workflow, and not a manifest."""
     return file.endswith(".py") or ".py:" in file
 
 
 def compiled(file: str, parameters: list[str] | None, project: str) -> Compiled:
     """The compiled pipeline of a file. Raises Failure, with the line of the user's code."""
+    loaded = _compiled_or_hera(file, parameters, project)
+    if isinstance(loaded, list):
+        raise Failure(
+            "has a workflow of hera, which is a manifest already: only pipelines are compiled",
+            where=file,
+            fix=f"periplus plan {file}",
+        )
+    return loaded
+
+
+def _compiled_or_hera(file: str, parameters: list[str] | None, project: str) -> Compiled | list[Any]:
+    """The compiled pipeline of a file, or its hera workflows."""
     from periplus.sdk.errors import PipelineError
 
     values = _values(parameters or [])
     # The output of the file's own code is not part of the command's output.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            from periplus.sdk.compiler.loading import load
+            from periplus.sdk.compiler.loading import load_runnable
             from periplus.sdk.compiler.manifest import compile as compile_
 
-            pipeline = load(file)
-            return compile_(pipeline, pipeline.parse(values), project)
+            found = load_runnable(file)
+            if isinstance(found, list):
+                return found
+            return compile_(found, found.parse(values), project)
         except PipelineError as error:
             parts = [file, *([f"{error.function}()"] if error.function else []), error.argument]
             raise Failure(error.what, where=", ".join(filter(None, parts)), fix=error.fix) from error
@@ -148,6 +167,17 @@ def _pipeline(file: str, pipeline: Compiled) -> Source:
     except ValueError as error:
         raise Failure(f"its manifest cannot be written as JSON: {error}", where=file) from error
     return Source(manifest, pipeline.root, archive=pipeline.archive)
+
+
+def _manifest(file: str, workflows: list[Any]) -> str:
+    """The manifests of hera's workflows. Raises Failure, with the line of the user's code."""
+    from periplus.sdk import argo
+
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            return argo.manifest(workflows if len(workflows) > 1 else workflows[0])
+        except (Exception, SystemExit) as error:
+            raise Failure(_exception_text(error), where=_location(file, error)) from error
 
 
 def _exception_text(error: BaseException) -> str:

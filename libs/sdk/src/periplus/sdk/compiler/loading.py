@@ -1,4 +1,4 @@
-"""Finding the pipeline in a user's file, and the import root of the project that the file belongs to."""
+"""Finding what a user's file runs, a pipeline or hera's workflows, and the import root of the project that the file belongs to."""
 
 from __future__ import annotations
 
@@ -42,16 +42,8 @@ def load(path: str | Path) -> Pipeline[..., Any]:
     Raises PipelineError when there is no such file, none or several pipelines in it, or its name hides a module
     that is in use. What the file itself raises passes through.
     """
-    text, _, name = str(path).rpartition(":") if ".py:" in str(path) else (str(path), "", "")
-    file = Path(text)
-    if not file.is_file() or file.suffix != ".py":
-        raise PipelineError(f"{text} is no Python file", fix="give the path of a .py file with a @pipeline")
-    module = _import(file)
-    found = {
-        one.function.__name__: one
-        for one in vars(module).values()
-        if isinstance(one, Pipeline) and one.function.__module__ == module.__name__
-    }
+    text, name = _split(path)
+    found = _pipelines(_module(text))
     if name:
         if name not in found:
             raise PipelineError(
@@ -63,6 +55,80 @@ def load(path: str | Path) -> Pipeline[..., Any]:
         fix = "decorate a function with @pipeline" if not found else f"name one: {text}:{next(iter(found))}"
         raise PipelineError(f"{text} has {what}", fix=fix)
     return next(iter(found.values()))
+
+
+def load_runnable(path: str | Path) -> Pipeline[..., Any] | list[Any]:
+    """Import a Python file and return its pipeline; of a file without one, hera's workflows in its variables.
+
+    These are the Workflow or CronWorkflow to run, if there is one, and all WorkflowTemplates; `file.py:name` says which one
+    is run, of pipelines and workflows alike. Raises PipelineError as `load`, and for several without a name.
+    """
+    text, name = _split(path)
+    module = _module(text)
+    pipelines, workflows = _pipelines(module), _workflows(module)
+    if name in pipelines or not workflows or (pipelines and not name):
+        return load(path)
+    if name and name not in workflows:
+        names = ", ".join([*pipelines, *workflows])
+        raise PipelineError(f"{text} has no pipeline or workflow {name}", fix=f"there are: {names}")
+    runs = {variable: one for variable, one in workflows.items() if not _is_template(one)}
+    templates = [one for one in workflows.values() if _is_template(one)]
+    if name:
+        chosen = workflows[name]
+        if not _is_template(chosen):
+            return [chosen, *templates]
+        return [_of_template(chosen), *templates]
+    if len(runs) > 1:
+        raise PipelineError(
+            f"{text} has several workflows: {', '.join(runs)}", fix=f"name one: {text}:{next(iter(runs))}"
+        )
+    return [*runs.values(), *templates]
+
+
+def _split(path: str | Path) -> tuple[str, str]:
+    """The path of the file, and the name after it."""
+    text, _, name = str(path).rpartition(":") if ".py:" in str(path) else (str(path), "", "")
+    return text, name
+
+
+def _module(text: str) -> ModuleType:
+    file = Path(text)
+    if not file.is_file() or file.suffix != ".py":
+        raise PipelineError(f"{text} is no Python file", fix="give the path of a .py file with a @pipeline")
+    return _import(file)
+
+
+def _pipelines(module: ModuleType) -> dict[str, Pipeline[..., Any]]:
+    return {
+        one.function.__name__: one
+        for one in vars(module).values()
+        if isinstance(one, Pipeline) and one.function.__module__ == module.__name__
+    }
+
+
+def _workflows(module: ModuleType) -> dict[str, Any]:
+    """Hera's workflows and templates by the first variable that holds each; hera is not imported for it."""
+    hera = sys.modules.get("hera.workflows")
+    if hera is None:
+        return {}
+    found: dict[int, tuple[str, Any]] = {}
+    for variable, one in vars(module).items():
+        if isinstance(one, hera.Workflow):
+            found.setdefault(id(one), (variable, one))
+    return dict(found.values())
+
+
+def _is_template(workflow: Any) -> bool:
+    hera = sys.modules["hera.workflows"]
+    return isinstance(workflow, (hera.WorkflowTemplate, hera.ClusterWorkflowTemplate))
+
+
+def _of_template(template: Any) -> Any:
+    """A workflow that runs a template, as `argo submit --from` makes it."""
+    hera = sys.modules["hera.workflows"]
+    cluster = isinstance(template, hera.ClusterWorkflowTemplate)
+    reference = hera.models.WorkflowTemplateRef(name=template.name, cluster_scope=cluster or None)
+    return hera.Workflow(generate_name=f"{template.name}-", workflow_template_ref=reference)
 
 
 def _import(file: Path) -> ModuleType:
