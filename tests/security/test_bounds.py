@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ import psutil
 import pytest
 from stack import Stack
 
+from periplus.cache.v1 import cache_pb2
 from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.lineage.v1 import lineage_pb2
 from periplus_local.argo.samples import Body, dag, say, sh, start, steps, task, workflow
@@ -374,6 +375,60 @@ def test_a_plan_without_steps_says_why(stack: Stack) -> None:
     assert (
         "no step is planned or cached: the workflow has more than 10000 calls of templates" in plan.warnings
     )
+
+
+def text(*parts: cache_pb2.TextPart) -> cache_pb2.Text:
+    return cache_pb2.Text(parts=parts)
+
+
+def asked(*steps: cache_pb2.StepQuery) -> cache_pb2.ResolveStepsRequest:
+    request = cache_pb2.ResolveStepsRequest(project=PROJECT, steps=steps)
+    request.templates["t"].name, request.templates["t"].document = "t", '{"x": 1}'
+    return request
+
+
+def given(count: int, value: cache_pb2.Text) -> list[cache_pb2.ParameterSource]:
+    return [cache_pb2.ParameterSource(name=f"p{n}", value=value) for n in range(count)]
+
+
+def many_parts() -> cache_pb2.ResolveStepsRequest:
+    """8 MB that are two million small messages."""
+    items = text(*(cache_pb2.TextPart(literal="") for _ in range(1_000)))
+    return asked(*(cache_pb2.StepQuery(id=f"s{n}", template="t", items=items) for n in range(2_000)))
+
+
+def many_parts_that_are_invalid() -> cache_pb2.ResolveStepsRequest:
+    """The same, which ends once its fields were checked."""
+    request = many_parts()
+    request.steps[-1].ClearField("id")
+    return request
+
+
+def fan_out() -> cache_pb2.ResolveStepsRequest:
+    """300 kB whose values are computed for each of ten thousand items."""
+    items = text(cache_pb2.TextPart(literal=json.dumps(list(range(10_000)))))
+    value = text(cache_pb2.TextPart(item=""), *(cache_pb2.TextPart(literal="x") for _ in range(100)))
+    return asked(cache_pb2.StepQuery(id="s", template="t", items=items, parameters=given(50, value)))
+
+
+@pytest.mark.parametrize("attack", [many_parts, many_parts_that_are_invalid, fan_out])
+def test_the_cache_answers_others_while_it_looks_up_a_large_request(
+    stack: Stack, attack: Callable[[], cache_pb2.ResolveStepsRequest]
+) -> None:
+    """Which takes seconds of a processor."""
+    call = stack.channels["cache"].unary_unary("/periplus.cache.v1.CacheService/ResolveSteps")
+    slow = call.future(attack().SerializeToString(), timeout=60)
+    try:
+        for _ in range(10):
+            stack.cache.GetSavings(cache_pb2.GetSavingsRequest(project=PROJECT), timeout=30)
+            time.sleep(0.05)
+        assert not slow.done()
+    finally:
+        slow.cancel()
+    end = time.monotonic() + 10  # and then it ends, as its caller is gone
+    process = psutil.Process(stack.pid("cache"))
+    while process.cpu_percent(0.2) > 50:
+        assert time.monotonic() < end
 
 
 def test_the_command_names_field_size_and_bound(stack: Stack, tmp_path: Path) -> None:

@@ -89,9 +89,9 @@ def test_a_cache_mode_of_a_later_version_is_refused_as_it_may_forbid_what_readwr
     ],
     ids=["parameters", "artifacts"],
 )
-def test_an_input_that_is_given_twice_is_refused_with_its_field(query, field):
+async def test_an_input_that_is_given_twice_is_refused_with_its_field(query, field):
     with pytest.raises(Invalid) as caught:
-        decode_request(pb.ResolveStepsRequest(steps=[pb.StepQuery(), query]))
+        await decode_request(pb.ResolveStepsRequest(steps=[pb.StepQuery(), query]))
     assert (caught.value.field, caught.value.reason) == (f"steps[1].{field}[1].name", "INPUT_TWICE")
 
 

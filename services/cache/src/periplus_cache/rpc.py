@@ -26,7 +26,7 @@ class CacheServicer(grpc.CacheServiceServicer):
         self._cache = cache
 
     async def ResolveSteps(self, request: pb.ResolveStepsRequest, context: Any) -> pb.ResolveStepsResponse:
-        verdicts = await self._cache.resolve(resolving.decode_request(request))
+        verdicts = await self._cache.resolve(await resolving.decode_request(request))
         for verdict in verdicts:
             for each in verdict.items or (verdict,):
                 _verdicts.add(1, {"periplus.verdict": each.verdict.label})

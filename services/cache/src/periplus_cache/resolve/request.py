@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from periplus_cache.domain import restricted
 from periplus_common.errors import Invalid
+from periplus_common.pauses import Pauses
 from periplus_model.queries import Item, OutputRef, StepQuery
 from periplus_model.steps import CacheMode, StepTemplate
 
@@ -25,10 +26,11 @@ class ResolveRequest:
         templates = {name: restricted(template, self.run_mode) for name, template in self.templates.items()}
         return replace(self, templates=templates, run_mode=None)
 
-    def check(self) -> None:
+    async def check(self, pauses: Pauses) -> None:
         """Raise `Invalid`, with the field's path, if a step refers to something that the request does not have."""
         earlier: set[str] = set()
         for index, step in enumerate(self.steps):
+            await pauses.take()
             at = f"steps[{index}]"
             if step.id in earlier:
                 raise Invalid(f"another step has the id {step.id!r}", field=f"{at}.id", reason="STEP_TWICE")
@@ -50,10 +52,11 @@ class ResolveRequest:
             _check_items(step, at)
             earlier.add(step.id)
 
-    def required_outputs(self) -> Mapping[str, frozenset[OutputRef]]:
+    async def required_outputs(self, pauses: Pauses) -> Mapping[str, frozenset[OutputRef]]:
         """By step: its parameters and results that later steps refer to."""
         found: dict[str, set[OutputRef]] = {}
         for step in self.steps:
+            await pauses.take()
             for text in (*step.parameters.values(), step.items or ()):
                 for part in text:
                     if isinstance(part, OutputRef):

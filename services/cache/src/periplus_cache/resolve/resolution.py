@@ -12,7 +12,8 @@ from periplus_cache.resolve.candidates import CandidateIndex
 from periplus_cache.resolve.inputs import InputValues, Unresolved, output_name, output_value
 from periplus_cache.resolve.request import ResolveRequest
 from periplus_common.errors import Invalid
-from periplus_model.queries import Item, StepQuery, StepVerdict, Text
+from periplus_common.pauses import Pauses
+from periplus_model.queries import Item, OutputRef, StepQuery, StepVerdict, Text
 from periplus_model.steps import CachePolicy, ObjectRef, Outputs, Verdict
 
 _NEVER_RUN = "it was never run before with this code and environment"
@@ -47,34 +48,43 @@ class ResolutionPass:
         keys: Mapping[str, TemplateKey],
         contents: Mapping[ObjectRef, Content | Unreadable],
         candidates: CandidateIndex,
+        required: Mapping[str, frozenset[OutputRef]],
         now: datetime,
         limits: ResolveLimits,
+        pauses: Pauses,
     ) -> None:
         self._request, self._keys, self._candidates, self._now = request, keys, candidates, now
-        self._limits = limits
+        self._limits, self._pauses = limits, pauses
         self._values = InputValues(contents)
-        self._required = request.required_outputs()
+        self._required = required
         self._items_left = limits.max_items
         self.missing: set[str] = set()
         self.wanted: dict[str, int] = {}
         self.missed: set[str] = set()
         self.hits: dict[str, Outputs] = {}
-        self.verdicts = [self._step(query) for query in request.steps]
+        self.verdicts: list[StepVerdict] = []
 
-    def _step(self, query: StepQuery) -> StepVerdict:
+    async def run(self) -> "ResolutionPass":
+        """Find the verdicts."""
+        for query in self._request.steps:
+            await self._pauses.take()
+            self.verdicts.append(await self._step(query))
+        return self
+
+    async def _step(self, query: StepQuery) -> StepVerdict:
         template = self._request.templates[query.template]
         reason = uncacheable_reason(template)
         if reason:
             verdict = StepVerdict(query.id, Verdict.UNCACHEABLE, reason)
         elif query.items is not None:
-            verdict = self._fan_out(query, template.policy, query.items)
+            verdict = await self._fan_out(query, template.policy, query.items)
         else:
             parameters, artifacts = self._constant_inputs(query, template.policy)
             verdict = self._instance(query.id, query, parameters, artifacts)
         self._values.outputs[query.id] = verdict.outputs or Unresolved(f"{query.id} has to run first")
         return verdict
 
-    def _fan_out(self, query: StepQuery, policy: CachePolicy, items: Text) -> StepVerdict:
+    async def _fan_out(self, query: StepQuery, policy: CachePolicy, items: Text) -> StepVerdict:
         text = self._values.text(items, {})
         if isinstance(text, Unresolved):
             return self._unresolved(query.id, query.template, text, "its items", self._limits.max_items)
@@ -100,16 +110,14 @@ class ResolutionPass:
             for name, text in query.parameters.items()
             if name not in policy.ignore_inputs and any(isinstance(part, Item) for part in text)
         }
-        verdicts = tuple(
-            self._instance(
-                f"{query.id}({index})",
-                query,
-                {**parameters, **{name: self._values.text(text, scope) for name, text in varying.items()}},
-                artifacts,
+        verdicts = []
+        for index, scope in enumerate(scopes):
+            await self._pauses.take()
+            of_item = {name: self._values.text(text, scope) for name, text in varying.items()}
+            verdicts.append(
+                self._instance(f"{query.id}({index})", query, {**parameters, **of_item}, artifacts)
             )
-            for index, scope in enumerate(scopes)
-        )
-        return _combined(query.id, verdicts, items_json)
+        return _combined(query.id, tuple(verdicts), items_json)
 
     def _empty_outputs(self, step: str) -> Outputs:
         """The outputs of a fan-out without items: an empty list under every name that later steps refer to."""

@@ -12,6 +12,7 @@ from periplus_cache.resolve.candidates import CandidateIndex
 from periplus_cache.resolve.request import ResolveRequest
 from periplus_cache.resolve.resolution import ResolutionPass, ResolveLimits
 from periplus_common.errors import Invalid
+from periplus_common.pauses import Pauses
 from periplus_model.queries import StepVerdict
 from periplus_model.steps import ObjectRef
 
@@ -40,20 +41,23 @@ class Resolver:
 
     async def resolve(self, request: ResolveRequest) -> list[StepVerdict]:
         """A verdict for each step. Raises `Invalid` for a request that contradicts itself, and `Unavailable`."""
-        request.check()
+        pauses = Pauses()
+        await request.check(pauses)
         request = request.restricted()
-        keys = self._template_keys(request)
+        keys = await self._template_keys(request, pauses)
         contents = await self._read_contents(request)
         now, candidates = self._clock(), CandidateIndex()
+        required = await request.required_outputs(pauses)
 
-        def next_pass() -> ResolutionPass:
-            return ResolutionPass(request, keys, contents, candidates, now, self._limits)
+        async def next_pass() -> ResolutionPass:
+            found = ResolutionPass(request, keys, contents, candidates, required, now, self._limits, pauses)
+            return await found.run()
 
         # The first pass has no candidates: what it misses is what has to be fetched.
-        await self._fetch(request.project, candidates, next_pass(), now)
+        await self._fetch(request.project, candidates, await next_pass(), now)
         checked: dict[ObjectRef, ObjectVersion | None] = {}
         while True:
-            found = next_pass()
+            found = await next_pass()
             if found.missing:
                 await self._fetch(request.project, candidates, found, now)
                 continue
@@ -68,11 +72,12 @@ class Resolver:
             await self._store.invalidate(request.project, stale, now)
             candidates.remove(invalidation.fingerprint for invalidation in stale)
 
-    def _template_keys(self, request: ResolveRequest) -> Mapping[str, TemplateKey]:
+    async def _template_keys(self, request: ResolveRequest, pauses: Pauses) -> Mapping[str, TemplateKey]:
         """The keys of the templates that can be looked up."""
         scope = Scope(request.project, self._epoch)
         keys = {}
         for name, template in request.templates.items():
+            await pauses.take()
             if uncacheable_reason(template):
                 continue
             try:
