@@ -3,7 +3,6 @@
 import base64
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ async def resolve(server: RegistryServer, *names: str, docker_config: str = "") 
     only = frozenset({server.name})
     access = RegistryAccess(allowed=only, private=only, plain=only, docker_config=docker_config)
     async with connect(access) as client:
-        return await ImageResolver(client, ResolverLimits(keep_tag=timedelta())).resolve(
+        return await ImageResolver(client, ResolverLimits()).resolve(
             [f"{server.name}/{name}" for name in names]
         )
 

@@ -24,7 +24,7 @@ async def resolver(*registries: Registry, **access: object) -> AsyncIterator[Ima
     names = frozenset(registry.name for registry in registries)
     given = {"allowed": names, "private": names, "plain": names, **access}
     async with connect(RegistryAccess(request_timeout=BUDGET, **given)) as client:  # type: ignore[arg-type]
-        found = ImageResolver(client, ResolverLimits(budget=BUDGET, keep_tag=timedelta()))
+        found = ImageResolver(client, ResolverLimits(budget=BUDGET))
         yield found
         await found.aclose()
 

@@ -54,7 +54,14 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         shared = SharedKeys(
             settings.s3_endpoint, settings.s3_bucket, settings.readable_keys, settings.writable_keys
         )
-        planner = Planner(cache, SnapshotterClient(snapshotter_channel), workflows, environment, shared)
+        planner = Planner(
+            cache,
+            SnapshotterClient(snapshotter_channel),
+            workflows,
+            environment,
+            shared,
+            image_policy=settings.image_policy,
+        )
         repository = ArtifactRepository(settings.s3_endpoint, settings.s3_bucket)
         dispatcher = Dispatcher(
             runs, workflows, planner, repository, timedelta(seconds=settings.gate_seconds)

@@ -13,6 +13,7 @@ from periplus.snapshotter.v1 import snapshotter_pb2
 from periplus.snapshotter.v1.snapshotter_pb2_grpc import SnapshotterServiceStub
 from periplus_common import rpc
 from periplus_common.errors import Invalid, Unavailable
+from periplus_dispatcher.domain import ResolvedImage
 from periplus_model import codec
 from periplus_model.queries import StepQuery, StepVerdict
 from periplus_model.steps import CacheMode, StepTemplate, Verdict
@@ -50,10 +51,11 @@ class CacheClient:
 
 
 class SnapshotterClient:
-    """The snapshotter, by gRPC."""
+    """The snapshotter, by gRPC. Images without an answer after `image_timeout`, more than its own budget, have none."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, image_timeout: timedelta = timedelta(seconds=10)) -> None:
         self._stub = SnapshotterServiceStub(channel)
+        self._image_timeout = image_timeout.total_seconds()
 
     async def take(
         self, project: str, claim: bytes, templates: Sequence[tuple[str, bytes]]
@@ -67,6 +69,21 @@ class SnapshotterClient:
         with _errors("spec."):
             response = await self._stub.TakeSnapshot(request)
         return response.snapshot, response.environment, list(response.warnings)
+
+    async def resolve_images(self, project: str, images: Sequence[str]) -> list[ResolvedImage]:
+        request = snapshotter_pb2.ResolveImagesRequest(project=project, images=images)
+        try:
+            with _errors():
+                response = await self._stub.ResolveImages(request, timeout=self._image_timeout)
+        except Invalid as error:
+            raise Unavailable(error.message) from error
+        found = [
+            ResolvedImage(each.image, each.digest, each.pinned, tuple(each.also), each.reason, each.fix)
+            for each in response.images
+        ]
+        if [each.image for each in found] != list(images):
+            raise Unavailable("the answer of the snapshotter has other images than the request")
+        return found
 
 
 def _decode_verdict(message: cache_pb2.StepVerdict) -> StepVerdict:

@@ -56,6 +56,21 @@ class ContainerTemplate:
     artifacts: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class ResolvedImage:
+    """An image as the manifest names it, and the same by its digest; without one, `reason` and `fix` say why.
+
+    `also` are other digests by which a node may report it.
+    """
+
+    image: str
+    digest: str = ""
+    pinned: str = ""
+    also: tuple[str, ...] = ()
+    reason: str = ""
+    fix: str = ""
+
+
 class TemplateRole(StrEnum):
     """What a template is for that the rewrite generated."""
 

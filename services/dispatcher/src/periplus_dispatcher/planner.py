@@ -5,12 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from periplus_common.errors import Invalid, Unavailable
-from periplus_dispatcher.domain import Json, RunRequest
+from periplus_dispatcher.domain import Json, ResolvedImage, RunRequest
 from periplus_dispatcher.manifest import library
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
+from periplus_dispatcher.manifest.images import (
+    ImagePolicy,
+    pin,
+    pinned_warning,
+    to_resolve,
+    unresolved,
+)
 from periplus_dispatcher.manifest.library import LibraryBounds, LibraryRef
 from periplus_dispatcher.manifest.locations import SharedKeys, check_locations
+from periplus_dispatcher.manifest.read import CheckedManifest
 from periplus_dispatcher.manifest.resolve import resolve
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.ports import Cache, Snapshotter, Templates
@@ -25,7 +33,7 @@ MAX_INLINE_READ_CHARACTERS = 64 << 10
 class PlannedRun:
     """A run request after reading and planning.
 
-    `manifest` has the library templates that `source`, the workflow as it was written, refers to.
+    `manifest` has the library templates that `source`, the workflow as it was written, refers to, and its images by digest.
     """
 
     source: Json
@@ -57,12 +65,14 @@ class Planner:
         environment: StepEnvironment,
         shared: SharedKeys,
         bounds: LibraryBounds | None = None,
+        image_policy: ImagePolicy = ImagePolicy.OFF,
     ) -> None:
         self._cache = cache
         self._snapshotter = snapshotter
         self._templates = templates
         self._bounds = bounds or LibraryBounds()
         self._environment = environment
+        self._image_policy = image_policy
         self._shared = shared
 
     async def plan(self, request: RunRequest) -> PlannedRun:
@@ -76,17 +86,20 @@ class Planner:
             checked, request.parameters, self._get_template, self._templates.namespace, self._bounds
         )
         checked = resolved.checked
-        manifest = checked.manifest
         with checked.located():
-            check_locations(manifest, checked.parameters, request.project, self._shared)
-        snapshot, digest, warnings = await self._take_snapshot(request, library.contents(resolved.objects))
-        environment = self._environment
+            check_locations(checked.manifest, checked.parameters, request.project, self._shared)
+        (snapshot, digest, warnings), images = await asyncio.gather(
+            self._take_snapshot(request, library.contents(resolved.objects)),
+            self._resolve_images(request.project, checked),
+        )
+        environment = replace(self._environment, unresolved=unresolved(images))
         if not environment.runs_images:
             environment = replace(environment, digest=digest)
+        checked = pin(checked, environment, images)
         with checked.located():
             # In a thread: thousands of calls take a second, and would delay every other call.
             expanded = await asyncio.to_thread(checked.expand, environment)
-        warnings += [*resolved.warnings, *expanded.warnings]
+        warnings += [*pinned_warning(images), *resolved.warnings, *expanded.warnings]
         verdicts: dict[str, StepVerdict] = {}
         if queries := [call.query for call in expanded.calls if call.query is not None]:
             templates = {name: template.step for name, template in expanded.templates.items()}
@@ -100,7 +113,9 @@ class Planner:
         plan = decide(expanded, verdicts)
         if plan.exit_cost:
             warnings.append(plan.exit_cost)
-        return PlannedRun(source, manifest, checked.parameters, expanded, plan, snapshot, tuple(warnings))
+        return PlannedRun(
+            source, checked.manifest, checked.parameters, expanded, plan, snapshot, tuple(warnings)
+        )
 
     async def _get_template(self, ref: LibraryRef) -> Json | None:
         return await self._templates.get_template(ref.name, cluster_scope=ref.is_cluster)
@@ -119,3 +134,15 @@ class Planner:
             return "", "", [f"the run has no snapshot: {error}"]
         # Without a claim nothing is known of the environment.
         return snapshot, "" if request.claim is None else digest, warnings
+
+    async def _resolve_images(self, project: str, checked: CheckedManifest) -> list[ResolvedImage]:
+        """The images of a manifest that can change under their tags."""
+        if not self._environment.runs_images or self._image_policy is ImagePolicy.OFF:
+            return []
+        images = await asyncio.to_thread(to_resolve, checked, self._environment)
+        if not images:
+            return []
+        try:
+            return await self._snapshotter.resolve_images(project, images)
+        except Unavailable as error:
+            return [ResolvedImage(image, reason=f"its digest is not known: {error}") for image in images]

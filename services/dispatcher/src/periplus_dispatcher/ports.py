@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from periplus_dispatcher.domain import Delay, GateAnswer, Json, Run, StepNode, StepStatus
+from periplus_dispatcher.domain import Delay, GateAnswer, Json, ResolvedImage, Run, StepNode, StepStatus
 from periplus_model.queries import StepQuery, StepVerdict
 from periplus_model.steps import CacheMode, Outputs, RunPhase, StepTemplate
 
@@ -33,6 +33,9 @@ class Snapshotter(Protocol):
 
         Raises `Unavailable`, and `Invalid` with the field's path in the run request.
         """
+
+    async def resolve_images(self, project: str, images: Sequence[str]) -> list[ResolvedImage]:
+        """The digests that images point to now, in order; one without a digest has a reason. Raises `Unavailable`."""
 
 
 class Templates(Protocol):

@@ -8,6 +8,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from periplus_common.retention import KeepFor
 from periplus_common.settings import ArtifactRepositorySettings
+from periplus_dispatcher.manifest.images import ImagePolicy
 
 
 class Settings(ArtifactRepositorySettings):
@@ -30,6 +31,9 @@ class Settings(ArtifactRepositorySettings):
     """Whether Argo runs steps as processes of its machine instead of their images, as the local Argo does."""
     immutable_image_prefixes: Annotated[tuple[str, ...], NoDecode] = ()
     """Images whose names begin so never change under their tags. Separated by commas."""
+    image_policy: ImagePolicy = ImagePolicy.PIN
+    """`pin`: images by tag are resolved by the snapshotter, and named by digest in the workflow that is submitted; `off`:
+    they are not resolved, and their steps are not cached."""
 
     readable_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """Objects besides the project's own that manifests of every project may read: keys, prefixes that end in a slash, `s3://bucket/…`, or `*` for all that belong to no project. Separated by commas."""

@@ -67,5 +67,7 @@ def _registry_access(settings: Settings) -> RegistryAccess:
 
 def _resolver_limits(settings: Settings) -> ResolverLimits:
     return ResolverLimits(
-        budget=timedelta(seconds=settings.registry_seconds), platform=settings.image_platform
+        budget=timedelta(seconds=settings.registry_seconds),
+        keep_tag=timedelta(seconds=settings.registry_keep_seconds),
+        platform=settings.image_platform,
     )

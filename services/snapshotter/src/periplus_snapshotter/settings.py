@@ -31,8 +31,10 @@ class Settings(ObjectStoreSettings, frozen=True, env_prefix="SNAPSHOTTER_"):
     """A Docker config (`config.json`, or a pull secret's `.dockerconfigjson`) with credentials for registries; empty: none."""
     registry_ca_file: str = ""
     """Authorities (PEM) besides the system's that may have signed the registries' certificates."""
-    registry_seconds: float = Field(default=5.0, gt=0, le=30)
+    registry_seconds: float = Field(default=5.0, gt=0, le=8)
     """The time for all images of a plan; one without an answer by then is not pinned."""
+    registry_keep_seconds: float = Field(default=0.0, ge=0, le=3600)
+    """How long a tag's digest is used again before its registry is asked anew; a tag that is moved meanwhile is not noticed."""
     image_platform: str = Field(default="linux/amd64", pattern="^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$")
     """The platform of steps: of an image for several, the one whose packages are read."""
 

@@ -133,6 +133,8 @@ def environment(servers: Embedded, services: Services, name: str) -> dict[str, s
         f"{prefix}OTLP_ENDPOINT": services.otlp_endpoint,
         **(bucket.connection(prefix) if name in _READ_OBJECTS else bucket.location(prefix)),
     }
+    if name == "snapshotter" and services.cluster:
+        settings |= {f"{prefix}{each}": value for each, value in services.cluster.registries.items()}
     if name == "dispatcher":
         local = {
             f"{prefix}ARGO_URL": services.argo.url,

@@ -26,13 +26,14 @@ class StepEnvironment:
     """What a step runs in.
 
     If `runs_images`, it is the image of its container; an image that is not pinned by digest can change, unless its
-    name begins with one of `immutable_image_prefixes`. Else steps are processes of this machine, and `digest` is that
-    of their environment, or empty if it is not known.
+    name begins with one of `immutable_image_prefixes`. `unresolved` are images whose digests are not known, each with the
+    reason. Else steps are processes of this machine, and `digest` is that of their environment, or empty if it is not known.
     """
 
     runs_images: bool = True
     immutable_image_prefixes: tuple[str, ...] = ()
     digest: str = ""
+    unresolved: tuple[tuple[str, str], ...] = ()
 
 
 def uncacheable_reason(
@@ -53,9 +54,9 @@ def uncacheable_reason(
     except ManifestError:
         return "its podSpecPatch can not be read before the run"
     containers = [
-        *_containers(template),
-        *_containers(defaults),
-        *(c for p in patches for c in _containers(p)),
+        *containers_of(template),
+        *containers_of(defaults),
+        *(c for p in patches for c in containers_of(p)),
     ]
     for container in containers:
         if reason := _undeclared_input_reason(container):
@@ -79,7 +80,7 @@ def volatile_function_reason(templates: list[Json | None]) -> str:
     return f"it uses {found[0].removeprefix('sprig.')}, whose value differs at each call" if found else ""
 
 
-def _containers(template: Json) -> Iterator[Json]:
+def containers_of(template: Json) -> Iterator[Json]:
     """All containers of a template, of template defaults or of a pod spec."""
     for kind in ("container", "script"):
         if template.get(kind):
@@ -143,9 +144,17 @@ def _image_reason(
                 f"its image {image} is known only during the run: write it in the template, pinned (image@sha256:…), "
                 "or take all of it from a parameter of the workflow"
             )
-        if image and "@sha256:" not in image and not image.startswith(environment.immutable_image_prefixes):
+        if image and not is_pinned(image, environment):
+            why = dict(environment.unresolved).get(image, "")
+            if container.get("imagePullPolicy") == "Never":
+                why = "its node never asks a registry"
             return (
-                f"its image {image} can change under its tag: pin it ({image}@sha256:…), "
-                "or name its prefix in DISPATCHER_IMMUTABLE_IMAGE_PREFIXES"
+                f"UNPINNED: its image {image} can change under its tag{f', and {why}' if why else ''}: pin it "
+                f"({image}@sha256:…), or name its prefix in DISPATCHER_IMMUTABLE_IMAGE_PREFIXES"
             )
     return ""
+
+
+def is_pinned(image: str, environment: StepEnvironment) -> bool:
+    """Whether an image can not change: it is named by its digest, or a setting says so."""
+    return "@sha256:" in image or image.startswith(environment.immutable_image_prefixes)

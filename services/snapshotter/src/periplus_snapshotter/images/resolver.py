@@ -19,12 +19,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ResolverLimits:
-    """`budget` is the time for all images of a call, and for one image. For `keep_tag` a digest is not asked for again, for
-    `keep_failure` a registry that does not answer. `max_kept` is the number of each that are kept.
+    """`budget` is the time for all images of a call, and for one image. For `keep_tag` a digest is not asked for again (a tag
+    that was moved meanwhile is not noticed), for `keep_failure` a registry that does not answer. `max_kept` is the number of
+    each that are kept.
     """
 
     budget: timedelta = timedelta(seconds=5)
-    keep_tag: timedelta = timedelta(seconds=2)
+    keep_tag: timedelta = timedelta()
     keep_failure: timedelta = timedelta(seconds=30)
     max_kept: int = 10_000
     platform: str = "linux/amd64"
