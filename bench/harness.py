@@ -62,14 +62,14 @@ def program(process: psutil.Process) -> str:
 
 
 @contextmanager
-def up(home: Path) -> Iterator[Stack]:
+def up(home: Path, *arguments: str) -> Iterator[Stack]:
     """Run `periplus up` until the block is left. If it does not start, the error shows its log."""
     log = home.with_suffix(".log")
     environment = os.environ | {"PERIPLUS_HOME": str(home)}
     began = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
-            tied_to_this_process([PERIPLUS, "up"], signal.SIGTERM),
+            tied_to_this_process([PERIPLUS, "up", *arguments], signal.SIGTERM),
             env=environment,
             stdout=output,
             stderr=output,

@@ -52,14 +52,29 @@ def test_the_dispatcher_knows_that_only_the_local_argo_runs_steps_as_processes(t
             ("ARGO_SERVER", "ARGO_NAMESPACE", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET"),
             "http://x:1",
         )
-        | {"DISPATCHER_IMMUTABLE_IMAGE_PREFIXES": "registry/ml/"}
     )
     local = services.environment(servers, services.assign(home), "dispatcher")
     cluster = services.environment(servers, services.assign(home, elsewhere), "dispatcher")
     assert local["DISPATCHER_STEPS_ARE_PROCESSES"] == "true"
-    assert "DISPATCHER_IMMUTABLE_IMAGE_PREFIXES" not in local
     assert "DISPATCHER_STEPS_ARE_PROCESSES" not in cluster
-    assert cluster["DISPATCHER_IMMUTABLE_IMAGE_PREFIXES"] == "registry/ml/"
+    assert local["DISPATCHER_WRITABLE_KEYS"] == "*"
+    assert "DISPATCHER_WRITABLE_KEYS" not in cluster
+
+
+def test_a_service_gets_the_settings_that_its_user_chose_but_not_those_that_the_stack_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GATE_SECONDS", "WRITABLE_KEYS", "TOKEN", "GRPC_ADDRESS", "STEPS_ARE_PROCESSES"):
+        monkeypatch.setenv(f"DISPATCHER_{name}", "7")
+    home = Home(tmp_path / "home")
+    home.create()
+    servers = embedded.embedded(home)
+    found = services.assign(home)
+    given = services.environment(servers, found, "dispatcher")
+    assert (given["DISPATCHER_GATE_SECONDS"], given["DISPATCHER_WRITABLE_KEYS"]) == ("7", "7")
+    assert "7" not in (given["DISPATCHER_GRPC_ADDRESS"], given["DISPATCHER_STEPS_ARE_PROCESSES"])
+    assert "DISPATCHER_TOKEN" not in given
+    assert "DISPATCHER_GATE_SECONDS" not in services.environment(servers, found, "cache")
 
 
 def test_no_secret_of_the_home_is_in_the_environment_or_the_arguments_of_a_process(tmp_path: Path) -> None:

@@ -124,8 +124,13 @@ def _stopped_after(services: Services, name: str) -> tuple[str, ...]:
 
 
 def environment(servers: Embedded, services: Services, name: str) -> dict[str, str]:
-    """The settings of a service that are not secret, as the environment variables that it reads."""
+    """The settings of a service that are not secret, as the environment variables that it reads.
+
+    The user's own variables for the service (`DISPATCHER_GATE_SECONDS=5 periplus up`) go with them, but for what the stack decides.
+    """
     prefix = f"{name.upper()}_"
+    secret = secrets(servers, services, name)
+    chosen = {k: v for k, v in os.environ.items() if k.startswith(prefix) and k not in secret}
     bucket = services.cluster.bucket if services.cluster else servers.s3.bucket
     settings = {
         f"{prefix}NATS_CA_FILE": servers.nats.ca_file,
@@ -133,22 +138,21 @@ def environment(servers: Embedded, services: Services, name: str) -> dict[str, s
         f"{prefix}OTLP_ENDPOINT": services.otlp_endpoint,
         **(bucket.connection(prefix) if name in _READ_OBJECTS else bucket.location(prefix)),
     }
-    if name == "snapshotter" and services.cluster:
-        settings |= {f"{prefix}{each}": value for each, value in services.cluster.registries.items()}
     if name == "dispatcher":
         local = {
             f"{prefix}ARGO_URL": services.argo.url,
             f"{prefix}ARGO_NAMESPACE": ARGO_NAMESPACE,
             f"{prefix}STEPS_ARE_PROCESSES": "true",
-            # One person's manifests may name any object but those of another project.
-            f"{prefix}WRITABLE_KEYS": "*",
         }
+        if not services.cluster:
+            # One person's manifests may name any object but those of another project.
+            chosen = {f"{prefix}WRITABLE_KEYS": "*", **chosen}
         settings |= services.cluster.argo(prefix) if services.cluster else local
         settings |= {
             f"{prefix}CACHE_ADDRESS": services.addresses["cache"],
             f"{prefix}SNAPSHOTTER_ADDRESS": services.addresses["snapshotter"],
         }
-    return settings
+    return chosen | settings
 
 
 def secrets(servers: Embedded, services: Services, name: str) -> dict[str, str]:
