@@ -9,7 +9,7 @@ from functools import partial
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import add_DispatcherServiceServicer_to_server
 from periplus_common import bus, outbox, postgres, retention, rpc
 from periplus_common.bus import Broker
-from periplus_dispatcher import argo, events
+from periplus_dispatcher import argo, events, pods
 from periplus_dispatcher.clients import CacheClient, SnapshotterClient
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository
@@ -43,6 +43,12 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             settings.argo_namespace,
             ca_file=settings.argo_ca_file,
         ) as workflows,
+        pods.connect(
+            settings.kubernetes_url,
+            settings.argo_namespace,
+            token_file=settings.kubernetes_token_file,
+            ca_file=settings.kubernetes_ca_file,
+        ) as cluster_pods,
         asyncio.TaskGroup() as tasks,
     ):
         runs = PostgresRuns(database)
@@ -66,7 +72,9 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         dispatcher = Dispatcher(
             runs, workflows, planner, repository, timedelta(seconds=settings.gate_seconds)
         )
-        follower = Follower(dispatcher.launch, runs, workflows, cache, repository, FollowerTimings())
+        follower = Follower(
+            dispatcher.launch, runs, workflows, cache, repository, FollowerTimings(), cluster_pods
+        )
         following = tasks.create_task(follower.follow())
         servicer = partial(add_DispatcherServiceServicer_to_server, DispatcherServicer(dispatcher))
         async with rpc.serving(settings.grpc_address, token, servicer, names=[SERVICE_NAME]) as port:

@@ -5,6 +5,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from periplus.dispatcher.v1.events_pb2 import (
+    ImageDrifted,
     RunFinished,
     RunSubmitted,
     StepDelayed,
@@ -65,6 +66,18 @@ _EXAMPLES = (
         finished_at=_AT,
         verdict=pb.VERDICT_MISS,
         attempts=1,
+    ),
+    ImageDrifted(
+        project=_PROJECT,
+        run=_RUN,
+        step="train",
+        template="train",
+        node="train-x7k2p-1234567890",
+        container="main",
+        image="example/train:2",
+        expected_digest="sha256:" + "6a" * 32,
+        actual_digest="sha256:" + "7b" * 32,
+        finished_at=_AT,
     ),
     RunFinished(
         project=_PROJECT,

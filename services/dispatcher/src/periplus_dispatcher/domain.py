@@ -71,6 +71,25 @@ class ResolvedImage:
     fix: str = ""
 
 
+@dataclass(frozen=True)
+class ContainerImage:
+    """The image of a container of a pod: as the pod names it, and the digest of what ran, empty until that is known."""
+
+    name: str
+    image: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class ImageDrift:
+    """A container ran another image than the one that its tag pointed to when the run was planned."""
+
+    container: str
+    image: str
+    expected: str
+    actual: str
+
+
 class TemplateRole(StrEnum):
     """What a template is for that the rewrite generated."""
 
@@ -145,7 +164,9 @@ class RunState:
 
     `stretches` are, by the name of their gate's template, the members of each stretch in order, by their task's name.
     `resolved` are the verdicts of the steps whose calls were rewritten, `verdicts` those of all steps, both by path.
-    `cached_steps` and `saved` are set for a run that was complete at submission.
+    `cached_steps` and `saved` are set for a run that was complete at submission. `images` are, for each image in the words of
+    the submitted workflow, the digests by which a node may report what the keys name, that of the tag first;
+    `images_are_checked` is whether a step is cached only if its pod was seen to run one of them.
     """
 
     templates: Mapping[str, ContainerTemplate]
@@ -156,6 +177,8 @@ class RunState:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     cached_steps: int = 0
     saved: timedelta = timedelta()
+    images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    images_are_checked: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,7 +244,8 @@ class StepNode:
 class StepStatus:
     """A step of a run: its phase, and what Argo reports of its node.
 
-    `verdict` is set for a step that was a hit.
+    `verdict` is set for a step that was a hit. `pod` is the node of the pod whose outputs the step has. `uncacheable_reason`
+    says why its outputs are not to be cached, though its template could be; `drifts` are images that differ.
     """
 
     path: str
@@ -235,6 +259,9 @@ class StepStatus:
     finished_at: datetime | None = None
     attempts: int = 0
     verdict: StepVerdict | None = None
+    pod: str = ""
+    uncacheable_reason: str = ""
+    drifts: tuple[ImageDrift, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The events that the dispatcher publishes, through its outbox. It consumes none: it watches Argo instead."""
 
 from periplus.dispatcher.v1.events_pb2 import (
+    ImageDrifted,
     RunFinished,
     RunSubmitted,
     StepDelayed,
@@ -12,4 +13,4 @@ from periplus_common.bus import Broker
 
 def declare(broker: Broker) -> None:
     """Declare the events for the AsyncAPI document."""
-    broker.publishes(RunSubmitted, StepDelayed, StepStarted, StepFinished, RunFinished)
+    broker.publishes(RunSubmitted, StepDelayed, StepStarted, StepFinished, ImageDrifted, RunFinished)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from periplus_common.errors import Invalid, Unavailable
 from periplus_dispatcher.domain import Json, ResolvedImage, RunRequest
@@ -11,8 +11,9 @@ from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
 from periplus_dispatcher.manifest.images import (
     ImagePolicy,
+    accepted,
+    images_warning,
     pin,
-    pinned_warning,
     to_resolve,
     unresolved,
 )
@@ -43,6 +44,9 @@ class PlannedRun:
     plan: Plan
     snapshot: str
     warnings: tuple[str, ...]
+    images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """As in `RunState`."""
+    images_are_checked: bool = False
 
     @property
     def pipeline(self) -> str:
@@ -95,11 +99,11 @@ class Planner:
         environment = replace(self._environment, unresolved=unresolved(images))
         if not environment.runs_images:
             environment = replace(environment, digest=digest)
-        checked = pin(checked, environment, images)
+        pinned = pin(checked, environment, images)
         with checked.located():
             # In a thread: thousands of calls take a second, and would delay every other call.
-            expanded = await asyncio.to_thread(checked.expand, environment)
-        warnings += [*pinned_warning(images), *resolved.warnings, *expanded.warnings]
+            expanded = await asyncio.to_thread(pinned.expand, environment)
+        warnings += [*images_warning(self._image_policy, images), *resolved.warnings, *expanded.warnings]
         verdicts: dict[str, StepVerdict] = {}
         if queries := [call.query for call in expanded.calls if call.query is not None]:
             templates = {name: template.step for name, template in expanded.templates.items()}
@@ -113,8 +117,17 @@ class Planner:
         plan = decide(expanded, verdicts)
         if plan.exit_cost:
             warnings.append(plan.exit_cost)
+        is_pinned = self._image_policy is ImagePolicy.PIN
         return PlannedRun(
-            source, checked.manifest, checked.parameters, expanded, plan, snapshot, tuple(warnings)
+            source,
+            pinned.manifest if is_pinned else checked.manifest,
+            checked.parameters,
+            expanded,
+            plan,
+            snapshot,
+            tuple(warnings),
+            accepted(self._image_policy, images),
+            images_are_checked=self._image_policy is ImagePolicy.CHECK,
         )
 
     async def _get_template(self, ref: LibraryRef) -> Json | None:

@@ -4,7 +4,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from periplus_dispatcher.domain import Delay, GateAnswer, Json, ResolvedImage, Run, StepNode, StepStatus
+from periplus_dispatcher.domain import (
+    ContainerImage,
+    Delay,
+    GateAnswer,
+    Json,
+    ResolvedImage,
+    Run,
+    StepNode,
+    StepStatus,
+)
 from periplus_model.queries import StepQuery, StepVerdict
 from periplus_model.steps import CacheMode, Outputs, RunPhase, StepTemplate
 
@@ -75,6 +84,13 @@ class Argo(Templates, Protocol):
 
     def logs(self, name: str, *, follow: bool) -> AsyncIterator[tuple[str, str]]:
         """Pod name and line of everything that the pods of a Workflow print."""
+
+
+class Pods(Protocol):
+    """The Pods of a namespace."""
+
+    async def list_images(self, workflow: str) -> dict[str, tuple[ContainerImage, ...]]:
+        """The images of each pod of a Workflow, by Argo's node id. Raises `Unavailable`."""
 
 
 class Runs(Protocol):

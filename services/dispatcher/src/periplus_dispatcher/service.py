@@ -219,6 +219,8 @@ class Dispatcher:
             if rewritten.generated
             else {},
             verdicts=_verdicts(plan),
+            images=planned.images,
+            images_are_checked=planned.images_are_checked,
         )
         run = replace(
             finished, phase=RunPhase.PENDING, manifest=json.dumps(manifest), state=state, finished_at=None

@@ -1,9 +1,9 @@
 """The settings of this service, read once from the environment."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from periplus_common.retention import KeepFor
@@ -32,8 +32,16 @@ class Settings(ArtifactRepositorySettings):
     immutable_image_prefixes: Annotated[tuple[str, ...], NoDecode] = ()
     """Images whose names begin so never change under their tags. Separated by commas."""
     image_policy: ImagePolicy = ImagePolicy.PIN
-    """`pin`: images by tag are resolved by the snapshotter, and named by digest in the workflow that is submitted; `off`:
-    they are not resolved, and their steps are not cached."""
+    """`pin`: images by tag are resolved by the snapshotter, and named by digest in the workflow that is submitted; `check`:
+    it is submitted as it is, and a step is cached only if its pod ran what the tag pointed to; `off`: they are not resolved,
+    and their steps are not cached."""
+    kubernetes_url: str = ""
+    """The API of the cluster, where the images of pods are read (verbs get and list of pods); `check` needs it. Empty: they
+    are not read."""
+    kubernetes_token_file: str = ""
+    """The token for it; read at each request."""
+    kubernetes_ca_file: str = ""
+    """The authorities (PEM) that may have signed its certificate; empty: the system's."""
 
     readable_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """Objects besides the project's own that manifests of every project may read: keys, prefixes that end in a slash, `s3://bucket/…`, or `*` for all that belong to no project. Separated by commas."""
@@ -51,6 +59,12 @@ class Settings(ArtifactRepositorySettings):
     """A gate without an answer ends after this time, and its step runs."""
     cache_seconds: float = Field(default=5.0, gt=0)
     """The steps run if the cache does not answer in this time."""
+
+    @model_validator(mode="after")
+    def _has_pods(self) -> Self:
+        if self.image_policy is ImagePolicy.CHECK and not self.kubernetes_url:
+            raise ValueError("image_policy: check needs kubernetes_url")
+        return self
 
     @field_validator("immutable_image_prefixes", "readable_keys", "writable_keys", mode="before")
     @classmethod

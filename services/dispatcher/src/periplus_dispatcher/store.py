@@ -169,7 +169,7 @@ class PostgresRuns:
     async def publish(self, run: Run, statuses: Sequence[StepStatus]) -> None:
         async with self._database.transaction() as connection:
             new = await _unpublished(connection, run, statuses)
-            await outbox.add(connection, [events.step_event(run, step) for step in new])
+            await outbox.add(connection, [event for step in new for event in events.step_events(run, step)])
         _count(step.phase.label for step in new)
 
     async def get_delays(self, run: str) -> dict[str, str]:
@@ -208,7 +208,7 @@ class PostgresRuns:
     ) -> None:
         async with self._database.transaction() as connection:
             new = await _unpublished(connection, run, statuses)
-            queued = [events.step_event(run, step) for step in new]
+            queued = [event for step in new for event in events.step_events(run, step)]
             row = await connection.fetchrow(
                 f"""
                 UPDATE run SET phase = $2, message = $3, outputs = $4::json, finished_at = $5

@@ -384,3 +384,65 @@ class StepFinished(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepFinished: _TypeAlias = StepFinished  # noqa: Y015
+
+@_typing.final
+class ImageDrifted(_message.Message):
+    """A container of a step ran another image than the one that its tag pointed to when the run was planned. The outputs of the
+    step are not cached.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    EXPECTED_DIGEST_FIELD_NUMBER: _builtins.int
+    ACTUAL_DIGEST_FIELD_NUMBER: _builtins.int
+    FINISHED_AT_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The run's project."""
+    run: _builtins.str
+    """The run's id."""
+    step: _builtins.str
+    """The step's path in the run; items of a fan-out end in "(<index>)"."""
+    template: _builtins.str
+    """The name of its template."""
+    node: _builtins.str
+    """Argo's node id of the pod."""
+    container: _builtins.str
+    """The name of the container: "main" for the template's own."""
+    image: _builtins.str
+    """The image as the pod names it."""
+    expected_digest: _builtins.str
+    """"sha256:…" that the tag pointed to; the step's key names it."""
+    actual_digest: _builtins.str
+    """"sha256:…" of what ran, as the node reports it."""
+    @_builtins.property
+    def finished_at(self) -> _timestamp_pb2.Timestamp:
+        """When the step finished."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        run: _builtins.str = ...,
+        step: _builtins.str = ...,
+        template: _builtins.str = ...,
+        node: _builtins.str = ...,
+        container: _builtins.str = ...,
+        image: _builtins.str = ...,
+        expected_digest: _builtins.str = ...,
+        actual_digest: _builtins.str = ...,
+        finished_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual_digest", b"actual_digest", "container", b"container", "expected_digest", b"expected_digest", "finished_at", b"finished_at", "image", b"image", "node", b"node", "project", b"project", "run", b"run", "step", b"step", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageDrifted: _TypeAlias = ImageDrifted  # noqa: Y015

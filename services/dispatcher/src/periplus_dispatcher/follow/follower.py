@@ -12,9 +12,10 @@ from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
 from periplus_dispatcher.domain import GateAnswer, Json, Run, StretchMember, TemplateRole
 from periplus_dispatcher.follow import stretch_gates
 from periplus_dispatcher.follow.gates import gate_answer, gate_query, without_cache
+from periplus_dispatcher.follow.images import SeenImages, check_images
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.follow.observe import Gate, WorkflowStatus
-from periplus_dispatcher.ports import Argo, Cache, Runs
+from periplus_dispatcher.ports import Argo, Cache, Pods, Runs
 from periplus_model.queries import StepQuery, StepVerdict
 from periplus_model.steps import Outputs, RunPhase, StepPhase
 
@@ -59,6 +60,7 @@ class FollowedRun:
     published: set[tuple[str, StepPhase]] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     delays: dict[str, str] | None = None
+    images: SeenImages = field(default_factory=SeenImages)
 
 
 class Follower:
@@ -72,12 +74,14 @@ class Follower:
         cache: Cache,
         repository: ArtifactRepository,
         timings: FollowerTimings,
+        pods: Pods | None = None,
     ) -> None:
         self._launch = launch
         self._runs = runs
         self._argo = argo
         self._cache = cache
         self._repository = repository
+        self._pods = pods
         self._poll_interval = timings.poll_interval.total_seconds()
         self._retry_delay = timings.retry_delay.total_seconds()
         self._checks = asyncio.Semaphore(timings.max_checks)
@@ -207,6 +211,7 @@ class Follower:
         if gates and not status.phase.is_final:
             await self._answer_gates(followed, gates, answers)
         steps = [step for step in status.steps() if (step.path, step.phase) not in followed.published]
+        steps = await check_images(run, steps, self._pods, followed.images)
         if status.phase.is_final:
             at = status.finished_at or datetime.now(UTC)
             phase = await self._final_phase(run, status.phase)

@@ -235,7 +235,14 @@ class WorkflowStatus:
             started_at=parse_time(node.get("startedAt")),
             finished_at=parse_time(node.get("finishedAt")),
             attempts=len(node.get("children") or ()) if node["type"] == "Retry" else 1,
+            pod=self._pod(node),
         )
+
+    def _pod(self, node: Json) -> str:
+        """The node of the pod whose outputs a step has: of its last attempt."""
+        attempts = self._attempts(node)
+        last = attempts[-1] if attempts else node
+        return str(last["id"]) if last.get("type") == "Pod" else ""
 
     def _cached(self, node: Json, role: TemplateRole) -> Iterator[StepStatus]:
         """The hits that a generated node stands for: those known at submission, or those that its gate was answered with."""

@@ -21,6 +21,8 @@ class ImagePolicy(StrEnum):
 
     PIN = "pin"
     """The submitted workflow names them by digest."""
+    CHECK = "check"
+    """It is submitted as it is; a step is cached only if its pod was seen to run what the tag pointed to."""
     OFF = "off"
     """Nothing: their steps are not cached."""
 
@@ -57,15 +59,26 @@ def unresolved(resolved: Sequence[ResolvedImage]) -> tuple[tuple[str, str], ...]
     )
 
 
-def pinned_warning(resolved: Sequence[ResolvedImage]) -> list[str]:
-    """What the plan says about images that are pinned."""
+def accepted(policy: ImagePolicy, resolved: Sequence[ResolvedImage]) -> dict[str, tuple[str, ...]]:
+    """By image in the words of the submitted workflow, the digests by which a node may report it."""
+    return {
+        found.pinned if policy is ImagePolicy.PIN else found.image: (found.digest, *found.also)
+        for found in resolved
+        if found.digest
+    }
+
+
+def images_warning(policy: ImagePolicy, resolved: Sequence[ResolvedImage]) -> list[str]:
+    """What the plan says about images that have digests."""
     named = [f"{found.image} to {found.digest}" for found in resolved if found.digest]
     if not named:
         return []
     more = f", and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
-    return [
-        f"images are pinned in the submitted workflow, as their tags can change: {', '.join(named[:MAX_NAMED])}{more}"
-    ]
+    done = {
+        ImagePolicy.PIN: "images are pinned in the submitted workflow, as their tags can change",
+        ImagePolicy.CHECK: "images are compared with what the pods run, as their tags can change",
+    }
+    return [f"{done[policy]}: {', '.join(named[:MAX_NAMED])}{more}"]
 
 
 def _images(

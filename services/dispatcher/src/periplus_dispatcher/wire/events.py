@@ -9,7 +9,7 @@ from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common import bus
 from periplus_common.digest import sha256
-from periplus_dispatcher.domain import Delay, Run, StepNode, StepStatus, plan_path
+from periplus_dispatcher.domain import Delay, ImageDrift, Run, StepNode, StepStatus, plan_path
 from periplus_dispatcher.wire.runs import encode_phase
 from periplus_model import codec
 from periplus_model.steps import StepPhase, StepTemplate, Verdict
@@ -95,6 +95,29 @@ def step_delayed(run: Run, delay: Delay, number: int, at: datetime) -> bus.Cloud
     return bus.cloud_event(message, project=run.project, run=run.id, key=f"{delay.path}/{number}", at=at)
 
 
+def image_drifted(run: Run, step: StepStatus, drift: ImageDrift) -> bus.CloudEvent:
+    at = step.finished_at or datetime.now(UTC)
+    message = events_pb2.ImageDrifted(
+        project=run.project,
+        run=run.id,
+        step=step.path,
+        template=step.template,
+        node=step.pod,
+        container=drift.container,
+        image=drift.image,
+        expected_digest=drift.expected,
+        actual_digest=drift.actual,
+        finished_at=codec.encode_time(at),
+    )
+    key = f"{step.path}/{drift.container}"
+    return bus.cloud_event(message, project=run.project, run=run.id, key=key, at=at)
+
+
+def step_events(run: Run, step: StepStatus) -> list[bus.CloudEvent]:
+    """The event of a status, and one for each image that differs."""
+    return [step_event(run, step), *(image_drifted(run, step, drift) for drift in step.drifts)]
+
+
 def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
     described = run.state.templates.get(step.template)
     template = described.step if described else StepTemplate(step.template or step.path, "{}")
@@ -116,6 +139,8 @@ def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
         snapshot=run.snapshot,
         cache_mode=codec.encode_run_mode(run.cache_mode),
     )
+    if step.uncacheable_reason and not message.template.uncacheable_reason:
+        message.template.uncacheable_reason = step.uncacheable_reason
     if hit := step.verdict:
         message.fingerprint = hit.fingerprint
         message.producer_run, message.producer_step = hit.producer_run, hit.producer_step

@@ -1,0 +1,101 @@
+"""Whether the pods of steps ran the images that the steps' keys name."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from periplus_common import telemetry
+from periplus_common.errors import Unavailable
+from periplus_dispatcher.domain import ContainerImage, ImageDrift, Run, StepStatus
+from periplus_dispatcher.ports import Pods
+from periplus_model.steps import StepPhase
+
+log = logging.getLogger(__name__)
+
+_drifts = telemetry.counter(
+    "periplus.images.drifted",
+    unit="{container}",
+    description="Containers that ran another image than the one that the key of their step names.",
+)
+MAIN_CONTAINER = "main"
+"""The name of a template's own container (Argo)."""
+NOT_SEEN = "its image is named by a tag, and its pod was gone before it was seen what it ran"
+
+
+@dataclass
+class SeenImages:
+    """The images of the pods of one run, by node, as far as they were seen. A pod may be deleted as soon as it ends."""
+
+    by_node: dict[str, tuple[ContainerImage, ...]] = field(default_factory=dict)
+
+    def add(self, found: dict[str, tuple[ContainerImage, ...]]) -> None:
+        """Add what was listed; a digest that was seen before is not lost."""
+        for node, images in found.items():
+            if node not in self.by_node or all(image.digest for image in images):
+                self.by_node[node] = images
+
+    def are_complete(self, node: str) -> bool:
+        """Whether every container of a pod was seen with its digest."""
+        return node in self.by_node and all(image.digest for image in self.by_node[node])
+
+
+async def check_images(
+    run: Run, steps: Sequence[StepStatus], pods: Pods | None, seen: SeenImages
+) -> list[StepStatus]:
+    """The statuses; one whose pod ran another image than its key names says so, and is not to be cached.
+
+    Pods are listed once for all steps that start or end. If they can not be, nothing is said of images that the submitted
+    workflow names by digest, and steps with others are not cached.
+    """
+    expected = run.state.images
+    if pods is None or not expected:
+        return list(steps)
+    if any(step.pod and not seen.are_complete(step.pod) for step in steps):
+        try:
+            seen.add(await pods.list_images(run.id))
+        except Unavailable as error:
+            log.warning("%s: the images of its pods are not compared: %s", run.id, error)
+    return [_checked(run, step, seen) if step.phase is StepPhase.SUCCEEDED else step for step in steps]
+
+
+def _checked(run: Run, step: StepStatus, seen: SeenImages) -> StepStatus:
+    expected = _expected(run, step)
+    if not step.pod or not expected:
+        return step
+    containers = seen.by_node.get(step.pod, ())
+    drifts: list[ImageDrift] = []
+    is_seen = bool(containers)
+    for image, accepted in expected.items():
+        # What changes pods (an admission webhook) may name the image by a mirror: then only the digest tells.
+        named = [each for each in containers if each.image == image] or [
+            each for each in containers if each.digest in accepted
+        ]
+        named = named or [each for each in containers if each.name == MAIN_CONTAINER]
+        is_seen = is_seen and bool(named) and all(each.digest for each in named)
+        drifts += [
+            ImageDrift(each.name, image, accepted[0], each.digest)
+            for each in named
+            if each.digest and each.digest not in accepted
+        ]
+    if drifts:
+        _drifts.add(len(drifts))
+        first = drifts[0]
+        reason = f"its container {first.container} ran {first.actual} instead of {first.expected}, to which {first.image} pointed"
+        return replace(step, drifts=tuple(drifts), uncacheable_reason=reason)
+    if run.state.images_are_checked and not is_seen:
+        return replace(step, uncacheable_reason=NOT_SEEN)
+    return step
+
+
+def _expected(run: Run, step: StepStatus) -> dict[str, tuple[str, ...]]:
+    """The images of a step that are compared: those whose digests its key has."""
+    described = run.state.templates.get(step.template)
+    if described is None:
+        return {}
+    document = json.loads(described.step.document)
+    own = document.get("container") or document.get("script") or {}
+    if own.get("image"):
+        document.pop("common", None)  # defaults that its own image replaces
+    text = json.dumps(document)
+    return {image: accepted for image, accepted in run.state.images.items() if accepted[0] in text}

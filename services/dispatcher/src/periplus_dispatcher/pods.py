@@ -1,0 +1,103 @@
+"""The Pods of Workflows, through the API of Kubernetes: what Argo's own API does not have, the images that really ran."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+
+from periplus_common.errors import Unavailable
+from periplus_dispatcher.domain import ContainerImage, Json
+
+PAGE_PODS = 500
+MAX_PAGES = 40
+"""As many pods as a workflow may have nodes."""
+MAX_PAGE_BYTES = 64 << 20
+_NODE_ANNOTATION = "workflows.argoproj.io/node-id"
+_WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
+
+
+class KubernetesPods:
+    """Implements `Pods` for one namespace."""
+
+    def __init__(self, session: httpx.AsyncClient, namespace: str, token_file: str) -> None:
+        self._session = session
+        self._path = f"/api/v1/namespaces/{namespace}/pods"
+        self._token_file = token_file
+
+    async def list_images(self, workflow: str) -> dict[str, tuple[ContainerImage, ...]]:
+        found: dict[str, tuple[ContainerImage, ...]] = {}
+        parameters = {"labelSelector": f"{_WORKFLOW_LABEL}={workflow}", "limit": str(PAGE_PODS)}
+        for _ in range(MAX_PAGES):
+            page = await self._get(parameters)
+            for pod in page.get("items") or ():
+                metadata = pod.get("metadata") or {}
+                if node := (metadata.get("annotations") or {}).get(_NODE_ANNOTATION):
+                    found[node] = tuple(_images(pod))
+            parameters["continue"] = (page.get("metadata") or {}).get("continue") or ""
+            if not parameters["continue"]:
+                return found
+        return found
+
+    async def _get(self, parameters: dict[str, str]) -> Json:
+        try:
+            headers = {}
+            if self._token_file:  # read each time: Kubernetes replaces it every hour
+                headers["Authorization"] = (
+                    f"Bearer {(await asyncio.to_thread(Path(self._token_file).read_text)).strip()}"
+                )
+            async with self._session.stream(
+                "GET", self._path, params=parameters, headers=headers
+            ) as response:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > MAX_PAGE_BYTES:
+                        raise ValueError("it is too large")
+                response.raise_for_status()
+            page = httpx.Response(200, content=bytes(body)).json()
+            if not isinstance(page, dict):
+                raise TypeError("it is no object")
+        except (httpx.HTTPError, OSError, ValueError, TypeError) as error:
+            raise Unavailable(f"the pods can not be listed: {error or type(error).__name__}") from error
+        return page
+
+
+def _images(pod: Json) -> Iterator[ContainerImage]:
+    """The user's and Argo's containers of a pod: the image as the pod names it, and the digest of what ran."""
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    digests = {
+        each.get("name"): _DIGEST.search(str(each.get("imageID") or ""))
+        for field in ("initContainerStatuses", "containerStatuses")
+        for each in status.get(field) or ()
+    }
+    for field in ("initContainers", "containers"):
+        for container in spec.get(field) or ():
+            name = str(container.get("name", ""))
+            digest = digests.get(name)
+            yield ContainerImage(name, str(container.get("image", "")), digest[0] if digest else "")
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    namespace: str,
+    *,
+    token_file: str = "",
+    ca_file: str = "",
+    request_timeout: timedelta = timedelta(seconds=10),
+) -> AsyncIterator[KubernetesPods | None]:
+    """The pods of a namespace; None without a URL. Nothing is sent yet."""
+    if not url:
+        yield None
+        return
+    verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
+    async with httpx.AsyncClient(
+        base_url=url.rstrip("/"), verify=verify, timeout=request_timeout.total_seconds(), trust_env=False
+    ) as session:
+        yield KubernetesPods(session, namespace, token_file)
