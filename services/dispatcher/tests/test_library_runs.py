@@ -78,7 +78,7 @@ async def test_the_run_is_what_was_planned_though_the_template_is_edited_meanwhi
     name, text = unique("lib"), unique("text")
     store(harness, template(name, *pipeline(text)))
     request = harness.request(workflow(dag(ref("b", name, "first"), outputs=OUTPUT)))
-    planned = await harness.dispatcher._planner.plan(request)
+    planned = await harness.dispatcher._plan(request)
     store(harness, template(name, *pipeline("edited")))
     run, hits = harness.dispatcher._new_run(request, str(uuid.uuid4()), planned)
     await harness.runs.add(run, hits, planned.plan.nodes)

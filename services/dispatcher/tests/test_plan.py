@@ -217,6 +217,7 @@ def test_a_hit_whose_outputs_can_not_be_written_into_a_manifest_runs_unless_noth
     ):
         known = {"a": hit(o=value), "b": MISS}
         assert actions(planned(manifest, known))["a"] == "keep"
+        assert planned(manifest, known).steps[0].kept_reason.startswith("but it runs: its outputs have ")
         assert planned(manifest, known | {"b": hit(o="1")}).is_complete
 
 
@@ -233,6 +234,40 @@ def test_a_hit_with_an_artifact_in_another_repository_runs() -> None:
     )
     plan = planned(workflow(dag(task("a", "t"), task("b", "t")), leaf), {"a": there, "b": MISS})
     assert actions(plan)["a"] == "keep"
+    assert plan.steps[0].kept_reason == "but it runs: its artifacts are in another artifact repository"
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ({"inline": {"container": {"image": "i", "command": ["true"]}}}, "its template is written inline"),
+        ({"templateRef": {"name": "lib", "template": "{{workflow.parameters.p}}"}}, "which template it calls is known only during"),
+        ({"templateRef": {"name": "lib", "template": "t"}}, "its template lib/t is not part of this manifest"),
+    ],
+)  # fmt: skip
+def test_a_call_of_a_template_that_is_not_in_the_manifest_is_listed_with_the_reason(
+    call: Json, reason: str
+) -> None:
+    (step,) = planned(workflow(dag({"name": "a", **call}), T, parameters={"p": "t"}), {}).steps
+    assert step.verdict.verdict is Verdict.UNCACHEABLE
+    assert step.verdict.reason.startswith(reason)
+
+
+def test_every_step_that_is_not_wrapped_has_a_reason() -> None:
+    manifest = workflow(
+        dag(
+            A,
+            task("waits", "wait"),
+            task("hooked", "t", given={"x": "1"}, hooks={"exit": {"template": "wait"}}),
+            task("loop", "t", withItems=[1], given={"x": "{{=item}}"}),
+            task("silent", "silent"),
+            task("again", "main", when="false == true || {{workflow.status}} == x"),
+        ),
+        T, {"name": "wait", "suspend": {}}, sh("silent", "true"),
+    )  # fmt: skip
+    plan = planned(manifest, {"a": MISS})
+    assert all(step.verdict.reason for step in plan.steps)
+    assert sum(step.verdict.verdict is Verdict.UNCACHEABLE for step in plan.steps) == 5
 
 
 names = ("a", "b", "c", "d", "e")

@@ -236,7 +236,9 @@ def test_a_fan_out_that_is_a_hit_is_served_without_artifacts() -> None:
 def test_a_manifest_that_would_be_too_large_runs_as_it_is() -> None:
     padding = say("padding", "x" * 1_000_000)
     manifest = workflow(dag(A, B), T, padding)
-    assert rewritten(manifest, {"a": hit(o="v" * 60_000), "b": UNKNOWN}).manifest is manifest
+    done = rewritten(manifest, {"a": hit(o="v" * 60_000), "b": UNKNOWN})
+    assert done.manifest is manifest
+    assert done.is_too_large
 
 
 def test_a_manifest_to_submit_has_its_name_labels_and_parameter_values() -> None:

@@ -91,6 +91,20 @@ async def test_a_subscriber_receives_the_events_of_a_submitted_run(
     await link.close()
 
 
+async def test_the_rewrite_of_a_plan_is_returned_if_it_is_asked_for(
+    dispatcher: DispatcherServiceStub,
+) -> None:
+    text = manifest()
+    found = await dispatcher.PlanRun(pb.PlanRunRequest(spec=spec(text), with_rewrite=True))
+    assert json.loads(found.source) == json.loads(text)
+    submitted = json.loads(found.submitted)
+    assert submitted["metadata"]["labels"]["periplus.dev/managed"] == "true"
+    assert submitted["metadata"]["name"].startswith("test-")
+    assert submitted["spec"]["templates"] == json.loads(text)["spec"]["templates"]
+    without = await dispatcher.PlanRun(pb.PlanRunRequest(spec=spec(text)))
+    assert (without.source, without.submitted) == ("", "")
+
+
 async def refusal(call: Any) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call

@@ -1,5 +1,6 @@
 """`periplus run` and `plan`: the requests, the output and the exit code."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
@@ -317,3 +318,26 @@ def test_a_hera_workflow_is_submitted_from_python(script, tmp_path: Path) -> Non
     assert read_all(argo.manifest([odd, odd])) == [odd, odd]
     script.answers["PlanRun"] = dispatcher.PlanRunResponse(plan=dispatcher.Plan(warnings=["w"]))
     assert list(argo.plan([workflow]).warnings) == ["w"]
+
+
+def test_the_rewrite_is_shown_as_the_difference_to_the_manifest(periplus, script, workflow: str) -> None:
+    source = {"kind": "Workflow", "spec": {"templates": [{"name": "a", "text": "é"}, {"name": "b"}]}}
+    submitted = {
+        "kind": "Workflow",
+        "spec": {"templates": [{"name": "a", "text": "é"}, {"name": "c\x1b[2J"}]},
+    }
+    script.answers["PlanRun"] = dispatcher.PlanRunResponse(
+        source=json.dumps(source), submitted=json.dumps(submitted)
+    )
+    shown = periplus("plan", workflow, "--show-rewrite")
+    assert shown.code == 0, shown.err
+    assert "\n--- manifest\n+++ submitted\n" in shown.out
+    assert "\n-  - name: b\n" in shown.out
+    assert "\x1b" not in shown.out
+    assert script.requests("PlanRun")[0].with_rewrite
+    document = periplus("plan", workflow, "--show-rewrite", "-o", "json").document
+    assert document["rewrite"] == {"source": source, "submitted": submitted}
+    script.answers["PlanRun"] = dispatcher.PlanRunResponse(source=json.dumps(source))
+    assert "nothing would be submitted" in periplus("plan", workflow, "--show-rewrite").out
+    assert "rewrite" not in periplus("plan", workflow, "-o", "json").document
+    assert not script.requests("PlanRun")[-1].with_rewrite

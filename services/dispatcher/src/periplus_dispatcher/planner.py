@@ -23,6 +23,7 @@ from periplus_dispatcher.manifest.read import CheckedManifest
 from periplus_dispatcher.manifest.resolve import resolve
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.ports import Cache, Snapshotter, Templates
+from periplus_dispatcher.rewrite.generated import RewrittenManifest
 from periplus_dispatcher.rewrite.plan import Plan, decide
 from periplus_model.queries import StepVerdict
 
@@ -35,6 +36,8 @@ class PlannedRun:
     """A run request after reading and planning.
 
     `manifest` has the library templates that `source`, the workflow as it was written, refers to, and its images by digest.
+    `submitted` is what Argo would get with the name of a run. `rewritten` and `submitted` are set by the dispatcher, unless
+    nothing is submitted.
     """
 
     source: Json
@@ -47,6 +50,8 @@ class PlannedRun:
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """As in `RunState`."""
     images_are_checked: bool = False
+    rewritten: RewrittenManifest | None = None
+    submitted: Json | None = None
 
     @property
     def pipeline(self) -> str:
@@ -85,7 +90,6 @@ class Planner:
             checked = await asyncio.to_thread(manifests.read, request.manifest, request.parameters)
         else:
             checked = manifests.read(request.manifest, request.parameters)
-        source = checked.manifest
         resolved = await resolve(
             checked, request.parameters, self._get_template, self._templates.namespace, self._bounds
         )
@@ -119,7 +123,7 @@ class Planner:
             warnings.append(plan.exit_cost)
         is_pinned = self._image_policy is ImagePolicy.PIN
         return PlannedRun(
-            source,
+            resolved.source,
             pinned.manifest if is_pinned else checked.manifest,
             checked.parameters,
             expanded,

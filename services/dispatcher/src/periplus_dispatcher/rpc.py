@@ -6,7 +6,7 @@ from typing import Any
 from periplus.dispatcher.v1 import dispatcher_pb2 as pb
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceServicer
 from periplus_dispatcher.service import Dispatcher
-from periplus_dispatcher.wire.runs import decode_request, encode_phase, encode_plan, encode_submitted
+from periplus_dispatcher.wire.runs import decode_request, encode_phase, encode_planned, encode_submitted
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["DispatcherService"].full_name
 
@@ -19,7 +19,7 @@ class DispatcherServicer(DispatcherServiceServicer):
 
     async def PlanRun(self, request: pb.PlanRunRequest, context: Any) -> pb.PlanRunResponse:
         planned = await self._dispatcher.plan(decode_request(request.spec))
-        return pb.PlanRunResponse(plan=encode_plan(planned))
+        return encode_planned(planned, with_rewrite=request.with_rewrite)
 
     async def SubmitRun(self, request: pb.SubmitRunRequest, context: Any) -> pb.SubmitRunResponse:
         submitted = await self._dispatcher.submit(decode_request(request.spec), request.request_id)

@@ -1,5 +1,6 @@
 """What the dispatcher does with run requests: plan them, submit them to Argo, cancel runs and read their logs."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -16,8 +17,10 @@ from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.follow.observe import WorkflowStatus
 from periplus_dispatcher.planner import PlannedRun, Planner
 from periplus_dispatcher.ports import Argo, Runs
+from periplus_dispatcher.rewrite.generated import RewrittenManifest
 from periplus_dispatcher.rewrite.plan import Plan, StepAction
 from periplus_dispatcher.rewrite.rewriter import rewrite, to_submit
+from periplus_manifest.bounds import MAX_MANIFEST_BYTES
 from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,7 @@ log = logging.getLogger(__name__)
 MAX_NAME_CHARACTERS = 63
 """A run's id is the name of its Workflow, which becomes the value of a label."""
 
+TOO_LARGE = f"every step runs: with its gates and cached outputs the workflow would have more than {MAX_MANIFEST_BYTES} bytes"
 _PHASES_WITHOUT_RUN = {Verdict.HIT: StepPhase.CACHED, Verdict.SKIPPED: StepPhase.SKIPPED}
 
 
@@ -55,8 +59,12 @@ class Dispatcher:
 
     async def plan(self, request: RunRequest) -> PlannedRun:
         """Plan a run without submitting it. Raises `Invalid`."""
-        planned = await self._planner.plan(request)
-        manifest = self._to_submit(planned.manifest, "plan", request.project, planned)
+        planned = await self._plan(request)
+        name = run_id(planned.pipeline, request.project, "plan")
+        manifest = self._to_submit(planned.manifest, name, request.project, planned)
+        if planned.rewritten is not None:
+            submitted = self._to_submit(planned.rewritten.manifest, name, request.project, planned)
+            planned = replace(planned, submitted=submitted)
         try:
             warnings = await self._argo.lint(manifest)
         except Unavailable as error:
@@ -68,7 +76,7 @@ class Dispatcher:
         existing = await self._runs.find(request.project, request_id)
         if existing is not None:
             return SubmittedRun(_checked_request(existing, request), None)
-        planned = await self._planner.plan(request)
+        planned = await self._plan(request)
         run, hits = self._new_run(request, request_id, planned)
         with telemetry.log_context(project=run.project, run=run.id):
             if not run.phase.is_final:
@@ -181,6 +189,19 @@ class Dispatcher:
         now = datetime.now(UTC)
         return to_submit(manifest, name, self._argo.namespace, project, planned.parameters, now)
 
+    async def _plan(self, request: RunRequest) -> PlannedRun:
+        planned = await self._planner.plan(request)
+        if planned.plan.is_complete:
+            return planned
+        # In a thread: thousands of calls take a second, and would delay every other call.
+        rewritten = await asyncio.to_thread(self._rewrite, planned)
+        warnings = (*planned.warnings, TOO_LARGE) if rewritten.is_too_large else planned.warnings
+        return replace(planned, rewritten=rewritten, warnings=warnings)
+
+    def _rewrite(self, planned: PlannedRun) -> RewrittenManifest:
+        templates = planned.expanded.templates
+        return rewrite(planned.manifest, planned.plan, templates, gate_timeout=self._gate_timeout)
+
     def _new_run(
         self, request: RunRequest, request_id: str, planned: PlannedRun
     ) -> tuple[Run, list[StepStatus]]:
@@ -207,7 +228,7 @@ class Dispatcher:
         )
         if plan.is_complete:
             return finished, _statuses_without_run(plan, now)
-        rewritten = rewrite(planned.manifest, plan, templates, gate_timeout=self._gate_timeout)
+        rewritten = planned.rewritten or self._rewrite(planned)
         manifest = self._to_submit(rewritten.manifest, finished.id, request.project, planned)
         served = (StepAction.SERVE, StepAction.SERVE_PART)
         state = RunState(

@@ -29,7 +29,7 @@ from periplus.snapshotter.v1 import snapshotter_pb2 as periplus_dot_snapshotter_
 from periplus.types.v1 import step_pb2 as periplus_dot_types_dot_v1_dot_step__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'periplus/dispatcher/v1/dispatcher.proto\x12\x16periplus.dispatcher.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!periplus/auth/v1/permission.proto\x1a%periplus/limits/v1/message_size.proto\x1a)periplus/snapshotter/v1/snapshotter.proto\x1a\x1cperiplus/types/v1/step.proto\"\x95\x03\n\x07RunSpec\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\'\n\x08manifest\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@R\x08manifest\x12i\n\nparameters\x18\x03 \x03(\x0b\x32/.periplus.dispatcher.v1.RunSpec.ParametersEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xe8\x07\"\x05r\x03\x18\x80\x02*\x06r\x04(\x80\x80\x10R\nparameters\x12\x45\n\ncache_mode\x18\x04 \x01(\x0e\x32\x1c.periplus.types.v1.CacheModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\tcacheMode\x12\x34\n\x05\x63laim\x18\x05 \x01(\x0b\x32\x1e.periplus.snapshotter.v1.ClaimR\x05\x63laim\x1a=\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"M\n\x0ePlanRunRequest\x12;\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.periplus.dispatcher.v1.RunSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\"\xa0\x02\n\x0bPlannedStep\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n\x08template\x18\x02 \x01(\tR\x08template\x12\x34\n\x07verdict\x18\x03 \x01(\x0e\x32\x1a.periplus.types.v1.VerdictR\x07verdict\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12!\n\x0cproducer_run\x18\x05 \x01(\tR\x0bproducerRun\x12/\n\x05saved\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05saved\x12 \n\x0b\x66ingerprint\x18\x07 \x01(\tR\x0b\x66ingerprint\x12\x1d\n\ndepends_on\x18\x08 \x03(\tR\tdependsOn\"\x8e\x01\n\x04Plan\x12\x39\n\x05steps\x18\x01 \x03(\x0b\x32#.periplus.dispatcher.v1.PlannedStepR\x05steps\x12/\n\x05saved\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05saved\x12\x1a\n\x08warnings\x18\x03 \x03(\tR\x08warnings\"C\n\x0fPlanRunResponse\x12\x30\n\x04plan\x18\x01 \x01(\x0b\x32\x1c.periplus.dispatcher.v1.PlanR\x04plan\"z\n\x10SubmitRunRequest\x12;\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.periplus.dispatcher.v1.RunSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12)\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\trequestId\"\xc0\x01\n\x11SubmitRunResponse\x12\x10\n\x03run\x18\x01 \x01(\tR\x03run\x12\x31\n\x05phase\x18\x02 \x01(\x0e\x32\x1b.periplus.types.v1.RunPhaseR\x05phase\x12\x30\n\x04plan\x18\x03 \x01(\x0b\x32\x1c.periplus.dispatcher.v1.PlanR\x04plan\x12\x34\n\x07outputs\x18\x04 \x01(\x0b\x32\x1a.periplus.types.v1.OutputsR\x07outputs\"n\n\x12GetRunPhaseRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1c\n\x03run\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x03run\"H\n\x13GetRunPhaseResponse\x12\x31\n\x05phase\x18\x01 \x01(\x0e\x32\x1b.periplus.types.v1.RunPhaseR\x05phase\"\xac\x01\n\x10\x43\x61ncelRunRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1c\n\x03run\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x03run\x12\x1c\n\tterminate\x18\x03 \x01(\x08R\tterminate\x12 \n\x06reason\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06reason\"F\n\x11\x43\x61ncelRunResponse\x12\x31\n\x05phase\x18\x01 \x01(\x0e\x32\x1b.periplus.types.v1.RunPhaseR\x05phase\"\xa1\x01\n\x0fReadLogsRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1c\n\x03run\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x03run\x12\x1c\n\x04step\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x04step\x12\x16\n\x06\x66ollow\x18\x04 \x01(\x08R\x06\x66ollow\":\n\x10ReadLogsResponse\x12\x12\n\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n\x04line\x18\x02 \x01(\tR\x04line2\xd9\x04\n\x11\x44ispatcherService\x12p\n\x07PlanRun\x12&.periplus.dispatcher.v1.PlanRunRequest\x1a\'.periplus.dispatcher.v1.PlanRunResponse\"\x14\x8a\xe7\x18\truns.plan\x90\xe7\x18\x80\x80\x80\x10\x12x\n\tSubmitRun\x12(.periplus.dispatcher.v1.SubmitRunRequest\x1a).periplus.dispatcher.v1.SubmitRunResponse\"\x16\x8a\xe7\x18\x0bruns.submit\x90\xe7\x18\x80\x80\x80\x10\x12u\n\x0bGetRunPhase\x12*.periplus.dispatcher.v1.GetRunPhaseRequest\x1a+.periplus.dispatcher.v1.GetRunPhaseResponse\"\r\x8a\xe7\x18\truns.read\x12q\n\tCancelRun\x12(.periplus.dispatcher.v1.CancelRunRequest\x1a).periplus.dispatcher.v1.CancelRunResponse\"\x0f\x8a\xe7\x18\x0bruns.cancel\x12n\n\x08ReadLogs\x12\'.periplus.dispatcher.v1.ReadLogsRequest\x1a(.periplus.dispatcher.v1.ReadLogsResponse\"\r\x8a\xe7\x18\truns.read0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'periplus/dispatcher/v1/dispatcher.proto\x12\x16periplus.dispatcher.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!periplus/auth/v1/permission.proto\x1a%periplus/limits/v1/message_size.proto\x1a)periplus/snapshotter/v1/snapshotter.proto\x1a\x1cperiplus/types/v1/step.proto\"\x95\x03\n\x07RunSpec\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\'\n\x08manifest\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80@R\x08manifest\x12i\n\nparameters\x18\x03 \x03(\x0b\x32/.periplus.dispatcher.v1.RunSpec.ParametersEntryB\x18\xbaH\x15\x9a\x01\x12\x10\xe8\x07\"\x05r\x03\x18\x80\x02*\x06r\x04(\x80\x80\x10R\nparameters\x12\x45\n\ncache_mode\x18\x04 \x01(\x0e\x32\x1c.periplus.types.v1.CacheModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\tcacheMode\x12\x34\n\x05\x63laim\x18\x05 \x01(\x0b\x32\x1e.periplus.snapshotter.v1.ClaimR\x05\x63laim\x1a=\n\x0fParametersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"p\n\x0ePlanRunRequest\x12;\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.periplus.dispatcher.v1.RunSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12!\n\x0cwith_rewrite\x18\x02 \x01(\x08R\x0bwithRewrite\"\xa0\x02\n\x0bPlannedStep\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n\x08template\x18\x02 \x01(\tR\x08template\x12\x34\n\x07verdict\x18\x03 \x01(\x0e\x32\x1a.periplus.types.v1.VerdictR\x07verdict\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12!\n\x0cproducer_run\x18\x05 \x01(\tR\x0bproducerRun\x12/\n\x05saved\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05saved\x12 \n\x0b\x66ingerprint\x18\x07 \x01(\tR\x0b\x66ingerprint\x12\x1d\n\ndepends_on\x18\x08 \x03(\tR\tdependsOn\"\x8e\x01\n\x04Plan\x12\x39\n\x05steps\x18\x01 \x03(\x0b\x32#.periplus.dispatcher.v1.PlannedStepR\x05steps\x12/\n\x05saved\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05saved\x12\x1a\n\x08warnings\x18\x03 \x03(\tR\x08warnings\"y\n\x0fPlanRunResponse\x12\x30\n\x04plan\x18\x01 \x01(\x0b\x32\x1c.periplus.dispatcher.v1.PlanR\x04plan\x12\x16\n\x06source\x18\x02 \x01(\tR\x06source\x12\x1c\n\tsubmitted\x18\x03 \x01(\tR\tsubmitted\"z\n\x10SubmitRunRequest\x12;\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.periplus.dispatcher.v1.RunSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12)\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\trequestId\"\xc0\x01\n\x11SubmitRunResponse\x12\x10\n\x03run\x18\x01 \x01(\tR\x03run\x12\x31\n\x05phase\x18\x02 \x01(\x0e\x32\x1b.periplus.types.v1.RunPhaseR\x05phase\x12\x30\n\x04plan\x18\x03 \x01(\x0b\x32\x1c.periplus.dispatcher.v1.PlanR\x04plan\x12\x34\n\x07outputs\x18\x04 \x01(\x0b\x32\x1a.periplus.types.v1.OutputsR\x07outputs\"n\n\x12GetRunPhaseRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1c\n\x03run\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x03run\"H\n\x13GetRunPhaseResponse\x12\x31\n\x05phase\x18\x01 \x01(\x0e\x32\x1b.periplus.types.v1.RunPhaseR\x05phase\"\xac\x01\n\x10\x43\x61ncelRunRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1c\n\x03run\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x03run\x12\x1c\n\tterminate\x18\x03 \x01(\x08R\tterminate\x12 \n\x06reason\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06reason\"F\n\x11\x43\x61ncelRunResponse\x12\x31\n\x05phase\x18\x01 \x01(\x0e\x32\x1b.periplus.types.v1.RunPhaseR\x05phase\"\xa1\x01\n\x0fReadLogsRequest\x12:\n\x07project\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,62}$R\x07project\x12\x1c\n\x03run\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x03run\x12\x1c\n\x04step\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x04step\x12\x16\n\x06\x66ollow\x18\x04 \x01(\x08R\x06\x66ollow\":\n\x10ReadLogsResponse\x12\x12\n\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n\x04line\x18\x02 \x01(\tR\x04line2\xd9\x04\n\x11\x44ispatcherService\x12p\n\x07PlanRun\x12&.periplus.dispatcher.v1.PlanRunRequest\x1a\'.periplus.dispatcher.v1.PlanRunResponse\"\x14\x8a\xe7\x18\truns.plan\x90\xe7\x18\x80\x80\x80\x10\x12x\n\tSubmitRun\x12(.periplus.dispatcher.v1.SubmitRunRequest\x1a).periplus.dispatcher.v1.SubmitRunResponse\"\x16\x8a\xe7\x18\x0bruns.submit\x90\xe7\x18\x80\x80\x80\x10\x12u\n\x0bGetRunPhase\x12*.periplus.dispatcher.v1.GetRunPhaseRequest\x1a+.periplus.dispatcher.v1.GetRunPhaseResponse\"\r\x8a\xe7\x18\truns.read\x12q\n\tCancelRun\x12(.periplus.dispatcher.v1.CancelRunRequest\x1a).periplus.dispatcher.v1.CancelRunResponse\"\x0f\x8a\xe7\x18\x0bruns.cancel\x12n\n\x08ReadLogs\x12\'.periplus.dispatcher.v1.ReadLogsRequest\x1a(.periplus.dispatcher.v1.ReadLogsResponse\"\r\x8a\xe7\x18\truns.read0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -83,29 +83,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSPEC_PARAMETERSENTRY']._serialized_start=591
   _globals['_RUNSPEC_PARAMETERSENTRY']._serialized_end=652
   _globals['_PLANRUNREQUEST']._serialized_start=654
-  _globals['_PLANRUNREQUEST']._serialized_end=731
-  _globals['_PLANNEDSTEP']._serialized_start=734
-  _globals['_PLANNEDSTEP']._serialized_end=1022
-  _globals['_PLAN']._serialized_start=1025
-  _globals['_PLAN']._serialized_end=1167
-  _globals['_PLANRUNRESPONSE']._serialized_start=1169
-  _globals['_PLANRUNRESPONSE']._serialized_end=1236
-  _globals['_SUBMITRUNREQUEST']._serialized_start=1238
-  _globals['_SUBMITRUNREQUEST']._serialized_end=1360
-  _globals['_SUBMITRUNRESPONSE']._serialized_start=1363
-  _globals['_SUBMITRUNRESPONSE']._serialized_end=1555
-  _globals['_GETRUNPHASEREQUEST']._serialized_start=1557
-  _globals['_GETRUNPHASEREQUEST']._serialized_end=1667
-  _globals['_GETRUNPHASERESPONSE']._serialized_start=1669
-  _globals['_GETRUNPHASERESPONSE']._serialized_end=1741
-  _globals['_CANCELRUNREQUEST']._serialized_start=1744
-  _globals['_CANCELRUNREQUEST']._serialized_end=1916
-  _globals['_CANCELRUNRESPONSE']._serialized_start=1918
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1988
-  _globals['_READLOGSREQUEST']._serialized_start=1991
-  _globals['_READLOGSREQUEST']._serialized_end=2152
-  _globals['_READLOGSRESPONSE']._serialized_start=2154
-  _globals['_READLOGSRESPONSE']._serialized_end=2212
-  _globals['_DISPATCHERSERVICE']._serialized_start=2215
-  _globals['_DISPATCHERSERVICE']._serialized_end=2816
+  _globals['_PLANRUNREQUEST']._serialized_end=766
+  _globals['_PLANNEDSTEP']._serialized_start=769
+  _globals['_PLANNEDSTEP']._serialized_end=1057
+  _globals['_PLAN']._serialized_start=1060
+  _globals['_PLAN']._serialized_end=1202
+  _globals['_PLANRUNRESPONSE']._serialized_start=1204
+  _globals['_PLANRUNRESPONSE']._serialized_end=1325
+  _globals['_SUBMITRUNREQUEST']._serialized_start=1327
+  _globals['_SUBMITRUNREQUEST']._serialized_end=1449
+  _globals['_SUBMITRUNRESPONSE']._serialized_start=1452
+  _globals['_SUBMITRUNRESPONSE']._serialized_end=1644
+  _globals['_GETRUNPHASEREQUEST']._serialized_start=1646
+  _globals['_GETRUNPHASEREQUEST']._serialized_end=1756
+  _globals['_GETRUNPHASERESPONSE']._serialized_start=1758
+  _globals['_GETRUNPHASERESPONSE']._serialized_end=1830
+  _globals['_CANCELRUNREQUEST']._serialized_start=1833
+  _globals['_CANCELRUNREQUEST']._serialized_end=2005
+  _globals['_CANCELRUNRESPONSE']._serialized_start=2007
+  _globals['_CANCELRUNRESPONSE']._serialized_end=2077
+  _globals['_READLOGSREQUEST']._serialized_start=2080
+  _globals['_READLOGSREQUEST']._serialized_end=2241
+  _globals['_READLOGSRESPONSE']._serialized_start=2243
+  _globals['_READLOGSRESPONSE']._serialized_end=2301
+  _globals['_DISPATCHERSERVICE']._serialized_start=2304
+  _globals['_DISPATCHERSERVICE']._serialized_end=2905
 # @@protoc_insertion_point(module_scope)

@@ -92,6 +92,9 @@ class PlanRunRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEC_FIELD_NUMBER: _builtins.int
+    WITH_REWRITE_FIELD_NUMBER: _builtins.int
+    with_rewrite: _builtins.bool
+    """True: also the manifest before and after the rewrite."""
     @_builtins.property
     def spec(self) -> Global___RunSpec:
         """What to plan."""
@@ -100,10 +103,11 @@ class PlanRunRequest(_message.Message):
         self,
         *,
         spec: Global___RunSpec | None = ...,
+        with_rewrite: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "with_rewrite", b"with_rewrite"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -206,6 +210,12 @@ class PlanRunResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLAN_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SUBMITTED_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """With `with_rewrite`: the Workflow of the request, as JSON."""
+    submitted: _builtins.str
+    """With `with_rewrite`: the Workflow that Argo would get, as JSON; empty if none would be submitted."""
     @_builtins.property
     def plan(self) -> Global___Plan:
         """The plan."""
@@ -214,10 +224,12 @@ class PlanRunResponse(_message.Message):
         self,
         *,
         plan: Global___Plan | None = ...,
+        source: _builtins.str = ...,
+        submitted: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "source", b"source", "submitted", b"submitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

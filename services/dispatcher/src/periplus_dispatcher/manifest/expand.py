@@ -242,7 +242,7 @@ class _Expander:
             result_used=self._is_result_used(task["name"]),
         )
         if task.get("template", "") not in self._by_name:
-            self._add(replace(call, uncacheable_reason="its template is not part of this manifest"))
+            self._add(replace(call, uncacheable_reason=_outside_reason(task)))
             return unknown_outputs(call.path)
         _, template = self._by_name[task["template"]]
         if not is_invocator(template):
@@ -349,6 +349,17 @@ class _Expander:
     def _calls_invocator(self, task: Json) -> bool:
         name = task.get("template", "")
         return name in self._by_name and is_invocator(self._by_name[name][1])
+
+
+def _outside_reason(task: Json) -> str:
+    """Why the template that a task calls is not known before the run."""
+    if task.get("inline"):
+        return "its template is written inline: give the template a name, and call it by that"
+    reference = task.get("templateRef") or {}
+    names = f"{task.get('template') or ''}{reference.get('name') or ''}{reference.get('template') or ''}"
+    if "{{" in names:
+        return "which template it calls is known only during the run"
+    return f"its template {reference.get('name')}/{reference.get('template')} is not part of this manifest"
 
 
 def _call_reason(task: Json, call: Call) -> str:

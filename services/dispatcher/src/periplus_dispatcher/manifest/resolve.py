@@ -25,9 +25,11 @@ NOT_READ = "no step of a library template is planned or cached: {}"
 class ResolvedManifest:
     """A manifest after its references were resolved, and the library objects that were read for it.
 
-    If they could not be, `checked` is the manifest as it was, and `warnings` say why.
+    If they could not be, `checked` is the manifest as it was, and `warnings` say why. `source` is the manifest as it was,
+    with the spec of its template if that came with it.
     """
 
+    source: Json
     checked: CheckedManifest
     objects: Mapping[LibraryRef, Json] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -41,29 +43,33 @@ async def resolve(
     bounds: LibraryBounds,
 ) -> ResolvedManifest:
     """Resolve `workflowTemplateRef` and `templateRef`. Raises `Invalid` with the field's path."""
+    manifest = source = checked.manifest
     if not checked.refers_to_library:
-        return ResolvedManifest(checked)
+        return ResolvedManifest(source, checked)
     given = {ref: json.loads(text) for ref, text in checked.library}
     reader = LibraryReader(get, given, namespace, bounds)
-    manifest, merged = checked.manifest, None
+    merged = None
     try:
         async with asyncio.timeout(bounds.seconds):
             if reference := manifest["spec"].get("workflowTemplateRef"):
                 merged = LibraryRef(reference["name"], bool(reference.get("clusterScope")))
                 template = await reader.read_object(merged, "spec.workflowTemplateRef")
                 manifest = merge(manifest, merged, template)
+                source = manifest if merged in given else source
             await reader.read_used(manifest["spec"])
         # In a thread: thousands of templates take a second to copy and check, and would delay every other call.
         found = await asyncio.to_thread(_inlined, checked, manifest, parameters, merged, reader.library)
     except Unavailable as error:
-        return ResolvedManifest(checked, warnings=(NOT_READ.format(f"they could not be read: {error}"),))
+        return ResolvedManifest(
+            source, checked, warnings=(NOT_READ.format(f"they could not be read: {error}"),)
+        )
     except TimeoutError:
         return ResolvedManifest(
-            checked, warnings=(NOT_READ.format(f"Argo did not give it in {bounds.seconds:g} s"),)
+            source, checked, warnings=(NOT_READ.format(f"Argo did not give it in {bounds.seconds:g} s"),)
         )
     except BoundError as error:
-        return ResolvedManifest(checked, warnings=(NOT_READ.format(error.message),))
-    return ResolvedManifest(found, reader.library.objects)
+        return ResolvedManifest(source, checked, warnings=(NOT_READ.format(error.message),))
+    return ResolvedManifest(source, found, reader.library.objects)
 
 
 def _inlined(

@@ -29,12 +29,13 @@ NO_OP = "periplus-never"
 
 @dataclass(frozen=True)
 class RewrittenManifest:
-    """The manifest for Argo, and what `RunState` has of it."""
+    """The manifest for Argo, and what `RunState` has of it. If `is_too_large`, it is not rewritten, as it would be too large."""
 
     manifest: Json
     generated: Mapping[str, GeneratedTemplate] = field(default_factory=dict)
     fan_outs: Mapping[str, FanOut] = field(default_factory=dict)
     stretches: Mapping[str, Mapping[str, StretchMember]] = field(default_factory=dict)
+    is_too_large: bool = False
 
 
 def parameter_of(name: str) -> str:

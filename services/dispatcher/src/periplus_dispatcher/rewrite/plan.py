@@ -48,6 +48,8 @@ class PlannedStep:
     call: Call
     verdict: StepVerdict
     action: StepAction
+    kept_reason: str = ""
+    """Why it runs though the cache has its outputs, or could have them."""
 
     @property
     def verdicts(self) -> list[tuple[str, StepVerdict]]:
@@ -185,7 +187,8 @@ class _Decider:
             self.results[call.path] = _SUCCEEDED
         else:
             self._mark_may_run(call.path)
-        return PlannedStep(call, verdict, _action(call, verdict))
+        action, reason = _action(call, verdict)
+        return PlannedStep(call, verdict, action, reason and f"but it runs: {reason}")
 
     def _verdict(self, call: Call) -> StepVerdict:
         if call.uncacheable_reason:
@@ -245,32 +248,40 @@ class _Decider:
         return found.outputs if found and found.verdict is Verdict.HIT else None
 
 
-def _action(call: Call, verdict: StepVerdict) -> StepAction:
-    if call.is_fan_out and not _are_writable(verdict.items_json):
-        return StepAction.KEEP
+def _action(call: Call, verdict: StepVerdict) -> tuple[StepAction, str]:
+    """What is done with a step; why it is kept, if the cache has its outputs or could have them."""
+    if call.is_fan_out and (reason := _unwritable_reason("items", verdict.items_json)):
+        return StepAction.KEEP, reason
     if verdict.verdict is Verdict.HIT:
-        return StepAction.SERVE if _can_be_written(verdict.outputs) else StepAction.KEEP
+        reason = _outputs_reason(verdict.outputs)
+        return (StepAction.KEEP, reason) if reason else (StepAction.SERVE, "")
     if call.is_fan_out and any(item.verdict is Verdict.HIT for item in verdict.items):
         if any(item.verdict not in (Verdict.HIT, Verdict.MISS) for item in verdict.items):
-            return StepAction.GATE_FAN_OUT
-        fits = _can_be_written(*(item.outputs for item in verdict.items))
-        return StepAction.SERVE_PART if fits else StepAction.KEEP
+            return StepAction.GATE_FAN_OUT, ""
+        reason = _outputs_reason(*(item.outputs for item in verdict.items))
+        return (StepAction.KEEP, reason) if reason else (StepAction.SERVE_PART, "")
     if verdict.verdict is Verdict.UNKNOWN:
-        return StepAction.GATE_FAN_OUT if call.is_fan_out else StepAction.GATE
-    return StepAction.KEEP
+        return (StepAction.GATE_FAN_OUT if call.is_fan_out else StepAction.GATE), ""
+    return StepAction.KEEP, ""
 
 
-def _can_be_written(*found: Outputs | None) -> bool:
-    """Whether outputs can be written into a manifest."""
+def _outputs_reason(*found: Outputs | None) -> str:
+    """Why outputs can not be written into a manifest; empty if they can."""
     outputs = [each for each in found if each is not None]
     if any(artifact.object.bucket for each in outputs for artifact in each.artifacts):
-        return False  # the credentials of another artifact repository are not known here
-    return _are_writable(*(v for each in outputs for v in (*each.parameters.values(), each.result or "")))
+        # Its credentials are not known here.
+        return "its artifacts are in another artifact repository"
+    values = (v for each in outputs for v in (*each.parameters.values(), each.result or ""))
+    return _unwritable_reason("outputs", *values)
 
 
-def _are_writable(*values: str) -> bool:
+def _unwritable_reason(what: str, *values: str) -> str:
     """Argo would replace a tag, and Kubernetes limits the manifest to 1 MiB."""
-    return sum(map(len, values)) <= MAX_INLINE_CHARACTERS and not any(map(_may_be_replaced, values))
+    if sum(map(len, values)) > MAX_INLINE_CHARACTERS:
+        return f"its {what} have more than {MAX_INLINE_CHARACTERS} characters, too many to be written into the workflow"
+    if any(map(_may_be_replaced, values)):
+        return f"its {what} have {{{{, which Argo could take for a tag"
+    return ""
 
 
 def _may_be_replaced(text: str) -> bool:

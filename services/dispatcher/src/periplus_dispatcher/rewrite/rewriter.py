@@ -75,7 +75,7 @@ def rewrite(
         rewritten = rewriter.rewrite()
         if len(json.dumps(rewritten.manifest, ensure_ascii=False).encode()) <= MAX_MANIFEST_BYTES:
             return rewritten
-    return RewrittenManifest(manifest)
+    return RewrittenManifest(manifest, is_too_large=True)
 
 
 def to_submit(

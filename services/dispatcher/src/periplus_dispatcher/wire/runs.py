@@ -1,5 +1,7 @@
 """Run requests, plans and submitted runs."""
 
+import json
+
 from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.types.v1 import step_pb2
 from periplus_dispatcher.domain import RunRequest
@@ -37,13 +39,21 @@ def encode_plan(planned: PlannedRun) -> dispatcher_pb2.Plan:
                 path=path,
                 template=step.call.template,
                 verdict=step_pb2.Verdict.ValueType(verdict.verdict),
-                reason=", ".join(filter(None, (verdict.reason, note))),
+                reason=", ".join(filter(None, (verdict.reason, note, step.kept_reason))),
                 producer_run=verdict.producer_run,
                 saved=codec.encode_duration(verdict.saved),
                 fingerprint=verdict.fingerprint,
                 depends_on=step.call.depends_on,
             )
     return message
+
+
+def encode_planned(planned: PlannedRun, *, with_rewrite: bool) -> dispatcher_pb2.PlanRunResponse:
+    response = dispatcher_pb2.PlanRunResponse(plan=encode_plan(planned))
+    if with_rewrite:
+        response.source = json.dumps(planned.source)
+        response.submitted = json.dumps(planned.submitted) if planned.submitted else ""
+    return response
 
 
 def encode_submitted(submitted: SubmittedRun) -> dispatcher_pb2.SubmitRunResponse:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Annotated, Any
+
 import typer
 
 from periplus.sdk.cli import source
@@ -15,6 +18,13 @@ def plan(
     file: source.File,
     parameters: source.Parameters = None,
     cache: source.CacheOption = None,
+    show_rewrite: Annotated[
+        bool,
+        typer.Option(
+            "--show-rewrite",
+            help="Also the difference between the manifest and what Argo would get, as a unified diff; with -o json both.",
+        ),
+    ] = False,
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
@@ -25,21 +35,47 @@ def plan(
       periplus plan pipeline.py -p seed=7
       periplus plan hera_workflow.py:nightly
       periplus plan workflow.yaml -o json
+      periplus plan workflow.yaml --show-rewrite
     """
     workflow = source.read(file, parameters, project_name(project))
     with client(project) as services:
         spec, warnings = source.spec(workflow, cache)
-        planned = services.plan(spec)
+        response = services.plan_with_rewrite(spec, with_rewrite=show_rewrite)
+    planned = response.plan
     if output is Format.JSON:
         from periplus.sdk.cli.document import document, print_json
 
-        print_json({**document(planned), "warnings": [*warnings, *planned.warnings]})
+        rewrite = {
+            "source": json.loads(response.source or "null"),
+            "submitted": json.loads(response.submitted or "null"),
+        }
+        print_json(
+            {
+                **document(planned),
+                "warnings": [*warnings, *planned.warnings],
+                **({"rewrite": rewrite} if show_rewrite else {}),
+            }
+        )
         return
     from periplus.sdk.cli import summary
 
     for warning in [*warnings, *planned.warnings]:
         say(f"warning: {warning}", error=True)
     say(*summary.plan_lines(planned, width()))
+    if show_rewrite:
+        say("")
+        if response.submitted:
+            say_block(_difference(response.source, response.submitted))
+        else:
+            say("nothing would be submitted: every step is cached")
+
+
+def _difference(source: str, submitted: str) -> str:
+    """The unified diff of two manifests in JSON, as YAML."""
+    import difflib
+
+    before, after = (_yaml(json.loads(text)).splitlines(keepends=True) for text in (source, submitted))
+    return "".join(difflib.unified_diff(before, after, "manifest", "submitted")) or "no difference\n"
 
 
 def compile_(
@@ -67,14 +103,16 @@ def compile_(
 
         print_json(manifest)
         return
+    say_block(_yaml(manifest))
+
+
+def _yaml(manifest: Any) -> str:
     # Imported here: no other command needs yaml.
     import yaml
 
     # A character that steers terminals is written as an escape, as then are all that are not ASCII.
     text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100)
-    if printable(text) != text:
-        text = yaml.safe_dump(manifest, sort_keys=False, width=100)
-    say_block(text)
+    return text if printable(text) == text else yaml.safe_dump(manifest, sort_keys=False, width=100)
 
 
 def add(app: typer.Typer) -> None:

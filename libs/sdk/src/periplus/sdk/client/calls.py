@@ -75,11 +75,18 @@ class Client:
 
     def plan(self, spec: dispatcher.RunSpec) -> dispatcher.Plan:
         """What a run would do."""
+        return self.plan_with_rewrite(spec, with_rewrite=False).plan
+
+    def plan_with_rewrite(
+        self, spec: dispatcher.RunSpec, *, with_rewrite: bool = True
+    ) -> dispatcher.PlanRunResponse:
+        """What a run would do, and the manifest before and after the rewrite."""
         from periplus.dispatcher.v1.dispatcher_pb2 import PlanRunRequest
 
         spec.project = spec.project or self.connection.project
-        response: dispatcher.PlanRunResponse = self._call("dispatcher", "PlanRun", PlanRunRequest(spec=spec))
-        return response.plan
+        request = PlanRunRequest(spec=spec, with_rewrite=with_rewrite)
+        response: dispatcher.PlanRunResponse = self._call("dispatcher", "PlanRun", request)
+        return response
 
     def submit(self, spec: dispatcher.RunSpec, request_id: str) -> dispatcher.SubmitRunResponse:
         """Run a manifest. A request whose response is lost is sent again with the same id, which gives the same run."""
