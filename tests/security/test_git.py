@@ -170,6 +170,8 @@ def submodule(repository: Path, tmp_path: Path) -> Path:
 
 def test_no_program_of_a_submodule_runs(repository: Path, trap: Path, mark: Path, tmp_path: Path) -> None:
     tree = submodule(repository, tmp_path)
+    (tree / "one.py").write_text("x = 5\n")
+    git(tree, "commit", "-q", "-a", "-m", "second")  # which `diff.submodule=diff` compares in the submodule
     for setting in ("core.fsmonitor", "filter.other.clean", "filter.other.process", "diff.external"):
         git(tree, "config", setting, str(trap))
     git(repository, "config", "diff.submodule", "diff")
