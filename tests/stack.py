@@ -83,9 +83,11 @@ class Stack:
         while time.monotonic() < deadline:
             try:
                 request = lineage_pb2.WatchRunRequest(project=project, run=run, wait={"seconds": 60})
-                for message in self.lineage.WatchRun(request, timeout=WAIT_SECONDS):
+                watched = self.lineage.WatchRun(request, timeout=WAIT_SECONDS)
+                for message in watched:
                     if message.run.phase in FINAL_PHASES:
                         break
+                watched.cancel()  # else the service waits for its end when it is stopped
                 found = self.run(run, project)
                 # Events that lineage held when it was killed are redelivered after the ack wait.
                 if (

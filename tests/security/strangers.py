@@ -58,7 +58,7 @@ class Stranger:
     def _reply(self, chunk: bytes) -> bytes:
         if chunk.startswith(b"PRI * HTTP/2"):
             return _HTTP2_SETTINGS
-        if chunk.startswith(b"CONNECT {"):
+        if b"PING\r\n" in chunk:  # of NATS, with the login and before a client leaves
             return b"PONG\r\n"
         if chunk == _SSL_REQUEST:
             return b"N"

@@ -1,8 +1,10 @@
 """An output that is overwritten after its digest was taken is served to nobody, and a consumer is recorded with what it read."""
 
 import io
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from stack import Stack
@@ -32,7 +34,7 @@ spec:
     outputs: {artifacts: [{name: out, path: /tmp/out, archive: {none: {}}}]}
   - name: wait
     metadata: {annotations: {periplus.dev/cache: "off"}}
-    container: {image: none, command: [sleep, "SECONDS"]}
+    container: {image: none, command: [sh, -c], args: ["until [ -e MARK ]; do sleep 0.05; done"]}
   - name: read
     inputs: {artifacts: [{name: in, path: /tmp/in}]}
     container: {image: none, command: [cp, /tmp/in, /tmp/text]}
@@ -59,8 +61,9 @@ spec:
 """
 
 
-def manifest(name: str, seconds: int = 0) -> str:
-    return MANIFEST.replace("NAME", name).replace("SECONDS", str(seconds))
+def manifest(name: str, mark: str = "/") -> str:
+    """`mark` is the file that the step between waits for."""
+    return MANIFEST.replace("NAME", name).replace("MARK", mark)
 
 
 def overwrite(stack: Stack, key: str, content: bytes) -> None:
@@ -94,25 +97,34 @@ def test_an_output_that_was_overwritten_is_not_served(stack: Stack, content: byt
     assert text(again) == text(first)
 
 
-def finished_step(stack: Stack, run: str, path: str) -> Iterator[lineage_pb2.Step]:
-    """The step once it has succeeded."""
+def digested_step(stack: Stack, run: str, path: str) -> lineage_pb2.Step:
+    """The step once the digest of its output is taken."""
     while True:
         for each in stack.run(run).steps:
-            if each.path == path and each.phase == step_pb2.STEP_PHASE_SUCCEEDED:
-                yield each
+            if each.path == path and each.outputs.artifacts and each.outputs.artifacts[0].digest:
+                return each
         time.sleep(0.05)
 
 
+@pytest.fixture
+def mark() -> Iterator[Path]:
+    """A path that steps see; they have a /tmp of their own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder) / "mark"
+
+
 def test_a_consumer_of_an_output_that_was_overwritten_within_the_run_is_recorded_with_what_it_read(
-    stack: Stack,
+    stack: Stack, mark: Path
 ) -> None:
-    wanted = manifest("within", 4)
+    wanted = manifest("within", str(mark))
     submitted = stack.submit(wanted).run
     watched = lineage_pb2.WatchRunRequest(project="default", run=submitted, wait={"seconds": 30})
-    stack.lineage.WatchRun(watched, timeout=30).next()
-    made = next(finished_step(stack, submitted, "make"))
-    time.sleep(1)  # ArtifactsDigested: its digest is taken
+    watching = stack.lineage.WatchRun(watched, timeout=30)
+    watching.next()
+    watching.cancel()
+    made = digested_step(stack, submitted, "make")
     overwrite(stack, made.outputs.artifacts[0].object.key, b"a stranger's")
+    mark.touch()
     first = stack.wait_for_run(submitted)
     stack.wait_for_cache(first)
     assert text(first) == "a stranger's"
@@ -122,7 +134,7 @@ def test_a_consumer_of_an_output_that_was_overwritten_within_the_run_is_recorded
     )
     assert read != written
     assert verdicts(stack, wanted)["make"][0] == step_pb2.VERDICT_MISS
-    again = stack.finish(manifest("within", 4))
+    again = stack.finish(wanted)
     assert text(again) == "within-true"
     assert step(again, "read").phase == step_pb2.STEP_PHASE_SUCCEEDED
 
