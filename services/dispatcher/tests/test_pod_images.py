@@ -17,12 +17,13 @@ from test_images import DIGEST, IMAGES, Registry
 
 from periplus.dispatcher.v1 import events_pb2
 from periplus_common.errors import Unavailable
-from periplus_dispatcher import pods
+from periplus_dispatcher import kubernetes
 from periplus_dispatcher.domain import ContainerImage
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.images import NOT_SEEN
 from periplus_dispatcher.manifest.images import ImagePolicy
 from periplus_dispatcher.planner import Planner
+from periplus_dispatcher.pods import KubernetesPods
 from periplus_dispatcher.service import Dispatcher
 from periplus_dispatcher.settings import Settings
 
@@ -180,8 +181,9 @@ async def test_pods_are_listed_page_by_page_with_the_token_that_the_file_has_now
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/"
-        async with pods.connect(url, "argo", token_file=str(tmp_path / "token")) as found:
-            assert found is not None
+        async with kubernetes.connect(url, token_file=str(tmp_path / "token")) as session:
+            assert session is not None
+            found = KubernetesPods(session, "argo")
             images = await found.list_images("run-1")
             with pytest.raises(Unavailable, match="no object"):
                 await found.list_images("run-1")
@@ -198,5 +200,5 @@ async def test_pods_are_listed_page_by_page_with_the_token_that_the_file_has_now
 
 
 async def test_without_an_address_there_are_no_pods():
-    async with pods.connect("", "argo") as found:
-        assert found is None
+    async with kubernetes.connect("") as session:
+        assert session is None

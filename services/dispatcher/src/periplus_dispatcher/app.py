@@ -9,13 +9,15 @@ from functools import partial
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import add_DispatcherServiceServicer_to_server
 from periplus_common import bus, outbox, postgres, retention, rpc
 from periplus_common.bus import Broker
-from periplus_dispatcher import argo, events, pods
+from periplus_dispatcher import argo, events, kubernetes
 from periplus_dispatcher.clients import CacheClient, SnapshotterClient
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository
+from periplus_dispatcher.kubernetes import KubernetesWorkflows
 from periplus_dispatcher.manifest.locations import SharedKeys
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.planner import Planner
+from periplus_dispatcher.pods import KubernetesPods
 from periplus_dispatcher.rpc import SERVICE_NAME, DispatcherServicer
 from periplus_dispatcher.service import Dispatcher
 from periplus_dispatcher.settings import Settings
@@ -37,18 +39,18 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         ),
         rpc.channel(settings.cache_address, token) as cache_channel,
         rpc.channel(settings.snapshotter_address, token) as snapshotter_channel,
+        kubernetes.connect(
+            settings.kubernetes_url,
+            token_file=settings.kubernetes_token_file,
+            ca_file=settings.kubernetes_ca_file,
+        ) as cluster,
         argo.connect(
             settings.argo_url,
             settings.argo_token.get_secret_value(),
             settings.argo_namespace,
             ca_file=settings.argo_ca_file,
+            kubernetes=KubernetesWorkflows(cluster, settings.argo_namespace) if cluster else None,
         ) as workflows,
-        pods.connect(
-            settings.kubernetes_url,
-            settings.argo_namespace,
-            token_file=settings.kubernetes_token_file,
-            ca_file=settings.kubernetes_ca_file,
-        ) as cluster_pods,
         asyncio.TaskGroup() as tasks,
     ):
         runs = PostgresRuns(database)
@@ -73,7 +75,13 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             runs, workflows, planner, repository, timedelta(seconds=settings.gate_seconds)
         )
         follower = Follower(
-            dispatcher.launch, runs, workflows, cache, repository, FollowerTimings(), cluster_pods
+            dispatcher.launch,
+            runs,
+            workflows,
+            cache,
+            repository,
+            FollowerTimings(),
+            KubernetesPods(cluster, settings.argo_namespace) if cluster else None,
         )
         following = tasks.create_task(follower.follow())
         servicer = partial(add_DispatcherServiceServicer_to_server, DispatcherServicer(dispatcher))

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from periplus_common import unix_socket
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
-from periplus_dispatcher.domain import MANAGED_LABEL, Json
+from periplus_dispatcher.domain import MANAGED_LABEL, GateAnswer, Json
+from periplus_dispatcher.kubernetes import KubernetesWorkflows
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,15 @@ class _ArgoError(Exception):
 class HeraArgo:
     """One namespace of one Argo."""
 
-    def __init__(self, service: AsyncWorkflowsService, namespace: str, timeouts: ArgoTimeouts) -> None:
+    def __init__(
+        self,
+        service: AsyncWorkflowsService,
+        namespace: str,
+        timeouts: ArgoTimeouts,
+        kubernetes: KubernetesWorkflows | None = None,
+    ) -> None:
         self._service = service
+        self._kubernetes = kubernetes
         self._session = service.session
         self._namespace = namespace
         self._stream_timeout = httpx.Timeout(None, connect=timeouts.stream_connect.total_seconds())
@@ -133,7 +141,23 @@ class HeraArgo:
         except NotFound:
             return None
 
+    async def answer_gates(self, name: str, answers: Mapping[str, GateAnswer]) -> set[str]:
+        if self._kubernetes:
+            try:
+                return await self._kubernetes.answer_gates(name, answers)
+            except (Unavailable, NotFound) as error:
+                log.warning("%s: its gates are answered one by one through Argo: %s", name, error)
+        ended = set()
+        for node, answer in answers.items():  # one at a time: each reads and writes the whole Workflow
+            try:
+                await self.answer_gate(name, node, answer.parameters, answer.verdict.reason)
+            except NotFound as error:
+                log.info("%s: %s is not suspended any more: %s", name, node, error)
+                ended.add(node)
+        return ended
+
     async def answer_gate(self, name: str, node: str, parameters: Mapping[str, str], message: str) -> None:
+        """Set the outputs of one suspend node and end it. Raises `NotFound` if it is not suspended (any more)."""
         request = models.WorkflowSetRequest(
             name=name,
             namespace=self._namespace,
@@ -323,11 +347,18 @@ def _json_object(text: str) -> Json:
 
 @asynccontextmanager
 async def connect(
-    url: str, token: str, namespace: str, timeouts: ArgoTimeouts | None = None, *, ca_file: str = ""
+    url: str,
+    token: str,
+    namespace: str,
+    timeouts: ArgoTimeouts | None = None,
+    *,
+    ca_file: str = "",
+    kubernetes: KubernetesWorkflows | None = None,
 ) -> AsyncIterator[HeraArgo]:
     """Argo at a URL or at unix:/path. Nothing is sent yet.
 
     `ca_file` has the authorities that may have signed an https server's certificate; the system's are used if it is empty.
+    With the API of its Kubernetes, gates that are open at once are answered together.
     """
     timeouts = timeouts or ArgoTimeouts()
     # Each follower of logs holds a connection; a limit would let them block everything else.
@@ -347,4 +378,4 @@ async def connect(
         # hera joins the host and its paths: without the last slash, the host's own path would be lost.
         host = url.rstrip("/") + "/"
         service = AsyncWorkflowsService(host=host, token=token or None, namespace=namespace, session=session)
-        yield HeraArgo(service, namespace, timeouts)
+        yield HeraArgo(service, namespace, timeouts, kubernetes)

@@ -1,12 +1,7 @@
 """The Pods of Workflows, through the API of Kubernetes: what Argo's own API does not have, the images that really ran."""
 
-import asyncio
 import re
-import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Iterator
 
 import httpx
 
@@ -23,12 +18,11 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 
 
 class KubernetesPods:
-    """Implements `Pods` for one namespace."""
+    """Implements `Pods` for one namespace. Needs the verbs get and list."""
 
-    def __init__(self, session: httpx.AsyncClient, namespace: str, token_file: str) -> None:
+    def __init__(self, session: httpx.AsyncClient, namespace: str) -> None:
         self._session = session
         self._path = f"/api/v1/namespaces/{namespace}/pods"
-        self._token_file = token_file
 
     async def list_images(self, workflow: str) -> dict[str, tuple[ContainerImage, ...]]:
         found: dict[str, tuple[ContainerImage, ...]] = {}
@@ -46,14 +40,7 @@ class KubernetesPods:
 
     async def _get(self, parameters: dict[str, str]) -> Json:
         try:
-            headers = {}
-            if self._token_file:  # read each time: Kubernetes replaces it every hour
-                headers["Authorization"] = (
-                    f"Bearer {(await asyncio.to_thread(Path(self._token_file).read_text)).strip()}"
-                )
-            async with self._session.stream(
-                "GET", self._path, params=parameters, headers=headers
-            ) as response:
+            async with self._session.stream("GET", self._path, params=parameters) as response:
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
                     body += chunk
@@ -81,23 +68,3 @@ def _images(pod: Json) -> Iterator[ContainerImage]:
             name = str(container.get("name", ""))
             digest = digests.get(name)
             yield ContainerImage(name, str(container.get("image", "")), digest[0] if digest else "")
-
-
-@asynccontextmanager
-async def connect(
-    url: str,
-    namespace: str,
-    *,
-    token_file: str = "",
-    ca_file: str = "",
-    request_timeout: timedelta = timedelta(seconds=10),
-) -> AsyncIterator[KubernetesPods | None]:
-    """The pods of a namespace; None without a URL. Nothing is sent yet."""
-    if not url:
-        yield None
-        return
-    verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
-    async with httpx.AsyncClient(
-        base_url=url.rstrip("/"), verify=verify, timeout=request_timeout.total_seconds(), trust_env=False
-    ) as session:
-        yield KubernetesPods(session, namespace, token_file)

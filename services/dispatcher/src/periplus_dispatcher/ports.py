@@ -76,8 +76,11 @@ class Argo(Templates, Protocol):
         Ends when Argo ends the stream. Raises `Unavailable`.
         """
 
-    async def answer_gate(self, name: str, node: str, parameters: Mapping[str, str], message: str) -> None:
-        """Set the outputs of a suspend node and end it. Raises `NotFound` if it is not suspended (any more)."""
+    async def answer_gates(self, name: str, answers: Mapping[str, GateAnswer]) -> set[str]:
+        """Set the outputs of suspend nodes, by node id, and end them. Gives those that were not suspended any more.
+
+        Raises `Unavailable`; some may be answered then.
+        """
 
     async def stop(self, name: str, *, terminate: bool, message: str) -> None:
         """Stop a Workflow. One that has ended or does not exist stays as it is. Raises `Unavailable`."""

@@ -36,11 +36,10 @@ class Settings(ArtifactRepositorySettings):
     it is submitted as it is, and a step is cached only if its pod ran what the tag pointed to; `off`: they are not resolved,
     and their steps are not cached."""
     kubernetes_url: str = ""
-    """The API of the cluster, where the images of pods are read (verbs get and list of pods); `check` needs it. Empty: they
-    are not read."""
-    kubernetes_token_file: str = ""
-    """The token for it; read at each request."""
-    kubernetes_ca_file: str = ""
+    """The API of Argo's Kubernetes, `https://kubernetes.default.svc` in its pods. By it gates that are open at once are answered with one request (verbs get and patch of `workflows.argoproj.io`), and the images of pods are read (get and list of pods), which `check` needs. Empty: neither."""
+    kubernetes_token_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
+    """The token for it, read at each request; empty: none."""
+    kubernetes_ca_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
     """The authorities (PEM) that may have signed its certificate; empty: the system's."""
 
     readable_keys: Annotated[tuple[str, ...], NoDecode] = ()

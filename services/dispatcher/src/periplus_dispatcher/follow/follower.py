@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from periplus_common import telemetry
-from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
+from periplus_common.errors import Invalid, PeriplusError, Unavailable
 from periplus_dispatcher.domain import GateAnswer, Json, Run, StretchMember, TemplateRole
 from periplus_dispatcher.follow import stretch_gates
 from periplus_dispatcher.follow.gates import gate_answer, gate_query, without_cache
@@ -252,16 +252,16 @@ class Follower:
             answers |= await self._runs.get_answers(
                 run.id
             )  # another replica may have stored its answer first
+        sent = {gate.node: answers[gate.node] for gate in gates}
+        ended = await self._argo.answer_gates(run.id, sent)
         for gate in gates:
-            answer = answers[gate.node]
-            try:
-                await self._argo.answer_gate(run.id, gate.node, answer.parameters, answer.verdict.reason)
-            except NotFound as error:
-                log.info("%s: the gate of %s is not open any more: %s", run.id, gate.path, error)
-            else:
-                for each in answer.members.values() if _members(run, gate) else (answer,):
-                    _gates_answered.add(1, {"periplus.verdict": each.verdict.verdict.label})
             followed.answered.add(gate.node)
+            if gate.node in ended:
+                log.info("%s: the gate of %s was not open any more", run.id, gate.path)
+                continue
+            answer = sent[gate.node]
+            for each in answer.members.values() if _members(run, gate) else (answer,):
+                _gates_answered.add(1, {"periplus.verdict": each.verdict.verdict.label})
 
     async def _resolve(self, run: Run, gates: Sequence[Gate]) -> dict[str, GateAnswer]:
         """The answers to gates, by node id. If the cache can not be reached, every step behind them runs."""

@@ -1,0 +1,128 @@
+"""The Kubernetes API, for what Argo's own API can not do; and of that, to end suspended nodes of a Workflow with one request."""
+
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from periplus_common.errors import NotFound, Unavailable
+from periplus_dispatcher.domain import GateAnswer, Json
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 5
+"""Of a patch that fails as the controller changes the Workflow at the same time; each reads the Workflow anew."""
+_MAX_ANSWER_CHARACTERS = 500
+
+
+class KubernetesWorkflows:
+    """The Workflows of one namespace. Needs the verbs `get` and `patch` on `workflows.argoproj.io`."""
+
+    def __init__(self, session: httpx.AsyncClient, namespace: str) -> None:
+        self._session = session
+        self._path = f"apis/argoproj.io/v1alpha1/namespaces/{quote(namespace, safe='')}/workflows"
+
+    async def answer_gates(self, name: str, answers: Mapping[str, GateAnswer]) -> set[str]:
+        """End suspended nodes of a Workflow, by node id, with their outputs. Gives those that were not suspended any more.
+
+        Raises `Unavailable`, also where the status is compressed or kept elsewhere and can not be patched, and `NotFound`.
+        """
+        for _ in range(_ATTEMPTS):
+            workflow = await self._request("GET", name)
+            status = workflow.get("status") or {}
+            if status.get("compressedNodes") or status.get("offloadNodeStatusVersion"):
+                raise Unavailable("the status of the Workflow is compressed or kept elsewhere")
+            open_nodes = {
+                node: answer
+                for node, answer in answers.items()
+                if _is_suspended((status.get("nodes") or {}).get(node) or {})
+            }
+            if open_nodes:
+                patch = {
+                    # The patch is refused if the Workflow has changed since it was read.
+                    "metadata": {"resourceVersion": workflow["metadata"]["resourceVersion"]},
+                    "status": {"nodes": {node: _ended(answer) for node, answer in open_nodes.items()}},
+                }
+                try:
+                    await self._request("PATCH", name, json=patch)
+                except _ConflictError:
+                    continue
+            return set(answers) - set(open_nodes)
+        raise Unavailable(f"the Workflow changed during each of {_ATTEMPTS} patches")
+
+    async def _request(self, method: str, name: str, **options: Any) -> Json:
+        headers = {"Content-Type": "application/merge-patch+json"} if method == "PATCH" else {}
+        url = f"{self._path}/{quote(name, safe='')}"
+        try:
+            response = await self._session.request(method, url, headers=headers, **options)
+            value = response.json()
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            raise Unavailable(
+                f"Kubernetes can not be reached or answers no JSON: {error or type(error).__name__}"
+            ) from error
+        if response.status_code == httpx.codes.CONFLICT:
+            raise _ConflictError
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise NotFound(f"Kubernetes has no Workflow {name}")
+        if not response.is_success or not isinstance(value, dict):
+            raise Unavailable(
+                f"Kubernetes answers {response.status_code}: {response.text[:_MAX_ANSWER_CHARACTERS]}"
+            )
+        return value
+
+
+class _ConflictError(Exception):
+    """The Workflow has changed since it was read."""
+
+
+class _TokenFile(httpx.Auth):
+    """Sends the token of a file, read for each request: a pod's token is replaced every hour."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        request.headers["Authorization"] = f"Bearer {self._path.read_text().strip()}"
+        yield request
+
+
+def _is_suspended(node: Json) -> bool:
+    return node.get("type") == "Suspend" and node.get("phase") == "Running"
+
+
+def _ended(answer: GateAnswer) -> Json:
+    parameters = [{"name": name, "value": value} for name, value in answer.parameters.items()]
+    return {
+        "phase": "Succeeded",
+        "finishedAt": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "message": answer.verdict.reason,
+        **({"outputs": {"parameters": parameters}} if parameters else {}),
+    }
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    token_file: str = "",
+    ca_file: str = "",
+    request_timeout: timedelta = timedelta(seconds=10),
+) -> AsyncIterator[httpx.AsyncClient | None]:
+    """A session of the API at a URL; None if it is empty. Nothing is sent yet. Raises OSError for a `ca_file` that can not be read."""
+    if not url:
+        yield None
+        return
+    async with httpx.AsyncClient(
+        base_url=url.rstrip("/"),
+        auth=_TokenFile(Path(token_file)) if token_file else None,
+        timeout=request_timeout.total_seconds(),
+        verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
+        trust_env=False,
+    ) as session:
+        yield session
