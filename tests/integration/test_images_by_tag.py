@@ -103,3 +103,38 @@ def test_the_plan_says_what_is_pinned_and_what_is_not(stack: Stack, registry: Re
         assert step.reason.startswith(
             f"UNPINNED: its image {unknown} can change under its tag, and the registry "
         )
+
+
+def metadata(name: str, version: str) -> dict[str, bytes]:
+    path = f"usr/lib/python3/site-packages/{name}-{version}.dist-info/METADATA"
+    return {path: f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()}
+
+
+def test_the_packages_of_images_are_found_and_compared_and_a_moved_tag_is_seen(
+    stack: Stack, registry: RegistryServer
+) -> None:
+    old, new = (f"{registry.name}/team/agent:{version}" for version in ("1", "2"))
+    first = registry.push("team/agent:1", metadata("langchain", "0.3.1") | metadata("numpy", "2.0"))
+    registry.push("team/agent:2", metadata("langchain", "0.3.2") | metadata("numpy", "2.0"))
+
+    def said(*arguments: str, check: bool = True) -> str:
+        return stack.periplus(*arguments, check=check).stdout
+
+    assert [line.split() for line in said("images", "packages", old).splitlines()[1:]] == [
+        ["langchain", "0.3.1"],
+        ["numpy", "2.0"],
+    ]
+    assert [line.split() for line in said("images", "diff", old, new).splitlines()[1:]] == [
+        ["langchain", "0.3.1", "0.3.2"]
+    ]
+    found = said("snapshot", "find", "langchain")
+    assert f"{old}  {first[:19]}" in found
+    assert "0.3.2" in found
+    before = {
+        line.split()[0]: line.split()[1] for line in said("images", "check", check=False).splitlines()[1:]
+    }
+    assert before[old] == before[new] == "same"
+    registry.push("team/agent:1", metadata("langchain", "0.4"))
+    checked = stack.periplus("images", "check", check=False)
+    after = {line.split()[0]: line.split()[1] for line in checked.stdout.splitlines()[1:]}
+    assert (after[old], after[new], checked.returncode) == ("moved", "same", 1)

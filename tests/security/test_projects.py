@@ -349,7 +349,10 @@ def test_a_step_reads_and_writes_the_keys_of_its_project(stack: Stack) -> None:
 def names(stack: Stack, secret: lineage_pb2.Run) -> dict[str, str]:
     """What the project `victim` has."""
     stack.wait_for_cache(secret, "victim")
-    claim = snapshotter_pb2.Claim(platform=snapshotter_pb2.Platform(system="secret"))
+    claim = snapshotter_pb2.Claim(
+        platform=snapshotter_pb2.Platform(system="secret"),
+        installed=[snapshotter_pb2.Package(name="periplus-secret", version="1")],
+    )
     taken = snapshotter_pb2.TakeSnapshotRequest(project="victim", claim=claim)
     entries = stack.cache.ListEntries(cache_pb2.ListEntriesRequest(project="victim"), timeout=30).entries
     artifact = stack.run(secret.id, "victim").steps[0].outputs.artifacts[0]
@@ -415,9 +418,11 @@ REQUESTS = {
     "GetSavings": [{"run": "{cached_run}"}, {}],
     "GetSnapshot": [{"snapshot": "{snapshot}"}, {"snapshot": "{snapshot}", "with_content": True}],
     "DiffSnapshots": [{"old": "{snapshot}", "new": "{snapshot}"}],
+    "CheckImages": [{}],
+    "FindPackage": [{"name": "periplus-secret"}],
 }
 """Requests of each RPC that names things. Three make new things of the project, and images are of no project: see `MAKE`."""
-MAKE = {"PlanRun", "SubmitRun", "TakeSnapshot", "ResolveImages"}
+MAKE = {"PlanRun", "SubmitRun", "TakeSnapshot", "ResolveImages", "ReadImage"}
 
 METHODS = {
     method.name: (service.full_name, method)

@@ -13,13 +13,18 @@ from periplus_common.errors import NotFound, Unavailable
 from periplus_common.retention import delete_expired
 from periplus_common.settings import ObjectStoreSettings
 from periplus_local.stack.testing import Servers
+from periplus_snapshotter.images.manifest import Manifest
+from periplus_snapshotter.images.resolver import ResolvedImage
+from periplus_snapshotter.layers.layer import Layer
 from periplus_snapshotter.object_store import S3ObjectStore
 from periplus_snapshotter.service import Snapshotter
 from periplus_snapshotter.snapshots.claim import Blob, Claim, File, GitState, LibraryTemplate, Package
+from periplus_snapshotter.store.images import PostgresImages
 from periplus_snapshotter.store.retention import delete_unused_objects, retentions
 from periplus_snapshotter.store.snapshots import PostgresSnapshots
 
 KEEP = timedelta(days=30)
+NO_IMAGES = {"project_image": 0, "image": 0, "image_layer": 0}
 OLD = datetime.now(UTC) - timedelta(days=31)
 
 
@@ -87,7 +92,11 @@ async def counts(db: postgres.Database) -> dict[str, int]:
 async def test_an_old_snapshot_is_deleted_with_its_rows_and_objects(dsn, db, s3, service, unique) -> None:
     await service.take("p", unique)
     await make_old(db)
-    assert await delete_expired(dsn, retentions(KEEP)) == {"snapshot": 1, "lockfile": 1, "package_set": 2}
+    assert await delete_expired(dsn, retentions(KEEP)) == NO_IMAGES | {
+        "snapshot": 1,
+        "lockfile": 1,
+        "package_set": 2,
+    }
     assert await delete_unused_objects(db, s3.delete, KEEP, batch_objects=2) == 5
     assert not any((await counts(db)).values())
     with pytest.raises(NotFound):
@@ -118,7 +127,11 @@ async def test_what_another_snapshot_has_stays(dsn, db, s3, service, unique) -> 
     await make_old(db)
     async with db.connection() as connection:
         await connection.execute("UPDATE snapshot SET last_taken_at = now() WHERE id = $1", kept.id)
-    assert await delete_expired(dsn, retentions(KEEP)) == {"snapshot": 1, "lockfile": 0, "package_set": 1}
+    assert await delete_expired(dsn, retentions(KEEP)) == NO_IMAGES | {
+        "snapshot": 1,
+        "lockfile": 0,
+        "package_set": 1,
+    }
     assert await delete_unused_objects(db, s3.delete, KEEP) == 1  # notes.txt
     found = await service.get("p", kept.id, with_content=True)
     assert found.claim.git.patch.content == unique.git.patch.content
@@ -169,3 +182,21 @@ async def test_a_claim_that_comes_while_its_objects_are_deleted_waits_and_writes
     found = await service.get("p", taken.id, with_content=True)
     assert found.claim.git.untracked[0].blob.content == unique.git.untracked[0].blob.content
     assert (await counts(db))["stored_object"] == 5
+
+
+async def test_an_image_that_no_project_resolves_any_more_is_deleted_with_its_packages(dsn, db) -> None:
+    images, digests = PostgresImages(db), [f"sha256:{letter * 64}" for letter in "ab"]
+    for digest in digests:
+        found = ResolvedImage(f"x@{digest}", digest, manifest=Manifest(digest, config=digest))
+        await images.add_resolved("p", [found])
+        await images.add_image(digest, (Package(digest, "1"),))
+        await images.add_layer(digest, Layer())
+    async with db.connection() as connection:
+        await connection.execute("UPDATE image SET read_at = $1", OLD)
+        await connection.execute("UPDATE package_set SET created_at = $1", OLD)
+        for table, column in (("project_image", "resolved_at"), ("image_layer", "read_at")):
+            await connection.execute(f"UPDATE {table} SET {column} = $1 WHERE digest = $2", OLD, digests[0])
+    deleted = await delete_expired(dsn, retentions(KEEP))
+    assert {name: deleted[name] for name in NO_IMAGES} == dict.fromkeys(NO_IMAGES, 1)
+    assert await images.get_image(digests[0]) is None
+    assert await images.get_image(digests[1]) == (Package(digests[1], "1"),)

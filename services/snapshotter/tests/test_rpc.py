@@ -200,6 +200,9 @@ def test_every_rpc_declares_its_permission() -> None:
         "GetSnapshot": "snapshots.read",
         "DiffSnapshots": "snapshots.read",
         "ResolveImages": "images.resolve",
+        "CheckImages": "images.read",
+        "ReadImage": "images.read",
+        "FindPackage": "snapshots.read",
     }
 
 

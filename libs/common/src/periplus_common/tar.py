@@ -23,7 +23,9 @@ _KINDS: dict[bytes, "Kind"] = {
     b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "link", b"5": "dir"
 }  # fmt: skip
 
-Kind = Literal["file", "dir", "link", "hardlink"]
+_DEVICES = (b"3", b"4", b"6")
+
+Kind = Literal["file", "dir", "link", "hardlink", "device"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +66,13 @@ class TarReader:
     """The members of a tar, compressed by gzip or not, in one pass over `stream`, which is read in bounded pieces.
 
     Iterating raises `Invalid` for what is no complete tar, exceeds `limits`, has entries that lead out of its root, or
-    that are no file, folder or link. Errors of the stream pass through.
+    that are no file, folder or link (with `devices`, layers of images have some: devices and pipes are allowed too). Errors
+    of the stream pass through.
     """
 
-    def __init__(self, stream: IO[bytes], limits: TarLimits) -> None:
+    def __init__(self, stream: IO[bytes], limits: TarLimits, *, devices: bool = False) -> None:
         self._limits = limits
+        self._devices = devices
         self._chunks = _unpacked(stream, limits)
         self._chunk, self._at = b"", 0
         self._content_left = self._padding = 0
@@ -139,6 +143,8 @@ class TarReader:
         kind = _KINDS.get(block[156:157])
         if kind == "file" and name.endswith(b"/"):
             kind = "dir"  # so in archives from before POSIX
+        if kind is None and self._devices and block[156:157] in _DEVICES:
+            kind = "device"
         if kind is None:
             raise Invalid(f"the archive has a member that is no file, folder or link: {path!r}")
         size = 0

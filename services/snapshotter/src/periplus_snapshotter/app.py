@@ -9,7 +9,9 @@ from periplus.snapshotter.v1.snapshotter_pb2_grpc import add_SnapshotterServiceS
 from periplus_common import blobs, bus, outbox, postgres, retention, rpc
 from periplus_common.bus import Broker
 from periplus_snapshotter import events
+from periplus_snapshotter.images.reading import Images, ReadingLimits
 from periplus_snapshotter.images.resolver import ImageResolver, ResolverLimits
+from periplus_snapshotter.layers.process import LayerProcesses
 from periplus_snapshotter.lockfiles.sandbox import Sandbox
 from periplus_snapshotter.object_store import S3ObjectStore
 from periplus_snapshotter.registry import client as registries
@@ -17,6 +19,7 @@ from periplus_snapshotter.registry.client import RegistryAccess
 from periplus_snapshotter.rpc import NAME, SnapshotterServicer
 from periplus_snapshotter.service import Snapshotter
 from periplus_snapshotter.settings import Settings
+from periplus_snapshotter.store.images import PostgresImages
 from periplus_snapshotter.store.retention import deleting_unused_objects, retentions
 from periplus_snapshotter.store.snapshots import PostgresSnapshots
 
@@ -33,7 +36,16 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         outbox.relaying(dsn, broker, "SNAPSHOTTER"),
         retention.enforcing(dsn, retentions(settings.keep_snapshots)),
         registries.connect(_registry_access(settings)) as registry,
-        aclosing(ImageResolver(registry, _resolver_limits(settings))) as images,
+        aclosing(ImageResolver(registry, _resolver_limits(settings))) as resolver,
+        aclosing(
+            Images(
+                resolver,
+                registry,
+                LayerProcesses(),
+                PostgresImages(database),
+                ReadingLimits(max_bytes=settings.image_mebibytes << 20),
+            )
+        ) as images,
     ):
         with closing(blobs.connect(settings)) as client:
             object_store = S3ObjectStore(client)
@@ -59,6 +71,7 @@ def _registry_access(settings: Settings) -> RegistryAccess:
         private=frozenset(settings.private_registries),
         plain=frozenset(settings.plain_registries),
         token_hosts=dict(pair.split("=", 1) for pair in settings.registry_token_hosts),
+        blob_hosts=frozenset(settings.registry_blob_hosts),
         docker_config=settings.registry_docker_config,
         ca_file=settings.registry_ca_file,
         request_timeout=timedelta(seconds=settings.registry_seconds),

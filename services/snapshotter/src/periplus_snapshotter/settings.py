@@ -27,6 +27,8 @@ class Settings(ObjectStoreSettings, frozen=True, env_prefix="SNAPSHOTTER_"):
     """Those of both lists that are spoken to without TLS."""
     registry_token_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Hosts of token servers that are not on their registry's own host, each as `registry=host`."""
+    registry_blob_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts that a registry may redirect to for a layer, besides those of Docker Hub, ghcr and quay."""
     registry_docker_config: str = ""
     """A Docker config (`config.json`, or a pull secret's `.dockerconfigjson`) with credentials for registries; empty: none."""
     registry_ca_file: str = ""
@@ -35,11 +37,18 @@ class Settings(ObjectStoreSettings, frozen=True, env_prefix="SNAPSHOTTER_"):
     """The time for all images of a plan; one without an answer by then is not pinned."""
     registry_keep_seconds: float = Field(default=0.0, ge=0, le=3600)
     """How long a tag's digest is used again before its registry is asked anew; a tag that is moved meanwhile is not noticed."""
+    image_mebibytes: int = Field(default=16_384, ge=1)
+    """The packages of a larger image are not read; the size is that in the registry."""
     image_platform: str = Field(default="linux/amd64", pattern="^[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?$")
     """The platform of steps: of an image for several, the one whose packages are read."""
 
     @field_validator(
-        "registries", "private_registries", "plain_registries", "registry_token_hosts", mode="before"
+        "registries",
+        "private_registries",
+        "plain_registries",
+        "registry_token_hosts",
+        "registry_blob_hosts",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:

@@ -7,6 +7,7 @@ from periplus.snapshotter.v1 import snapshotter_pb2 as pb
 from periplus_common.errors import Refused
 from periplus_common.rpc_limits import MAX_MESSAGE_BYTES
 from periplus_model import codec
+from periplus_snapshotter.images.reading import ImageContent, PackageUse, ProjectImage
 from periplus_snapshotter.images.resolver import ResolvedImage
 from periplus_snapshotter.snapshots.claim import (
     Blob,
@@ -112,6 +113,42 @@ def encode_resolved_image(found: ResolvedImage) -> pb.ResolvedImage:
         also=found.also,
         reason=found.reason,
         fix=found.fix,
+    )
+
+
+def encode_checked_image(known: ProjectImage, now: ResolvedImage) -> pb.CheckedImage:
+    return pb.CheckedImage(
+        image=known.name,
+        digest=known.digest,
+        resolved_at=codec.encode_time(known.resolved_at),
+        now=encode_resolved_image(now),
+    )
+
+
+def encode_image_content(content: ImageContent) -> pb.ReadImageResponse:
+    return pb.ReadImageResponse(
+        image=encode_resolved_image(content.image), packages=_encode_packages(content.packages)
+    )
+
+
+def encode_package_use(found: PackageUse) -> pb.FindPackageResponse:
+    return pb.FindPackageResponse(
+        images=[
+            pb.ImageWithPackage(
+                image=use.name,
+                digest=use.digest,
+                resolved_at=codec.encode_time(use.resolved_at),
+                package=use.package,
+                version=use.version,
+            )
+            for use in found.images
+        ],
+        snapshots=[
+            pb.SnapshotWithPackage(
+                snapshot=snapshot, taken_at=codec.encode_time(at), version=version, installed=installed
+            )
+            for snapshot, at, version, installed in found.snapshots
+        ],
     )
 
 

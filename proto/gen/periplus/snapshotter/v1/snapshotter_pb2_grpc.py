@@ -55,6 +55,21 @@ class SnapshotterServiceStub:
                 request_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesRequest.SerializeToString,
                 response_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesResponse.FromString,
                 _registered_method=True)
+        self.CheckImages = channel.unary_unary(
+                '/periplus.snapshotter.v1.SnapshotterService/CheckImages',
+                request_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.CheckImagesRequest.SerializeToString,
+                response_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.CheckImagesResponse.FromString,
+                _registered_method=True)
+        self.ReadImage = channel.unary_unary(
+                '/periplus.snapshotter.v1.SnapshotterService/ReadImage',
+                request_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ReadImageRequest.SerializeToString,
+                response_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ReadImageResponse.FromString,
+                _registered_method=True)
+        self.FindPackage = channel.unary_unary(
+                '/periplus.snapshotter.v1.SnapshotterService/FindPackage',
+                request_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.FindPackageRequest.SerializeToString,
+                response_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.FindPackageResponse.FromString,
+                _registered_method=True)
 
 
 class SnapshotterServiceServicer:
@@ -104,6 +119,33 @@ class SnapshotterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckImages(self, request, context):
+        """Compare what the tags of a project's images point to now with what they pointed to when they were last resolved. The
+        answer changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadImage(self, request, context):
+        """Read the packages of an image from its layers, each of which is read once.
+
+        Errors:
+        - FAILED_PRECONDITION: the image can not be resolved (IMAGE_UNRESOLVED), has no manifest for the platform
+        (IMAGE_PLATFORM), or is too large or malformed (IMAGE_UNREADABLE).
+        - UNAVAILABLE: the registry can not be reached; or it is being read (IMAGE_BEING_READ), call again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindPackage(self, request, context):
+        """Find the images that were read, and the snapshots, that have a package.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SnapshotterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +168,21 @@ def add_SnapshotterServiceServicer_to_server(servicer, server):
                     servicer.ResolveImages,
                     request_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesRequest.FromString,
                     response_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesResponse.SerializeToString,
+            ),
+            'CheckImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckImages,
+                    request_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.CheckImagesRequest.FromString,
+                    response_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.CheckImagesResponse.SerializeToString,
+            ),
+            'ReadImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadImage,
+                    request_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ReadImageRequest.FromString,
+                    response_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ReadImageResponse.SerializeToString,
+            ),
+            'FindPackage': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindPackage,
+                    request_deserializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.FindPackageRequest.FromString,
+                    response_serializer=periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.FindPackageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -237,6 +294,87 @@ class SnapshotterService:
             '/periplus.snapshotter.v1.SnapshotterService/ResolveImages',
             periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesRequest.SerializeToString,
             periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ResolveImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.snapshotter.v1.SnapshotterService/CheckImages',
+            periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.CheckImagesRequest.SerializeToString,
+            periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.CheckImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.snapshotter.v1.SnapshotterService/ReadImage',
+            periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ReadImageRequest.SerializeToString,
+            periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.ReadImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindPackage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.snapshotter.v1.SnapshotterService/FindPackage',
+            periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.FindPackageRequest.SerializeToString,
+            periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2.FindPackageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -60,6 +60,20 @@ class SnapshotterServiceStub:
     Errors:
     - INVALID_ARGUMENT: more than 1,000 images, or one whose name has more than 512 characters.
     """
+    CheckImages: _grpc.UnaryUnaryMultiCallable[_snapshotter_pb2.CheckImagesRequest, _snapshotter_pb2.CheckImagesResponse]
+    """Compare what the tags of a project's images point to now with what they pointed to when they were last resolved. The
+    answer changes nothing.
+    """
+    ReadImage: _grpc.UnaryUnaryMultiCallable[_snapshotter_pb2.ReadImageRequest, _snapshotter_pb2.ReadImageResponse]
+    """Read the packages of an image from its layers, each of which is read once.
+
+    Errors:
+    - FAILED_PRECONDITION: the image can not be resolved (IMAGE_UNRESOLVED), has no manifest for the platform
+      (IMAGE_PLATFORM), or is too large or malformed (IMAGE_UNREADABLE).
+    - UNAVAILABLE: the registry can not be reached; or it is being read (IMAGE_BEING_READ), call again.
+    """
+    FindPackage: _grpc.UnaryUnaryMultiCallable[_snapshotter_pb2.FindPackageRequest, _snapshotter_pb2.FindPackageResponse]
+    """Find the images that were read, and the snapshots, that have a package."""
 
 @_typing.type_check_only
 class SnapshotterServiceAsyncStub(SnapshotterServiceStub):
@@ -93,6 +107,20 @@ class SnapshotterServiceAsyncStub(SnapshotterServiceStub):
     Errors:
     - INVALID_ARGUMENT: more than 1,000 images, or one whose name has more than 512 characters.
     """
+    CheckImages: _aio.UnaryUnaryMultiCallable[_snapshotter_pb2.CheckImagesRequest, _snapshotter_pb2.CheckImagesResponse]  # type: ignore[assignment]
+    """Compare what the tags of a project's images point to now with what they pointed to when they were last resolved. The
+    answer changes nothing.
+    """
+    ReadImage: _aio.UnaryUnaryMultiCallable[_snapshotter_pb2.ReadImageRequest, _snapshotter_pb2.ReadImageResponse]  # type: ignore[assignment]
+    """Read the packages of an image from its layers, each of which is read once.
+
+    Errors:
+    - FAILED_PRECONDITION: the image can not be resolved (IMAGE_UNRESOLVED), has no manifest for the platform
+      (IMAGE_PLATFORM), or is too large or malformed (IMAGE_UNREADABLE).
+    - UNAVAILABLE: the registry can not be reached; or it is being read (IMAGE_BEING_READ), call again.
+    """
+    FindPackage: _aio.UnaryUnaryMultiCallable[_snapshotter_pb2.FindPackageRequest, _snapshotter_pb2.FindPackageResponse]  # type: ignore[assignment]
+    """Find the images that were read, and the snapshots, that have a package."""
 
 class SnapshotterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores snapshots and compares them."""
@@ -147,5 +175,37 @@ class SnapshotterServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - INVALID_ARGUMENT: more than 1,000 images, or one whose name has more than 512 characters.
         """
+
+    @_abc_1.abstractmethod
+    def CheckImages(
+        self,
+        request: _snapshotter_pb2.CheckImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshotter_pb2.CheckImagesResponse, _abc.Awaitable[_snapshotter_pb2.CheckImagesResponse]]:
+        """Compare what the tags of a project's images point to now with what they pointed to when they were last resolved. The
+        answer changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadImage(
+        self,
+        request: _snapshotter_pb2.ReadImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshotter_pb2.ReadImageResponse, _abc.Awaitable[_snapshotter_pb2.ReadImageResponse]]:
+        """Read the packages of an image from its layers, each of which is read once.
+
+        Errors:
+        - FAILED_PRECONDITION: the image can not be resolved (IMAGE_UNRESOLVED), has no manifest for the platform
+          (IMAGE_PLATFORM), or is too large or malformed (IMAGE_UNREADABLE).
+        - UNAVAILABLE: the registry can not be reached; or it is being read (IMAGE_BEING_READ), call again.
+        """
+
+    @_abc_1.abstractmethod
+    def FindPackage(
+        self,
+        request: _snapshotter_pb2.FindPackageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshotter_pb2.FindPackageResponse, _abc.Awaitable[_snapshotter_pb2.FindPackageResponse]]:
+        """Find the images that were read, and the snapshots, that have a package."""
 
 def add_SnapshotterServiceServicer_to_server(servicer: SnapshotterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,15 +1,16 @@
 """The HTTP API of registries: digests of tags, and manifests by digest.
 
-Only hosts that the settings name are asked. No redirect is followed, and credentials go to the registry that they are for
-and to its own token server, which is on the same host unless the settings name another.
+Only hosts that the settings name are asked. A redirect is followed for layers alone, once, to a host that is known to store
+them, without credentials. Credentials go to the registry that they are for and to its own token server, which is on the same host
+unless the settings name another.
 """
 
 import asyncio
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
@@ -27,6 +28,17 @@ from periplus_snapshotter.registry.network import CheckedNetwork
 MAX_TOKEN_BYTES = 64 << 10
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
 _TOKEN_HOSTS = {DOCKER_HUB: "auth.docker.io", "registry.gitlab.com": "gitlab.com"}
+_BLOB_HOSTS = (
+    "production.cloudflare.docker.com",
+    "production.cloudfront.docker.com",
+    "docker-images-prod.6aa30f8b08e16409b46e0173d6de2f56.r2.cloudflarestorage.com",
+    "pkg-containers.githubusercontent.com",
+    "cdn.quay.io",
+    "cdn01.quay.io",
+    "cdn02.quay.io",
+    "cdn03.quay.io",
+)
+"""Where Docker Hub, ghcr and quay store layers."""
 _CHALLENGE_FIELD = re.compile(r'([a-zA-Z]+)="([^"]*)"')
 _MAX_CHALLENGE_CHARACTERS = 4096
 _TOKEN_SECONDS = 60
@@ -39,18 +51,21 @@ class RegistryAccess:
     """Which registries are asked, and how.
 
     `private` may have addresses that are not public; `plain` are spoken to without TLS; both are a part of `allowed`.
-    `token_hosts` are hosts of token servers by registry, besides the registry's own. `at_once` is how many requests one
-    registry gets at a time.
+    `token_hosts` are hosts of token servers by registry, besides the registry's own; `blob_hosts` are hosts that may store
+    layers, besides those that are known. `at_once` is how many requests one registry gets at a time, `stall` the longest time
+    without a byte of a layer.
     """
 
     allowed: frozenset[str] = frozenset()
     private: frozenset[str] = frozenset()
     plain: frozenset[str] = frozenset()
     token_hosts: Mapping[str, str] = field(default_factory=dict)
+    blob_hosts: frozenset[str] = frozenset()
     docker_config: str = ""
     ca_file: str = ""
     connect_timeout: timedelta = timedelta(seconds=2)
     request_timeout: timedelta = timedelta(seconds=5)
+    stall: timedelta = timedelta(seconds=30)
     at_once: int = 4
 
 
@@ -83,6 +98,52 @@ class RegistryClient:
 
     async def get_manifest(self, reference: ImageReference, digest: str) -> Manifest:
         return manifests.read((await self._ask(reference, "GET", digest)).body, digest)
+
+    async def read_blob(self, reference: ImageReference, digest: str) -> AsyncIterator[bytes]:
+        """The bytes of a layer, in pieces, unchecked. Raises `PeriplusError`."""
+        registry, key = reference.registry, (reference.registry, reference.repository)
+        self._check_allowed(registry)
+        url = f"{self._base(registry)}/v2/{reference.repository}/blobs/{digest}"
+        authorization = self._authorizations.get(key, (0.0, ""))[1]
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self._access.stall.total_seconds())
+        for _ in range(3):  # for a token, and for a redirect
+            headers = {"Host": urlsplit(url).netloc, "User-Agent": "periplus-snapshotter"}
+            if authorization:
+                headers["Authorization"] = authorization
+            with _errors(url):
+                async with self._pool.stream(
+                    "GET", url, headers=list(headers.items()), extensions={"timeout": timeouts}
+                ) as response:
+                    found = _decoded(response.headers)
+                    if response.status == 200:
+                        async for chunk in response.aiter_stream():
+                            yield chunk
+                        return
+            if response.status == 401 and not authorization:
+                authorization = await self._authorize(reference, found.get("www-authenticate", ""))
+            elif 300 <= response.status < 400:
+                url, authorization = self._blob_url(registry, found.get("location", "")), ""
+            else:
+                raise _refusal(reference, digest, _Answer(response.status, found, b""))
+        raise Unavailable(f"the registry {registry} does not give the layer {digest}")
+
+    def _blob_url(self, registry: str, location: str) -> str:
+        """The address that a layer is redirected to, if it is one that may be asked. Raises `Refused`."""
+        base = urlsplit(self._base(registry))
+        try:
+            url = urlsplit(location)
+            is_plain = location.isascii() and location.isprintable() and not {"\\", " "} & set(location)
+            is_own = (url.scheme, url.netloc) == (base.scheme, base.netloc)
+        except ValueError:
+            is_plain = is_own = False
+        known = (*_BLOB_HOSTS, *self._access.blob_hosts)
+        if not is_plain or not (is_own or (url.scheme == "https" and url.netloc in known)):
+            raise Refused(
+                f"the registry {registry} redirects a layer to {location[:200]!r}, which may not be asked",
+                reason="BLOB_HOST_NOT_ALLOWED",
+                fix="if it is right, add its host to SNAPSHOTTER_REGISTRY_BLOB_HOSTS",
+            )
+        return location
 
     async def _ask(self, reference: ImageReference, method: str, tag: str) -> _Answer:
         """The answer for a manifest, with a token if the registry wants one. Raises `PeriplusError`."""
@@ -176,28 +237,17 @@ class RegistryClient:
             "Accept-Encoding": "identity",
             **headers,
         }
-        try:
+        with _errors(url):
             async with (
                 asyncio.timeout(seconds),
                 self._pool.stream(method, url, headers=list(sent.items())) as response,
             ):
-                found = {
-                    name.decode().lower(): value.decode(errors="replace") for name, value in response.headers
-                }
+                found = _decoded(response.headers)
                 body = b""
                 async for chunk in response.aiter_stream():
                     body += chunk
                     if len(body) > max_bytes:
                         raise Invalid(f"{_host(url)} answers with more than {max_bytes} bytes")
-        except TimeoutError as error:
-            raise Unavailable(f"{_host(url)} did not answer within {seconds:g} s") from error
-        except (
-            httpcore.NetworkError,
-            httpcore.TimeoutException,
-            httpcore.ProtocolError,
-            UnicodeError,
-        ) as error:
-            raise Unavailable(f"{_host(url)} can not be asked: {error or type(error).__name__}") from error
         return _Answer(response.status, found, body)
 
 
@@ -218,6 +268,21 @@ async def connect(access: RegistryAccess) -> AsyncIterator[RegistryClient]:
         network_backend=CheckedNetwork(hosts, access.connect_timeout),
     ) as pool:
         yield RegistryClient(pool, access)
+
+
+@contextmanager
+def _errors(url: str) -> Iterator[None]:
+    """Raise `Unavailable` for what goes wrong with a request."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Unavailable(f"{_host(url)} did not answer in time") from error
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, UnicodeError) as error:
+        raise Unavailable(f"{_host(url)} can not be asked: {error or type(error).__name__}") from error
+
+
+def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode().lower(): value.decode(errors="replace") for name, value in headers}
 
 
 def _with_port(scheme: str, host: str) -> str:

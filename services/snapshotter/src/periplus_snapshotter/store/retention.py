@@ -41,13 +41,22 @@ def retentions(keep_snapshots: KeepFor) -> list[Retention]:
             unless="EXISTS (SELECT FROM snapshot AS s"
             " WHERE s.lockfile_digest = candidate.digest AND s.lockfile_name = candidate.name)",
         ),
+        Retention.older_than("project_image", "resolved_at", keep_snapshots),
+        Retention.older_than(
+            "image",
+            "read_at",
+            keep_snapshots,
+            unless="EXISTS (SELECT FROM project_image AS p WHERE p.manifest = candidate.digest)",
+        ),
+        Retention.older_than("image_layer", "read_at", keep_snapshots),
         Retention.older_than(
             "package_set",
             "created_at",
             keep_snapshots,
             unless="EXISTS (SELECT FROM snapshot AS s WHERE s.installed_set = candidate.id)"
             " OR EXISTS (SELECT FROM snapshot AS s WHERE s.locked_set = candidate.id)"
-            " OR EXISTS (SELECT FROM lockfile AS l WHERE l.set_id = candidate.id)",
+            " OR EXISTS (SELECT FROM lockfile AS l WHERE l.set_id = candidate.id)"
+            " OR EXISTS (SELECT FROM image AS i WHERE i.set_id = candidate.id)",
         ),
     ]
 

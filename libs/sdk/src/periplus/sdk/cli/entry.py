@@ -90,6 +90,7 @@ _COMMANDS = {
     "cache": ("cache", "why"),
     "lineage": ("lineage", "diff"),
     "snapshot": ("snapshot",),
+    "images": ("images",),
     "stack": ("up", "down", "doctor"),
     "argo": ("argo",),
 }

@@ -9,7 +9,7 @@ import typer
 from periplus.sdk.cli.options import Format, Output, Project, client, local_time, resolve, width
 from periplus.sdk.cli.outcome import Exit, Failure
 from periplus.sdk.cli.terminal import say, say_block
-from periplus.sdk.cli.text import counted, one_line
+from periplus.sdk.cli.text import counted, one_line, shorten_digests, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,57 @@ def show(
     if content and found.claim.git.patch:
         say("")
         say_block(found.claim.git.patch.decode(errors="backslashreplace"))
+
+
+def find(
+    package: Annotated[str, typer.Argument(help="The name of a package: langchain, openssl.")],
+    project: Project = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Find where a package is. Lists the images whose packages were read and the snapshots that have it, with versions.
+
+    \b
+    Examples:
+      periplus snapshot find langchain
+      periplus snapshot find openssl -o json
+    """
+    with client(project) as services:
+        found = services.find_package(package)
+    if output is Format.JSON:
+        from periplus.sdk.cli.document import document, print_json
+
+        print_json(document(found))
+        return
+    if not found.images and not found.snapshots:
+        raise Failure(
+            f"no snapshot has {package}, and no image that was read",
+            where="package",
+            fix="periplus images packages <image>, to read an image",
+            code=Exit.NOT_FOUND,
+        )
+    rows = [
+        (
+            one_line(use.image),
+            shorten_digests(use.digest),
+            one_line(use.package),
+            one_line(use.version),
+            local_time(use.resolved_at),
+        )
+        for use in found.images
+    ]
+    if rows:
+        say(*table(("IMAGE", "DIGEST", "PACKAGE", "VERSION", "RESOLVED"), rows, width()))
+    claims = [
+        (
+            shorten_digests(use.snapshot),
+            "installed" if use.installed else "locked",
+            one_line(use.version),
+            local_time(use.taken_at),
+        )
+        for use in found.snapshots
+    ]
+    if claims:
+        say(*([""] if rows else []), *table(("SNAPSHOT", "PACKAGE IS", "VERSION", "TAKEN"), claims, width()))
 
 
 def _identity(services: Client, snapshot: str) -> str:
@@ -98,10 +149,10 @@ def _lines(snapshot: pb.Snapshot) -> Iterator[str]:
 def add(app: typer.Typer) -> None:
     """Add the commands of this file to the application."""
     group = typer.Typer(
-        help="Show the code and the environment that a run claims.",
+        help="The code and the environment that a run claims, and where packages are.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    group.callback()(lambda: None)  # without it, a single command would take the place of the group
     group.command("show")(show)
+    group.command("find")(find)
     app.add_typer(group, name="snapshot")

@@ -281,6 +281,31 @@ class Client:
         response: snapshotter.DiffSnapshotsResponse = self._call("snapshotter", "DiffSnapshots", request)
         return response
 
+    def check_images(self) -> list[snapshotter.CheckedImage]:
+        """The project's images as they were resolved last, and as they are now."""
+        from periplus.snapshotter.v1.snapshotter_pb2 import CheckImagesRequest
+
+        response: snapshotter.CheckImagesResponse = self._call(
+            "snapshotter", "CheckImages", CheckImagesRequest(project=self._project)
+        )
+        return list(response.images)
+
+    def read_image(self, image: str) -> snapshotter.ReadImageResponse:
+        """An image with its packages; a CallError with the reason IMAGE_BEING_READ: ask again."""
+        from periplus.snapshotter.v1.snapshotter_pb2 import ReadImageRequest
+
+        request = ReadImageRequest(project=self._project, image=image)
+        response: snapshotter.ReadImageResponse = self._call("snapshotter", "ReadImage", request)
+        return response
+
+    def find_package(self, name: str) -> snapshotter.FindPackageResponse:
+        """The images that were read, and the snapshots, that have a package."""
+        from periplus.snapshotter.v1.snapshotter_pb2 import FindPackageRequest
+
+        request = FindPackageRequest(project=self._project, name=name)
+        response: snapshotter.FindPackageResponse = self._call("snapshotter", "FindPackage", request)
+        return response
+
     @property
     def _project(self) -> str:
         return self.connection.project
