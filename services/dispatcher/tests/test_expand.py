@@ -154,7 +154,7 @@ def test_a_value_that_is_known_only_during_the_run_is_unknown() -> None:
 
 def test_artifacts_come_from_steps_from_objects_and_from_the_manifest() -> None:
     template = sh("t", "true", outputs={"artifacts": [{"name": "m", "path": "/tmp/m"}]}) | {
-        "inputs": {"artifacts": [{"name": n, "path": f"/tmp/{n}", "optional": True} for n in "abcde"]
+        "inputs": {"artifacts": [{"name": n, "path": f"/tmp/{n}", "optional": n in "ae"} for n in "abcde"]
                    + [{"name": "own", "path": "/tmp/own", "raw": {"data": "own"}}]}
     }  # fmt: skip
     artifacts = [
@@ -164,8 +164,8 @@ def test_artifacts_come_from_steps_from_objects_and_from_the_manifest() -> None:
         {"name": "d", "from": "{{tasks.first.outputs.artifacts.m}}", "subPath": "part"},
     ]
     found = expand_checked(workflow(
-        dag(task("first", "t"), {"name": "a", "template": "t", "depends": "first", "arguments": {"artifacts": artifacts}}),
-        template, parameters={"w": "1"},
+        dag(task("first", "first"), {"name": "a", "template": "t", "depends": "first", "arguments": {"artifacts": artifacts}}),
+        template, sh("first", "true", outputs=template["outputs"]), parameters={"w": "1"},
     ))  # fmt: skip
     query = by_path(found)["a"].query
     assert query
@@ -176,6 +176,27 @@ def test_artifacts_come_from_steps_from_objects_and_from_the_manifest() -> None:
         "d": Unknown("a subPath of the artifact d"),
         "own": Raw("own"),
     }
+
+
+@pytest.mark.parametrize(
+    ("made", "more", "is_cached"),
+    [
+        ({"optional": True}, {}, False),
+        ({"optional": True}, {"optional": False}, True),
+        ({}, {}, True),
+        ({}, {"subPath": "part"}, False),
+    ],
+)
+def test_a_step_whose_optional_artifact_may_be_missing_is_not_cached(
+    made: Json, more: Json, is_cached: bool
+) -> None:
+    make = sh("make", "true", outputs={"artifacts": [{"name": "m", "path": "/m", **made}]})
+    read = say("read", "1") | {"inputs": {"artifacts": [{"name": "f", "path": "/f"}]}}
+    given = [{"name": "f", "from": "{{tasks.make.outputs.artifacts.m}}", "optional": True, **more}]
+    call = {"name": "read", "template": "read", "depends": "make", "arguments": {"artifacts": given}}
+    found = by_path(expand_checked(workflow(dag(task("make", "make"), call), make, read)))["read"]
+    assert (found.query is not None) == is_cached
+    assert is_cached or "optional artifact f exists is known only during the run" in found.uncacheable_reason
 
 
 def test_the_artifact_arguments_of_a_workflow_are_inputs_of_its_entrypoint() -> None:

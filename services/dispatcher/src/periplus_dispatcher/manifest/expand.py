@@ -38,7 +38,16 @@ from periplus_manifest import tags
 from periplus_manifest.bounds import MAX_NODES
 from periplus_manifest.depends import Depends
 from periplus_manifest.errors import BoundError
-from periplus_model.queries import Item, StepQuery, Text, Unknown, literal, literal_text
+from periplus_model.queries import (
+    ArtifactSource,
+    Item,
+    OutputRef,
+    StepQuery,
+    Text,
+    Unknown,
+    literal,
+    literal_text,
+)
 
 MAX_CALLS = 10_000
 """The limit of `ResolveStepsRequest.steps`."""
@@ -293,6 +302,9 @@ class _Expander:
         if not task:
             parameters, artifacts = dict(scope.parameters), dict(scope.artifacts)
         inner = self._resolver.inner_scope(template, parameters, artifacts, in_loop=scope.in_loop)
+        if optional := self._missing_artifact(task, template, inner.artifacts):
+            reason = f"whether its optional artifact {optional} exists is known only during the run"
+            return replace(call, uncacheable_reason=reason)
         declared = [p["name"] for p in items_of(template, "inputs", "parameters")]
         query = StepQuery(
             id=call.path,
@@ -302,6 +314,29 @@ class _Expander:
             items=items,
         )
         return replace(call, query=query)
+
+    def _missing_artifact(self, task: Json, template: Json, sources: Mapping[str, ArtifactSource]) -> str:
+        """The first optional input that may have no object: a wrapper, whose inputs must have one, would fail without it."""
+        optional = {
+            each["name"]
+            for each in (
+                *items_of(template, "inputs", "artifacts"),
+                *items_of(task, "arguments", "artifacts"),
+            )
+            if each.get("optional")
+        }
+        return next(
+            (name for name, source in sources.items() if name in optional and self._may_be_missing(source)),
+            "",
+        )
+
+    def _may_be_missing(self, source: ArtifactSource) -> bool:
+        if not isinstance(source, OutputRef):
+            return isinstance(source, Unknown)
+        call = next(call for call in self._calls if call.path == source.step)
+        outputs = items_of(self._by_name[call.template][1], "outputs", "artifacts")
+        is_written = any(each["name"] == source.name and not each.get("optional") for each in outputs)
+        return call.condition is not None or not is_written
 
     def _count_items(self, items: Text | None) -> None:
         """Count the items of a fan-out, if they are known: each is a node of the run."""

@@ -134,6 +134,9 @@ def _lines(snapshot: pb.Snapshot) -> Iterator[str]:
         "platform": f"{platform.system} {platform.machine}".strip(),
         "environment": snapshot.environment,
         "code": digests.get("code", ""),
+        "templates": ", ".join(
+            sorted(name.removeprefix("template/") for name in digests if name.startswith("template/"))
+        ),
     }
     for name, value in fields.items():
         if value:
