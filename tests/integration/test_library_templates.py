@@ -54,13 +54,11 @@ async def store(stack: Stack, template: Json) -> None:
     """Create or replace a WorkflowTemplate in the stack's Argo."""
     home = Home(stack.home)
     token = (home.secrets / "argo-token").read_text()
+    name = template["metadata"]["name"]
     async with argo.connect(f"unix:{home.run / 'argo.sock'}", token, "argo") as client:
-        try:
-            await client._request("POST", "workflow-templates/argo", json={"template": template})
-        except argo._ArgoError as error:
-            assert error.is_already_exists
-            name = template["metadata"]["name"]
-            await client._request("PUT", f"workflow-templates/argo/{name}", json={"template": template})
+        exists = await client.get_template(name, cluster_scope=False) is not None
+        method, path = ("PUT", f"/{name}") if exists else ("POST", "")
+        await client._request(method, f"workflow-templates/argo{path}", json={"template": template})
 
 
 def test_a_file_of_a_template_is_run_and_then_cached(stack: Stack, tmp_path: Path) -> None:
