@@ -349,6 +349,16 @@ def test_without_argo_the_workflow_goes_as_it_is_and_the_plan_says_so(manifest: 
     assert "no step of a library template is planned or cached: they could not be read" in planned.warnings[0]
 
 
+def test_for_an_argo_that_demands_references_a_workflow_with_one_goes_as_it_is() -> None:
+    library = Library(PIPELINE, LIB)
+    library.planner._argo_demands_references = True
+    planned = library.plan(whole("pipe"), open="1")
+    assert planned.manifest == whole("pipe")
+    assert "DISPATCHER_ARGO_DEMANDS_REFERENCES" in planned.warnings[0]
+    assert library.templates.read == []
+    assert verdicts(library.plan(workflow(CALLS)))["a"] is Verdict.MISS
+
+
 def test_a_workflow_that_is_too_large_with_its_templates_goes_as_it_is() -> None:
     large = [say(f"t{n}", "x" * 50_000) for n in range(30)]
     manifest = workflow(dag(*(ref(f"a{n}", "lib", f"t{n}") for n in range(30))))

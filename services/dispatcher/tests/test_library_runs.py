@@ -4,6 +4,7 @@ import json
 import uuid
 from typing import Any
 
+import yaml
 from dispatcher_harness import Harness
 from manifests import dag, say, shows, task, workflow
 from test_library import ref, template, whole
@@ -100,3 +101,31 @@ async def test_a_gate_in_a_library_template_is_answered(harness: Harness) -> Non
     assert (warm.ran, warm.cached, warm.output) == ({"deep.a"}, {"deep.b"}, f"<{text}>")
     names = {each["name"] for each in json.loads(warm.run.manifest)["spec"]["templates"]}
     assert f"{name}--second" in names
+
+
+async def test_a_cron_workflow_of_a_template_is_run_as_if_it_were_scheduled_now(harness: Harness) -> None:
+    name, text = unique("cron"), unique("text")
+    found = template(name, *pipeline(text), entrypoint="pipeline")
+    spec = {
+        "schedules": ["0 2 * * *"],
+        "workflowMetadata": {"labels": {"team": "data"}},
+        "workflowSpec": {"workflowTemplateRef": {"name": name}},
+    }
+    cron = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "CronWorkflow",
+        "metadata": {"name": "nightly"},
+        "spec": spec,
+    }
+    documents = yaml.safe_dump_all([cron, found])
+    cold = await harness.run(documents)
+    assert (cold.ran, cold.output) == ({"a", "b"}, f"<{text}>")
+    assert cold.run.id.startswith("nightly-")
+    workflow = await harness.argo.get(cold.run.id)
+    assert workflow is not None
+    labels = workflow["metadata"]["labels"]
+    assert labels["team"] == "data"
+    assert labels["workflows.argoproj.io/cron-workflow"] == "nightly"
+    assert labels["workflows.argoproj.io/workflow-template"] == name
+    assert workflow["metadata"]["annotations"]["workflows.argoproj.io/scheduled-time"]
+    assert (await harness.run(documents)).cached == {"a", "b"}

@@ -69,6 +69,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             environment,
             shared,
             image_policy=settings.image_policy,
+            argo_demands_references=settings.argo_demands_references,
         )
         repository = ArtifactRepository(settings.s3_endpoint, settings.s3_bucket)
         dispatcher = Dispatcher(

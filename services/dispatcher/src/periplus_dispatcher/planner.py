@@ -75,11 +75,13 @@ class Planner:
         shared: SharedKeys,
         bounds: LibraryBounds | None = None,
         image_policy: ImagePolicy = ImagePolicy.OFF,
+        argo_demands_references: bool = False,
     ) -> None:
         self._cache = cache
         self._snapshotter = snapshotter
         self._templates = templates
         self._bounds = bounds or LibraryBounds()
+        self._argo_demands_references = argo_demands_references
         self._environment = environment
         self._image_policy = image_policy
         self._shared = shared
@@ -91,7 +93,12 @@ class Planner:
         else:
             checked = manifests.read(request.manifest, request.parameters)
         resolved = await resolve(
-            checked, request.parameters, self._get_template, self._templates.namespace, self._bounds
+            checked,
+            request.parameters,
+            self._get_template,
+            self._templates.namespace,
+            self._bounds,
+            argo_demands_references=self._argo_demands_references,
         )
         checked = resolved.checked
         with checked.located():

@@ -27,6 +27,9 @@ class Settings(ArtifactRepositorySettings):
     snapshotter_address: str
     """The same of the snapshotter."""
 
+    argo_demands_references: bool = False
+    """Whether the controller of Argo has `workflowRestrictions.templateReferencing`, so that it takes only workflows with `workflowTemplateRef`: these are submitted as they are, and none of their steps is cached."""
+
     steps_are_processes: bool = False
     """Whether Argo runs steps as processes of its machine instead of their images, as the local Argo does."""
     immutable_image_prefixes: Annotated[tuple[str, ...], NoDecode] = ()

@@ -18,6 +18,9 @@ from periplus_dispatcher.manifest.library import (
 from periplus_dispatcher.manifest.read import CheckedManifest, with_library
 from periplus_manifest.errors import BoundError
 
+DEMANDED = (
+    "Argo's controller takes only workflows with workflowTemplateRef (DISPATCHER_ARGO_DEMANDS_REFERENCES)"
+)
 NOT_READ = "no step of a library template is planned or cached: {}"
 
 
@@ -41,11 +44,18 @@ async def resolve(
     get: GetTemplate,
     namespace: str,
     bounds: LibraryBounds,
+    *,
+    argo_demands_references: bool = False,
 ) -> ResolvedManifest:
-    """Resolve `workflowTemplateRef` and `templateRef`. Raises `Invalid` with the field's path."""
+    """Resolve `workflowTemplateRef` and `templateRef`. Raises `Invalid` with the field's path.
+
+    If `argo_demands_references`, a workflow with `workflowTemplateRef` stays as it is: Argo takes no other.
+    """
     manifest = source = checked.manifest
     if not checked.refers_to_library:
         return ResolvedManifest(source, checked)
+    if argo_demands_references and "workflowTemplateRef" in manifest["spec"]:
+        return ResolvedManifest(source, checked, warnings=(NOT_READ.format(DEMANDED),))
     given = {ref: json.loads(text) for ref, text in checked.library}
     reader = LibraryReader(get, given, namespace, bounds)
     merged = None
