@@ -203,7 +203,9 @@ async def test_a_redirect_on_the_registrys_own_host_is_followed_once_without_cre
             if "/blobs/" in path or path == "/storage"
             else usual(reg, method, path, headers)
         )
+        registry.requests.clear()
         assert "does not give the layer" in await refusal(registry, name)
+        assert sum("/blobs/" in path or path == "/storage" for _, path, _ in registry.requests) == 3
 
 
 async def test_urls_of_a_foreign_layer_are_not_followed():
@@ -229,3 +231,16 @@ async def test_callers_of_the_same_image_share_one_reading():
         async with reading(registry) as images:
             await asyncio.gather(*(images.read("p", name) for _ in range(20)))
         assert sum("/blobs/" in path for _, path, _ in registry.requests) == 1
+
+
+async def test_images_that_are_resolved_are_read_by_themselves_if_a_setting_says_so():
+    store = MemoryImages()
+    with serving() as registry:
+        names = [put(registry, GOOD, tag=tag) for tag in ("1", "2", "3")]
+        async with reading(registry, store=store) as images:
+            await images.resolve("p", names)
+        assert store.images == {}
+        async with reading(registry, store=store, read_resolved=True, max_waiting=2) as images:
+            await images.resolve("p", names)
+            await asyncio.wait(list(images._tasks.values()), timeout=20)
+            assert len(store.images) == 2  # the third waits for the next time

@@ -43,7 +43,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
                 registry,
                 LayerProcesses(),
                 PostgresImages(database),
-                ReadingLimits(max_bytes=settings.image_mebibytes << 20),
+                ReadingLimits(max_bytes=settings.image_mebibytes << 20, read_resolved=settings.read_images),
             )
         ) as images,
     ):

@@ -2,8 +2,11 @@
 
 import json
 import logging
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from periplus_common import telemetry
 from periplus_common.errors import Unavailable
@@ -20,6 +23,8 @@ _drifts = telemetry.counter(
 )
 MAIN_CONTAINER = "main"
 """The name of a template's own container (Argo)."""
+PINNED_INTERVAL = timedelta(seconds=10)
+"""Between two listings of the pods of a run whose images are pinned: a listing has all pods of the run."""
 NOT_SEEN = "its image is named by a tag, and its pod was gone before it was seen what it ran"
 
 
@@ -28,6 +33,7 @@ class SeenImages:
     """The images of the pods of one run, by node, as far as they were seen. A pod may be deleted as soon as it ends."""
 
     by_node: dict[str, tuple[ContainerImage, ...]] = field(default_factory=dict)
+    listed_at: float = -math.inf
 
     def add(self, found: dict[str, tuple[ContainerImage, ...]]) -> None:
         """Add what was listed; a digest that was seen before is not lost."""
@@ -45,13 +51,21 @@ async def check_images(
 ) -> list[StepStatus]:
     """The statuses; one whose pod ran another image than its key names says so, and is not to be cached.
 
-    Pods are listed once for all steps that start or end. If they can not be, nothing is said of images that the submitted
-    workflow names by digest, and steps with others are not cached.
+    Pods are listed once for all steps that start or end. Where the submitted workflow names its images by digest, what runs
+    differs only if something changed the pods: they are listed less often, and nothing is said of one that was not seen.
+    Else a step whose pod was not seen is not cached.
     """
-    expected = run.state.images
-    if pods is None or not expected:
+    if pods is None or not run.state.images:
         return list(steps)
-    if any(step.pod and not seen.are_complete(step.pod) for step in steps):
+    phases = (
+        (StepPhase.RUNNING, StepPhase.SUCCEEDED) if run.state.images_are_checked else (StepPhase.SUCCEEDED,)
+    )
+    unseen = any(step.phase in phases and step.pod and not seen.are_complete(step.pod) for step in steps)
+    is_due = (
+        run.state.images_are_checked or time.monotonic() > seen.listed_at + PINNED_INTERVAL.total_seconds()
+    )
+    if unseen and is_due:
+        seen.listed_at = time.monotonic()
         try:
             seen.add(await pods.list_images(run.id))
         except Unavailable as error:

@@ -21,12 +21,16 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class ReadingLimits:
     """`max_bytes` is the size of an image as its registry stores it; `wait` how long a caller waits for an image that is being
-    read, `max_time` the longest time that reading one takes.
+    read, `max_time` the longest time that reading one takes. With `read_resolved` the images that are resolved are read by
+    themselves, one after the other.
     """
 
     max_bytes: int = 16 << 30
     wait: timedelta = timedelta(seconds=20)
     max_time: timedelta = timedelta(minutes=30)
+    read_resolved: bool = False
+    max_waiting: int = 100
+    """Images that wait to be read by themselves; what is resolved beyond that is read when it is resolved again."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,21 @@ class Images:
         found = await self._resolver.resolve(images)
         try:
             await self._store.add_resolved(project, found)
+            if self._limits.read_resolved:
+                await self._read_in_background(found)
         except PeriplusError as error:
             log.warning("the images of %s are not stored: %s", project, error)
         return found
+
+    async def _read_in_background(self, found: Sequence[ResolvedImage]) -> None:
+        for each in found:
+            waits = len(self._tasks) >= self._limits.max_waiting
+            if (
+                each.manifest is not None
+                and not waits
+                and await self._store.get_image(each.manifest.digest) is None
+            ):
+                self._task(parse(each.image), each.manifest)
 
     async def check(self, project: str) -> list[tuple[ProjectImage, ResolvedImage]]:
         """The images of a project as they were resolved last, and what their tags point to now; nothing is stored."""
@@ -155,10 +171,7 @@ class Images:
 
     async def _join(self, reference: ImageReference, manifest: Manifest) -> tuple[Package, ...]:
         """The packages of an image that several callers may ask for at a time."""
-        task = self._tasks.get(manifest.digest)
-        if task is None:
-            task = self._tasks[manifest.digest] = asyncio.create_task(self._read(reference, manifest))
-            task.add_done_callback(lambda ended: self._ended(manifest.digest, ended))
+        task = self._task(reference, manifest)
         done, _ = await asyncio.wait([task], timeout=self._limits.wait.total_seconds())
         if not done:
             raise Unavailable(
@@ -167,6 +180,13 @@ class Images:
                 fix="ask again in a minute",
             )
         return task.result()
+
+    def _task(self, reference: ImageReference, manifest: Manifest) -> asyncio.Task[tuple[Package, ...]]:
+        task = self._tasks.get(manifest.digest)
+        if task is None:
+            task = self._tasks[manifest.digest] = asyncio.create_task(self._read(reference, manifest))
+            task.add_done_callback(lambda ended: self._ended(manifest.digest, ended))
+        return task
 
     def _ended(self, digest: str, task: asyncio.Task[tuple[Package, ...]]) -> None:
         self._tasks.pop(digest, None)
