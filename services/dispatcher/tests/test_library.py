@@ -334,6 +334,25 @@ def test_an_object_of_another_shape_is_refused() -> None:
     assert error.message.startswith("WorkflowTemplate lib: spec.templates: ")
 
 
+@pytest.mark.parametrize("spec", [None, {}, {"templates": None}])
+def test_an_object_without_templates_has_no_template(spec: Json | None) -> None:
+    found = {"kind": "WorkflowTemplate", "metadata": {"name": "lib"}} | (
+        {"spec": spec} if spec is not None else {}
+    )
+    error = refused(Library(found), workflow(dag(ref("a", "lib", "t"))))
+    assert error.message == "the WorkflowTemplate lib has no template t; it has: none"
+
+
+def test_an_object_that_is_nested_too_deeply_is_refused() -> None:
+    deep: Any = []
+    for _ in range(600):
+        deep = [deep]
+    library = Library()
+    library.templates.objects["lib", False] = template("lib", say("t", "1", odd=deep))
+    error = refused(library, workflow(dag(ref("a", "lib", "t"))))
+    assert (error.field, error.message) == (TASK, "WorkflowTemplate lib: nested deeper than 64")
+
+
 def test_a_key_of_another_project_in_a_library_template_is_refused() -> None:
     at = {"artifacts": [{"name": "d", "path": "/d", "s3": {"key": "projects/other/x"}}]}
     error = refused(Library(template("lib", say("t", "1", inputs=at))), workflow(dag(ref("a", "lib", "t"))))

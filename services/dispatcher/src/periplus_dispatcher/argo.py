@@ -338,7 +338,7 @@ def _json_object(text: str) -> Json:
     """A JSON object of Argo. Anything else comes from something in between, as a proxy."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unavailable(f"Argo answers no JSON object: {text[:100]!r}") from error
     if not isinstance(value, dict):
         raise Unavailable(f"Argo answers no JSON object: {text[:100]!r}")

@@ -11,6 +11,7 @@ from typing import Any
 from periplus_common.errors import Invalid
 from periplus_dispatcher.domain import Json
 from periplus_dispatcher.manifest.calls import is_loop, items_of
+from periplus_manifest.bounds import MAX_NESTING
 from periplus_manifest.check import shape
 from periplus_manifest.errors import ManifestError
 
@@ -177,7 +178,10 @@ class LibraryReader:
                 "TEMPLATE_NOT_FOUND",
                 fix=f"create it, or add the {ref.kind} to the file that is run, as a document of its own after ---",
             )
+        if _is_deep(found):
+            raise _invalid(f"{ref}: nested deeper than {MAX_NESTING}", origin, "TEMPLATES_TOO_LARGE")
         found = without_nulls(found)
+        found.setdefault("spec", {})
         self._size += len(json.dumps(found))
         if self._size > self._bounds.size_bytes:
             raise _invalid(
@@ -186,7 +190,7 @@ class LibraryReader:
                 "TEMPLATES_TOO_LARGE",
             )
         try:
-            shape.check(found.get("spec") or {}, "Spec", "spec")
+            shape.check(found["spec"], "Spec", "spec")
         except ManifestError as error:
             raise _invalid(f"{ref}: {error}", origin, "MANIFEST_INVALID") from error
         return found
@@ -249,6 +253,18 @@ def _is_conditional(caller: Json) -> bool:
         or is_loop(caller)
         or "." in str(caller.get("depends") or "")
     )
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether maps and lists are deeper within one another than in a manifest; without recursion, which would fail then."""
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+        ]
+    return bool(level)
 
 
 def _invalid(message: str, origin: str, reason: str, fix: str = "") -> Invalid:

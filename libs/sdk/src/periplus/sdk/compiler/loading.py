@@ -52,7 +52,11 @@ def load(path: str | Path) -> Pipeline[..., Any]:
         return found[name]
     if len(found) != 1:
         what = "no @pipeline" if not found else "several pipelines: " + ", ".join(found)
-        fix = "decorate a function with @pipeline" if not found else f"name one: {text}:{next(iter(found))}"
+        fix = (
+            "decorate a function with @pipeline, or keep a hera Workflow in a variable"
+            if not found
+            else f"name one: {text}:{next(iter(found))}"
+        )
         raise PipelineError(f"{text} has {what}", fix=fix)
     return next(iter(found.values()))
 
