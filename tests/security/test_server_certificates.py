@@ -17,12 +17,13 @@ from periplus_common import blobs, bus, tls
 from periplus_common.bus import Broker
 from periplus_common.errors import PeriplusError, Unavailable
 from periplus_common.settings import ObjectStoreSettings
+from periplus_common.streams import declare_streams
 from periplus_dispatcher import argo
 from periplus_local.argo.executor.artifact_repository import ArtifactRepository, S3Config
 from periplus_local.argo.executor.job import PodError
 from periplus_local.stack import s3
 from periplus_local.stack.home import Home
-from periplus_local.stack.nats import Nats, declare_streams
+from periplus_local.stack.nats import Nats
 from periplus_local.stack.process import NotReadyError
 from periplus_local.stack.s3 import S3
 from periplus_local.stack.supervisor import Supervisor

@@ -22,8 +22,8 @@ from periplus.types.v1.step_pb2 import Artifact
 from periplus_common import bus
 from periplus_common.bus import Batch, Broker, BusSettings
 from periplus_common.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated, Unavailable
+from periplus_common.streams import declare_streams
 from periplus_local.stack import programs
-from periplus_local.stack.nats import declare_streams
 from periplus_local.stack.testing import Servers
 
 COUNT = 300

@@ -12,7 +12,7 @@ from periplus.cache.v1.events_pb2 import EntryRecorded
 from periplus_common import bus
 from periplus_common.bus import Broker, BusSettings, StreamState
 from periplus_common.errors import Unavailable
-from periplus_local.stack.nats import declare_streams
+from periplus_common.streams import declare_streams
 from periplus_local.stack.testing import Servers
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

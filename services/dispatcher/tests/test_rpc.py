@@ -19,11 +19,11 @@ from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceStub
 from periplus.snapshotter.v1 import snapshotter_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common import rpc
+from periplus_common.streams import declare_streams
 from periplus_dispatcher.app import app
 from periplus_dispatcher.settings import Settings
 from periplus_dispatcher.wire.runs import decode_request
 from periplus_local.argo.testing import Client
-from periplus_local.stack.nats import declare_streams
 from periplus_local.stack.testing import Servers
 
 Json = dict[str, Any]

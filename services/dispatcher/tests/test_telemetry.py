@@ -20,9 +20,9 @@ from periplus.dispatcher.v1 import dispatcher_pb2 as pb
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceStub
 from periplus.types.v1 import step_pb2 as types
 from periplus_common import rpc
+from periplus_common.streams import declare_streams
 from periplus_local.argo.testing import Client
 from periplus_local.stack.collector import collecting
-from periplus_local.stack.nats import declare_streams
 from periplus_local.stack.testing import Servers
 
 TOKEN = "secret"

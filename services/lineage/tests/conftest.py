@@ -9,8 +9,8 @@ import nats
 import pytest
 
 from periplus_common import postgres
+from periplus_common.streams import declare_streams
 from periplus_lineage.settings import Settings
-from periplus_local.stack.nats import declare_streams
 from periplus_local.stack.testing import Servers, database, embedded
 
 __all__ = ["embedded"]

@@ -11,25 +11,21 @@ from typing import TYPE_CHECKING
 
 import nats
 from nats.errors import Error as NatsError
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import NotFoundError
 
 from periplus_common import tls
+from periplus_common.streams import declare_streams
 from periplus_local.stack import programs
 from periplus_local.stack.home import Home, write_private
-from periplus_local.stack.nats_rights import STREAMS, SUBSCRIBER, rights_of
+from periplus_local.stack.nats_rights import SUBSCRIBER, rights_of
 from periplus_local.stack.ports import LOOPBACK
 from periplus_local.stack.process import NotReadyError, ProcessSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nats.js import JetStreamContext
-
     from periplus_local.stack.tls_pair import TlsPair
 
 ADMINISTRATOR = "periplus"
-_DAY_SECONDS = 86_400.0
 _MIB = 1024 * 1024
 
 
@@ -83,47 +79,6 @@ def spec(home: Home, server: Nats, *, durable: bool = True) -> ProcessSpec:
         provision=partial(declare_streams, server.url, server.ca_file),
         env={"GOMEMLIMIT": "256MiB"},
         address=f"{LOOPBACK}:{server.port}",
-    )
-
-
-async def declare_streams(url: str, ca_file: str = "") -> None:
-    """Create every stream, or update it to these settings. Raises errors of nats-py."""
-    secured = tls.nats_options(url, ca_file)
-    connection = await nats.connect(url, connect_timeout=2, allow_reconnect=False, **secured)
-    try:
-        jetstream = connection.jetstream(timeout=10)
-        for name in STREAMS:
-            await _declare(jetstream, _stream(name, f"periplus.{name.lower()}.>"))
-        await _declare(jetstream, _stream("DEAD", "periplus-dead.>"))
-    finally:
-        await connection.close()
-
-
-async def _declare(jetstream: JetStreamContext, config: StreamConfig) -> None:
-    try:
-        await jetstream.stream_info(str(config.name))
-    except NotFoundError:
-        await jetstream.add_stream(config)
-    else:
-        await jetstream.update_stream(config)
-
-
-def _stream(name: str, subjects: str) -> StreamConfig:
-    # Limits retention: with the others the server forgets the ids of removed messages at a restart, and
-    # would then store a message that is published twice again.
-    return StreamConfig(
-        name=name,
-        subjects=[subjects],
-        retention=RetentionPolicy.LIMITS,
-        storage=StorageType.FILE,
-        discard=DiscardPolicy.OLD,
-        max_age=14 * _DAY_SECONDS,
-        max_bytes=2048 * _MIB,
-        max_msg_size=_MIB,
-        duplicate_window=120.0,
-        num_replicas=1,
-        allow_direct=True,
-        allow_atomic=True,
     )
 
 

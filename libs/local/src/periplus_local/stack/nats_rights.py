@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SUBSCRIBER = "subscriber"
+from periplus_common.streams import STREAMS
 
-STREAMS = ("DISPATCHER", "CACHE", "SNAPSHOTTER")
-"""One of each service that publishes events: its name in capitals."""
+SUBSCRIBER = "subscriber"
 
 CONSUMERS = {
     "dispatcher": (),
