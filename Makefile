@@ -4,7 +4,7 @@ BIN := .venv/bin
 MEMBERS := proto $(wildcard libs/*) $(wildcard services/*)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup lock proto asyncapi metrics settings format lint types imports check test e2e conformance record demo up down bench dist images clean
+.PHONY: help setup lock proto asyncapi metrics settings format lint types imports check test e2e conformance record demo up down bench dist images deploy clean
 help:  ## print what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -90,6 +90,13 @@ BUILDER ?= $(firstword $(foreach b,docker podman buildah,$(if $(shell command -v
 images:  ## build the services' images with docker, podman or buildah: [BUILDER=…] [TAG=…]
 	@test -n "$(BUILDER)" || { echo "no image builder here: install docker, podman or buildah, or name one: make images BUILDER=..." >&2; exit 1; }
 	for s in cache dispatcher lineage snapshotter; do $(BUILDER) build -t periplus-$$s:$(or $(TAG),latest) -f services/$$s/Dockerfile . || exit 1; done
+
+OVERLAY ?= dev
+deploy:  ## apply deploy/k8s to the cluster of kubectl: [OVERLAY=prod]
+	kubectl -n periplus delete job --all --ignore-not-found
+	kubectl apply -k deploy/k8s/argo
+	kubectl apply -k deploy/k8s/overlays/$(OVERLAY)
+	kubectl -n periplus wait --for=condition=complete job --all --timeout=5m
 
 clean:  ## remove the files that make made
 	rm -rf dist .venv .proto-build .mypy_cache .ruff_cache .pytest_cache .hypothesis uv.lock

@@ -348,3 +348,30 @@ async def test_a_port_in_use_is_an_error():
         with pytest.raises(RuntimeError):
             async with rpc.serving(f"127.0.0.1:{port}", TOKEN, names=[]):
                 pass
+
+
+async def test_calls_to_a_name_with_several_replicas_take_turns():
+    calls: list[str] = []
+
+    def counting(replica: str):
+        async def count(request: Empty, context: object) -> Empty:
+            calls.append(replica)
+            return Empty()
+
+        handler = grpc.unary_unary_rpc_method_handler(
+            count, Empty.FromString, lambda message: message.SerializeToString()
+        )
+        return open_to({"Do": handler})
+
+    async with (
+        counting("a") as first,
+        counting("b") as second,
+        rpc.channel(f"ipv4:127.0.0.1:{first},127.0.0.1:{second}", TOKEN) as channel,
+    ):
+        async with asyncio.timeout(10):
+            while set(calls) != {"a", "b"}:
+                await do(channel)(Empty(), wait_for_ready=True)
+        calls.clear()
+        for _ in range(10):
+            await do(channel)(Empty())
+    assert (calls.count("a"), calls.count("b")) == (5, 5)

@@ -126,6 +126,20 @@ async def test_the_token_is_read_for_each_request(token_file: Path) -> None:
     assert [request[2]["authorization"] for request in api.requests] == ["Bearer first", "Bearer second"]
 
 
+async def test_argo_gets_the_token_of_a_file_too(token_file: Path) -> None:
+    async with (
+        served((200, {}), (200, {})) as (api, url),
+        argo.connect(url, "Bearer old", "ml", token_file=str(token_file)) as found,
+    ):
+        await found.get("w")
+        token_file.write_text("second")  # noqa: ASYNC240 - a few bytes
+        await found.answer_gates("w", {"a": MISS})
+        token_file.unlink()  # noqa: ASYNC240
+        with pytest.raises(Unavailable, match="No such file"):
+            await found.get("w")
+    assert [request[2]["authorization"] for request in api.requests] == ["Bearer first", "Bearer second"]
+
+
 COMPRESSED = workflow("7") | {"status": {"compressedNodes": "H4sI"}}
 OFFLOADED = workflow("7") | {"status": {"offloadNodeStatusVersion": "fnv:1"}}
 CONFLICTS: Sequence[tuple[int, object]] = [(200, workflow("7", a="Running")), (409, {})] * 5

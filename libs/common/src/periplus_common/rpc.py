@@ -317,6 +317,8 @@ async def channel(
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.enable_http_proxy", 0),  # services are reached directly, whatever the environment says
+        # A name with an address for each replica: calls take turns. The servers' connection age makes clients look it up again.
+        ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
     ]
     async with grpc.aio.insecure_channel(
         grpc_target(address), options=options, interceptors=[ClientInterceptor(token, call_timeout)]

@@ -47,7 +47,9 @@ class UnsyncedError(Exception):
 async def declare_streams(url: str, ca_file: str = "", *, replicas: int = 1) -> None:
     """Create every stream, or update it to these settings. Raises errors of nats-py."""
     secured = tls.nats_options(url, ca_file)
-    connection = await nats.connect(url, connect_timeout=2, allow_reconnect=False, **secured)
+    connection = await nats.connect(
+        url, connect_timeout=2, allow_reconnect=False, max_reconnect_attempts=1, error_cb=_ignore, **secured
+    )
     try:
         jetstream = connection.jetstream(timeout=10)
         for name in STREAMS:
@@ -68,6 +70,10 @@ def check_sync(monitoring_url: str) -> None:
             f"NATS writes messages to its disk every {seconds:g} s, after it has acknowledged them:"
             " set `sync_interval: always` in its `jetstream` settings, or STREAMS_REPLICAS to 3"
         )
+
+
+async def _ignore(_: Exception) -> None:
+    """The same error is raised by `connect`."""
 
 
 async def _declare(jetstream: JetStreamContext, config: StreamConfig) -> None:

@@ -22,6 +22,7 @@ from periplus_common import unix_socket
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
 from periplus_dispatcher.domain import MANAGED_LABEL, GateAnswer, Json
 from periplus_dispatcher.kubernetes import KubernetesWorkflows
+from periplus_dispatcher.token_file import token_auth
 
 log = logging.getLogger(__name__)
 
@@ -283,7 +284,7 @@ def _errors() -> Iterator[None]:
         yield
     except _ArgoError as error:
         raise (_AlreadyExists(error.message) if error.is_already_exists else error.kind()) from error
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, OSError) as error:  # OSError: of the file with the token
         raise Unavailable(f"Argo can not be reached: {error or type(error).__name__}") from error
     except (ValueError, TypeError) as error:  # of hera, for an answer that is no JSON object
         raise Unavailable(f"Argo answers no JSON object: {error}") from error
@@ -353,12 +354,13 @@ async def connect(
     timeouts: ArgoTimeouts | None = None,
     *,
     ca_file: str = "",
+    token_file: str = "",
     kubernetes: KubernetesWorkflows | None = None,
 ) -> AsyncIterator[HeraArgo]:
     """Argo at a URL or at unix:/path. Nothing is sent yet.
 
     `ca_file` has the authorities that may have signed an https server's certificate; the system's are used if it is empty.
-    With the API of its Kubernetes, gates that are open at once are answered together.
+    The token of a `token_file` is sent instead of `token`. With the API of its Kubernetes, gates that are open at once are answered together.
     """
     timeouts = timeouts or ArgoTimeouts()
     # Each follower of logs holds a connection; a limit would let them block everything else.
@@ -373,6 +375,7 @@ async def connect(
         limits=limits,
         verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
         transport=transport,
+        auth=token_auth(token_file),
         event_hooks={"response": [_raise_for_error]},
     ) as session:
         # hera joins the host and its paths: without the last slash, the host's own path would be lost.

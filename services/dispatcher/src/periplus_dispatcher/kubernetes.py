@@ -5,7 +5,6 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +12,7 @@ import httpx
 
 from periplus_common.errors import NotFound, Unavailable
 from periplus_dispatcher.domain import GateAnswer, Json
+from periplus_dispatcher.token_file import token_auth
 
 log = logging.getLogger(__name__)
 
@@ -81,17 +81,6 @@ class _ConflictError(Exception):
     """The Workflow has changed since it was read."""
 
 
-class _TokenFile(httpx.Auth):
-    """Sends the token of a file, read for each request: a pod's token is replaced every hour."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def auth_flow(self, request: httpx.Request) -> Any:
-        request.headers["Authorization"] = f"Bearer {self._path.read_text().strip()}"
-        yield request
-
-
 def _is_suspended(node: Json) -> bool:
     return node.get("type") == "Suspend" and node.get("phase") == "Running"
 
@@ -120,7 +109,7 @@ async def connect(
         return
     async with httpx.AsyncClient(
         base_url=url.rstrip("/"),
-        auth=_TokenFile(Path(token_file)) if token_file else None,
+        auth=token_auth(token_file),
         timeout=request_timeout.total_seconds(),
         verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
         trust_env=False,

@@ -21,6 +21,9 @@ class Settings(ArtifactRepositorySettings):
     argo_ca_file: str = ""
     """The authorities (PEM) that may have signed the certificate of an https URL; empty: the system's."""
     argo_token: SecretStr = SecretStr("")
+    """What Argo's server asks for: `Bearer …`; empty: nothing."""
+    argo_token_file: str = ""
+    """A file with a token, without `Bearer`, that is read for each request instead: a pod's own is replaced every hour."""
     argo_namespace: str
     cache_address: str
     """Host and port of the cache, or "unix:" and the path of a socket."""

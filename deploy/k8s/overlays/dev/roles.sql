@@ -1,0 +1,12 @@
+CREATE ROLE dispatcher LOGIN PASSWORD 'dev';
+CREATE SCHEMA dispatcher AUTHORIZATION dispatcher;
+ALTER ROLE dispatcher SET search_path = dispatcher;
+CREATE ROLE cache LOGIN PASSWORD 'dev';
+CREATE SCHEMA cache AUTHORIZATION cache;
+ALTER ROLE cache SET search_path = cache;
+CREATE ROLE snapshotter LOGIN PASSWORD 'dev';
+CREATE SCHEMA snapshotter AUTHORIZATION snapshotter;
+ALTER ROLE snapshotter SET search_path = snapshotter;
+CREATE ROLE lineage LOGIN PASSWORD 'dev';
+CREATE SCHEMA lineage AUTHORIZATION lineage;
+ALTER ROLE lineage SET search_path = lineage;

@@ -1,0 +1,139 @@
+"""deploy/k8s: what kubectl makes of it is valid, gives each service what it reads, and no more rights than it uses."""
+
+import re
+import shutil
+import subprocess
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from periplus_common.streams import StreamSettings
+
+ROOT = Path(__file__).parents[2]
+K8S = ROOT / "deploy" / "k8s"
+SERVICES = ("dispatcher", "cache", "snapshotter", "lineage")
+OVERLAYS = ("overlays/dev", "overlays/prod")
+Json = dict[str, Any]
+
+needs_kubectl = pytest.mark.skipif(not shutil.which("kubectl"), reason="needs kubectl, for its kustomize")
+
+
+def rendered(folder: str) -> list[Json]:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(K8S / folder)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def pods(objects: list[Json]) -> dict[str, Json]:
+    """The specs of pods, by kind and name of what makes them."""
+    kinds = ("Deployment", "StatefulSet", "Job")
+    return {
+        f"{each['kind']}/{each['metadata']['name']}": each["spec"]["template"]["spec"]
+        for each in objects
+        if each["kind"] in kinds
+    }
+
+
+def variables(path: Path) -> dict[str, str]:
+    lines = (line for line in path.read_text().splitlines() if line and not line.startswith("#"))
+    return dict(line.split("=", 1) for line in lines)
+
+
+def fields(service: str) -> tuple[set[str], set[str]]:
+    """The variables that a service reads, and those that it requires."""
+    model = StreamSettings if service == "streams" else import_module(f"periplus_{service}.settings").Settings
+    prefix = f"{service.upper()}_"
+    found = {f"{prefix}{name.upper()}": info.is_required() for name, info in model.model_fields.items()}
+    return set(found), {name for name, required in found.items() if required}
+
+
+def secrets_of_readme() -> dict[str, set[str]]:
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", (K8S / "README.md").read_text(), re.MULTILINE)
+    return {name: set(re.findall(r"`([A-Z0-9_]+)`", keys)) for name, keys in rows}
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "streams"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_service_gets_every_setting_that_it_requires_and_none_that_it_does_not_have(
+    overlay: str, service: str
+) -> None:
+    given = set(variables(K8S / overlay / "settings" / f"{service}.env"))
+    if service != "streams":
+        given |= {f"{service.upper()}_GRPC_ADDRESS"}
+    secrets = secrets_of_readme()[service]
+    if overlay == "overlays/dev":
+        assert set(variables(K8S / overlay / "secrets" / f"{service}.env")) == secrets
+    known, required = fields(service)
+    assert given | secrets <= known
+    assert given | secrets >= required
+    assert not given & secrets
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_is_restricted_and_only_the_dispatcher_has_a_token_for_kubernetes(overlay: str) -> None:
+    objects = rendered(overlay)
+    for name, pod in pods(objects).items():
+        assert pod["securityContext"]["runAsNonRoot"], name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in pod["containers"]:
+            own = container["securityContext"]
+            assert own["readOnlyRootFilesystem"], name
+            assert own["allowPrivilegeEscalation"] is False, name
+            assert own["capabilities"] == {"drop": ["ALL"]}, name
+            assert container["resources"]["limits"]["memory"], name
+            assert ":" in container["image"], name
+    accounts = {
+        o["metadata"]["name"]: o["automountServiceAccountToken"]
+        for o in objects
+        if o["kind"] == "ServiceAccount"
+    }
+    assert accounts == {service: service == "dispatcher" for service in SERVICES}
+    jobs = [pod for name, pod in pods(objects).items() if not name.startswith("Deployment")]
+    assert not any(pod.get("automountServiceAccountToken", True) for pod in jobs)
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_secret_is_in_the_environment_of_a_service(overlay: str) -> None:
+    objects = rendered(overlay)
+    secret = {key for keys in secrets_of_readme().values() for key in keys}
+    for name, pod in pods(objects).items():
+        if name.startswith("StatefulSet"):
+            continue  # of dev's servers, whose images read nothing else
+        for container in pod["containers"]:
+            assert not {each["name"] for each in container.get("env", ())} & secret, name
+            assert all("secretRef" not in source for source in container.get("envFrom", ())), name
+    for each in objects:
+        if each["kind"] == "ConfigMap":
+            assert not set(each["data"]) & secret, each["metadata"]["name"]
+
+
+@needs_kubectl
+def test_the_jobs_run_what_the_images_have_and_every_service_is_migrated() -> None:
+    found = pods(rendered("overlays/dev"))
+    migrated = {f"Job/migrate-{service}" for service in SERVICES}
+    assert {name for name in found if name.startswith("Job")} == {*migrated, "Job/streams"}
+    for service in SERVICES:
+        (container,) = found[f"Job/migrate-{service}"]["containers"]
+        assert (container["image"], container["args"]) == (f"periplus-{service}:latest", ["migrate"])
+    assert found["Job/streams"]["containers"][0]["command"] == ["python", "-m", "periplus_common.streams"]
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", [*OVERLAYS, "argo"])
+def test_every_object_is_valid(folder: str) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    for each in rendered(folder):
+        kubernetes_validate.validate(each, "1.34", strict=True)
+
+
+def test_the_paths_in_the_readme_exist() -> None:
+    named = re.findall(r"deploy/k8s/[\w/]+", (K8S / "README.md").read_text())
+    assert named
+    assert all((ROOT / path / "kustomization.yaml").is_file() for path in named)
