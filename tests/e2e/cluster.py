@@ -40,3 +40,21 @@ class Argo:
         """The name of the Workflow that `argo resubmit` would make."""
         answer = self.http.put(f"/api/v1/workflows/{self.namespace}/{run}/resubmit", json={"name": run})
         return str(answer.raise_for_status().json()["metadata"]["name"])
+
+    def store_template(self, template: dict[str, Any]) -> None:
+        """Create a WorkflowTemplate, or replace the one of its name."""
+        path = f"/api/v1/workflow-templates/{self.namespace}"
+        found = self.http.get(f"{path}/{template['metadata']['name']}")
+        body = {**template, "metadata": {**template["metadata"], "namespace": self.namespace}}
+        if found.status_code == 404:
+            self.http.post(path, json={"namespace": self.namespace, "template": body}).raise_for_status()
+            return
+        name, version = (
+            template["metadata"]["name"],
+            found.raise_for_status().json()["metadata"]["resourceVersion"],
+        )
+        body["metadata"]["resourceVersion"] = version
+        answer = self.http.put(
+            f"{path}/{name}", json={"name": name, "namespace": self.namespace, "template": body}
+        )
+        answer.raise_for_status()
