@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -393,6 +394,14 @@ def test_more_objects_or_bytes_than_the_bounds_are_refused() -> None:
     assert refused(library, workflow(dag(ref("a", "l0", "t")))).reason == "TEMPLATES_TOO_MANY"
     library = Library(LIB, bounds=LibraryBounds(size_bytes=100))
     assert refused(library, workflow(CALLS)).reason == "TEMPLATES_TOO_LARGE"
+
+
+def test_thousands_of_library_templates_are_read_in_seconds() -> None:
+    lib = template("lib", *(say(f"t{n}", str(n)) for n in range(5000)))
+    began = time.process_time()
+    planned = Library(lib).plan(workflow(dag(*(ref(f"a{n}", "lib", f"t{n}") for n in range(1000)))))
+    assert len(planned.plan.steps) == 1000
+    assert time.process_time() - began < 10
 
 
 def test_an_argo_that_does_not_answer_does_not_hold_the_plan() -> None:

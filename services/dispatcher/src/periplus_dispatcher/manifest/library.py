@@ -128,6 +128,7 @@ class LibraryReader:
         self._bounds = bounds
         self._size = 0
         self._edges: dict[Key, list[Key]] = {}
+        self._by_name: dict[LibraryRef, dict[Any, tuple[int, Json]]] = {}
         self.library = Library()
 
     async def read_object(self, ref: LibraryRef, origin: str) -> Json:
@@ -144,8 +145,9 @@ class LibraryReader:
         ]
         while wanted:
             await self._load({ref: origin for (ref, _), origin in reversed(wanted)})
-            wanted = [inner for key, origin in wanted for inner in self._use(key, origin)]
-        self._check_circles()
+            # In a thread: megabytes of templates take a while, and would delay every other call.
+            wanted = await asyncio.to_thread(self._use_all, wanted)
+        await asyncio.to_thread(self._check_circles)
 
     async def _load(self, origins: Mapping[LibraryRef, str]) -> None:
         missing = [ref for ref in origins if ref not in self.library.objects]
@@ -164,7 +166,7 @@ class LibraryReader:
                 )
         found = await asyncio.gather(*map(self._read, missing))
         for ref, read in zip(missing, found, strict=True):
-            self.library.objects[ref] = self._checked(ref, read, origins[ref])
+            self.library.objects[ref] = await asyncio.to_thread(self._checked, ref, read, origins[ref])
 
     async def _read(self, ref: LibraryRef) -> Json | None:
         return self._given[ref] if ref in self._given else await self._get(ref)
@@ -195,13 +197,18 @@ class LibraryReader:
             raise _invalid(f"{ref}: {error}", origin, "MANIFEST_INVALID") from error
         return found
 
+    def _use_all(self, wanted: list[tuple[Key, str]]) -> list[tuple[Key, str]]:
+        return [inner for key, origin in wanted for inner in self._use(key, origin)]
+
     def _use(self, key: Key, origin: str) -> Iterator[tuple[Key, str]]:
         """Add a template, and give what it calls."""
         if key in self.library.used:
             return
         ref, name = key
-        templates = self.library.objects[ref]["spec"].get("templates") or ()
-        by_name = {template.get("name"): (index, template) for index, template in enumerate(templates)}
+        if ref not in self._by_name:
+            templates = enumerate(self.library.objects[ref]["spec"].get("templates") or ())
+            self._by_name[ref] = {template.get("name"): (index, template) for index, template in templates}
+        by_name = self._by_name[ref]
         if name not in by_name:
             names = ", ".join(str(each) for each in list(by_name)[:20])
             raise _invalid(
