@@ -21,6 +21,8 @@ from periplus_dispatcher.argo import HeraArgo
 from periplus_dispatcher.domain import Run, RunRequest
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository
+from periplus_dispatcher.observed.namespaces import Observation
+from periplus_dispatcher.observed.observer import Observer
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.service import Dispatcher, SubmittedRun
 from periplus_dispatcher.store import PostgresRuns
@@ -76,6 +78,7 @@ class Harness:
     snapshotter: MemorySnapshotter
     runs: PostgresRuns
     dispatcher: Dispatcher
+    observer: Observer
     project: str = "default"
     following: asyncio.Task[None] | None = None
     poll_seconds: float = 0.2
@@ -88,6 +91,7 @@ class Harness:
             self.argo,
             self.cache,
             self.repository,
+            self.observer,
             FollowerTimings(poll_interval=timedelta(seconds=self.poll_seconds)),
         )
         self.following = asyncio.create_task(follower.follow())
@@ -165,7 +169,8 @@ async def opened(
             repository,
             timedelta(seconds=30),
         )
-        harness = Harness(db, workflows, client, repository, cache, snapshotter, runs, dispatcher)
+        observer = Observer({}, Observation({}), runs, PROCESSES)
+        harness = Harness(db, workflows, client, repository, cache, snapshotter, runs, dispatcher, observer)
         harness.follow()
         try:
             yield harness

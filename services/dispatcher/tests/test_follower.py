@@ -116,7 +116,7 @@ class HeldArgo:
     def __init__(self) -> None:
         self.asked, self.release = asyncio.Event(), asyncio.get_running_loop().create_future()
 
-    async def watch(self) -> AsyncIterator[Json | None]:
+    async def watch(self, selector: str) -> AsyncIterator[Json | None]:
         yield None
         await asyncio.Event().wait()
 

@@ -52,6 +52,7 @@ class RunPhase(_ContractEnum):
     FAILED = 4
     ERROR = 5
     CANCELLED = 6
+    UNOBSERVED = 7
 
     @property
     def is_final(self) -> bool:

@@ -10,12 +10,14 @@ from periplus.dispatcher.v1.dispatcher_pb2_grpc import add_DispatcherServiceServ
 from periplus_common import bus, outbox, postgres, retention, rpc
 from periplus_common.bus import Broker
 from periplus_dispatcher import argo, events, kubernetes
+from periplus_dispatcher.adoption import Adoption
 from periplus_dispatcher.clients import CacheClient, SnapshotterClient
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.kubernetes import KubernetesWorkflows
 from periplus_dispatcher.manifest.locations import SharedKeys
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
+from periplus_dispatcher.observed.observer import Observer
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.pods import KubernetesPods
 from periplus_dispatcher.rpc import SERVICE_NAME, DispatcherServicer
@@ -76,17 +78,24 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         dispatcher = Dispatcher(
             runs, workflows, planner, repository, timedelta(seconds=settings.gate_seconds)
         )
+        observation = settings.observation
+        observed = {name: workflows.in_namespace(name) for name in observation.namespaces}
+        observer = Observer(observed, observation, runs, environment)
         follower = Follower(
             dispatcher.launch,
             runs,
             workflows,
             cache,
             repository,
+            observer,
             FollowerTimings(),
             KubernetesPods(cluster, settings.argo_namespace) if cluster else None,
         )
         following = tasks.create_task(follower.follow())
-        servicer = partial(add_DispatcherServiceServicer_to_server, DispatcherServicer(dispatcher))
+        servicer = partial(
+            add_DispatcherServiceServicer_to_server,
+            DispatcherServicer(dispatcher, Adoption(observer, follower)),
+        )
         async with rpc.serving(settings.grpc_address, token, servicer, names=[SERVICE_NAME]) as port:
             yield port
         following.cancel()

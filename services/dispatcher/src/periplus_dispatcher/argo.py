@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from hera.workflows import models
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 
 from periplus_common import unix_socket
 from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
-from periplus_dispatcher.domain import MANAGED_LABEL, GateAnswer, Json
+from periplus_dispatcher.domain import GateAnswer, Json
 from periplus_dispatcher.kubernetes import KubernetesWorkflows
 from periplus_dispatcher.token_file import token_auth
 
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 # gRPC codes, in the body of an error
 _UNKNOWN = 2
 _ALREADY_EXISTS = 6
+
+_PAGE = 200
+"""Workflows of a list that are asked for at a time; only their names are."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class HeraArgo:
         self._kubernetes = kubernetes
         self._session = service.session
         self._namespace = namespace
+        self._timeouts = timeouts
         self._stream_timeout = httpx.Timeout(None, connect=timeouts.stream_connect.total_seconds())
 
     @property
@@ -193,14 +198,52 @@ class HeraArgo:
                 raise
             log.info("%s: its Workflow has finished already", name)
 
-    async def watch(self) -> AsyncIterator[Json | None]:
+    def in_namespace(self, namespace: str) -> "HeraArgo":
+        """The same Argo, another namespace."""
+        return HeraArgo(self._service, namespace, self._timeouts)
+
+    async def list(self, selector: str, *, archived: bool) -> AsyncIterator[tuple[str, str]]:
+        fields = "metadata,items.metadata.name,items.metadata.uid"
+        options = {"listOptions.labelSelector": selector, "listOptions.limit": str(_PAGE), "fields": fields}
+        path = f"workflows/{self._namespace}"
+        if archived:
+            path, options["namespace"] = "archived-workflows", self._namespace
+        while True:
+            # Not by hera: its models would refuse a list with one Workflow that they can not read.
+            with _errors():
+                page = await self._request("GET", path, params=options)
+            for item in page.get("items") or ():
+                metadata = item.get("metadata") if isinstance(item, dict) else None
+                name, uid = ((metadata or {}).get(key) for key in ("name", "uid"))
+                if isinstance(name, str) and isinstance(uid, str):
+                    yield name, uid
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            options["listOptions.continue"] = str(token)
+
+    async def get_archived(self, uid: str) -> Json | None:
+        try:
+            with _errors():
+                return await self._request(
+                    "GET", f"archived-workflows/{quote(uid, safe='')}", params={"namespace": self._namespace}
+                )
+        except NotFound:
+            return None
+        except Unavailable as error:
+            # Argo has no code of its own for an Argo without an archive.
+            if "not supported" in str(error):
+                return None
+            raise
+
+    async def watch(self, selector: str) -> AsyncIterator[Json | None]:
         with _errors():
             listed = await self._service.list_workflows(self._namespace, limit="1", fields="metadata")
         # Before the stream is open: argo-server sends nothing, not even the head of its response, until an event or a
         # keep-alive after 15 seconds. What changes from here on is in the stream, as it begins at this version.
         yield None
         parameters = {
-            "listOptions.labelSelector": f"{MANAGED_LABEL}=true",
+            "listOptions.labelSelector": selector,
             "listOptions.resourceVersion": listed.metadata.resource_version or "",
         }
         # Not by hera, which has no call for streams of events.

@@ -201,12 +201,26 @@ class GateAnswer:
 
 
 @dataclass(frozen=True)
+class ObservedWorkflow:
+    """The Workflow of a run that others submitted. Of two of one name, the later one has another `uid`.
+
+    `display_name`, which people gave the run, is published with RunSubmitted and is not stored.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    display_name: str = ""
+
+
+@dataclass(frozen=True)
 class Run:
     """A run as it is stored.
 
     `manifest` is what Argo runs, as JSON; empty if every step was a hit. `parameters` and `source`, the manifest before
     the rewrite, are published with RunSubmitted and are not stored. `traceparent` is the trace of the submission (W3C
-    Trace Context), empty if it has none.
+    Trace Context), empty if it has none. `observed` is set if others submitted the Workflow: its name is then not the run's id,
+    and nothing is done to it.
     """
 
     project: str
@@ -227,6 +241,7 @@ class Run:
     message: str = ""
     is_cancelled: bool = False
     traceparent: str = ""
+    observed: ObservedWorkflow | None = None
 
 
 @dataclass(frozen=True)
@@ -245,7 +260,8 @@ class StepStatus:
     """A step of a run: its phase, and what Argo reports of its node.
 
     `verdict` is set for a step that was a hit. `pod` is the node of the pod whose outputs the step has. `uncacheable_reason`
-    says why its outputs are not to be cached, though its template could be; `drifts` are images that differ.
+    says why its outputs are not to be cached, though its template could be; `drifts` are images that differ. `host` is
+    the machine that its pod ran on. `component` is what people call its template, where that has another name in Argo.
     """
 
     path: str
@@ -262,6 +278,8 @@ class StepStatus:
     pod: str = ""
     uncacheable_reason: str = ""
     drifts: tuple[ImageDrift, ...] = ()
+    host: str = ""
+    component: str = ""
 
 
 @dataclass(frozen=True)

@@ -58,23 +58,39 @@ class Templates(Protocol):
         """A WorkflowTemplate or ClusterWorkflowTemplate; None if there is none of this name. Raises `Unavailable`."""
 
 
-class Argo(Templates, Protocol):
+class ObservedArgo(Protocol):
+    """One namespace of an Argo, which is only read."""
+
+    async def get(self, name: str) -> Json | None:
+        """A Workflow; None if Argo has none of this name. Raises `Unavailable`."""
+
+    async def get_archived(self, uid: str) -> Json | None:
+        """A Workflow of Argo's archive; None if it is not there, or there is no archive. Raises `Unavailable`."""
+
+    def list(self, selector: str, *, archived: bool) -> AsyncIterator[tuple[str, str]]:
+        """Name and uid of each Workflow with these labels, or of each in Argo's archive. Raises `Unavailable`."""
+
+    def watch(self, selector: str) -> AsyncIterator[Json | None]:
+        """The Workflows with these labels as they change; None first, at once, as the changes before it were missed.
+
+        Ends when Argo ends the stream. Raises `Unavailable`.
+        """
+
+    def logs(self, name: str, *, follow: bool) -> AsyncIterator[tuple[str, str]]:
+        """Pod name and line of everything that the pods of a Workflow print."""
+
+
+class Argo(Templates, ObservedArgo, Protocol):
     """One namespace of an Argo."""
+
+    def in_namespace(self, namespace: str) -> ObservedArgo:
+        """Another namespace of the same Argo."""
 
     async def lint(self, manifest: Json) -> tuple[str, ...]:
         """Argo's warnings. Raises `Invalid` with Argo's message for a manifest that it would refuse."""
 
     async def create(self, manifest: Json) -> None:
         """Create a Workflow, unless one of this name exists. Raises `Invalid`, `Unavailable`."""
-
-    async def get(self, name: str) -> Json | None:
-        """A Workflow; None if Argo has none of this name. Raises `Unavailable`."""
-
-    def watch(self) -> AsyncIterator[Json | None]:
-        """The Workflows of Periplus as they change; None first, at once, as the changes before it were missed.
-
-        Ends when Argo ends the stream. Raises `Unavailable`.
-        """
 
     async def answer_gates(self, name: str, answers: Mapping[str, GateAnswer]) -> set[str]:
         """Set the outputs of suspend nodes, by node id, and end them. Gives those that were not suspended any more.
@@ -84,9 +100,6 @@ class Argo(Templates, Protocol):
 
     async def stop(self, name: str, *, terminate: bool, message: str) -> None:
         """Stop a Workflow. One that has ended or does not exist stays as it is. Raises `Unavailable`."""
-
-    def logs(self, name: str, *, follow: bool) -> AsyncIterator[tuple[str, str]]:
-        """Pod name and line of everything that the pods of a Workflow print."""
 
 
 class Pods(Protocol):

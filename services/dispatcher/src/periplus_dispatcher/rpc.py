@@ -5,8 +5,15 @@ from typing import Any
 
 from periplus.dispatcher.v1 import dispatcher_pb2 as pb
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceServicer
+from periplus_dispatcher.adoption import Adoption
 from periplus_dispatcher.service import Dispatcher
-from periplus_dispatcher.wire.runs import decode_request, encode_phase, encode_planned, encode_submitted
+from periplus_dispatcher.wire.runs import (
+    decode_request,
+    encode_adopted,
+    encode_phase,
+    encode_planned,
+    encode_submitted,
+)
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["DispatcherService"].full_name
 
@@ -14,8 +21,9 @@ SERVICE_NAME = pb.DESCRIPTOR.services_by_name["DispatcherService"].full_name
 class DispatcherServicer(DispatcherServiceServicer):
     """The servicer of the dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, adoption: Adoption) -> None:
         self._dispatcher = dispatcher
+        self._adoption = adoption
 
     async def PlanRun(self, request: pb.PlanRunRequest, context: Any) -> pb.PlanRunResponse:
         planned = await self._dispatcher.plan(decode_request(request.spec))
@@ -39,3 +47,10 @@ class DispatcherServicer(DispatcherServiceServicer):
         lines = self._dispatcher.logs(request.project, request.run, request.step, follow=request.follow)
         async for step, line in lines:
             yield pb.ReadLogsResponse(step=step, line=line)
+
+    async def AdoptRuns(
+        self, request: pb.AdoptRunsRequest, context: Any
+    ) -> AsyncIterator[pb.AdoptRunsResponse]:
+        found = self._adoption.adopt(request.project, request.namespace, validate_only=request.validate_only)
+        async for adopted in found:
+            yield encode_adopted(adopted)

@@ -15,8 +15,9 @@ from periplus_common.errors import Invalid, NotFound, Refused, Unavailable
 from periplus_dispatcher.domain import Json, Run, RunRequest, RunState, StepStatus
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.follow.observe import WorkflowStatus
+from periplus_dispatcher.observed.run import REQUEST_PREFIX
 from periplus_dispatcher.planner import PlannedRun, Planner
-from periplus_dispatcher.ports import Argo, Runs
+from periplus_dispatcher.ports import Argo, ObservedArgo, Runs
 from periplus_dispatcher.rewrite.generated import RewrittenManifest
 from periplus_dispatcher.rewrite.plan import Plan, StepAction
 from periplus_dispatcher.rewrite.rewriter import rewrite, to_submit
@@ -73,6 +74,12 @@ class Dispatcher:
 
     async def submit(self, request: RunRequest, request_id: str) -> SubmittedRun:
         """Run a manifest, or give the run of the same request. Raises `Invalid`, `Conflict`, `Unavailable`."""
+        if request_id.startswith(REQUEST_PREFIX):
+            raise Invalid(
+                f"begins with {REQUEST_PREFIX}, as only those of observed Workflows do",
+                field="request_id",
+                fix="send the request with another request_id",
+            )
         existing = await self._runs.find(request.project, request_id)
         if existing is not None:
             return SubmittedRun(_checked_request(existing, request), None)
@@ -115,6 +122,11 @@ class Dispatcher:
         run = await self._get(project, run_id)
         if run.phase.is_final:
             return run.phase
+        if run.observed is not None:
+            raise Refused(
+                "others submitted its Workflow, which Periplus only observes",
+                fix=f"argo stop -n {run.observed.namespace} {run.observed.name}",
+            )
         await self._runs.set_cancelled(run_id)
         await self._argo.stop(run_id, terminate=terminate, message=reason or "cancelled")
         if run.phase is RunPhase.PENDING and await self._argo.get(run_id) is None:
@@ -133,7 +145,8 @@ class Dispatcher:
         if not run.manifest:
             raise Refused("the run has no logs: every step was a hit", fix=f"periplus runs {run_id}")
         paths: dict[str, str] = {}
-        async for pod, line in self._argo.logs(run_id, follow=follow):
+        argo, name = self._workflow_of(run)
+        async for pod, line in argo.logs(name, follow=follow):
             if pod not in paths:
                 paths = await self._pod_steps(run)
             path = paths.get(pod, pod)
@@ -173,11 +186,18 @@ class Dispatcher:
         return replace(run, manifest=json.dumps(submitted), state=state), warnings
 
     async def _pod_steps(self, run: Run) -> dict[str, str]:
-        workflow = await self._argo.get(run.id)
+        argo, name = self._workflow_of(run)
+        workflow = await argo.get(name)
         if workflow is None:
             raise NotFound(f"Argo has deleted the Workflow {run.id} and its logs")
         answers = await self._runs.get_answers(run.id)
         return WorkflowStatus(workflow, run.state, answers, self._repository).pod_steps()
+
+    def _workflow_of(self, run: Run) -> tuple[ObservedArgo, str]:
+        """Where the Workflow of a run is, and its name."""
+        if run.observed is None:
+            return self._argo, run.id
+        return self._argo.in_namespace(run.observed.namespace), run.observed.name
 
     async def _get(self, project: str, run_id: str) -> Run:
         run = await self._runs.get(run_id)

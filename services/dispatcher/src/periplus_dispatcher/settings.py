@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from periplus_common.retention import KeepFor
 from periplus_common.settings import ArtifactRepositorySettings
 from periplus_dispatcher.manifest.images import ImagePolicy
+from periplus_dispatcher.observed.namespaces import Observation, parse_namespaces
 
 
 class Settings(ArtifactRepositorySettings):
@@ -53,6 +54,13 @@ class Settings(ArtifactRepositorySettings):
     writable_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """The same for objects that they may read and write."""
 
+    observe: str = ""
+    """Namespaces whose Workflows are observed though others submitted them, each with the project of their runs: `ml=digits,etl=tables`. Further projects that a Workflow's label `periplus.dev/project` may name: `ml=digits|vision`. Empty: none."""
+    observe_label: str = ""
+    """Only Workflows with this label are observed, `periplus.dev/observe=true`; empty: all of those namespaces."""
+    observe_recorded_projects: Annotated[tuple[str, ...], NoDecode] = ()
+    """Projects whose cache records the results of observed steps. Whoever may change Workflows there can then choose what the project's runs are served. Separated by commas."""
+
     keep_runs: KeepFor = timedelta(days=365)
     """Days that a finished run is kept, or `forever`; not less than the two below. So long its request id gives the same run."""
     keep_published: KeepFor = timedelta(days=30)
@@ -71,7 +79,32 @@ class Settings(ArtifactRepositorySettings):
             raise ValueError("image_policy: check needs kubernetes_url")
         return self
 
-    @field_validator("immutable_image_prefixes", "readable_keys", "writable_keys", mode="before")
+    @property
+    def observation(self) -> Observation:
+        """What is observed."""
+        namespaces = parse_namespaces(self.observe)
+        return Observation(
+            {found.name: found for found in namespaces},
+            self.observe_label,
+            frozenset(self.observe_recorded_projects),
+        )
+
+    @model_validator(mode="after")
+    def _check_observation(self) -> Self:
+        observed = {project for found in self.observation.namespaces.values() for project in found.projects}
+        if missing := self.observation.recorded_projects - observed:
+            raise ValueError(
+                f"observe_recorded_projects: no namespace is observed for {', '.join(sorted(missing))}"
+            )
+        return self
+
+    @field_validator(
+        "immutable_image_prefixes",
+        "readable_keys",
+        "writable_keys",
+        "observe_recorded_projects",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value

@@ -10,13 +10,21 @@ from periplus_common import outbox, telemetry
 from periplus_common.errors import Conflict
 from periplus_common.postgres import Connection, Database, Row
 from periplus_common.retention import Retention
-from periplus_dispatcher.domain import Delay, GateAnswer, Run, RunState, StepNode, StepStatus
+from periplus_dispatcher.domain import (
+    Delay,
+    GateAnswer,
+    ObservedWorkflow,
+    Run,
+    RunState,
+    StepNode,
+    StepStatus,
+)
 from periplus_dispatcher.wire import events
 from periplus_model.steps import CacheMode, Outputs, RunPhase
 
 _RUN_COLUMNS = """
     id, project, request_id, request_digest, pipeline, phase, manifest, state::text, snapshot, cache_mode,
-    outputs::text, message, is_cancelled, submitted_at, finished_at, traceparent
+    outputs::text, message, is_cancelled, submitted_at, finished_at, traceparent, namespace, workflow, workflow_uid
 """
 MAX_DELAY_CHANGES = 100
 """Changes of what delays one step that are published: a pod alternates between reasons as long as it is not started."""
@@ -110,8 +118,9 @@ class PostgresRuns:
             row = await connection.fetchrow(
                 """
                 INSERT INTO run (id, project, request_id, request_digest, pipeline, phase, manifest, state,
-                                 snapshot, cache_mode, outputs, submitted_at, finished_at, traceparent)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11::json, $12, $13, $14)
+                                 snapshot, cache_mode, outputs, submitted_at, finished_at, traceparent,
+                                 namespace, workflow, workflow_uid)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11::json, $12, $13, $14, $15, $16, $17)
                 ON CONFLICT DO NOTHING
                 RETURNING id
                 """,
@@ -119,6 +128,7 @@ class PostgresRuns:
                 run.manifest, _STATE.dump_json(run.state).decode(), run.snapshot,
                 run.cache_mode.label if run.cache_mode else None,
                 _OUTPUTS.dump_json(run.outputs).decode(), run.submitted_at, run.finished_at, run.traceparent,
+                *((found.namespace, found.name, found.uid) if (found := run.observed) else (None, None, None)),
             )  # fmt: skip
             if row is not None:
                 queued = [
@@ -273,4 +283,7 @@ def _run(row: Row) -> Run:
         message=row["message"],
         is_cancelled=row["is_cancelled"],
         traceparent=row["traceparent"],
+        observed=ObservedWorkflow(row["namespace"], row["workflow"], row["workflow_uid"])
+        if row["workflow_uid"] is not None
+        else None,
     )

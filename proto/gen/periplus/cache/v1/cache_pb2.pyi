@@ -810,3 +810,117 @@ class GetSavingsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSavingsResponse: _TypeAlias = GetSavingsResponse  # noqa: Y015
+
+@_typing.final
+class GetShadowSavingsRequest(_message.Message):
+    """Argument of GetShadowSavings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    FINISHED_AFTER_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The project."""
+    pipeline: _builtins.str
+    """Only runs of this pipeline; empty: of all."""
+    @_builtins.property
+    def finished_after(self) -> _timestamp_pb2.Timestamp:
+        """Only steps that finished at or after this time; absent: all that are kept. Earlier steps still count as producers."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        pipeline: _builtins.str = ...,
+        finished_after: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished_after", b"finished_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished_after", b"finished_after", "pipeline", b"pipeline", "project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetShadowSavingsRequest: _TypeAlias = GetShadowSavingsRequest  # noqa: Y015
+
+@_typing.final
+class PipelineShadow(_message.Message):
+    """The runs of one pipeline whose Workflows others submitted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    SAVED_FIELD_NUMBER: _builtins.int
+    SAVED_PODS_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    UNCACHEABLE_STEPS_FIELD_NUMBER: _builtins.int
+    UNCACHEABLE_REASON_FIELD_NUMBER: _builtins.int
+    pipeline: _builtins.str
+    """The pipeline."""
+    runs: _builtins.int
+    """How many runs have steps that finished."""
+    steps: _builtins.int
+    """How many of their steps ran."""
+    hits: _builtins.int
+    """How many of these would have been hits."""
+    saved_pods: _builtins.int
+    """How many pods they had, attempts included."""
+    uncacheable_steps: _builtins.int
+    """How many steps that ran can not be cached."""
+    uncacheable_reason: _builtins.str
+    """The most frequent reason of those, as a sentence."""
+    @_builtins.property
+    def saved(self) -> _duration_pb2.Duration:
+        """The sum of the run times of those."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """The sum of the run times of all steps that ran."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: _builtins.str = ...,
+        runs: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        hits: _builtins.int = ...,
+        saved: _duration_pb2.Duration | None = ...,
+        saved_pods: _builtins.int = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        uncacheable_steps: _builtins.int = ...,
+        uncacheable_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "saved", b"saved"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "hits", b"hits", "pipeline", b"pipeline", "runs", b"runs", "saved", b"saved", "saved_pods", b"saved_pods", "steps", b"steps", "uncacheable_reason", b"uncacheable_reason", "uncacheable_steps", b"uncacheable_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PipelineShadow: _TypeAlias = PipelineShadow  # noqa: Y015
+
+@_typing.final
+class GetShadowSavingsResponse(_message.Message):
+    """Answer to GetShadowSavings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pipelines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PipelineShadow]:
+        """Those with the largest savings first, at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        pipelines: _abc.Iterable[Global___PipelineShadow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pipelines", b"pipelines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetShadowSavingsResponse: _TypeAlias = GetShadowSavingsResponse  # noqa: Y015

@@ -65,6 +65,11 @@ class CacheServiceStub:
                 request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetSavingsRequest.SerializeToString,
                 response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetSavingsResponse.FromString,
                 _registered_method=True)
+        self.GetShadowSavings = channel.unary_unary(
+                '/periplus.cache.v1.CacheService/GetShadowSavings',
+                request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetShadowSavingsRequest.SerializeToString,
+                response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetShadowSavingsResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer:
@@ -134,6 +139,14 @@ class CacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetShadowSavings(self, request, context):
+        """What the cache would have saved in runs whose Workflows others submitted, by pipeline: their steps that ran although an earlier
+        step of the project had succeeded with the same key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -166,6 +179,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.GetSavings,
                     request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetSavingsRequest.FromString,
                     response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetSavingsResponse.SerializeToString,
+            ),
+            'GetShadowSavings': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetShadowSavings,
+                    request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetShadowSavingsRequest.FromString,
+                    response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetShadowSavingsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -331,6 +349,33 @@ class CacheService:
             '/periplus.cache.v1.CacheService/GetSavings',
             periplus_dot_cache_dot_v1_dot_cache__pb2.GetSavingsRequest.SerializeToString,
             periplus_dot_cache_dot_v1_dot_cache__pb2.GetSavingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetShadowSavings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.cache.v1.CacheService/GetShadowSavings',
+            periplus_dot_cache_dot_v1_dot_cache__pb2.GetShadowSavingsRequest.SerializeToString,
+            periplus_dot_cache_dot_v1_dot_cache__pb2.GetShadowSavingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -71,6 +71,10 @@ class CacheServiceStub:
     """
     GetSavings: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetSavingsRequest, _cache_pb2.GetSavingsResponse]
     """Sum up the run time that hits saved."""
+    GetShadowSavings: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetShadowSavingsRequest, _cache_pb2.GetShadowSavingsResponse]
+    """What the cache would have saved in runs whose Workflows others submitted, by pipeline: their steps that ran although an earlier
+    step of the project had succeeded with the same key.
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -115,6 +119,10 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """
     GetSavings: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetSavingsRequest, _cache_pb2.GetSavingsResponse]  # type: ignore[assignment]
     """Sum up the run time that hits saved."""
+    GetShadowSavings: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetShadowSavingsRequest, _cache_pb2.GetShadowSavingsResponse]  # type: ignore[assignment]
+    """What the cache would have saved in runs whose Workflows others submitted, by pipeline: their steps that ran although an earlier
+    step of the project had succeeded with the same key.
+    """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """Looks up the results of steps that ran before. Entries are recorded only from the dispatcher's StepFinished events."""
@@ -192,5 +200,15 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.GetSavingsResponse, _abc.Awaitable[_cache_pb2.GetSavingsResponse]]:
         """Sum up the run time that hits saved."""
+
+    @_abc_1.abstractmethod
+    def GetShadowSavings(
+        self,
+        request: _cache_pb2.GetShadowSavingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.GetShadowSavingsResponse, _abc.Awaitable[_cache_pb2.GetShadowSavingsResponse]]:
+        """What the cache would have saved in runs whose Workflows others submitted, by pipeline: their steps that ran although an earlier
+        step of the project had succeeded with the same key.
+        """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

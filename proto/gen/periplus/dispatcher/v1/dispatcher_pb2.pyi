@@ -464,3 +464,69 @@ class ReadLogsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadLogsResponse: _TypeAlias = ReadLogsResponse  # noqa: Y015
+
+@_typing.final
+class AdoptRunsRequest(_message.Message):
+    """Argument of AdoptRuns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The project."""
+    namespace: _builtins.str
+    """Only Workflows of this namespace; empty: of all that are observed for the project."""
+    validate_only: _builtins.bool
+    """True: only list what would be recorded (AIP-163)."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "project", b"project", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptRunsRequest: _TypeAlias = AdoptRunsRequest  # noqa: Y015
+
+@_typing.final
+class AdoptRunsResponse(_message.Message):
+    """A Workflow that was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    SKIPPED_REASON_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """The id of its run."""
+    pipeline: _builtins.str
+    """Its pipeline."""
+    skipped_reason: _builtins.str
+    """Why it was not recorded, as a sentence; empty if it was, or would be."""
+    @_builtins.property
+    def workflow(self) -> _step_pb2.ObservedWorkflow:
+        """Its Workflow."""
+
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        workflow: _step_pb2.ObservedWorkflow | None = ...,
+        pipeline: _builtins.str = ...,
+        skipped_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pipeline", b"pipeline", "run", b"run", "skipped_reason", b"skipped_reason", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptRunsResponse: _TypeAlias = AdoptRunsResponse  # noqa: Y015

@@ -60,6 +60,11 @@ class DispatcherServiceStub:
                 request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsRequest.SerializeToString,
                 response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsResponse.FromString,
                 _registered_method=True)
+        self.AdoptRuns = channel.unary_stream(
+                '/periplus.dispatcher.v1.DispatcherService/AdoptRuns',
+                request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsRequest.SerializeToString,
+                response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsResponse.FromString,
+                _registered_method=True)
 
 
 class DispatcherServiceServicer:
@@ -104,6 +109,7 @@ class DispatcherServiceServicer:
 
         Errors:
         - NOT_FOUND: the run does not exist.
+        - FAILED_PRECONDITION: others submitted its Workflow, which Periplus does not change.
         - UNAVAILABLE: Argo can not be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -116,6 +122,18 @@ class DispatcherServiceServicer:
         Errors:
         - NOT_FOUND: the run does not exist, or Argo has deleted its Workflow.
         - FAILED_PRECONDITION: no step of the run was executed, because all were hits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdoptRuns(self, request, context):
+        """Record the Workflows that others submitted and that Argo still has, live or archived, as runs of the project, as if they had
+        been observed. Those that are recorded already stay as they are, so that the call can be repeated.
+
+        Errors:
+        - FAILED_PRECONDITION: no namespace is observed for this project.
+        - UNAVAILABLE: Argo can not be reached. Repeat the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,6 +166,11 @@ def add_DispatcherServiceServicer_to_server(servicer, server):
                     servicer.ReadLogs,
                     request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsRequest.FromString,
                     response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsResponse.SerializeToString,
+            ),
+            'AdoptRuns': grpc.unary_stream_rpc_method_handler(
+                    servicer.AdoptRuns,
+                    request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsRequest.FromString,
+                    response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -286,6 +309,33 @@ class DispatcherService:
             '/periplus.dispatcher.v1.DispatcherService/ReadLogs',
             periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsRequest.SerializeToString,
             periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/periplus.dispatcher.v1.DispatcherService/AdoptRuns',
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsRequest.SerializeToString,
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,7 @@ class DispatcherServiceStub:
 
     Errors:
     - NOT_FOUND: the run does not exist.
+    - FAILED_PRECONDITION: others submitted its Workflow, which Periplus does not change.
     - UNAVAILABLE: Argo can not be reached.
     """
     ReadLogs: _grpc.UnaryStreamMultiCallable[_dispatcher_pb2.ReadLogsRequest, _dispatcher_pb2.ReadLogsResponse]
@@ -67,6 +68,14 @@ class DispatcherServiceStub:
     Errors:
     - NOT_FOUND: the run does not exist, or Argo has deleted its Workflow.
     - FAILED_PRECONDITION: no step of the run was executed, because all were hits.
+    """
+    AdoptRuns: _grpc.UnaryStreamMultiCallable[_dispatcher_pb2.AdoptRunsRequest, _dispatcher_pb2.AdoptRunsResponse]
+    """Record the Workflows that others submitted and that Argo still has, live or archived, as runs of the project, as if they had
+    been observed. Those that are recorded already stay as they are, so that the call can be repeated.
+
+    Errors:
+    - FAILED_PRECONDITION: no namespace is observed for this project.
+    - UNAVAILABLE: Argo can not be reached. Repeat the call.
     """
 
 @_typing.type_check_only
@@ -100,6 +109,7 @@ class DispatcherServiceAsyncStub(DispatcherServiceStub):
 
     Errors:
     - NOT_FOUND: the run does not exist.
+    - FAILED_PRECONDITION: others submitted its Workflow, which Periplus does not change.
     - UNAVAILABLE: Argo can not be reached.
     """
     ReadLogs: _aio.UnaryStreamMultiCallable[_dispatcher_pb2.ReadLogsRequest, _dispatcher_pb2.ReadLogsResponse]  # type: ignore[assignment]
@@ -108,6 +118,14 @@ class DispatcherServiceAsyncStub(DispatcherServiceStub):
     Errors:
     - NOT_FOUND: the run does not exist, or Argo has deleted its Workflow.
     - FAILED_PRECONDITION: no step of the run was executed, because all were hits.
+    """
+    AdoptRuns: _aio.UnaryStreamMultiCallable[_dispatcher_pb2.AdoptRunsRequest, _dispatcher_pb2.AdoptRunsResponse]  # type: ignore[assignment]
+    """Record the Workflows that others submitted and that Argo still has, live or archived, as runs of the project, as if they had
+    been observed. Those that are recorded already stay as they are, so that the call can be repeated.
+
+    Errors:
+    - FAILED_PRECONDITION: no namespace is observed for this project.
+    - UNAVAILABLE: Argo can not be reached. Repeat the call.
     """
 
 class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -162,6 +180,7 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - NOT_FOUND: the run does not exist.
+        - FAILED_PRECONDITION: others submitted its Workflow, which Periplus does not change.
         - UNAVAILABLE: Argo can not be reached.
         """
 
@@ -176,6 +195,20 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - NOT_FOUND: the run does not exist, or Argo has deleted its Workflow.
         - FAILED_PRECONDITION: no step of the run was executed, because all were hits.
+        """
+
+    @_abc_1.abstractmethod
+    def AdoptRuns(
+        self,
+        request: _dispatcher_pb2.AdoptRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_dispatcher_pb2.AdoptRunsResponse], _abc.AsyncIterator[_dispatcher_pb2.AdoptRunsResponse]]:
+        """Record the Workflows that others submitted and that Argo still has, live or archived, as runs of the project, as if they had
+        been observed. Those that are recorded already stay as they are, so that the call can be repeated.
+
+        Errors:
+        - FAILED_PRECONDITION: no namespace is observed for this project.
+        - UNAVAILABLE: Argo can not be reached. Repeat the call.
         """
 
 def add_DispatcherServiceServicer_to_server(servicer: DispatcherServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

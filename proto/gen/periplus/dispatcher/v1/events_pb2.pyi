@@ -63,7 +63,7 @@ Global___StepNode: _TypeAlias = StepNode  # noqa: Y015
 
 @_typing.final
 class RunSubmitted(_message.Message):
-    """A run was accepted."""
+    """A run was accepted, or a Workflow that others submitted was observed for the first time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -75,6 +75,7 @@ class RunSubmitted(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
     SUBMITTED_AT_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     run: _builtins.str
@@ -95,7 +96,11 @@ class RunSubmitted(_message.Message):
 
     @_builtins.property
     def submitted_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was accepted."""
+        """When it was accepted; of an observed Workflow, when it was created."""
+
+    @_builtins.property
+    def observed(self) -> _step_pb2.ObservedWorkflow:
+        """Its Workflow, if others submitted it; absent for a run that Periplus submitted."""
 
     def __init__(
         self,
@@ -108,10 +113,11 @@ class RunSubmitted(_message.Message):
         steps: _abc.Iterable[Global___StepNode] | None = ...,
         manifest_digest: _builtins.str = ...,
         submitted_at: _timestamp_pb2.Timestamp | None = ...,
+        observed: _step_pb2.ObservedWorkflow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["submitted_at", b"submitted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observed", b"observed", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest_digest", b"manifest_digest", "parameters", b"parameters", "pipeline", b"pipeline", "project", b"project", "run", b"run", "snapshot", b"snapshot", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest_digest", b"manifest_digest", "observed", b"observed", "parameters", b"parameters", "pipeline", b"pipeline", "project", b"project", "run", b"run", "snapshot", b"snapshot", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -138,7 +144,7 @@ class RunFinished(_message.Message):
     run: _builtins.str
     """The run's id."""
     phase: _step_pb2.RunPhase.ValueType
-    """SUCCEEDED, FAILED, ERROR or CANCELLED."""
+    """SUCCEEDED, FAILED, ERROR, CANCELLED or UNOBSERVED."""
     message: _builtins.str
     """Why it did not succeed; empty if it did."""
     pipeline: _builtins.str
@@ -304,6 +310,9 @@ class StepFinished(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     CACHE_MODE_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     run: _builtins.str
@@ -329,7 +338,15 @@ class StepFinished(_message.Message):
     snapshot: _builtins.str
     """The run's snapshot; empty if its request had no claim."""
     cache_mode: _step_pb2.CacheMode.ValueType
-    """The run's cache mode, which restricts `template.policy`: OFF, REFRESH or unspecified."""
+    """The run's cache mode, which restricts `template.policy`: OFF, REFRESH or unspecified; of an observed Workflow OFF or
+    WRITE.
+    """
+    observed: _builtins.bool
+    """True: others submitted the Workflow, so the cache was not asked."""
+    pipeline: _builtins.str
+    """The workflow's pipeline, as in RunSubmitted."""
+    host: _builtins.str
+    """The name of the machine that its pod ran on; empty if Argo does not say."""
     @_builtins.property
     def template(self) -> _step_pb2.StepTemplate:
         """What the step does. Without `document` if the step did not run."""
@@ -376,10 +393,13 @@ class StepFinished(_message.Message):
         attempts: _builtins.int = ...,
         snapshot: _builtins.str = ...,
         cache_mode: _step_pb2.CacheMode.ValueType = ...,
+        observed: _builtins.bool = ...,
+        pipeline: _builtins.str = ...,
+        host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "inputs", b"inputs", "outputs", b"outputs", "saved", b"saved", "started_at", b"started_at", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache_mode", b"cache_mode", "fingerprint", b"fingerprint", "finished_at", b"finished_at", "inputs", b"inputs", "message", b"message", "node", b"node", "outputs", b"outputs", "phase", b"phase", "producer_run", b"producer_run", "producer_step", b"producer_step", "project", b"project", "run", b"run", "saved", b"saved", "snapshot", b"snapshot", "started_at", b"started_at", "step", b"step", "template", b"template", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache_mode", b"cache_mode", "fingerprint", b"fingerprint", "finished_at", b"finished_at", "host", b"host", "inputs", b"inputs", "message", b"message", "node", b"node", "observed", b"observed", "outputs", b"outputs", "phase", b"phase", "pipeline", b"pipeline", "producer_run", b"producer_run", "producer_step", b"producer_step", "project", b"project", "run", b"run", "saved", b"saved", "snapshot", b"snapshot", "started_at", b"started_at", "step", b"step", "template", b"template", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

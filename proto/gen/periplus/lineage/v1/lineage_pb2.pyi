@@ -92,6 +92,7 @@ class Step(_message.Message):
     SAVED_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     DEPENDS_ON_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The step's path in the run."""
     template: _builtins.str
@@ -112,6 +113,8 @@ class Step(_message.Message):
     """Of a cached step: the step of that run."""
     attempts: _builtins.int
     """Number of attempts."""
+    host: _builtins.str
+    """The name of the machine that its pod ran on; empty if Argo does not say."""
     @_builtins.property
     def inputs(self) -> _step_pb2.Inputs:
         """Its inputs."""
@@ -155,10 +158,11 @@ class Step(_message.Message):
         saved: _duration_pb2.Duration | None = ...,
         attempts: _builtins.int = ...,
         depends_on: _abc.Iterable[_builtins.str] | None = ...,
+        host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "inputs", b"inputs", "outputs", b"outputs", "saved", b"saved", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "depends_on", b"depends_on", "fingerprint", b"fingerprint", "finished_at", b"finished_at", "inputs", b"inputs", "message", b"message", "outputs", b"outputs", "path", b"path", "phase", b"phase", "producer_run", b"producer_run", "producer_step", b"producer_step", "reason", b"reason", "saved", b"saved", "started_at", b"started_at", "template", b"template", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "depends_on", b"depends_on", "fingerprint", b"fingerprint", "finished_at", b"finished_at", "host", b"host", "inputs", b"inputs", "message", b"message", "outputs", b"outputs", "path", b"path", "phase", b"phase", "producer_run", b"producer_run", "producer_step", b"producer_step", "reason", b"reason", "saved", b"saved", "started_at", b"started_at", "template", b"template", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -184,6 +188,7 @@ class Run(_message.Message):
     CACHED_STEPS_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     id: _builtins.str
@@ -224,6 +229,10 @@ class Run(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """Its steps; empty in ListRuns and WatchRun."""
 
+    @_builtins.property
+    def observed(self) -> _step_pb2.ObservedWorkflow:
+        """Its Workflow, if others submitted it; absent for a run that Periplus submitted."""
+
     def __init__(
         self,
         *,
@@ -241,10 +250,11 @@ class Run(_message.Message):
         cached_steps: _builtins.int = ...,
         saved: _duration_pb2.Duration | None = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
+        observed: _step_pb2.ObservedWorkflow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "outputs", b"outputs", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "observed", b"observed", "outputs", b"outputs", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "finished_at", b"finished_at", "id", b"id", "message", b"message", "outputs", b"outputs", "parameters", b"parameters", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "saved", b"saved", "snapshot", b"snapshot", "step_count", b"step_count", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "finished_at", b"finished_at", "id", b"id", "message", b"message", "observed", b"observed", "outputs", b"outputs", "parameters", b"parameters", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "saved", b"saved", "snapshot", b"snapshot", "step_count", b"step_count", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -156,6 +156,8 @@ class _RunPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunPhase.Val
     """Argo could not run it."""
     RUN_PHASE_CANCELLED: _RunPhase.ValueType  # 6
     """It was cancelled by CancelRun."""
+    RUN_PHASE_UNOBSERVED: _RunPhase.ValueType  # 7
+    """Others submitted its Workflow, which was deleted before its end was observed."""
 
 class RunPhase(_RunPhase, metaclass=_RunPhaseEnumTypeWrapper):
     """Phase of a run."""
@@ -174,6 +176,8 @@ RUN_PHASE_ERROR: RunPhase.ValueType  # 5
 """Argo could not run it."""
 RUN_PHASE_CANCELLED: RunPhase.ValueType  # 6
 """It was cancelled by CancelRun."""
+RUN_PHASE_UNOBSERVED: RunPhase.ValueType  # 7
+"""Others submitted its Workflow, which was deleted before its end was observed."""
 Global___RunPhase: _TypeAlias = RunPhase  # noqa: Y015
 
 @_typing.final
@@ -421,3 +425,37 @@ class StepTemplate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepTemplate: _TypeAlias = StepTemplate  # noqa: Y015
+
+@_typing.final
+class ObservedWorkflow(_message.Message):
+    """The Workflow of a run that was submitted by others and that Periplus only observes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Its namespace."""
+    name: _builtins.str
+    """Its name."""
+    uid: _builtins.str
+    """Its uid: of two Workflows of one name, the later one has another."""
+    display_name: _builtins.str
+    """The name that people gave the run, as Kubeflow Pipelines stores it; empty without one."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "name", b"name", "namespace", b"namespace", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObservedWorkflow: _TypeAlias = ObservedWorkflow  # noqa: Y015

@@ -2,19 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from periplus_common import telemetry
 from periplus_common.errors import Invalid, PeriplusError, Unavailable
-from periplus_dispatcher.domain import GateAnswer, Json, Run, StretchMember, TemplateRole
+from periplus_dispatcher.domain import (
+    MANAGED_LABEL,
+    GateAnswer,
+    Json,
+    ObservedWorkflow,
+    Run,
+    StretchMember,
+    TemplateRole,
+)
 from periplus_dispatcher.follow import stretch_gates
 from periplus_dispatcher.follow.gates import gate_answer, gate_query, without_cache
 from periplus_dispatcher.follow.images import SeenImages, check_images
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.follow.observe import Gate, WorkflowStatus
+from periplus_dispatcher.observed.observer import Observer
+from periplus_dispatcher.observed.workflow import run_id
 from periplus_dispatcher.ports import Argo, Cache, Pods, Runs
 from periplus_model.queries import StepQuery, StepVerdict
 from periplus_model.steps import Outputs, RunPhase, StepPhase
@@ -32,6 +43,8 @@ _gates_answered = telemetry.counter(
     description="Steps whose gate was answered, by the verdict of the cache.",
     attributes=("periplus.verdict",),
 )
+
+UNOBSERVED = "its Workflow was deleted before its end was observed, and Argo's archive does not have it"
 
 Launch = Callable[[Run], Awaitable[Run]]
 
@@ -73,6 +86,7 @@ class Follower:
         argo: Argo,
         cache: Cache,
         repository: ArtifactRepository,
+        observer: Observer,
         timings: FollowerTimings,
         pods: Pods | None = None,
     ) -> None:
@@ -82,6 +96,7 @@ class Follower:
         self._cache = cache
         self._repository = repository
         self._pods = pods
+        self._observer = observer
         self._poll_interval = timings.poll_interval.total_seconds()
         self._retry_delay = timings.retry_delay.total_seconds()
         self._checks = asyncio.Semaphore(timings.max_checks)
@@ -91,21 +106,36 @@ class Follower:
 
     async def follow(self) -> None:
         """Process the changes of Workflows, and check all open runs at each start of the stream and at intervals."""
-        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._check_at_intervals())
             tasks.create_task(self._process_queue(tasks))
-            while True:
-                started = loop.time()
-                try:
-                    async for workflow in self._argo.watch():
-                        if workflow is None:
-                            self._check_now.set()
-                        else:
-                            await self._enqueue(workflow)
-                except PeriplusError as error:
-                    log.warning("the watch of Workflows ended and is started again: %s", error)
-                await asyncio.sleep(max(0.0, started + self._retry_delay - loop.time()))
+            for namespace in self._observer.namespaces:
+                missed = asyncio.Event()
+                tasks.create_task(self._catch_up(namespace, missed))
+                take = partial(self._take, namespace)
+                tasks.create_task(self._watch(partial(self._observer.watch, namespace), take, missed))
+            own = partial(self._argo.watch, f"{MANAGED_LABEL}=true")
+            tasks.create_task(self._watch(own, self._enqueue, self._check_now))
+
+    async def _watch(
+        self,
+        stream: Callable[[], AsyncIterator[Json | None]],
+        take: Callable[[Json], Awaitable[None]],
+        missed: asyncio.Event,
+    ) -> None:
+        """Take each change of a stream, which is opened again when it ends; set `missed` when changes may have been missed."""
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            try:
+                async for workflow in stream():
+                    if workflow is None:
+                        missed.set()
+                    else:
+                        await take(workflow)
+            except PeriplusError as error:
+                log.warning("the watch of Workflows ended and is started again: %s", error)
+            await asyncio.sleep(max(0.0, started + self._retry_delay - loop.time()))
 
     async def _process_queue(self, tasks: asyncio.TaskGroup) -> None:
         """Start a task for each run of the queue. Only here: a group that is ending takes no tasks from others than its own,
@@ -134,6 +164,9 @@ class Follower:
 
     async def _check(self, run_id: str) -> None:
         run = await self._runs.get(run_id)  # before Argo is asked: it may be launched in between
+        if run is not None and run.observed is not None:
+            await self._check_observed(run, run.observed)
+            return
         workflow = await self._argo.get(run_id)
         if workflow is not None:
             await self._enqueue(workflow)
@@ -143,6 +176,63 @@ class Follower:
             await self._relaunch(run)
         elif run is not None and not run.phase.is_final:
             await self._finish(run, RunPhase.ERROR, "the Workflow was deleted from Argo")
+
+    async def _check_observed(self, run: Run, observed: ObservedWorkflow) -> None:
+        if observed.namespace not in self._observer.namespaces:
+            await self._finish(run, RunPhase.UNOBSERVED, "its namespace is not observed any more")
+            return
+        workflow = await self._observer.newest(observed)
+        if workflow is not None:
+            await self._take(observed.namespace, workflow)
+        elif not run.phase.is_final:
+            await self._finish(run, RunPhase.UNOBSERVED, UNOBSERVED)
+
+    async def _catch_up(self, namespace: str, missed: asyncio.Event) -> None:
+        """Record the Workflows of an observed namespace that were not recorded, whenever changes may have been missed."""
+        while True:
+            await missed.wait()
+            missed.clear()
+            try:
+                async for workflow in self._observer.unrecorded(namespace, archived=False):
+                    await self.record(namespace, workflow)
+            except PeriplusError as error:
+                log.warning("the Workflows of %s are listed again: %s", namespace, error)
+                await asyncio.sleep(self._retry_delay)
+                missed.set()
+
+    async def record(self, namespace: str, workflow: Json) -> Run | None:
+        """Record the present state of an observed Workflow. Gives its run; None if it has none.
+
+        A finished one is recorded before this returns, so that a long list of them is not held in memory.
+        """
+        read = await self._observer.read(workflow)
+        run = await self._observer.run_of(namespace, read) if read is not None else None
+        if read is None or run is None or run.phase.is_final:
+            return run
+        if not WorkflowStatus(read, run.state, {}, self._repository).phase.is_final:
+            self._put(self._followed.setdefault(run.id, FollowedRun(run)), read)
+            return run
+        try:
+            with _acting_for(run):
+                await self._process(FollowedRun(run), read)
+        except PeriplusError:
+            raise
+        except Exception:
+            log.exception("%s: its Workflow can not be processed", run.id)
+        return run
+
+    async def _take(self, namespace: str, workflow: Json) -> None:
+        """Process a state of an observed Workflow."""
+        read = await self._observer.read(workflow)
+        if read is None:
+            return
+        found = self._followed.get(run_id(read["metadata"]["name"], read["metadata"]["uid"]))
+        if found is None:
+            run = await self._observer.run_of(namespace, read)
+            if run is None or run.phase.is_final:
+                return
+            found = self._followed.setdefault(run.id, FollowedRun(run))
+        self._put(found, read)
 
     async def _relaunch(self, run: Run) -> None:
         with _acting_for(run):
@@ -167,6 +257,9 @@ class Follower:
                 return
             # In the meantime another state of the Workflow may have been the first.
             followed = self._followed.setdefault(name, FollowedRun(run))
+        self._put(followed, workflow)
+
+    def _put(self, followed: FollowedRun, workflow: Json) -> None:
         if followed.newest is None or not _is_older(workflow, followed.newest):
             followed.newest = workflow
         if not followed.is_queued:
@@ -205,6 +298,8 @@ class Follower:
         if run.phase is RunPhase.PENDING:
             await self._runs.set_running(run.id)
             run = followed.run = replace(run, phase=RunPhase.RUNNING)
+        if run.observed is not None:
+            run = followed.run = self._observer.with_stored_templates(run, workflow)
         answers = await self._runs.get_answers(run.id) if run.state.generated else {}
         status = WorkflowStatus(workflow, run.state, answers, self._repository)
         gates = [gate for gate in status.open_gates() if gate.node not in followed.answered]

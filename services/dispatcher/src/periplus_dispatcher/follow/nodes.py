@@ -1,6 +1,6 @@
 """Parameters, artifacts and times in a node of a Workflow's status."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -72,6 +72,17 @@ class NodeReader:
         if bucket in ("", self._default.bucket) and endpoint in ("", self._default.endpoint):
             return ObjectRef(s3["key"])
         return ObjectRef(s3["key"], bucket, endpoint)
+
+
+def template_name(node: Json, templates: Container[str]) -> str:
+    """The name of a node's template in `templates`; one of a WorkflowTemplate has the key that Argo stores it under."""
+    reference = node.get("templateRef") or {}
+    if reference:
+        scope = "cluster" if reference.get("clusterScope") else "namespaced"
+        return f"{scope}/{reference.get('name', '')}/{reference.get('template', '')}"
+    name = node.get("templateName") or ""
+    scoped = f"{node.get('templateScope', '')}/{name}"
+    return scoped if scoped in templates else name
 
 
 def is_retry_attempt(node: Json) -> bool:

@@ -25,7 +25,9 @@ from periplus_dispatcher.follow.nodes import (
     field_list,
     is_retry_attempt,
     parse_time,
+    template_name,
 )
+from periplus_dispatcher.observed.kubeflow import COMPONENT
 from periplus_dispatcher.rewrite.generated import ASK, IS_HIT, REMAINING_ITEMS, SERVED, VERDICT
 from periplus_model.queries import ArtifactSource, StepVerdict
 from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
@@ -183,7 +185,7 @@ class WorkflowStatus:
             is_open = node.get("phase") in ("Pending", "Running")
             if is_open and self._generated(node) is None and self._is_step(node):
                 reason = delay_reason(node, self._attempts(node), now)
-                yield Delay(self._path(node), node.get("templateName", ""), node["id"], reason)
+                yield Delay(self._path(node), self._template(node), node["id"], reason)
 
     def _attempts(self, node: Json) -> list[Json]:
         """The attempts of a step under a retryStrategy, in order; those of another step are none."""
@@ -200,12 +202,15 @@ class WorkflowStatus:
     def _generated(self, node: Json) -> GeneratedTemplate | None:
         return self._state.generated.get(node.get("templateName", ""))
 
+    def _template(self, node: Json) -> str:
+        return template_name(node, self._state.templates)
+
     def _is_step(self, node: Json) -> bool:
         """Whether a node is a step: not an attempt of one, and not a retried template invocator."""
         if node.get("type") == "Retry":
             attempts = self._attempts(node)
             if not attempts:
-                return node.get("templateName") in self._state.templates
+                return self._template(node) in self._state.templates
             return not is_retry_attempt(node) and not any(
                 attempt.get("type") in ("DAG", "Steps") for attempt in attempts
             )
@@ -216,18 +221,19 @@ class WorkflowStatus:
         return StepStatus(
             path=self._path(node),
             phase=_STEP_PHASES.get(node.get("phase", ""), StepPhase.SKIPPED),
-            template=generated.template if generated else node.get("templateName", ""),
+            template=generated.template if generated else self._template(node),
             node=node["id"],
             message=node.get("message", ""),
             finished_at=parse_time(node.get("finishedAt")),
         )
 
     def _executed(self, node: Json) -> StepStatus:
-        template = self._state.templates.get(node.get("templateName", ""))
+        name = self._template(node)
+        template = self._state.templates.get(name)
         return StepStatus(
             path=self._path(node),
-            phase=_STEP_PHASES[node["phase"]],
-            template=node.get("templateName", ""),
+            phase=self._step_phase(node),
+            template=name,
             node=node["id"],
             message=node.get("message", ""),
             inputs=self._reader.inputs(node),
@@ -236,6 +242,8 @@ class WorkflowStatus:
             finished_at=parse_time(node.get("finishedAt")),
             attempts=len(node.get("children") or ()) if node["type"] == "Retry" else 1,
             pod=self._pod(node),
+            host=self._host(node),
+            component=node.get(COMPONENT, ""),
         )
 
     def _pod(self, node: Json) -> str:
@@ -243,6 +251,16 @@ class WorkflowStatus:
         attempts = self._attempts(node)
         last = attempts[-1] if attempts else node
         return str(last["id"]) if last.get("type") == "Pod" else ""
+
+    def _step_phase(self, node: Json) -> StepPhase:
+        """The phase of a node. Argo ends a pod's node before it has the outputs; until then the step has not finished."""
+        lacks_outputs = node.get("taskResultSynced") is False and not self.phase.is_final
+        return StepPhase.RUNNING if lacks_outputs else _STEP_PHASES[node["phase"]]
+
+    def _host(self, node: Json) -> str:
+        """The machine that the step's pod ran on, or its last attempt's."""
+        attempts = self._attempts(node)
+        return str((attempts[-1] if attempts else node).get("hostNodeName") or "")
 
     def _cached(self, node: Json, role: TemplateRole) -> Iterator[StepStatus]:
         """The hits that a generated node stands for: those known at submission, or those that its gate was answered with."""
@@ -369,7 +387,7 @@ class WorkflowStatus:
     def _compute_path(self, node: Json) -> str:
         boundary = self._nodes.get(node.get("boundaryID", ""))
         if boundary is None:
-            return "" if node.get("type") in ("DAG", "Steps") else node.get("templateName", "")
+            return "" if node.get("type") in ("DAG", "Steps") else self._template(node).rpartition("/")[2]
         outer = self._path(boundary)
         name = node["displayName"]
         if is_retry_attempt(node):

@@ -1,6 +1,7 @@
 """The events of runs and steps."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.message import Message
@@ -10,7 +11,7 @@ from periplus.types.v1 import step_pb2
 from periplus_common import bus
 from periplus_common.digest import sha256
 from periplus_dispatcher.domain import Delay, ImageDrift, Run, StepNode, StepStatus, plan_path
-from periplus_dispatcher.wire.runs import encode_phase
+from periplus_dispatcher.wire.runs import encode_phase, encode_workflow
 from periplus_model import codec
 from periplus_model.steps import StepPhase, StepTemplate, Verdict
 
@@ -37,6 +38,7 @@ def run_submitted(run: Run, nodes: Sequence[StepNode]) -> bus.CloudEvent:
         ],
         manifest_digest=sha256(run.source.encode()),
         submitted_at=codec.encode_time(run.submitted_at),
+        observed=_observed(run),
     )
     if message.ByteSize() > MAX_EVENT_BYTES:
         for step in message.steps:
@@ -71,7 +73,7 @@ def step_event(run: Run, step: StepStatus) -> bus.CloudEvent:
             project=run.project,
             run=run.id,
             step=step.path,
-            template=step.template,
+            template=_template(run, step).name,
             node=step.node,
             started_at=codec.encode_time(step.started_at),
         )
@@ -119,8 +121,7 @@ def step_events(run: Run, step: StepStatus) -> list[bus.CloudEvent]:
 
 
 def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
-    described = run.state.templates.get(step.template)
-    template = described.step if described else StepTemplate(step.template or step.path, "{}")
+    template = _template(run, step)
     ran = step.phase in (StepPhase.SUCCEEDED, StepPhase.FAILED, StepPhase.ERROR)
     message = events_pb2.StepFinished(
         project=run.project,
@@ -138,6 +139,9 @@ def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
         attempts=step.attempts,
         snapshot=run.snapshot,
         cache_mode=codec.encode_run_mode(run.cache_mode),
+        observed=run.observed is not None,
+        pipeline=run.pipeline,
+        host=step.host,
     )
     if step.uncacheable_reason and not message.template.uncacheable_reason:
         message.template.uncacheable_reason = step.uncacheable_reason
@@ -151,8 +155,23 @@ def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
     return message
 
 
+def _template(run: Run, step: StepStatus) -> StepTemplate:
+    """What a step does, under the name that people know."""
+    described = run.state.templates.get(step.template)
+    template = described.step if described else StepTemplate(step.template or step.path, "{}")
+    return replace(template, name=step.component) if step.component else template
+
+
+def _observed(run: Run) -> step_pb2.ObservedWorkflow | None:
+    return encode_workflow(run.observed) if run.observed else None
+
+
 def _verdict(run: Run, step: StepStatus) -> Verdict:
-    """The verdict at submission; of an item, if it was not known then, the verdict of its fan-out."""
+    """The verdict at submission; of an item, if it was not known then, the verdict of its fan-out. The cache is not asked for a
+    run that is only observed.
+    """
+    if run.observed:
+        return Verdict.UNSPECIFIED
     if step.verdict:
         return Verdict.HIT
     verdicts = run.state.verdicts

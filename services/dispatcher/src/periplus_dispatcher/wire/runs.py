@@ -4,7 +4,8 @@ import json
 
 from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.types.v1 import step_pb2
-from periplus_dispatcher.domain import RunRequest
+from periplus_dispatcher.adoption import AdoptedWorkflow
+from periplus_dispatcher.domain import ObservedWorkflow, RunRequest
 from periplus_dispatcher.planner import PlannedRun
 from periplus_dispatcher.rewrite.plan import StepAction
 from periplus_dispatcher.service import SubmittedRun
@@ -63,6 +64,21 @@ def encode_submitted(submitted: SubmittedRun) -> dispatcher_pb2.SubmitRunRespons
         phase=encode_phase(run.phase),
         plan=encode_plan(submitted.planned) if submitted.planned else None,
         outputs=codec.encode_outputs(run.outputs) if run.phase.is_final else None,
+    )
+
+
+def encode_adopted(adopted: AdoptedWorkflow) -> dispatcher_pb2.AdoptRunsResponse:
+    return dispatcher_pb2.AdoptRunsResponse(
+        run=adopted.run,
+        workflow=encode_workflow(adopted.workflow),
+        pipeline=adopted.pipeline,
+        skipped_reason=adopted.skipped_reason,
+    )
+
+
+def encode_workflow(found: ObservedWorkflow) -> step_pb2.ObservedWorkflow:
+    return step_pb2.ObservedWorkflow(
+        namespace=found.namespace, name=found.name, uid=found.uid, display_name=found.display_name
     )
 
 

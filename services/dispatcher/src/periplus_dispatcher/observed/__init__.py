@@ -1,0 +1,1 @@
+"""Workflows that others submitted: read without trust, and recorded as runs."""

@@ -1,0 +1,162 @@
+"""The run of a Workflow that others submitted: its pipeline, its steps, and what each of its templates does."""
+
+import json
+import logging
+from dataclasses import replace
+from datetime import datetime
+
+from periplus_common.digest import sha256
+from periplus_common.errors import Invalid
+from periplus_dispatcher.domain import ContainerTemplate, Json, ObservedWorkflow, Run, RunState, StepNode
+from periplus_dispatcher.manifest import read as manifests
+from periplus_dispatcher.manifest.calls import ExpandedWorkflow, is_invocator
+from periplus_dispatcher.manifest.uncacheable import StepEnvironment
+from periplus_dispatcher.observed import kubeflow
+from periplus_dispatcher.observed.workflow import run_id
+from periplus_model.steps import CacheMode, RunPhase, Verdict
+
+log = logging.getLogger(__name__)
+
+REQUEST_PREFIX = "observed:"
+"""The request id of an observed run begins so, and no other's does."""
+_PIPELINE_LABELS = (
+    "workflows.argoproj.io/cron-workflow",
+    "workflows.argoproj.io/workflow-template",
+    "workflows.argoproj.io/cluster-workflow-template",
+    "scheduledworkflows.kubeflow.org/scheduledWorkflowName",
+)
+_MAX_PIPELINE_CHARACTERS = 256
+_COMMON_FIELDS = ("arguments", "templateDefaults", "podSpecPatch", "securityContext", "hostAliases")
+"""Fields of a spec that are part of what each template does."""
+
+
+def new_run(
+    workflow: Json,
+    observed: ObservedWorkflow,
+    project: str,
+    environment: StepEnvironment,
+    *,
+    is_recorded: bool,
+) -> tuple[Run, list[StepNode]]:
+    """The run of a checked Workflow, and the steps of its plan; none if the plan can not be read.
+
+    `is_recorded`: results of its steps become entries of the cache.
+    """
+    metadata, spec = workflow["metadata"], _spec(workflow)
+    expanded = _expand(workflow, environment)
+    calls = [call for call in expanded.calls if not call.is_invocator] if expanded else []
+    nodes = [StepNode(call.path, call.template, call.depends_on, Verdict.UNSPECIFIED) for call in calls]
+    templates = dict(expanded.templates) if expanded else {}
+    display_name = kubeflow.run_name(metadata, spec) if kubeflow.is_compiled(spec) else ""
+    run = Run(
+        project=project,
+        id=run_id(observed.name, observed.uid),
+        request_id=REQUEST_PREFIX + observed.uid,
+        request_digest=sha256(f"{observed.namespace}/{observed.uid}".encode()),
+        pipeline=pipeline(workflow),
+        phase=RunPhase.PENDING,
+        manifest=json.dumps(_submitted(workflow)),
+        state=RunState(templates, verdicts={call.path: Verdict.UNSPECIFIED for call in calls}),
+        snapshot="",
+        cache_mode=CacheMode.WRITE if is_recorded else CacheMode.OFF,
+        submitted_at=datetime.fromisoformat(metadata["creationTimestamp"]),
+        parameters=_parameters(spec),
+        source=json.dumps(workflow["spec"], sort_keys=True),
+        observed=replace(observed, display_name=display_name),
+    )
+    return run, nodes
+
+
+def with_stored_templates(run: Run, workflow: Json, environment: StepEnvironment) -> Run:
+    """The run with the templates of WorkflowTemplates that its Workflow has called so far, which Argo stores in its status."""
+    stored = workflow["status"].get("storedTemplates") or {}
+    new = {name: template for name, template in stored.items() if name not in run.state.templates}
+    described = {name: _describe(template, workflow, environment) for name, template in new.items()}
+    found = {name: template for name, template in described.items() if template is not None}
+    if not found:
+        return run
+    return replace(run, state=replace(run.state, templates={**run.state.templates, **found}))
+
+
+def pipeline(workflow: Json) -> str:
+    """What runs of the same pipeline have in common: the schedule, the WorkflowTemplate or the name that they come from."""
+    metadata, spec = workflow["metadata"], workflow["spec"]
+    labels = metadata.get("labels") or {}
+    reference = spec.get("workflowTemplateRef")
+    names = (
+        labels.get(_PIPELINE_LABELS[0]),
+        reference.get("name") if isinstance(reference, dict) else None,
+        *(labels.get(label) for label in _PIPELINE_LABELS[1:]),
+        kubeflow.pipeline(spec) if kubeflow.is_compiled(spec) else None,
+        metadata.get("generateName", "").rstrip("-."),
+    )
+    found = next((name for name in names if isinstance(name, str) and name), metadata["name"])
+    return str(found)[:_MAX_PIPELINE_CHARACTERS]
+
+
+def _submitted(workflow: Json) -> Json:
+    metadata = {
+        name: value
+        for name, value in workflow["metadata"].items()
+        if name in ("name", "labels", "annotations")
+    }
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": metadata,
+        "spec": workflow["spec"],
+    }
+
+
+def _spec(workflow: Json) -> Json:
+    """The spec; of a Workflow with a workflowTemplateRef, the one that Argo merged."""
+    found: Json = workflow["status"].get("storedWorkflowTemplateSpec") or workflow["spec"]
+    return found
+
+
+def _parameters(spec: Json) -> dict[str, str]:
+    """The values of the workflow's parameters, as far as they are in the spec."""
+    arguments = spec.get("arguments")
+    declared = arguments.get("parameters") if isinstance(arguments, dict) else None
+    found = {}
+    for p in declared if isinstance(declared, list) else ():
+        if isinstance(p, dict) and isinstance(p.get("name"), str) and p.get("value") is not None:
+            value = p["value"]
+            found[p["name"]] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return found
+
+
+def _expand(workflow: Json, environment: StepEnvironment) -> ExpandedWorkflow | None:
+    """The calls and templates of a Workflow; None if its spec can not be read."""
+    spec = {name: value for name, value in _spec(workflow).items() if name != "workflowTemplateRef"}
+    return _expand_spec(spec, workflow, environment)
+
+
+def _describe(template: Json, workflow: Json, environment: StepEnvironment) -> ContainerTemplate | None:
+    """What a stored template does; None if it calls others or can not be read."""
+    if is_invocator(template) or not isinstance(template.get("name"), str):
+        return None
+    rest = {name: value for name, value in _spec(workflow).items() if name in _COMMON_FIELDS}
+    entrypoint = {"name": "periplus-entrypoint", "suspend": {}}
+    spec = {**rest, "entrypoint": entrypoint["name"], "templates": [entrypoint, template]}
+    expanded = _expand_spec(spec, workflow, environment)
+    return expanded.templates.get(template["name"]) if expanded else None
+
+
+def _expand_spec(spec: Json, workflow: Json, environment: StepEnvironment) -> ExpandedWorkflow | None:
+    annotations = workflow["metadata"].get("annotations") or {}
+    policies = {name: value for name, value in annotations.items() if name.startswith("periplus.dev/")}
+    manifest = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "observed-", "annotations": policies},
+        "spec": spec,
+    }
+    try:
+        return manifests.read(json.dumps(manifest), {}).expand(environment)
+    except Invalid as error:
+        log.info("%s: its spec can not be read: %s", workflow["metadata"]["name"], error)
+    except Exception:
+        # Others wrote it, and Argo took it: whatever it is, its steps are recorded without their keys.
+        log.exception("%s: its spec can not be read", workflow["metadata"]["name"])
+    return None
