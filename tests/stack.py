@@ -43,6 +43,7 @@ FINAL_PHASES = (
     step_pb2.RUN_PHASE_FAILED,
     step_pb2.RUN_PHASE_ERROR,
     step_pb2.RUN_PHASE_CANCELLED,
+    step_pb2.RUN_PHASE_UNOBSERVED,
 )
 
 

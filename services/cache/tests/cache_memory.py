@@ -1,5 +1,6 @@
 """A store and an object store in memory, and a clock that tests set."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from periplus_cache.domain import (
     Invalidation,
     ObjectVersion,
     PastInvalidation,
+    PipelineShadow,
     Recording,
     Savings,
     VersionedObject,
@@ -25,6 +27,7 @@ from periplus_cache.domain import (
     replacement_reason,
     write_outcome,
 )
+from periplus_cache.record.finished import EXECUTED
 from periplus_cache.wire import published
 from periplus_common import digest
 from periplus_common.bus import CloudEvent
@@ -249,6 +252,46 @@ class MemoryStore:
     async def savings(self, project: str, run: str) -> Savings:
         saved = [s for (p, r, _), (_, s) in self.hits.items() if p == project and run in ("", r)]
         return Savings(len(saved), sum(saved, timedelta()))
+
+    async def shadow_savings(
+        self, project: str, pipeline: str, finished_after: datetime | None, limit: int
+    ) -> list[PipelineShadow]:
+        def is_hit(step: Attempt) -> bool:
+            return not step.uncacheable_reason and any(
+                (other.project, other.fingerprint) == (step.project, step.fingerprint)
+                and other.fingerprint
+                and other.phase is StepPhase.SUCCEEDED
+                and not other.uncacheable_reason
+                and not other.not_recorded_reason
+                and other.finished_at <= step.finished_at - step.duration
+                and other is not step
+                for other in self.attempts.values()
+            )
+
+        ran: dict[str, list[Attempt]] = {}
+        for step in self.attempts.values():
+            is_chosen = step.project == project and pipeline in ("", step.observed_pipeline)
+            is_new = finished_after is None or step.finished_at >= finished_after
+            if is_chosen and is_new and step.observed_pipeline is not None and step.phase in EXECUTED:
+                ran.setdefault(step.observed_pipeline, []).append(step)
+        found = []
+        for name, steps in ran.items():
+            hits = [step for step in steps if is_hit(step)]
+            reasons = Counter(step.uncacheable_reason for step in steps if step.uncacheable_reason)
+            found.append(
+                PipelineShadow(
+                    name,
+                    runs=len({step.run for step in steps}),
+                    steps=len(steps),
+                    hits=len(hits),
+                    saved=sum((step.duration for step in hits), timedelta()),
+                    saved_pods=sum(step.pods for step in hits),
+                    duration=sum((step.duration for step in steps), timedelta()),
+                    uncacheable_steps=reasons.total(),
+                    uncacheable_reason=reasons.most_common(1)[0][0] if reasons else "",
+                )
+            )
+        return sorted(found, key=lambda each: (-each.saved, each.pipeline))[:limit]
 
 
 def _candidate(entry: Entry) -> Candidate:

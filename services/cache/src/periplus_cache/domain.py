@@ -189,7 +189,7 @@ class Attempt:
     """A finished step of a run: its key as far as it is known, and what the cache decided.
 
     `uncacheable_reason`: why it was not to be recorded. `not_recorded_reason`: why a step that succeeded and was to be
-    recorded has no entry.
+    recorded has no entry. `observed_pipeline` is set if others submitted the Workflow, so that it was not looked up.
     """
 
     project: str
@@ -207,6 +207,9 @@ class Attempt:
     not_recorded_reason: str = ""
     producer_run: str = ""
     producer_step: str = ""
+    observed_pipeline: str | None = None
+    duration: timedelta = timedelta()
+    pods: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,24 @@ class Savings:
 
     hits: int
     saved: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineShadow:
+    """What the cache would have saved in the runs of a pipeline whose Workflows others submitted.
+
+    `steps` ran, `hits` of them after a step with the same key had succeeded; `saved` and `saved_pods` are those of the hits.
+    """
+
+    pipeline: str
+    runs: int
+    steps: int
+    hits: int
+    saved: timedelta
+    saved_pods: int
+    duration: timedelta
+    uncacheable_steps: int = 0
+    uncacheable_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

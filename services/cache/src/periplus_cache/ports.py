@@ -16,6 +16,7 @@ from periplus_cache.domain import (
     Invalidation,
     ObjectVersion,
     PastInvalidation,
+    PipelineShadow,
     Recording,
     Savings,
     VersionedObject,
@@ -70,6 +71,11 @@ class Store(Protocol):
 
     async def savings(self, project: str, run: str) -> Savings:
         """What the hits of a run saved; with an empty `run`, of all runs of the project."""
+
+    async def shadow_savings(
+        self, project: str, pipeline: str, finished_after: datetime | None, limit: int
+    ) -> Sequence[PipelineShadow]:
+        """What the cache would have saved in observed runs, of a pipeline (empty: of each), the largest savings first."""
 
     async def content_digests(self, objects: Collection[VersionedObject]) -> dict[VersionedObject, str]:
         """The digests of those objects that were read before."""

@@ -7,7 +7,7 @@ from periplus.cache.v1 import cache_pb2_grpc as grpc
 from periplus_cache.service import Cache
 from periplus_cache.wire import entries, resolving
 from periplus_common import telemetry
-from periplus_model.codec import decode_name
+from periplus_model.codec import decode_name, decode_time
 
 _verdicts = telemetry.counter(
     "periplus.cache.verdicts",
@@ -65,3 +65,16 @@ class CacheServicer(grpc.CacheServiceServicer):
     async def GetSavings(self, request: pb.GetSavingsRequest, context: Any) -> pb.GetSavingsResponse:
         savings = await self._cache.savings(request.project, decode_name(request.run, "run"))
         return entries.encode_savings(savings)
+
+    async def GetShadowSavings(
+        self, request: pb.GetShadowSavingsRequest, context: Any
+    ) -> pb.GetShadowSavingsResponse:
+        finished_after = (
+            decode_time(request.finished_after, "finished_after")
+            if request.HasField("finished_after")
+            else None
+        )
+        pipeline = decode_name(request.pipeline, "pipeline")
+        return entries.encode_shadow(
+            await self._cache.shadow_savings(request.project, pipeline, finished_after)
+        )

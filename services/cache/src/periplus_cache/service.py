@@ -1,6 +1,6 @@
 """The cache: resolves steps, records finished ones, explains, lists and invalidates entries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from periplus_cache.content import ContentReader
@@ -10,6 +10,7 @@ from periplus_cache.domain import (
     EntryPage,
     EntryPosition,
     EntrySelector,
+    PipelineShadow,
     Savings,
 )
 from periplus_cache.explain.explanation import Explanation, explain
@@ -24,6 +25,8 @@ from periplus_common.errors import Invalid, NotFound
 from periplus_model.queries import StepVerdict
 
 DEFAULT_PAGE_SIZE = 50
+MAX_PIPELINES = 1000
+"""Pipelines of one answer about observed runs."""
 
 
 def _now() -> datetime:
@@ -101,3 +104,9 @@ class Cache:
     async def savings(self, project: str, run: str) -> Savings:
         """What the hits of a run saved; with an empty `run`, of all runs of the project."""
         return await self._store.savings(project, run)
+
+    async def shadow_savings(
+        self, project: str, pipeline: str, finished_after: datetime | None
+    ) -> Sequence[PipelineShadow]:
+        """What the cache would have saved in runs whose Workflows others submitted, by pipeline."""
+        return await self._store.shadow_savings(project, pipeline, finished_after, MAX_PIPELINES)

@@ -66,6 +66,8 @@ def _excluded_reason(attempt: Attempt) -> str:
         return "it was skipped: neither run nor looked up"
     if attempt.uncacheable_reason:
         return f"it is not cached: {attempt.uncacheable_reason}"
+    if attempt.observed_pipeline is not None:
+        return "others submitted its Workflow, which Periplus only observes, so it was not looked up"
     if attempt.cache_mode in (CacheMode.WRITE, CacheMode.REFRESH):
         return f"its cache mode was {attempt.cache_mode.label}, so it was not looked up"
     if not attempt.static_key or attempt.inputs is None:
@@ -108,6 +110,8 @@ def _no_entry_reason(previous: Attempt) -> str:
         return f"run {previous.run} tried the same and did not succeed"
     if previous.not_recorded_reason:
         return f"run {previous.run} did the same, but its result could not be recorded: {previous.not_recorded_reason}"
+    if previous.observed_pipeline is not None and not previous.cache_mode.is_recorded:
+        return f"run {previous.run} did the same, but others submitted it, and results of observed steps are not recorded"
     if previous.cache_mode is CacheMode.READ:
         return f"run {previous.run} did the same, but its cache mode was read, so its result was not recorded"
     return ""

@@ -13,7 +13,8 @@ EXECUTED = frozenset({StepPhase.SUCCEEDED, StepPhase.FAILED, StepPhase.ERROR})
 class FinishedStep:
     """A finished step. `template.policy` is the step's own; `run_mode` is the run's cache mode, which restricts it.
 
-    `trace_headers` carry the trace in which the step finished. The artifacts have no digests yet.
+    `trace_headers` carry the trace in which the step finished. The artifacts have no digests yet. `observed_pipeline` is set
+    if others submitted the Workflow: the cache was not asked. `pods` is how many it had.
     """
 
     project: str
@@ -32,6 +33,8 @@ class FinishedStep:
     producer_step: str = ""
     saved: timedelta = timedelta()
     trace_headers: Mapping[str, str] = field(default_factory=dict)
+    observed_pipeline: str | None = None
+    pods: int = 0
 
     @property
     def policy(self) -> CachePolicy:

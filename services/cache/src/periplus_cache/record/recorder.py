@@ -112,6 +112,8 @@ class Recorder:
             inputs=key_inputs,
             uncacheable_reason=recording.attempt.uncacheable_reason or "; ".join(missing),
         )
+        if step.observed_pipeline is not None and step.phase is StepPhase.SUCCEEDED:
+            attempt = replace(attempt, not_recorded_reason="; ".join(missing_outputs.values()))
         recording = replace(recording, attempt=attempt, document=step.template.document)
         if step.phase is not StepPhase.SUCCEEDED or attempt.uncacheable_reason or not policy.mode.is_recorded:
             return recording
@@ -136,7 +138,13 @@ def _attempt(step: FinishedStep) -> Attempt:
         fingerprint=step.fingerprint,
         producer_run=step.producer_run,
         producer_step=step.producer_step,
-        uncacheable_reason=uncacheable_reason(restricted(step.template, step.run_mode)),
+        # Of an observed step, the run's mode only says whether it is recorded, and not that it could not be cached.
+        uncacheable_reason=uncacheable_reason(
+            restricted(step.template, step.run_mode) if step.observed_pipeline is None else step.template
+        ),
+        observed_pipeline=step.observed_pipeline,
+        duration=max(step.finished_at - step.started_at, timedelta()),
+        pods=step.pods,
     )
 
 

@@ -1,9 +1,9 @@
 """The attempt and hit tables."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from periplus_cache.domain import Attempt, AttemptDetails, Hit, Savings
+from periplus_cache.domain import Attempt, AttemptDetails, Hit, PipelineShadow, Savings
 from periplus_cache.store.rows import (
     decode_digest,
     decode_inputs,
@@ -33,6 +33,9 @@ _COLUMNS = {
     "producer_run": "text",
     "producer_step": "text",
     "finished_at": "timestamptz",
+    "observed_pipeline": "text",
+    "duration": "interval",
+    "pods": "int",
 }
 _ADD = f"""
     INSERT INTO attempt ({", ".join(_COLUMNS)})
@@ -68,6 +71,9 @@ def _encode(attempt: Attempt) -> dict[str, object]:
         "producer_run": attempt.producer_run,
         "producer_step": attempt.producer_step,
         "finished_at": attempt.finished_at,
+        "observed_pipeline": attempt.observed_pipeline,
+        "duration": attempt.duration,
+        "pods": attempt.pods,
     }
 
 
@@ -88,6 +94,9 @@ def _decode(row: Row) -> Attempt:
         not_recorded_reason=row["not_recorded_reason"],
         producer_run=row["producer_run"],
         producer_step=row["producer_step"],
+        observed_pipeline=row["observed_pipeline"],
+        duration=row["duration"],
+        pods=row["pods"],
     )
 
 
@@ -157,3 +166,38 @@ async def savings(database: Database, project: str, run: str) -> Savings:
         )
     assert row is not None  # an aggregate always has a row
     return Savings(hits=row["hits"], saved=row["saved"] or timedelta())
+
+
+# A step would have been a hit if another one with its key had succeeded before it started.
+_SHADOW = """
+    WITH ran AS (
+        SELECT observed_pipeline AS pipeline, run, duration, pods, uncacheable_reason,
+            uncacheable_reason = '' AND EXISTS (
+                SELECT FROM attempt AS producer
+                WHERE producer.fingerprint = step.fingerprint AND producer.project = step.project
+                  AND producer.finished_at <= step.finished_at - step.duration AND producer.phase = 'succeeded'
+                  AND producer.uncacheable_reason = '' AND producer.not_recorded_reason = ''
+                  AND (producer.run, producer.step) <> (step.run, step.step)
+            ) AS is_hit
+        FROM attempt AS step
+        WHERE project = $1 AND observed_pipeline IS NOT NULL AND ($2 = '' OR observed_pipeline = $2)
+          AND ($3::timestamptz IS NULL OR finished_at >= $3) AND phase IN ('succeeded', 'failed', 'error')
+    )
+    SELECT pipeline, count(DISTINCT run) AS runs, count(*) AS steps, count(*) FILTER (WHERE is_hit) AS hits,
+           coalesce(sum(duration) FILTER (WHERE is_hit), '0') AS saved,
+           coalesce(sum(pods) FILTER (WHERE is_hit), 0) AS saved_pods,
+           sum(duration) AS duration,
+           count(*) FILTER (WHERE uncacheable_reason <> '') AS uncacheable_steps,
+           coalesce(mode() WITHIN GROUP (ORDER BY uncacheable_reason) FILTER (WHERE uncacheable_reason <> ''), '')
+               AS uncacheable_reason
+    FROM ran GROUP BY pipeline ORDER BY saved DESC, pipeline LIMIT $4
+"""
+
+
+async def shadow_savings(
+    database: Database, project: str, pipeline: str, finished_after: datetime | None, limit: int
+) -> list[PipelineShadow]:
+    """What the cache would have saved in observed runs, by pipeline, the largest savings first."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_SHADOW, project, pipeline, finished_after, limit)
+    return [PipelineShadow(**row) for row in rows]

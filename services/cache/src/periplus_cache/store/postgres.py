@@ -18,6 +18,7 @@ from periplus_cache.domain import (
     Hit,
     Invalidation,
     PastInvalidation,
+    PipelineShadow,
     Recording,
     Savings,
     VersionedObject,
@@ -129,6 +130,11 @@ class PostgresStore:
 
     async def savings(self, project: str, run: str) -> Savings:
         return await attempts.savings(self._database, project, run)
+
+    async def shadow_savings(
+        self, project: str, pipeline: str, finished_after: datetime | None, limit: int
+    ) -> list[PipelineShadow]:
+        return await attempts.shadow_savings(self._database, project, pipeline, finished_after, limit)
 
     async def content_digests(self, objects: Collection[VersionedObject]) -> dict[VersionedObject, str]:
         return await contents.find(self._database, objects)

@@ -4,10 +4,19 @@ import base64
 import hashlib
 import json
 import struct
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from periplus.cache.v1 import cache_pb2
-from periplus_cache.domain import EntryDetails, EntryFilter, EntryPage, EntryPosition, EntrySelector, Savings
+from periplus_cache.domain import (
+    EntryDetails,
+    EntryFilter,
+    EntryPage,
+    EntryPosition,
+    EntrySelector,
+    PipelineShadow,
+    Savings,
+)
 from periplus_cache.explain.explanation import Explanation
 from periplus_cache.key import Scope, whole_key
 from periplus_common.errors import Invalid
@@ -117,6 +126,26 @@ def encode_explanation(explanation: Explanation) -> cache_pb2.ExplainMissRespons
         recorded_at=encode_time(explanation.recorded_at),
         changes=[cache_pb2.FieldChange(field=c.field, old=c.old, new=c.new) for c in explanation.changes],
         hit=explanation.hit,
+    )
+
+
+def encode_shadow(found: Iterable[PipelineShadow]) -> cache_pb2.GetShadowSavingsResponse:
+    """What the cache would have saved."""
+    return cache_pb2.GetShadowSavingsResponse(
+        pipelines=[
+            cache_pb2.PipelineShadow(
+                pipeline=each.pipeline,
+                runs=each.runs,
+                steps=each.steps,
+                hits=each.hits,
+                saved=encode_duration(each.saved),
+                saved_pods=each.saved_pods,
+                duration=encode_duration(each.duration),
+                uncacheable_steps=each.uncacheable_steps,
+                uncacheable_reason=each.uncacheable_reason,
+            )
+            for each in found
+        ]
     )
 
 

@@ -53,6 +53,8 @@ def decode_finished(event: StepFinished, headers: Mapping[str, str]) -> Finished
         producer_step=decode_name(event.producer_step, "producer_step"),
         saved=decode_duration(event.saved),
         trace_headers=headers,
+        observed_pipeline=decode_name(event.pipeline, "pipeline") if event.observed else None,
+        pods=max(event.attempts, 0),
     )
 
 

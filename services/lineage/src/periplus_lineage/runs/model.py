@@ -32,6 +32,8 @@ class Step:
     plan_index: int | None = None
     template_digest: str = ""
     """Digest of its template's document; empty if it did not run."""
+    host: str = ""
+    """The machine that its pod ran on; empty if it is not known."""
     ignored_inputs: frozenset[str] = frozenset()
     """Names of the inputs that are not part of its key."""
 
@@ -57,6 +59,16 @@ class Step:
 
 
 @dataclass(frozen=True)
+class ObservedWorkflow:
+    """The Workflow of a run that others submitted. `display_name` is what people call the run; empty without a name."""
+
+    namespace: str
+    name: str
+    uid: str
+    display_name: str = ""
+
+
+@dataclass(frozen=True)
 class Run:
     """A run, without its steps. `has_plan` says whether RunSubmitted, which has the plan, was received."""
 
@@ -76,6 +88,7 @@ class Run:
     cached_steps: int = 0
     saved: timedelta = timedelta()
     has_plan: bool = False
+    observed: ObservedWorkflow | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from periplus.dispatcher.v1.events_pb2 import RunFinished, RunSubmitted, StepFinished, StepNode
 from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
-from periplus_lineage.runs.model import Run, SnapshotSummary, Step
+from periplus_lineage.runs.model import ObservedWorkflow, Run, SnapshotSummary, Step
 from periplus_lineage.wire.events import decode_saved
 from periplus_model import codec
 from periplus_model.steps import Artifact, Inputs, RunPhase, StepPhase, Verdict
@@ -60,6 +60,7 @@ def step(row: Row, contents: Mapping[ArtifactKey, ReadContent]) -> Step:
         depends_on=tuple(node.depends_on),
         plan_index=row["plan_index"],
         template_digest=finished.template.document,
+        host=finished.host,
         ignored_inputs=frozenset(finished.template.policy.ignore_inputs),
     )
 
@@ -118,7 +119,13 @@ def run(row: Row) -> Run:
         cached_steps=max(finished.cached_steps, row["cached_steps"]),
         saved=max(decode_saved(finished), saved),
         has_plan=row["submitted_event"] is not None,
+        observed=_observed(submitted) if submitted.HasField("observed") else None,
     )
+
+
+def _observed(event: RunSubmitted) -> ObservedWorkflow:
+    found = event.observed
+    return ObservedWorkflow(found.namespace, found.name, found.uid, found.display_name)
 
 
 def snapshot(event: bytes) -> SnapshotSummary:

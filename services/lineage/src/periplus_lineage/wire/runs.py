@@ -30,6 +30,14 @@ def encode_run(run: Run, steps: Iterable[pb.Step] = ()) -> pb.Run:
         cached_steps=run.cached_steps,
         saved=codec.encode_duration(run.saved),
         steps=steps,
+        observed=step_pb2.ObservedWorkflow(
+            namespace=run.observed.namespace,
+            name=run.observed.name,
+            uid=run.observed.uid,
+            display_name=run.observed.display_name,
+        )
+        if run.observed
+        else None,
     )
 
 
@@ -51,6 +59,7 @@ def encode_step(step: Step) -> pb.Step:
         saved=codec.encode_duration(step.saved),
         attempts=step.attempts,
         depends_on=step.depends_on,
+        host=step.host,
     )
 
 

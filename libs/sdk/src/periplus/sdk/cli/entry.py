@@ -89,6 +89,7 @@ _COMMANDS = {
     "runs": ("runs", "watch", "cancel", "logs"),
     "cache": ("cache", "why"),
     "lineage": ("lineage", "diff"),
+    "observed": ("shadow", "adopt"),
     "snapshot": ("snapshot",),
     "images": ("images",),
     "stack": ("up", "down", "doctor"),

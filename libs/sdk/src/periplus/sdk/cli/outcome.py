@@ -43,8 +43,8 @@ _OF_CALLS = {
     "UNAUTHENTICATED": Exit.NOT_REACHABLE,
 }
 
-# RunPhase: FAILED, ERROR, CANCELLED.
-_OF_RUNS = {4: Exit.FAILED, 5: Exit.FAILED, 6: Exit.CANCELLED}
+# RunPhase: FAILED, ERROR, CANCELLED, UNOBSERVED.
+_OF_RUNS = {4: Exit.FAILED, 5: Exit.FAILED, 6: Exit.CANCELLED, 7: Exit.FAILED}
 
 
 class Failure(Exception):

@@ -31,6 +31,7 @@ class Phase(StrEnum):
     FAILED = "failed"
     ERROR = "error"
     CANCELLED = "cancelled"
+    UNOBSERVED = "unobserved"
 
 
 def runs(
@@ -99,6 +100,8 @@ def _show_one(run: pb.Run, output: Format) -> None:
     fields = {
         "run": run.id,
         "pipeline": run.pipeline,
+        "name": run.observed.display_name,
+        "observed": f"{run.observed.namespace}/{run.observed.name}" if run.HasField("observed") else "",
         "phase": run_phase_name(run.phase) + (f": {one_line(run.message)}" if run.message else ""),
         "submitted": local_time(run.submitted_at),
         "took": duration_text(span(run.submitted_at, run.finished_at)),

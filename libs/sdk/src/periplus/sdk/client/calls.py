@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES = 32 << 20
 """What the services accept, and what they may send."""
 
-FINISHED = (3, 4, 5, 6)
-"""RunPhase of a run that has finished: SUCCEEDED, FAILED, ERROR, CANCELLED."""
+FINISHED = (3, 4, 5, 6, 7)
+"""RunPhase of a run that has finished: SUCCEEDED, FAILED, ERROR, CANCELLED, UNOBSERVED."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,15 @@ class Client:
 
         request = ReadLogsRequest(project=self._project, run=run, step=step, follow=follow)
         return self._stream("dispatcher", "ReadLogs", request)
+
+    def adopt(
+        self, namespace: str = "", *, validate_only: bool = False
+    ) -> Iterator[dispatcher.AdoptRunsResponse]:
+        """Record the Workflows that others submitted and that Argo still has; `validate_only` lists them."""
+        from periplus.dispatcher.v1.dispatcher_pb2 import AdoptRunsRequest
+
+        request = AdoptRunsRequest(project=self._project, namespace=namespace, validate_only=validate_only)
+        return self._stream("dispatcher", "AdoptRuns", request)
 
     def get_run(self, run: str) -> lineage.Run:
         """A run with its steps."""
@@ -256,6 +265,18 @@ class Client:
             validate_only=validate_only,
         )
         return int(self._call("cache", "InvalidateEntries", request).count)
+
+    def get_shadow_savings(
+        self, pipeline: str = "", finished_after: float | None = None
+    ) -> Sequence[cache.PipelineShadow]:
+        """What the cache would have saved in observed runs, by pipeline; `finished_after` is a Unix time."""
+        from periplus.cache.v1.cache_pb2 import GetShadowSavingsRequest
+
+        request = GetShadowSavingsRequest(project=self._project, pipeline=pipeline)
+        if finished_after is not None:
+            request.finished_after.FromMilliseconds(int(finished_after * 1000))
+        found: cache.GetShadowSavingsResponse = self._call("cache", "GetShadowSavings", request)
+        return found.pipelines
 
     def get_savings(self, run: str = "") -> cache.GetSavingsResponse:
         """The hits of a run, or of the whole project, and the run time that they saved."""
