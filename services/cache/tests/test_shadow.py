@@ -3,18 +3,27 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from test_store import HOUR, NOON, recording
+from cache_memory import NOON
 
-from periplus_cache.domain import PipelineShadow
-from periplus_model.steps import CacheMode, StepPhase
+from periplus_cache.domain import Attempt, PipelineShadow, Recording
+from periplus_model.steps import CacheMode, CachePolicy, StepPhase, Verdict
 
-MINUTE = timedelta(minutes=1)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+def ran(number=1, run="r1", *, at=NOON, **more):
+    """A step of a run of Periplus; `number` is that of its key."""
+    return Recording(
+        Attempt(
+            project="p", run=run, step=f"s{number}", template="t", phase=StepPhase.SUCCEEDED, verdict=Verdict.MISS,
+            finished_at=at, fingerprint=f"sha256:{number:064x}", static_key=f"sha256:{1:064x}", **more,
+        ),
+        "{}", 0, CachePolicy(),
+    )  # fmt: skip
 
 
 def observed(number=1, run="r1", *, pipeline="digits", pods=1, duration=HOUR, **more):
-    return recording(
-        number, run, entry=False, observed_pipeline=pipeline, pods=pods, duration=duration, **more
-    )
+    return ran(number, run, observed_pipeline=pipeline, pods=pods, duration=duration, **more)
 
 
 async def test_a_step_whose_key_had_succeeded_before_it_started_would_have_been_cached(store):
@@ -55,7 +64,7 @@ async def test_what_failed_can_not_be_cached_or_was_not_readable_saves_nothing(s
 
 async def test_a_run_of_periplus_is_a_producer_and_is_not_in_the_report(store):
     store, _ = store
-    await store.record(recording(1, "own"), observed(1, "r2", at=NOON + 2 * HOUR))
+    await store.record(ran(1, "own"), observed(1, "r2", at=NOON + 2 * HOUR))
     (found,) = await store.shadow_savings("p", "", None, 10)
     assert (found.runs, found.steps, found.hits) == (1, 1, 1)
 

@@ -25,7 +25,9 @@ from periplus_model.steps import RunPhase
 
 Json = dict[str, Any]
 KUBEFLOW = Path("/work/shared/foreign/kfp")
-NAMES = sorted(path.stem for path in OUT.glob("*.json") if json.loads(path.read_text()).get("workflows", [None])[0])
+NAMES = sorted(
+    path.stem for path in OUT.glob("*.json") if json.loads(path.read_text()).get("workflows", [None])[0]
+)
 
 
 def read(workflow: Json) -> Json:

@@ -80,7 +80,7 @@ def _served() -> Iterator[tuple[Script, int]]:
 
     async def serve() -> None:
         kinds = [
-            (dispatcher_pb2_grpc, "Dispatcher", {"ReadLogs"}),
+            (dispatcher_pb2_grpc, "Dispatcher", {"ReadLogs", "AdoptRuns"}),
             (lineage_pb2_grpc, "Lineage", {"WatchRun"}),
             (cache_pb2_grpc, "Cache", set()),
             (snapshotter_pb2_grpc, "Snapshotter", set()),

@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from periplus.cache.v1 import cache_pb2 as cache
+from periplus.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from periplus.lineage.v1 import lineage_pb2 as lineage
 from periplus.snapshotter.v1 import snapshotter_pb2 as snapshotter
 from periplus.types.v1 import step_pb2 as types
@@ -251,6 +252,38 @@ def test_savings_are_those_of_the_project_or_of_one_run(script, periplus, latest
         "saved_seconds": 7500.0,
     }
     assert [request.run for request in script.requests("GetSavings")] == ["", "digits-9", ""]
+
+
+def test_shadow_savings_are_shown_by_pipeline_with_their_sum(script, periplus):
+    script.answers["GetShadowSavings"] = cache.GetShadowSavingsResponse(pipelines=[
+        cache.PipelineShadow(pipeline="digits", runs=3, steps=12, hits=5, saved=Duration(seconds=7500), saved_pods=6,
+                             duration=Duration(seconds=9000)),
+        cache.PipelineShadow(pipeline="etl", runs=1, steps=2, uncacheable_steps=2, uncacheable_reason="it has volumes"),
+    ])  # fmt: skip
+    shown = periplus("shadow", "--days", "7").out
+    assert "digits    3     12     5" in shown
+    assert "2: it has volumes" in shown
+    assert shown.endswith("5 of 14 steps would have been cached: 2 h 5 min and 6 pods saved\n")
+    assert script.requests("GetShadowSavings")[0].HasField("finished_after")
+    found = periplus("shadow", "--pipeline", "digits", "-o", "json").document
+    assert [each["pipeline"] for each in found["pipelines"]] == ["digits", "etl"]
+    script.answers["GetShadowSavings"] = cache.GetShadowSavingsResponse()
+    assert periplus("shadow").out == "no steps of observed runs in project default\n"
+
+
+def test_adopted_workflows_are_listed_and_counted(script, periplus):
+    script.answers["AdoptRuns"] = [
+        dispatcher.AdoptRunsResponse(run="a-1@00", pipeline="a"),
+        dispatcher.AdoptRunsResponse(run="b-1@00", pipeline="b", skipped_reason="it has not begun"),
+    ]
+    shown = periplus("adopt", "--namespace", "ml").out
+    assert shown == "a-1@00  a\nb-1@00  b: skipped, as it has not begun\n1 Workflow adopted, 1 skipped\n"
+    found = periplus("adopt", "--dry-run", "-o", "json").document
+    assert (found["dry_run"], len(found["workflows"])) == (True, 2)
+    assert [(each.namespace, each.validate_only) for each in script.requests("AdoptRuns")] == [
+        ("ml", False),
+        ("", True),
+    ]
 
 
 def snapshot() -> snapshotter.Snapshot:
