@@ -65,7 +65,7 @@ class Anything:
             while True:
                 yield BytesValue(value=bytes(MIB))
 
-        return watch if name in ("WatchRun", "ReadLogs") else handle
+        return watch if name in ("WatchRun", "ReadLogs", "AdoptRuns") else handle
 
 
 @asynccontextmanager

@@ -416,6 +416,9 @@ REQUESTS = {
         for only in (True, False)
     ],
     "GetSavings": [{"run": "{cached_run}"}, {}],
+    "GetSavings": [{"run": "{run}"}, {}],
+    "GetShadowSavings": [{"pipeline": "wall"}, {}],
+    "AdoptRuns": [{}, {"namespace": "argo"}],
     "GetSnapshot": [{"snapshot": "{snapshot}"}, {"snapshot": "{snapshot}", "with_content": True}],
     "DiffSnapshots": [{"old": "{snapshot}", "new": "{snapshot}"}],
     "FindPackage": [{"name": "periplus-secret"}],

@@ -72,12 +72,14 @@ COMMANDS = {
     "lineage up": ["lineage", "up", "r-1"],
     "lineage down": ["lineage", "down", "r-1/main"],
     "diff": ["diff", "r-1", "r-2"],
+    "shadow": ["shadow"],
+    "adopt": ["adopt", "--dry-run"],
 }
 MAY_HAVE_LINES = {"logs of a step", "snapshot show --content"}
 """Logs and patches have lines of their own; nothing else of a command is printed among them."""
 WITHOUT_TEXT = {"cancel", "cache savings", "cache invalidate"}
 """Commands whose responses have numbers only."""
-STREAMS = {"WatchRun", "ReadLogs"}
+STREAMS = {"WatchRun", "ReadLogs", "AdoptRuns"}
 
 
 def hostile(message: Message, text: str, phase: int, depth: int = 6) -> None:

@@ -135,7 +135,7 @@ async def test_an_answer_that_is_no_json_object_is_unavailable(body: bytes) -> N
             found.get("w"),
             found.create({"metadata": {"name": "w"}}),
             found.create(MANIFEST),
-            anext(found.watch()),
+            anext(found.watch("a=b")),
         ):
             with pytest.raises(Unavailable, match="no JSON"):
                 await ask
