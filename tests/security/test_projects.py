@@ -416,7 +416,6 @@ REQUESTS = {
         for only in (True, False)
     ],
     "GetSavings": [{"run": "{cached_run}"}, {}],
-    "GetSavings": [{"run": "{run}"}, {}],
     "GetShadowSavings": [{"pipeline": "wall"}, {}],
     "AdoptRuns": [{}, {"namespace": "argo"}],
     "GetSnapshot": [{"snapshot": "{snapshot}"}, {"snapshot": "{snapshot}", "with_content": True}],
