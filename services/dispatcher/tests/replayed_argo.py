@@ -25,12 +25,17 @@ def states(name: str, uid: str) -> list[Json]:
     final = recorded(name)
     final["metadata"] |= {"uid": uid, "namespace": "ml"}
     nodes: list[Json] = list(final["status"]["nodes"].values())
+    repository = final["status"].get("artifactRepositoryRef") or {}
     times = sorted({node[key] for node in nodes for key in ("startedAt", "finishedAt") if node.get(key)})
     found = [{**final, "status": {}}]
     for at in times:
         present = {node["id"]: node for node in nodes if node["startedAt"] <= at}
         for is_synced in (False, True):
-            status = {"phase": "Running", "nodes": {k: _at(n, at, is_synced) for k, n in present.items()}}
+            status = {
+                "artifactRepositoryRef": repository,
+                "phase": "Running",
+                "nodes": {k: _at(n, at, is_synced) for k, n in present.items()},
+            }
             found.append({**final, "status": status})
     found.append(final)
     for version, state in enumerate(found, start=1):

@@ -72,6 +72,7 @@ async def comparing(harness: Harness, policy: ImagePolicy, cluster_pods: NodePod
         harness.argo,
         harness.cache,
         harness.repository,
+        harness.observer,
         FollowerTimings(retry_delay=timedelta(seconds=0.1)),
         cluster_pods,
     )
