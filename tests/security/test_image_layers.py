@@ -34,6 +34,12 @@ class MemoryImages:
     async def list_images(self, project):
         return []
 
+    async def list_current(self, within):
+        return []
+
+    async def add_moved(self, moved):
+        pass
+
     async def get_image(self, manifest):
         return self.images.get(manifest)
 

@@ -1,12 +1,17 @@
 """Images of projects and their packages, in Postgres."""
 
+import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from periplus.snapshotter.v1.events_pb2 import ImageMoved
 from periplus_common import postgres
+from periplus_common.errors import Unavailable
 from periplus_snapshotter.images.manifest import Manifest
-from periplus_snapshotter.images.resolver import ResolvedImage
+from periplus_snapshotter.images.reading import Images, ReadingLimits, checking_tags
+from periplus_snapshotter.images.resolver import ImageResolver, ResolvedImage, ResolverLimits
 from periplus_snapshotter.layers.layer import Layer
 from periplus_snapshotter.snapshots.claim import Claim, Package
 from periplus_snapshotter.snapshots.snapshot import Snapshot
@@ -86,3 +91,63 @@ async def test_what_is_resolved_again_soon_is_not_written_again(dsn: str):
             await images.add_resolved("p", [resolved("x:1", "a")])
             (second,) = await images.list_images("p")
             assert (second.resolved_at > first.resolved_at) is again
+
+
+@dataclass
+class Registry:
+    """A registry with one image."""
+
+    letter: str = "a"
+
+    async def find_digest(self, reference) -> str:
+        return f"sha256:{self.letter * 64}"
+
+    async def get_manifest(self, reference, digest: str) -> Manifest:
+        return Manifest(digest, config=digest)
+
+
+async def test_a_tag_that_moved_is_published_once_for_each_project_that_resolved_it(dsn: str):
+    registry = Registry()
+    async with postgres.database(dsn) as database:
+        resolver = ImageResolver(registry, ResolverLimits())
+        images = Images(resolver, None, None, PostgresImages(database), ReadingLimits())
+
+        async def moved() -> list[tuple[str, str, str, str]]:
+            async with database.connection() as connection:
+                rows = await connection.fetch(
+                    "SELECT body FROM outbox WHERE subject LIKE '%ImageMoved%' ORDER BY id"
+                )
+            found = [ImageMoved.FromString(row["body"]) for row in rows]
+            return [(each.project, each.image, each.old_digest[7], each.new_digest[7]) for each in found]
+
+        for project in ("p", "q"):
+            await images.resolve(project, ["x:1", "x@sha256:" + "c" * 64])
+        assert await images.publish_moved(timedelta(days=1)) == 0
+        registry.letter = "b"
+        for _ in range(2):
+            assert await images.publish_moved(timedelta(days=1)) == 2
+        assert await moved() == [("p", "x:1", "a", "b"), ("q", "x:1", "a", "b")]
+        await images.resolve("p", ["x:1"])
+        assert await images.publish_moved(timedelta(days=1)) == 1
+        registry.letter = "a"
+        assert await images.publish_moved(timedelta(days=1)) == 1
+        assert await moved() == [("p", "x:1", "a", "b"), ("q", "x:1", "a", "b"), ("p", "x:1", "b", "a")]
+        async with database.connection() as connection:
+            await connection.execute("UPDATE project_image SET resolved_at = now() - interval '2 days'")
+        assert await images.publish_moved(timedelta(days=1)) == 0
+
+
+async def test_tags_are_checked_at_the_interval_of_the_setting():
+    checked = asyncio.Event()
+
+    class Counting:
+        async def publish_moved(self, within: timedelta) -> int:
+            checked.set()
+            raise Unavailable("Postgres can not be reached")  # which is logged
+
+    async with checking_tags(Counting(), timedelta(seconds=0.01)):
+        await asyncio.wait_for(checked.wait(), 10)
+    checked.clear()
+    async with checking_tags(Counting(), timedelta()):
+        await asyncio.sleep(0.05)
+    assert not checked.is_set()

@@ -9,7 +9,7 @@ from periplus.snapshotter.v1.snapshotter_pb2_grpc import add_SnapshotterServiceS
 from periplus_common import blobs, bus, outbox, postgres, retention, rpc
 from periplus_common.bus import Broker
 from periplus_snapshotter import events
-from periplus_snapshotter.images.reading import Images, ReadingLimits
+from periplus_snapshotter.images.reading import Images, ReadingLimits, checking_tags
 from periplus_snapshotter.images.resolver import ImageResolver, ResolverLimits
 from periplus_snapshotter.layers.process import LayerProcesses
 from periplus_snapshotter.lockfiles.sandbox import Sandbox
@@ -59,6 +59,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
                 add_SnapshotterServiceServicer_to_server, SnapshotterServicer(snapshotter, images)
             )
             async with (
+                checking_tags(images, timedelta(seconds=settings.check_tags_seconds)),
                 deleting_unused_objects(database, object_store.delete, settings.keep_snapshots),
                 rpc.serving(settings.grpc_address, token, register, names=[NAME]) as port,
             ):

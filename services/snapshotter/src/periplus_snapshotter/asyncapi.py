@@ -4,7 +4,7 @@ from faststream import FastStream
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from periplus.snapshotter.v1 import snapshotter_pb2 as pb
-from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
+from periplus.snapshotter.v1.events_pb2 import ImageMoved, SnapshotTaken
 from periplus_common.bus import Broker, asyncapi
 from periplus_snapshotter import events
 
@@ -20,6 +20,13 @@ _EXAMPLES = (
         locked_packages=42,
         taken_at=Timestamp(seconds=1_800_000_000),
     ),
+    ImageMoved(
+        project="digits",
+        image="example/train:2",
+        old_digest="sha256:" + "6a" * 32,
+        new_digest="sha256:" + "7b" * 32,
+        observed_at=Timestamp(seconds=1_800_000_000),
+    ),
 )
 
 
@@ -27,5 +34,7 @@ def application() -> FastStream:
     """The publishers as a FastStream application. It is documented and not run."""
     broker = Broker("nats://localhost:4222")
     events.declare(broker)
-    description = "Stores code, packages, interpreter and platform of runs, by digest. Consumes no events."
+    description = (
+        "Stores code, packages, images, interpreter and platform of runs, by digest. Consumes no events."
+    )
     return asyncapi.application(broker, title="snapshotter", description=description, examples=_EXAMPLES)

@@ -37,6 +37,9 @@ class Settings(ObjectStoreSettings, frozen=True, env_prefix="SNAPSHOTTER_"):
     """The time for all images of a plan; one without an answer by then is not pinned."""
     registry_keep_seconds: float = Field(default=0.0, ge=0, le=3600)
     """How long a tag's digest is used again before its registry is asked anew; a tag that is moved meanwhile is not noticed."""
+    check_tags_seconds: int = Field(default=0, ge=0)
+    """How often the tags of images that were resolved in the last 30 days are looked up, to publish `ImageMoved` for one that
+    points elsewhere; 0: never."""
     read_images: bool = False
     """Whether the packages of each image that is resolved are read by themselves, which downloads its layers once; else when
     they are asked for (`periplus images packages`)."""

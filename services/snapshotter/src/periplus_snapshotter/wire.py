@@ -1,6 +1,7 @@
 """Protobuf ↔ claims and snapshots. The only module that knows both."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from periplus.snapshotter.v1 import events_pb2 as events
 from periplus.snapshotter.v1 import snapshotter_pb2 as pb
@@ -113,6 +114,12 @@ def encode_resolved_image(found: ResolvedImage) -> pb.ResolvedImage:
         also=found.also,
         reason=found.reason,
         fix=found.fix,
+    )
+
+
+def encode_image_moved(project: str, image: str, old: str, new: str, at: datetime) -> events.ImageMoved:
+    return events.ImageMoved(
+        project=project, image=image, old_digest=old, new_digest=new, observed_at=codec.encode_time(at)
     )
 
 

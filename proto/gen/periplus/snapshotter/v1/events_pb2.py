@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from periplus.snapshotter.v1 import snapshotter_pb2 as periplus_dot_snapshotter_dot_v1_dot_snapshotter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$periplus/snapshotter/v1/events.proto\x12\x17periplus.snapshotter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)periplus/snapshotter/v1/snapshotter.proto\"\xb4\x02\n\rSnapshotTaken\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12\x1a\n\x08snapshot\x18\x02 \x01(\tR\x08snapshot\x12 \n\x0b\x65nvironment\x18\x03 \x01(\tR\x0b\x65nvironment\x12\x16\n\x06\x63ommit\x18\x04 \x01(\tR\x06\x63ommit\x12\x14\n\x05\x64irty\x18\x05 \x01(\x08R\x05\x64irty\x12=\n\x08platform\x18\x06 \x01(\x0b\x32!.periplus.snapshotter.v1.PlatformR\x08platform\x12\'\n\x0flocked_packages\x18\x07 \x01(\x05R\x0elockedPackages\x12\x35\n\x08taken_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07takenAtb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$periplus/snapshotter/v1/events.proto\x12\x17periplus.snapshotter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)periplus/snapshotter/v1/snapshotter.proto\"\xb4\x02\n\rSnapshotTaken\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12\x1a\n\x08snapshot\x18\x02 \x01(\tR\x08snapshot\x12 \n\x0b\x65nvironment\x18\x03 \x01(\tR\x0b\x65nvironment\x12\x16\n\x06\x63ommit\x18\x04 \x01(\tR\x06\x63ommit\x12\x14\n\x05\x64irty\x18\x05 \x01(\x08R\x05\x64irty\x12=\n\x08platform\x18\x06 \x01(\x0b\x32!.periplus.snapshotter.v1.PlatformR\x08platform\x12\'\n\x0flocked_packages\x18\x07 \x01(\x05R\x0elockedPackages\x12\x35\n\x08taken_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07takenAt\"\xb7\x01\n\nImageMoved\x12\x18\n\x07project\x18\x01 \x01(\tR\x07project\x12\x14\n\x05image\x18\x02 \x01(\tR\x05image\x12\x1d\n\nold_digest\x18\x03 \x01(\tR\toldDigest\x12\x1d\n\nnew_digest\x18\x04 \x01(\tR\tnewDigest\x12;\n\x0bobserved_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nobservedAtb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,4 +35,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SNAPSHOTTAKEN']._serialized_start=142
   _globals['_SNAPSHOTTAKEN']._serialized_end=450
+  _globals['_IMAGEMOVED']._serialized_start=453
+  _globals['_IMAGEMOVED']._serialized_end=636
 # @@protoc_insertion_point(module_scope)

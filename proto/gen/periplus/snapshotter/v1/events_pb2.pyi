@@ -71,3 +71,43 @@ class SnapshotTaken(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SnapshotTaken: _TypeAlias = SnapshotTaken  # noqa: Y015
+
+@_typing.final
+class ImageMoved(_message.Message):
+    """The tag of an image points to another digest than when a project resolved it last: its steps will run again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    OLD_DIGEST_FIELD_NUMBER: _builtins.int
+    NEW_DIGEST_FIELD_NUMBER: _builtins.int
+    OBSERVED_AT_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The project."""
+    image: _builtins.str
+    """The image's name."""
+    old_digest: _builtins.str
+    """"sha256:…" that it had."""
+    new_digest: _builtins.str
+    """"sha256:…" that it has now."""
+    @_builtins.property
+    def observed_at(self) -> _timestamp_pb2.Timestamp:
+        """When that was observed."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        image: _builtins.str = ...,
+        old_digest: _builtins.str = ...,
+        new_digest: _builtins.str = ...,
+        observed_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "new_digest", b"new_digest", "observed_at", b"observed_at", "old_digest", b"old_digest", "project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageMoved: _TypeAlias = ImageMoved  # noqa: Y015

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from periplus_common.errors import Invalid, PeriplusError, Refused, Unavailable
+from periplus_common.runtime import background_task
 from periplus_snapshotter.images.manifest import Manifest
 from periplus_snapshotter.images.reference import ImageReference, parse
 from periplus_snapshotter.images.resolver import ImageResolver, ResolvedImage
@@ -16,6 +17,9 @@ from periplus_snapshotter.layers.layer import Layer, packages_of
 from periplus_snapshotter.snapshots.claim import Package
 
 log = logging.getLogger(__name__)
+
+MAX_CHECKED_AT_ONCE = 20
+"""Images that are resolved at a time when tags are checked: their registries have other work."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,12 @@ class ImageStore(Protocol):
 
     async def list_images(self, project: str) -> list[ProjectImage]:
         """The images of a project by name, each as it was resolved last."""
+
+    async def list_current(self, within: timedelta) -> list[tuple[str, ProjectImage]]:
+        """Project and image of every image that was resolved within a time, each as it was resolved last."""
+
+    async def add_moved(self, moved: Sequence[tuple[str, ProjectImage, str]]) -> None:
+        """Publish that tags point to other digests now (project, image, new digest), each once."""
 
     async def get_image(self, manifest: str) -> tuple[Package, ...] | None:
         """The packages of an image that was read."""
@@ -146,6 +156,22 @@ class Images:
         known = await self._store.list_images(project)
         return list(zip(known, await self._resolver.resolve([image.name for image in known]), strict=True))
 
+    async def publish_moved(self, within: timedelta) -> int:
+        """Publish the images of all projects, resolved within a time, whose tags point elsewhere now. Gives their number."""
+        known = await self._store.list_current(within)
+        names = list(dict.fromkeys(image.name for _, image in known))
+        now: dict[str, str] = {}
+        for start in range(0, len(names), MAX_CHECKED_AT_ONCE):
+            found = await self._resolver.resolve(names[start : start + MAX_CHECKED_AT_ONCE])
+            now |= {each.image: each.digest for each in found if each.digest}
+        moved = [
+            (project, image, now[image.name])
+            for project, image in known
+            if now.get(image.name, image.digest) != image.digest
+        ]
+        await self._store.add_moved(moved)
+        return len(moved)
+
     async def read(self, project: str, image: str) -> ImageContent:
         """An image with its packages. Raises `Refused`, `Unavailable`, also while it is being read: ask again."""
         (found,) = await self.resolve(project, [image])
@@ -215,3 +241,24 @@ class Images:
         packages = tuple(sorted(Package(name, version) for name, version in packages_of(layers)))
         await self._store.add_image(manifest.digest, packages)
         return packages
+
+
+@asynccontextmanager
+async def checking_tags(
+    images: Images, interval: timedelta, within: timedelta = timedelta(days=30)
+) -> AsyncIterator[None]:
+    """Publish moved tags once every `interval` while the block is open; never if it is 0. A failure is logged."""
+
+    async def run() -> None:
+        while True:
+            await asyncio.sleep(interval.total_seconds())
+            try:
+                await images.publish_moved(within)
+            except PeriplusError as error:
+                log.warning("the tags of images are not checked: %s", error)
+
+    if not interval:
+        yield
+        return
+    async with background_task(run()):
+        yield

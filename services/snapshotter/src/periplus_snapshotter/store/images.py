@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 
+from periplus_common import bus, outbox
 from periplus_common.postgres import Database
+from periplus_snapshotter import wire
 from periplus_snapshotter.images.reading import ImageUse, PackageUse, ProjectImage
 from periplus_snapshotter.images.resolver import ResolvedImage
 from periplus_snapshotter.layers.layer import Layer
@@ -58,6 +60,58 @@ class PostgresImages:
                 MAX_FOUND,
             )
         return [ProjectImage(row["name"], row["digest"], row["resolved_at"]) for row in rows]
+
+    async def list_current(self, within: timedelta) -> list[tuple[str, ProjectImage]]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT DISTINCT ON (project, name) project, name, digest, resolved_at FROM project_image
+                WHERE resolved_at > now() - $1::interval AND name NOT LIKE '%@%'
+                ORDER BY project, name, resolved_at DESC
+                """,
+                within,
+            )
+        return [
+            (row["project"], ProjectImage(row["name"], row["digest"], row["resolved_at"])) for row in rows
+        ]
+
+    async def add_moved(self, moved: Sequence[tuple[str, ProjectImage, str]]) -> None:
+        if not moved:
+            return
+        listed = sorted(moved, key=lambda each: (each[0], each[1].name))
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                """
+                UPDATE project_image AS present SET moved_to = new.digest
+                FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS new (project, name, old, digest)
+                WHERE present.project = new.project AND present.name = new.name AND present.digest = new.old
+                  AND present.moved_to <> new.digest
+                RETURNING present.project, present.name, present.digest, present.moved_to, now() AS at
+                """,
+                [project for project, _, _ in listed],
+                [image.name for _, image, _ in listed],
+                [image.digest for _, image, _ in listed],
+                [digest for _, _, digest in listed],
+            )
+            events = [
+                wire.encode_image_moved(
+                    row["project"], row["name"], row["digest"], row["moved_to"], row["at"]
+                )
+                for row in rows
+            ]
+            await outbox.add(
+                connection,
+                [
+                    bus.cloud_event(
+                        event,
+                        project=event.project,
+                        run="",
+                        key=f"{event.image} {event.old_digest} {event.new_digest} {row['at'].isoformat()}",
+                        at=row["at"],
+                    )
+                    for event, row in zip(events, rows, strict=True)
+                ],
+            )
 
     async def get_image(self, manifest: str) -> tuple[Package, ...] | None:
         async with self._database.connection() as connection:
