@@ -7,7 +7,7 @@ import json
 import os
 import re  # noqa: F401
 import signal
-import socket  # noqa: F401
+import socket
 import stat  # noqa: F401
 import subprocess  # noqa: F401
 import sys
@@ -97,9 +97,30 @@ def hostile(home: Path, victim: int) -> str:
     return json.dumps(names["attack"]())
 
 
+def reached_by_another_user(*paths: str) -> str:
+    """The paths that another user can list, read or connect to, as a JSON list."""
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    return json.dumps([path for path in paths if reaches(path)])
+
+
+def reaches(path: str) -> bool:
+    """Whether this process can list a folder, read a file or connect to a socket."""
+    place = Path(path)
+    try:
+        if place.is_socket():
+            os.chdir(place.parent)  # as its path may be too long for an address
+            socket.socket(socket.AF_UNIX).connect(place.name)
+        elif place.is_dir():
+            list(place.iterdir())
+        else:
+            place.read_bytes()
+    except PermissionError:
+        return False
+    return True
+
+
 if __name__ == "__main__":
-    print(
-        {"as_ordinary_user": as_ordinary_user, "without_namespaces": without_namespaces}[sys.argv[1]](
-            *sys.argv[2:]
-        )
-    )
+    found = {each.__name__: each for each in (as_ordinary_user, without_namespaces, reached_by_another_user)}
+    print(found[sys.argv[1]](*sys.argv[2:]))

@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import less_rights
 import psutil
 import pytest
 from stack import Stack, up, wait_until_ended
@@ -55,9 +57,14 @@ def secrets_of(home: Home) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home whose path is longer than a socket's address, and full of characters that URIs escape."""
-    return Home(tmp_path_factory.mktemp("identity") / LONG / "home")
+def home() -> Iterator[Home]:
+    """A home whose path is longer than a socket's address, and full of characters that URIs escape.
+
+    Other users can enter the folder that it is in, as they can not below pytest's.
+    """
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="identity-") as folder:
+        Path(folder).chmod(0o755)
+        yield Home(Path(folder) / LONG / "home")
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +125,16 @@ def test_only_the_owner_reaches_the_sockets(stopped: Remembered, again: Stack) -
         path = Path(again.settings[name].removeprefix("unix:"))
         assert path.parent == stopped.home.run
         assert (path.parent.stat().st_mode & 0o077, path.stat().st_mode & 0o077) == (0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_reaches_nothing_of_a_home(again: Stack) -> None:
+    inside = [again.home, again.home / "client.json", *(again.home / "run").glob("*.sock")]
+    assert len(inside) > len(SERVICES) + 2
+    inside.append(again.home / "data/postgres/.s.PGSQL.5432")
+    command = [sys.executable, less_rights.__file__, "reached_by_another_user"]
+    found = subprocess.run([*command, again.home.parent, *inside], capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == [str(again.home.parent)]
 
 
 def test_a_killed_service_is_reached_again_where_it_was(again: Stack) -> None:
