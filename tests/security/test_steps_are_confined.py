@@ -28,8 +28,13 @@ def confined() -> Iterator[Stack]:
         other = Home(Path(folder) / "other")
         other.create()
         other.secret("token")
-        with up(Path(folder) / "home") as running:
-            yield running
+        hidden = Path(folder) / "hidden by the user"
+        hidden.mkdir()
+        (hidden / "token").touch()
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("PERIPLUS_HIDDEN", f"{folder}/nothing:{hidden}")
+            with up(Path(folder) / "home") as running:
+                yield running
 
 
 def run_hostile(stack: Stack, *arguments: str) -> list[str]:

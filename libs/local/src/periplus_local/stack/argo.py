@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periplus_common.unix_socket import PREFIX
@@ -15,8 +16,6 @@ from periplus_local.stack.ports import LOOPBACK
 from periplus_local.stack.process import ProcessSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from periplus_local.stack.bucket import Bucket
     from periplus_local.stack.home import Home
 
@@ -45,6 +44,12 @@ class Argo:
         return self.token_file.read_text(encoding="ascii").strip()
 
 
+def _hidden_by_user() -> list[Path]:
+    """The folders of $PERIPLUS_HIDDEN, separated as those of $PATH: what steps do not see, such as ~/.ssh."""
+    listed = os.environ.get("PERIPLUS_HIDDEN", "").split(os.pathsep)
+    return [Path(folder).expanduser().absolute() for folder in listed if folder]
+
+
 def spec(
     home: Home, argo: Argo, bucket: Bucket, stops_before: tuple[str, ...] = (), key_format: str = ""
 ) -> ProcessSpec:
@@ -58,7 +63,7 @@ def spec(
             "ARGO_HOME": str(home.data / "argo"),
             "ARGO_PORT" if isinstance(argo.at, int) else "ARGO_SOCKET": str(argo.at),
             "ARGO_TOKEN_FILE": str(argo.token_file),
-            "ARGO_HIDDEN": os.pathsep.join(map(str, (home.path, *seal.state_folders()))),
+            "ARGO_HIDDEN": os.pathsep.join(map(str, (home.path, *seal.state_folders(), *_hidden_by_user()))),
             "ARGO_HIDDEN_LIST": str(seal.home_list()),
             "ARGO_SLOTS": str(os.cpu_count() or 1),
             **bucket.connection("ARGO_"),
