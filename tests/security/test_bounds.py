@@ -186,6 +186,7 @@ def test_a_recursion_that_doubles_ends_with_the_reason_and_its_processes_end(sma
         "Error",
         "the workflow has more than 2000 nodes",
     )
+    assert len(nodes_of(ended)) <= 2_000
     assert not [
         each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", seconds]
     ]
