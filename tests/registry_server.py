@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MISSING = ", ".join(name for name in ("docker-registry", "skopeo") if shutil.which(name) is None)
 """Programs that are not installed here."""
@@ -31,14 +32,23 @@ class RegistryServer:
         """Copy an image with one layer to a tag ("team/train:1"). Gives the digest of its manifest."""
         layout = self.folder / hashlib.sha256(os.urandom(16)).hexdigest()[:12]
         write_layout(layout, layer or tar_of(files or {}))
-        target = f"docker://{self.name}/{tag}"
-        self._skopeo(
-            "copy", "--quiet", "--dest-tls-verify=false", *self._as("--dest-creds"), f"oci:{layout}:x", target
-        )
+        target = self.copy(layout, tag)
         shown = self._skopeo(
             "inspect", "--tls-verify=false", *self._as("--creds"), "--format", "{{.Digest}}", target
         )
         return shown.strip()
+
+    def copy(self, layout: Path, tag: str) -> str:
+        """Copy the image `x` of an OCI layout to a tag, for all its platforms. Gives its address."""
+        target = f"docker://{self.name}/{tag}"
+        options = ("--all", "--quiet", "--dest-tls-verify=false", *self._as("--dest-creds"))
+        self._skopeo("copy", *options, f"oci:{layout}:x", target)
+        return target
+
+    def raw(self, tag: str) -> bytes:
+        """The bytes that a tag points to."""
+        options = ("--tls-verify=false", *self._as("--creds"), "--raw")
+        return self._skopeo("inspect", *options, f"docker://{self.name}/{tag}").encode()
 
     def _as(self, option: str) -> tuple[str, ...]:
         return (option, ":".join(self.credentials)) if self.credentials else ()
@@ -87,16 +97,23 @@ def tar_of(files: Mapping[str, bytes]) -> bytes:
 
 
 @contextmanager
-def registry_server(folder: Path, *, with_users: bool = False) -> Iterator[RegistryServer]:
-    """A registry on a free port of loopback; with `with_users`, only `user` with the password `secret` may use it."""
+def registry_server(
+    folder: Path, *, with_users: bool = False, tls: tuple[Path, Path] | None = None
+) -> Iterator[RegistryServer]:
+    """A registry on a free port of loopback; with `with_users`, only `user` with the password `secret` may use it.
+
+    With `tls`, a certificate and its key (PEM), it speaks HTTPS.
+    """
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         name = f"127.0.0.1:{free.getsockname()[1]}"
-    config = {
+    config: dict[str, Any] = {
         "version": 0.1,
         "log": {"level": "error"},
         "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}, "delete": {"enabled": True}},
         "http": {"addr": name},
     }
+    if tls:
+        config["http"]["tls"] = {"certificate": str(tls[0]), "key": str(tls[1])}
     if with_users:
         (folder / "users").write_text(_USER_LINE)
         config["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "users")}}
