@@ -107,3 +107,15 @@ async def test_an_observed_step_whose_output_is_gone_is_no_producer(cache, memor
     await cache.record(replace(step, observed_pipeline="digits"))
     (attempt,) = memory.attempts.values()
     assert attempt.not_recorded_reason
+
+
+async def test_an_observed_step_that_claims_an_object_of_another_project_is_not_recorded(
+    cache, memory, finished, objects
+):
+    secret = objects.put("projects/other/secret")
+    step = finished(output_artifacts={"model": secret}, run_mode=CacheMode.WRITE)
+    await cache.record(replace(step, observed_pipeline="digits"))
+    assert not memory.entries
+    (attempt,) = memory.attempts.values()
+    assert "projects/other/secret" in attempt.not_recorded_reason
+    assert objects.reads == 0
