@@ -10,7 +10,7 @@ import resource
 import sys
 from dataclasses import asdict
 
-MAX_MEMORY_BYTES = 1 << 30  # of address space
+MAX_MEMORY_BYTES = 512 << 20  # of address space
 MAX_CPU_SECONDS = 900
 
 
