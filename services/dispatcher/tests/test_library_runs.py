@@ -4,11 +4,13 @@ import json
 import uuid
 from typing import Any
 
+import pytest
 import yaml
 from dispatcher_harness import Harness
 from manifests import dag, say, shows, task, workflow
 from test_library import ref, template, whole
 
+from periplus_common.errors import Invalid
 from periplus_local.argo.testing import Refusal
 from periplus_model.steps import RunPhase
 
@@ -129,3 +131,28 @@ async def test_a_cron_workflow_of_a_template_is_run_as_if_it_were_scheduled_now(
     assert labels["workflows.argoproj.io/workflow-template"] == name
     assert workflow["metadata"]["annotations"]["workflows.argoproj.io/scheduled-time"]
     assert (await harness.run(documents)).cached == {"a", "b"}
+
+
+async def test_if_argo_refuses_the_copies_the_workflow_goes_as_it_was_written_and_nothing_is_recorded(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, text = unique("lib"), unique("text")
+    store(harness, template(name, *pipeline(text)))
+    manifest = workflow(dag(ref("b", name, "first"), outputs=OUTPUT))
+    lint = harness.argo.lint
+
+    async def lint_references_only(found: Json) -> tuple[str, ...]:
+        if "templateRef" not in json.dumps(found):
+            raise Invalid("no copies", field="spec.manifest.spec.templates")
+        return await lint(found)
+
+    monkeypatch.setattr(harness.argo, "lint", lint_references_only)
+    done = await harness.submit(manifest)
+    assert "templateRef" in done.run.manifest
+    assert done.run.state.templates == {}
+    ended = await harness.ended(done.run.id)
+    assert (ended.run.phase, ended.output) == (RunPhase.SUCCEEDED, text)
+    assert [event.template.document for event in ended.finished] == ["{}"]
+    refused = workflow(dag(task("a", "t")), say("t", text))
+    with pytest.raises(Invalid, match="no copies"):
+        await harness.submit(refused)
