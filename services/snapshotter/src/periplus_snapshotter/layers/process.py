@@ -1,4 +1,4 @@
-"""Reads layers in restricted processes, one after the other, while they are downloaded."""
+"""Reads layers in restricted processes, while they are downloaded."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 class LayerProcesses:
     """Implements `LayerReader`. At most `at_once` layers are read at a time."""
 
-    def __init__(self, at_once: int = 1) -> None:
+    def __init__(self, at_once: int = 2) -> None:
         self._slots = asyncio.Semaphore(at_once)
 
     async def read(self, digest: str, size_bytes: int, content: AsyncIterator[bytes]) -> Layer:
