@@ -91,6 +91,7 @@ def test_runs_that_others_submit_have_lineage_and_the_report_says_what_a_cache_w
     (after,) = json.loads(observing.periplus("shadow", "-o", "json").stdout)["pipelines"]
     assert [int(after[key]) for key in ("runs", "steps", "hits", "saved_pods")] == [2, 4, 2, 2]
     assert "2 of 4 steps would have been cached" in observing.periplus("shadow").stdout
+    assert "no steps of observed runs" in observing.periplus("shadow", "--project", "other").stdout
     assert "only observes" in observing.periplus("why", second, "make").stdout
     assert "observed:" in observing.periplus("runs", second).stdout
     assert "0 Workflows would be adopted" in observing.periplus("adopt", "--dry-run").stdout

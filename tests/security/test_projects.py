@@ -355,11 +355,13 @@ def names(stack: Stack, secret: lineage_pb2.Run) -> dict[str, str]:
     )
     taken = snapshotter_pb2.TakeSnapshotRequest(project="victim", claim=claim)
     entries = stack.cache.ListEntries(cache_pb2.ListEntriesRequest(project="victim"), timeout=30).entries
-    artifact = stack.run(secret.id, "victim").steps[0].outputs.artifacts[0]
     cached = run(stack, "victim", WRITE)
     savings = cache_pb2.GetSavingsRequest(project="victim", run=cached.id)
     deadline = time.monotonic() + 30
     while not stack.cache.GetSavings(savings, timeout=30).hits and time.monotonic() < deadline:
+        time.sleep(0.05)
+    while not (artifact := stack.run(secret.id, "victim").steps[0].outputs.artifacts[0]).digest:
+        assert time.monotonic() < deadline, "lineage has no digest"
         time.sleep(0.05)
     return {
         "run": secret.id,
@@ -427,6 +429,9 @@ MAKE = {"PlanRun", "SubmitRun", "TakeSnapshot"}
 IMAGES = {"ResolveImages", "ReadImage", "CheckImages"}
 """They need a registry, which this stack has not. Those of a project: services/snapshotter/tests/test_image_store.py."""
 
+OF_OBSERVED = {"GetShadowSavings"}
+"""Answered with observed runs only, which this stack has none of; see tests/integration/test_observed.py."""
+
 METHODS = {
     method.name: (service.full_name, method)
     for module in (cache_pb2, dispatcher_pb2, lineage_pb2, snapshotter_pb2)
@@ -487,7 +492,7 @@ def test_things_of_another_project_are_answered_as_things_that_do_not_exist(
         "key": names["key"].replace("out.tgz", "xyz.tgz")
     }  # as long, as an answer has its length
     assert answer(stack, rpc, fields, names) == answer(stack, rpc, fields, nothing)
-    if fields.get("validate_only", True):
+    if fields.get("validate_only", True) and rpc not in OF_OBSERVED:
         # Else the line above would hold for a question that nobody is answered.
         assert answer(stack, rpc, fields, names, "victim") != answer(stack, rpc, fields, names)
 
