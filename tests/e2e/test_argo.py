@@ -135,12 +135,10 @@ def test_a_resubmitted_workflow_runs_and_its_gates_are_answered(
     cluster: Stack, argo: Argo, same: str
 ) -> None:
     run = cluster.finish(chain(argo.image, first=uuid.uuid4().hex, next=same, middle=same))
-    again = argo.resubmit(run.id)
-    deadline = time.monotonic() + 60
-    while (argo.workflow(again) or {}).get("status", {}).get("phase") not in ("Succeeded", "Failed", "Error"):
-        assert time.monotonic() < deadline, argo.workflow(again)
-        time.sleep(0.5)
-    assert (argo.workflow(again) or {})["status"]["phase"] == "Succeeded"
+    again = cluster.wait_for_run(argo.resubmit(run.id))
+    assert again.phase == step_pb2.RUN_PHASE_SUCCEEDED, again.message
+    assert again.outputs.parameters[0].value == str(STEPS)
+    assert len(argo.pods(again.id)) == 1
 
 
 def test_a_dispatcher_that_was_killed_answers_the_open_gates(cluster: Stack, argo: Argo, same: str) -> None:

@@ -19,7 +19,7 @@ from periplus_dispatcher.domain import (
     StretchMember,
     TemplateRole,
 )
-from periplus_dispatcher.follow import stretch_gates
+from periplus_dispatcher.follow import resubmitted, stretch_gates
 from periplus_dispatcher.follow.gates import gate_answer, gate_query, without_cache
 from periplus_dispatcher.follow.images import SeenImages, check_images
 from periplus_dispatcher.follow.nodes import ArtifactRepository
@@ -154,6 +154,12 @@ class Follower:
     async def _check_open_runs(self) -> None:
         """Launch the runs that Argo does not have yet, and process the Workflows whose changes may have been missed."""
         try:
+            async for name, _ in self._argo.list(resubmitted.OPEN_SELECTOR, archived=False):
+                if await self._runs.get(name) is None and (workflow := await self._argo.get(name)):
+                    await self._enqueue(workflow)
+        except PeriplusError as error:
+            log.warning("resubmitted Workflows are listed again in %s s: %s", self._poll_interval, error)
+        try:
             async with asyncio.TaskGroup() as checks:
                 for run_id in await self._runs.list_open():
                     await self._checks.acquire()
@@ -250,7 +256,7 @@ class Follower:
         name = workflow["metadata"]["name"]
         followed = self._followed.get(name)
         if followed is None:
-            run = await self._runs.get(name)
+            run = await self._runs.get(name) or await self._resubmitted(workflow)
             if run is not None and run.is_cancelled:
                 await self._stop(run, workflow)
             if run is None or run.phase.is_final:
@@ -258,6 +264,25 @@ class Follower:
             # In the meantime another state of the Workflow may have been the first.
             followed = self._followed.setdefault(name, FollowedRun(run))
         self._put(followed, workflow)
+
+    async def _resubmitted(self, workflow: Json) -> Run | None:
+        """The run of a Workflow that `argo resubmit` made of one of ours; None for any other."""
+        name, original_name = workflow["metadata"]["name"], resubmitted.original_of(workflow)
+        if not original_name or (workflow.get("status") or {}).get("finishedAt"):
+            return None
+        original, original_workflow = await self._runs.get(original_name), await self._argo.get(original_name)
+        if original is None or original_workflow is None or not original.manifest:
+            return None
+        run = resubmitted.new_run(workflow, original, original_workflow)
+        if run is None:
+            log.warning("%s is not followed: its steps are not those of %s", name, original_name)
+            return None
+        run = await self._runs.add(run, [], [])
+        if run.state.generated and resubmitted.has_other_parameters(workflow, original_workflow):
+            await self._argo.stop(name, terminate=True, message=resubmitted.OTHER_PARAMETERS)
+            await self._finish(run, RunPhase.ERROR, resubmitted.OTHER_PARAMETERS)
+            return None
+        return run
 
     def _put(self, followed: FollowedRun, workflow: Json) -> None:
         if followed.newest is None or not _is_older(workflow, followed.newest):
