@@ -12,6 +12,7 @@ import stat  # noqa: F401
 import subprocess  # noqa: F401
 import sys
 import time
+import zlib  # noqa: F401
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
