@@ -426,8 +426,6 @@ REQUESTS = {
 }
 """Requests of each RPC that names things. Three make new things of the project: see `MAKE`."""
 MAKE = {"PlanRun", "SubmitRun", "TakeSnapshot"}
-WITHOUT_ANSWER = {"GetShadowSavings"}
-"""RPCs that have nothing to say of the runs of `names`: none of them is a run of others that is observed."""
 IMAGES = {"ResolveImages", "ReadImage", "CheckImages"}
 """They need a registry, which this stack has not. Those of a project: services/snapshotter/tests/test_image_store.py."""
 
