@@ -264,7 +264,7 @@ class MemoryStore:
                 and not other.uncacheable_reason
                 and not other.not_recorded_reason
                 and other.finished_at <= step.finished_at - step.duration
-                and other is not step
+                and (other.finished_at, other.run, other.step) < (step.finished_at, step.run, step.step)
                 for other in self.attempts.values()
             )
 

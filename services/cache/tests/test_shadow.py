@@ -46,6 +46,13 @@ async def test_two_steps_that_ran_at_the_same_time_save_nothing(store):
     assert (found.hits, found.steps) == (0, 2)
 
 
+async def test_of_two_steps_within_the_same_second_one_alone_would_have_been_cached(store):
+    store, _ = store
+    await store.record(*(observed(1, run, at=NOON, duration=timedelta()) for run in ("r1", "r2")))
+    (found,) = await store.shadow_savings("p", "", None, 10)
+    assert (found.hits, found.steps) == (1, 2)
+
+
 async def test_what_failed_can_not_be_cached_or_was_not_readable_saves_nothing(store):
     store, _ = store
     failed = observed(1, "r1")

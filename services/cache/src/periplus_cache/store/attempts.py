@@ -177,7 +177,9 @@ _SHADOW = """
                 WHERE producer.fingerprint = step.fingerprint AND producer.project = step.project
                   AND producer.finished_at <= step.finished_at - step.duration AND producer.phase = 'succeeded'
                   AND producer.uncacheable_reason = '' AND producer.not_recorded_reason = ''
-                  AND (producer.run, producer.step) <> (step.run, step.step)
+                  -- Argo's times are whole seconds: of two that are equal, one alone is the other's producer.
+                  AND (producer.finished_at, producer.run, producer.step)
+                      < (step.finished_at, step.run, step.step)
             ) AS is_hit
         FROM attempt AS step
         WHERE project = $1 AND observed_pipeline IS NOT NULL AND ($2 = '' OR observed_pipeline = $2)
