@@ -8,6 +8,7 @@ import httpx
 import pytest
 from stack import FINAL_PHASES, WAIT_SECONDS, Stack, up
 
+from periplus.lineage.v1 import lineage_pb2
 from periplus.types.v1 import step_pb2
 from periplus_local.stack.home import Home
 
@@ -69,10 +70,21 @@ def run_of(stack: Stack, name: str) -> str:
     raise TimeoutError(f"{name} has no run that has finished")
 
 
+def with_digests(stack: Stack, run: str) -> lineage_pb2.Run:
+    """A finished run once lineage has the digests of its artifacts, which come from the cache."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        found = stack.run(run)
+        if all(a.digest for step in found.steps for a in (*step.inputs.artifacts, *step.outputs.artifacts)):
+            return found
+        time.sleep(0.1)
+    raise TimeoutError(f"{run} has artifacts without digests")
+
+
 def test_runs_that_others_submit_have_lineage_and_the_report_says_what_a_cache_would_save(
     observing: Stack,
 ) -> None:
-    first = observing.run(run_of(observing, submitted(observing)))
+    first = with_digests(observing, run_of(observing, submitted(observing)))
     assert (first.pipeline, first.observed.namespace) == ("others", "argo")
     steps = {step.path: step for step in first.steps}
     assert {path: step.phase for path, step in steps.items()} == dict.fromkeys(

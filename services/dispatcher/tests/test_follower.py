@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from test_service import gated, opened_gates, two
 
 from periplus_dispatcher import argo
 from periplus_dispatcher.domain import Json, Run
-from periplus_dispatcher.follow.follower import _is_older
+from periplus_dispatcher.follow.follower import Follower, FollowerTimings, _is_older
 
 RESTARTED_WITHIN_SECONDS = 1.0
 GONE = b'data: {"error":{"grpc_code":13,"http_code":410,"message":"too old resource version: 1 (2)"}}\n\n'
@@ -90,6 +91,10 @@ async def test_a_stream_whose_version_has_expired_begins_again_with_a_list(harne
     await harness.run(two())
     await harness.crash()
     async with following(harness, expired):
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.5)  # the list at the start would answer the gate before it is seen to be open
         name, (gate,) = await opened_gates(harness)
         opened.set()
         await is_answered(harness, name, gate["id"], within=WAIT_SECONDS)
@@ -151,6 +156,25 @@ async def test_a_follower_that_is_stopped_while_it_checks_a_run_only_ends(harnes
     held.release.set_result({"metadata": {"name": run}})
     with pytest.raises(asyncio.CancelledError):
         await stopped.following
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_follower_that_is_stopped_as_a_check_becomes_due_ends(harness: Harness, turns: int) -> None:
+    """`turns` of the event loop are between the two: asyncio.wait_for of Python 3.11 swallows a cancellation at some."""
+    await harness.crash()
+    follower = Follower(
+        harness.dispatcher.launch, harness.runs, HeldArgo(), harness.cache, harness.repository, harness.observer,
+        FollowerTimings(poll_interval=timedelta(minutes=1)),
+    )  # type: ignore[arg-type] # fmt: skip
+    task = asyncio.create_task(follower.follow())
+    await asyncio.sleep(0.2)
+    follower._check_now.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=5)
+    task.cancel()
+    assert done
 
 
 def test_of_two_states_of_a_workflow_the_older_does_not_take_the_place_of_the_newer() -> None:

@@ -27,7 +27,14 @@ async def test_a_published_run_is_returned_with_its_steps(settings: Settings) ->
     async with running(settings) as client:
         await client.publish(run_events.events)
         run = await client.wait_for_run(
-            "r1", lambda r: r.steps[1].outputs.artifacts[0].digest and r.finished_at.seconds
+            "r1",
+            lambda r: (
+                r.finished_at.seconds
+                and all(
+                    s.outputs.artifacts and all(a.digest for a in (*s.inputs.artifacts, *s.outputs.artifacts))
+                    for s in r.steps
+                )
+            ),
         )
     assert [step.path for step in run.steps] == ["ingest", "train"]
     assert run.pipeline == "digits"
@@ -117,7 +124,9 @@ async def test_a_cached_step_has_the_inputs_of_its_producer_without_those_that_a
         (alone,) = (await client.wait_for_run("r2", lambda r: r.step_count and r.finished_at.seconds)).steps
         assert alone.inputs == types.Inputs()
         await client.publish(first.events)
-        await client.wait_for_run("r1", lambda r: r.step_count and r.steps[0].inputs.artifacts[0].digest)
+        await client.wait_for_run(
+            "r1", lambda r: r.step_count and any(a.digest for a in r.steps[0].inputs.artifacts)
+        )
         (step,) = (await client.get_run("r2")).steps
         watched = [step async for update in client.watch("r2") for step in update.steps]
         request = pb.TraverseRequest(project=PROJECT, start=["step:r2/a"], direction=pb.DIRECTION_UPSTREAM)

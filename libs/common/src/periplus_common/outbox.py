@@ -156,7 +156,8 @@ class _Relay:
                     break
             if not self._reconcile_due.is_set():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(notified.wait(), poll)
+                    async with asyncio.timeout(poll):
+                        await notified.wait()
 
     async def _measure(self, connection: asyncpg.Connection) -> None:
         row = await connection.fetchrow(

@@ -236,7 +236,8 @@ class Broker(NatsBroker):
         client = self.connection
         while not self._closed.is_set() and (client.is_connected or client.is_reconnecting):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), _CHECK_INTERVAL_SECONDS)
+                async with asyncio.timeout(_CHECK_INTERVAL_SECONDS):
+                    await self._closed.wait()
         reason = self._last_error or "no reason given"
         raise Unavailable(
             f"the connection to NATS at {self._url_without_password} is closed for good: {reason}"
@@ -324,7 +325,8 @@ class Broker(NatsBroker):
 
     async def _wait_connected(self) -> Client:
         try:
-            await asyncio.wait_for(self._connected.wait(), self._settings.publish_timeout.total_seconds())
+            async with asyncio.timeout(self._settings.publish_timeout.total_seconds()):
+                await self._connected.wait()
         except TimeoutError as error:
             reason = self._last_error or "no answer yet"
             raise Unavailable(f"NATS at {self._url_without_password} is unavailable: {reason}") from error

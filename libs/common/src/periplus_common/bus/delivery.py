@@ -123,7 +123,8 @@ class Delivery(BaseMiddleware[Any]):
                     log.warning("%d messages wait: %s", len(batch), error)
                     with suppress(TimeoutError):
                         pause = self._settings.unavailable_pause.total_seconds()
-                        await asyncio.wait_for(self._stopping.wait(), pause)
+                        async with asyncio.timeout(pause):
+                            await self._stopping.wait()
                 else:
                     return
 

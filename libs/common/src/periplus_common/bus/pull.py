@@ -181,7 +181,8 @@ class Inbox:
         expires = {"expires": int(self._expiry * 1e9)}  # nanoseconds
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._request_due.wait(), self._expiry + _MARGIN_SECONDS)
+                async with asyncio.timeout(self._expiry + _MARGIN_SECONDS):
+                    await self._request_due.wait()
             lost = not self._request_due.is_set()
             self._request_due.clear()
             enough = self._requested >= self.batch // 2 + 1 and not lost

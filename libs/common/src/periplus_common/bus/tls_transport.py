@@ -36,7 +36,8 @@ class TlsTransport(TcpTransport):
             ssl_handshake_timeout=connect_timeout,
             ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
         )
-        self._io_reader, self._io_writer = await asyncio.wait_for(opening, connect_timeout)
+        async with asyncio.timeout(connect_timeout):
+            self._io_reader, self._io_writer = await opening
 
     async def connect_tls(self, *_: object) -> None:
         """`connect` has done it, before the server could ask for it."""

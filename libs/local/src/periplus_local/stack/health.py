@@ -39,7 +39,8 @@ async def serving(address: str) -> None:
 async def answering(address: str, path: str, token: str) -> None:
     """Return if the HTTP server at host:port or unix:/path answers 200 with JSON. Raises NotReadyError."""
     try:
-        status, body = await asyncio.wait_for(_get(address, path, token), _TIMEOUT_SECONDS)
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            status, body = await _get(address, path, token)
     except (OSError, TimeoutError, ValueError) as error:
         raise NotReadyError(f"{address}: {error or type(error).__name__}") from error
     if status != 200:

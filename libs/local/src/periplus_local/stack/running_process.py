@@ -97,7 +97,8 @@ async def stop(running: RunningProcess) -> float:
         with suppress(ProcessLookupError):
             running.process.send_signal(running.spec.stop_signal)
         with suppress(TimeoutError):
-            await asyncio.wait_for(running.process.wait(), running.spec.stop_timeout_seconds)
+            async with asyncio.timeout(running.spec.stop_timeout_seconds):
+                await running.process.wait()
     # Also the processes that it started and did not end.
     kill_group(running.pid)
     await running.process.wait()

@@ -147,7 +147,8 @@ class Follower:
     async def _check_at_intervals(self) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._check_now.wait(), self._poll_interval)
+                async with asyncio.timeout(self._poll_interval):
+                    await self._check_now.wait()
             self._check_now.clear()
             await self._check_open_runs()
 

@@ -187,6 +187,7 @@ def _unknown(run: str, field: str) -> NotFound:
 
 async def _wait(notification: Event, seconds: float) -> None:
     try:
-        await asyncio.wait_for(notification.wait(), max(seconds, 0))
+        async with asyncio.timeout(max(seconds, 0)):
+            await notification.wait()
     except TimeoutError:
         return

@@ -96,6 +96,7 @@ async def _listen(dsn: str, notifications: RunNotifications) -> None:
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return

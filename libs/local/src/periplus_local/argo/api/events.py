@@ -60,7 +60,8 @@ class EventHandlers:
                 watch.changed(row.uid, "ADDED" if row.created_version > after else "MODIFIED")
             while True:
                 try:
-                    events = await asyncio.wait_for(watch.next_events(), IDLE_SECONDS)
+                    async with asyncio.timeout(IDLE_SECONDS):
+                        events = await watch.next_events()
                 except TimeoutError:
                     continue
                 for kind, body in events:

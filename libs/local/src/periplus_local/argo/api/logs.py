@@ -155,7 +155,9 @@ class LogHandlers:
                                 self._follow_pod(row, node, options, queue)
                             )
                 with suppress(TimeoutError):
-                    yield await asyncio.wait_for(queue.get(), POLL_SECONDS)
+                    async with asyncio.timeout(POLL_SECONDS):
+                        entry = await queue.get()
+                    yield entry
                     while not queue.empty():
                         yield queue.get_nowait()
                 if ended and queue.empty() and all(task.done() for task in tasks.values()):

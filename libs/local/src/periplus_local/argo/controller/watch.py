@@ -75,7 +75,8 @@ class Watch:
             now = asyncio.get_running_loop().time()
             soonest = min((self.not_before.get(uid, 0.0) for uid in self.pending), default=None)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wakeup.wait(), None if soonest is None else soonest - now)
+                async with asyncio.timeout(None if soonest is None else soonest - now):
+                    await self.wakeup.wait()
 
     def _due_events(self) -> list[tuple[str, bytes]]:
         now = asyncio.get_running_loop().time()

@@ -189,7 +189,8 @@ class WorkflowRun:
                 if left is not None and left <= 0:
                     return False
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wakeup.wait(), left)
+                    async with asyncio.timeout(left):
+                        await wakeup.wait()
                 wakeup.clear()
             return True
         finally:
