@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from periplus_dispatcher.wire import events
 from periplus_model.steps import RunPhase
 
 Json = dict[str, Any]
-KUBEFLOW = Path("/work/shared/foreign/kfp")
+KUBEFLOW = os.environ.get("PERIPLUS_KUBEFLOW_MANIFESTS", "")
+"""A folder with compiled pipelines of others; without it their test is skipped."""
 NAMES = sorted(
     path.stem for path in OUT.glob("*.json") if json.loads(path.read_text()).get("workflows", [None])[0]
 )
@@ -145,12 +147,13 @@ def compiled(spec: Json) -> Json:
     return workflow(spec, nodes, generateName="kfp-")
 
 
-MANIFESTS = sorted(KUBEFLOW.glob("*.yaml"))
+MANIFESTS = sorted(Path(KUBEFLOW).glob("*.yaml")) if KUBEFLOW else []
 
 
-@pytest.mark.skipif(not MANIFESTS, reason="the compiled pipelines of Kubeflow are not on this machine")
+@pytest.mark.skipif(
+    not MANIFESTS, reason="PERIPLUS_KUBEFLOW_MANIFESTS names no folder with compiled pipelines"
+)
 def test_every_pipeline_of_kubeflow_is_observed_with_its_own_names() -> None:
-    assert len(MANIFESTS) == 143
     tasks = 0
     for path in MANIFESTS:
         spec = yaml.safe_load(path.read_text())["spec"]
