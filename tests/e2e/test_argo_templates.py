@@ -18,7 +18,7 @@ TRAIN: Json = yaml.safe_load((ROOT / "examples" / "yaml" / "train.yaml").read_te
 
 
 def library(name: str, salt: str) -> Json:
-    """The example as a WorkflowTemplate that nobody has run."""
+    """The example as a WorkflowTemplate without an entry in the cache."""
     templates = json.dumps(TRAIN["spec"]["templates"]).replace("import ", f"# {salt}\\nimport ")
     spec = {**TRAIN["spec"], "templates": json.loads(templates)}
     return {**TRAIN, "kind": "WorkflowTemplate", "metadata": {"name": name}, "spec": spec}

@@ -493,7 +493,7 @@ def test_things_of_another_project_are_answered_as_things_that_do_not_exist(
     }  # as long, as an answer has its length
     assert answer(stack, rpc, fields, names) == answer(stack, rpc, fields, nothing)
     if fields.get("validate_only", True) and rpc not in OF_OBSERVED:
-        # Else the line above would hold for a question that nobody is answered.
+        # Else the line above would also hold for an RPC that answers no caller.
         assert answer(stack, rpc, fields, names, "victim") != answer(stack, rpc, fields, names)
 
 

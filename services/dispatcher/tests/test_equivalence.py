@@ -1,4 +1,4 @@
-"""Manifests that nobody wrote for us: plain, through us with an empty cache and with a full one they have the same outcome.
+"""Manifests of others: plain, through us with an empty cache and with a full one they have the same outcome.
 
 Every fifth of the recordings' manifests of this repository is run. `PERIPLUS_FOREIGN_MANIFESTS` names folders, separated by colons, with
 others, such as Argo's `examples` and `test/e2e`: without it their test is skipped.

@@ -52,7 +52,7 @@ async def opened_gate(harness: Harness, run: str) -> Json:
 
 
 async def waiting(harness: Harness, **more: Any) -> tuple[str, Json]:
-    """A run whose stretch waits, with nobody to answer: its name and its gate."""
+    """A run whose stretch waits while no follower runs: its name and its gate."""
     await harness.run(chain(**more))
     await harness.crash()
     name = (await harness.submit(chain("sleep 0", **more))).run.id

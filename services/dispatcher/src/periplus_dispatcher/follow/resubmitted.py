@@ -7,13 +7,12 @@ from periplus_common.digest import sha256
 from periplus_common.object_key import PROJECT_LABEL
 from periplus_dispatcher.domain import MANAGED_LABEL, Json, Run
 from periplus_dispatcher.follow.nodes import parse_time
+from periplus_dispatcher.observed.run import REQUEST_PREFIX, workflow_parameters
 from periplus_model.steps import Outputs, RunPhase
 
 _ORIGINAL_LABEL = "workflows.argoproj.io/resubmitted-from-workflow"
 OPEN_SELECTOR = f"{MANAGED_LABEL}=true,{_ORIGINAL_LABEL},workflows.argoproj.io/completed!=true"
 """Those that have not finished, by their labels."""
-_REQUEST_PREFIX = "resubmitted:"
-"""The request id of such a run begins so, and no other's does."""
 
 OTHER_PARAMETERS = (
     "it was resubmitted with other parameters, but its hits and its questions to the cache are those of the original's:"
@@ -34,16 +33,16 @@ def new_run(workflow: Json, original: Run, original_workflow: Json) -> Run | Non
         return None
     if any(spec.get(field) != original_spec.get(field) for field in ("entrypoint", "onExit", "templates")):
         return None
-    name = workflow["metadata"]["name"]
+    name, request_id = workflow["metadata"]["name"], f"{REQUEST_PREFIX}{workflow['metadata']['uid']}"
     created_at = parse_time(workflow["metadata"].get("creationTimestamp")) or datetime.now(UTC)
     return replace(
         original,
         id=name,
-        request_id=f"{_REQUEST_PREFIX}{name}",
-        request_digest=sha256(f"{_REQUEST_PREFIX}{name}".encode()),
+        request_id=request_id,
+        request_digest=sha256(request_id.encode()),
         phase=RunPhase.RUNNING,
         submitted_at=created_at,
-        parameters=_parameters(spec),
+        parameters=workflow_parameters(spec),
         outputs=Outputs(),
         finished_at=None,
         message="",
@@ -54,9 +53,6 @@ def new_run(workflow: Json, original: Run, original_workflow: Json) -> Run | Non
 
 def has_other_parameters(workflow: Json, original_workflow: Json) -> bool:
     """Whether the resubmission replaced parameters of the workflow."""
-    return _parameters(workflow.get("spec") or {}) != _parameters(original_workflow.get("spec") or {})
-
-
-def _parameters(spec: Json) -> dict[str, str]:
-    listed = (spec.get("arguments") or {}).get("parameters") or ()
-    return {each["name"]: str(each.get("value", "")) for each in listed}
+    return workflow_parameters(workflow.get("spec") or {}) != workflow_parameters(
+        original_workflow.get("spec") or {}
+    )

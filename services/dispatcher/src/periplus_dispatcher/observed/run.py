@@ -18,7 +18,7 @@ from periplus_model.steps import CacheMode, RunPhase, Verdict
 log = logging.getLogger(__name__)
 
 REQUEST_PREFIX = "observed:"
-"""The request id of an observed run begins so, and no other's does."""
+"""The request id of a run that no request made begins so, and no other's does: of an observed or a resubmitted Workflow."""
 _PIPELINE_LABELS = (
     "workflows.argoproj.io/cron-workflow",
     "workflows.argoproj.io/workflow-template",
@@ -60,7 +60,7 @@ def new_run(
         snapshot="",
         cache_mode=CacheMode.WRITE if is_recorded else CacheMode.OFF,
         submitted_at=datetime.fromisoformat(metadata["creationTimestamp"]),
-        parameters=_parameters(spec),
+        parameters=workflow_parameters(spec),
         source=json.dumps(workflow["spec"], sort_keys=True),
         observed=replace(observed, display_name=display_name),
     )
@@ -114,7 +114,7 @@ def _spec(workflow: Json) -> Json:
     return found
 
 
-def _parameters(spec: Json) -> dict[str, str]:
+def workflow_parameters(spec: Json) -> dict[str, str]:
     """The values of the workflow's parameters, as far as they are in the spec."""
     arguments = spec.get("arguments")
     declared = arguments.get("parameters") if isinstance(arguments, dict) else None
