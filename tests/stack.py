@@ -91,10 +91,7 @@ class Stack:
                 watched.cancel()  # else the service waits for its end when it is stopped
                 found = self.run(run, project)
                 # Events that lineage held when it was killed are redelivered after the ack wait.
-                if (
-                    not {step.phase for step in found.steps} & _unfinished(found)
-                    or time.monotonic() > deadline - 5
-                ):
+                if found.complete:
                     return found
                 time.sleep(0.2)
             except grpc.RpcError as error:
@@ -166,13 +163,6 @@ class Stack:
                 f"periplus {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
             )
         return done
-
-
-def _unfinished(run: lineage_pb2.Run) -> set[int]:
-    """Phases that no step of a finished run has once all events were received. After a failure, steps stay PENDING."""
-    if run.phase == step_pb2.RUN_PHASE_SUCCEEDED:
-        return {step_pb2.STEP_PHASE_PENDING, step_pb2.STEP_PHASE_RUNNING}
-    return {step_pb2.STEP_PHASE_RUNNING}
 
 
 class _Authentication(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):

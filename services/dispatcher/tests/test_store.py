@@ -194,6 +194,7 @@ async def test_a_run_that_is_complete_at_submission_is_published_as_a_whole(
     )
     finished = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
     assert (finished.cached_steps, finished.saved.ToTimedelta().total_seconds()) == (1, 2.5)
+    assert finished.finished_steps == 1
     assert await runs.list_open() == []
 
 
@@ -273,6 +274,7 @@ async def test_a_run_finishes_once_with_the_sum_of_its_hits(runs: PostgresRuns, 
     ]
     finished = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
     assert (finished.cached_steps, finished.saved.ToTimedelta().total_seconds()) == (2, 5.0)
+    assert finished.finished_steps == 3
     over = await runs.get(stored.id)
     assert over
     assert over.phase.is_final

@@ -36,7 +36,7 @@ class Client:
         return response.run
 
     async def wait_for_run(self, run: str, condition) -> pb.Run:
-        for _ in range(400):
+        for _ in range(1200):
             try:
                 found = await self.get_run(run)
             except grpc.aio.AioRpcError as error:

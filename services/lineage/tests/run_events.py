@@ -62,6 +62,7 @@ class RunEvents:
             project=PROJECT, run=self.run, phase=self.phase, pipeline="digits", cached_steps=self.cached_steps,
             submitted_at=timestamp(self.at), finished_at=timestamp(self.at + 100),
             saved=Duration(seconds=7 * self.cached_steps),
+            finished_steps=sum(isinstance(event, StepFinished) for event in self.step_events),
         )  # fmt: skip
         return [submitted, *self.step_events, finished]
 

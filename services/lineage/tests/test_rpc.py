@@ -169,10 +169,23 @@ async def test_a_watch_waits_for_steps_whose_events_are_later_than_the_end_of_th
     async with running(settings) as client:
         await client.publish([events[0], events[-1]])
         watch = aiter(client.watch("late"))
-        assert (await anext(watch)).run.phase == types.RUN_PHASE_SUCCEEDED
+        first = (await anext(watch)).run
+        assert (first.phase, first.complete) == (types.RUN_PHASE_SUCCEEDED, False)
         await client.publish(events[1:-1])
-        phases = {step.path: step.phase async for update in watch for step in update.steps}
+        updates = [update async for update in watch]
+    phases = {step.path: step.phase for update in updates for step in update.steps}
     assert phases == {"a": types.STEP_PHASE_SUCCEEDED, "b": types.STEP_PHASE_SUCCEEDED}
+    assert [update.run.complete for update in updates][-1]
+
+
+async def test_a_run_is_not_complete_without_the_event_that_has_its_plan(settings: Settings) -> None:
+    events = RunEvents("unplanned").chain("a", "b").events
+    async with running(settings) as client:
+        await client.publish(events[1:])
+        run = await client.wait_for_run("unplanned", lambda r: len(r.steps) == 2 and r.finished_at.seconds)
+        assert not run.complete
+        await client.publish(events[:1])
+        await client.wait_for_run("unplanned", lambda r: r.complete)
 
 
 async def test_a_watch_of_a_failed_run_ends_although_some_steps_never_started(settings: Settings) -> None:

@@ -320,7 +320,7 @@ async def test_placeholders_of_a_plan_are_replaced_by_the_items(
         "each(0).one", "each(1).one", "each(0).two", "each(1).two", "last",
     ]  # fmt: skip
     assert recorded.run.step_count == 9
-    assert recorded.is_complete
+    assert recorded.run.is_complete
     traverse = traversal(db)
     assert set(ids(await traverse("step:loop/choose"))) == {
         "step:loop/choose", "step:loop/train(0)", "step:loop/train(1)", "step:loop/list"

@@ -89,6 +89,7 @@ _EXAMPLES = (
         finished_at=_AT,
         cached_steps=3,
         saved=Duration(seconds=90),
+        finished_steps=5,
     ),
 )
 

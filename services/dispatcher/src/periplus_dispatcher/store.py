@@ -136,7 +136,9 @@ class PostgresRuns:
                     *(events.step_event(run, step) for step in statuses),
                 ]
                 if run.phase.is_final:
-                    queued.append(events.run_finished(run, run.state.cached_steps, run.state.saved))
+                    queued.append(
+                        events.run_finished(run, len(statuses), run.state.cached_steps, run.state.saved)
+                    )
                 await outbox.add(connection, queued)
         if row is not None:
             _runs.add(1, {"periplus.phase": run.phase.label})
@@ -229,13 +231,19 @@ class PostgresRuns:
                 _OUTPUTS.dump_json(outputs).decode(), at,
             )  # fmt: skip
             if row is not None:
-                cached = await connection.fetchrow(
-                    "SELECT count(*) AS steps, coalesce(sum(saved), '0') AS saved FROM published "
-                    "WHERE run = $1 AND phase = 'cached'",
+                counts = await connection.fetchrow(
+                    """
+                    SELECT count(DISTINCT step) FILTER (WHERE phase <> 'running') AS finished,
+                        count(*) FILTER (WHERE phase = 'cached') AS cached,
+                        coalesce(sum(saved) FILTER (WHERE phase = 'cached'), '0') AS saved
+                    FROM published WHERE run = $1
+                    """,
                     run.id,
                 )
-                assert cached is not None  # an aggregate always has a row
-                queued.append(events.run_finished(_run(row), cached["steps"], cached["saved"]))
+                assert counts is not None  # an aggregate always has a row
+                queued.append(
+                    events.run_finished(_run(row), counts["finished"], counts["cached"], counts["saved"])
+                )
                 await connection.execute("DELETE FROM step_delay WHERE run = $1", run.id)
             await outbox.add(connection, queued)
         _count(step.phase.label for step in new)

@@ -43,6 +43,7 @@ _EXAMPLES = (
         submitted_at=_AT,
         finished_at=_AT,
         cached_steps=1,
+        finished_steps=5,
     ),
     StepDelayed(
         project="digits",

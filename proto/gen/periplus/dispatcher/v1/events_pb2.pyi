@@ -139,6 +139,7 @@ class RunFinished(_message.Message):
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     CACHED_STEPS_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
+    FINISHED_STEPS_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     run: _builtins.str
@@ -151,6 +152,8 @@ class RunFinished(_message.Message):
     """The workflow's pipeline, as in RunSubmitted."""
     cached_steps: _builtins.int
     """How many steps were hits."""
+    finished_steps: _builtins.int
+    """How many steps have a StepFinished."""
     @_builtins.property
     def outputs(self) -> _step_pb2.Outputs:
         """The workflow's outputs."""
@@ -180,10 +183,11 @@ class RunFinished(_message.Message):
         finished_at: _timestamp_pb2.Timestamp | None = ...,
         cached_steps: _builtins.int = ...,
         saved: _duration_pb2.Duration | None = ...,
+        finished_steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "outputs", b"outputs", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "finished_at", b"finished_at", "message", b"message", "outputs", b"outputs", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "run", b"run", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "finished_at", b"finished_at", "finished_steps", b"finished_steps", "message", b"message", "outputs", b"outputs", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "run", b"run", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

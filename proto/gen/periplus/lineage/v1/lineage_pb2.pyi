@@ -189,6 +189,7 @@ class Run(_message.Message):
     SAVED_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     id: _builtins.str
@@ -205,6 +206,10 @@ class Run(_message.Message):
     """Number of steps."""
     cached_steps: _builtins.int
     """Number of steps that were hits."""
+    complete: _builtins.bool
+    """Whether it finished and the events of all its steps were received. Events come in any order: until this is true, steps
+    of a run that finished may be missing or be in an earlier phase.
+    """
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[_step_pb2.Parameter]:
         """The workflow's parameters."""
@@ -251,10 +256,11 @@ class Run(_message.Message):
         saved: _duration_pb2.Duration | None = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
         observed: _step_pb2.ObservedWorkflow | None = ...,
+        complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "observed", b"observed", "outputs", b"outputs", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "finished_at", b"finished_at", "id", b"id", "message", b"message", "observed", b"observed", "outputs", b"outputs", "parameters", b"parameters", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "saved", b"saved", "snapshot", b"snapshot", "step_count", b"step_count", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "complete", b"complete", "finished_at", b"finished_at", "id", b"id", "message", b"message", "observed", b"observed", "outputs", b"outputs", "parameters", b"parameters", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "saved", b"saved", "snapshot", b"snapshot", "step_count", b"step_count", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,7 +47,7 @@ def run_submitted(run: Run, nodes: Sequence[StepNode]) -> bus.CloudEvent:
     return bus.cloud_event(message, project=run.project, run=run.id, key="submitted", at=run.submitted_at)
 
 
-def run_finished(run: Run, cached_steps: int, saved: timedelta) -> bus.CloudEvent:
+def run_finished(run: Run, finished_steps: int, cached_steps: int, saved: timedelta) -> bus.CloudEvent:
     assert run.finished_at is not None
     message = events_pb2.RunFinished(
         project=run.project,
@@ -60,6 +60,7 @@ def run_finished(run: Run, cached_steps: int, saved: timedelta) -> bus.CloudEven
         finished_at=codec.encode_time(run.finished_at),
         cached_steps=cached_steps,
         saved=codec.encode_duration(saved),
+        finished_steps=finished_steps,
     )
     _clear_until_it_fits(message, "outputs", "message")
     return bus.cloud_event(message, project=run.project, run=run.id, key="finished", at=run.finished_at)

@@ -70,7 +70,7 @@ class ObservedWorkflow:
 
 @dataclass(frozen=True)
 class Run:
-    """A run, without its steps. `has_plan` says whether RunSubmitted, which has the plan, was received."""
+    """A run, without its steps. `is_complete` says whether it finished and the events of all its steps were received."""
 
     project: str
     id: str
@@ -87,7 +87,7 @@ class Run:
     step_count: int = 0
     cached_steps: int = 0
     saved: timedelta = timedelta()
-    has_plan: bool = False
+    is_complete: bool = False
     observed: ObservedWorkflow | None = None
 
 
@@ -106,19 +106,6 @@ class RunWithSteps:
 
     run: Run
     steps: tuple[Step, ...]
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the run finished and every event that it must have was received."""
-        if not (self.run.phase.is_final and self.run.has_plan):
-            return False
-        phases = [step.phase for step in without_placeholders(self.steps)]
-        lacks_steps = self.run.phase is RunPhase.SUCCEEDED and StepPhase.PENDING in phases
-        return (
-            not lacks_steps
-            and StepPhase.RUNNING not in phases
-            and phases.count(StepPhase.CACHED) >= self.run.cached_steps
-        )
 
 
 @dataclass(frozen=True)

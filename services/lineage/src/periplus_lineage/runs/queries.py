@@ -60,7 +60,7 @@ class RunNotifications(Protocol):
 class WatchTimings:
     """Delays of WatchRun, in seconds."""
 
-    late_events_seconds: float = 2.0
+    late_events_seconds: float = 10.0
     """How long to wait for events of steps that are received after the run's RunFinished."""
     poll_seconds: float = 5.0
     """When to query without a notification, as a notification may be lost."""
@@ -138,7 +138,7 @@ class RunQueries:
                         yield WatchUpdate(sent, tuple(step for step in visible if step.path in changed))
                     if sent.phase.is_final:
                         deadline = deadline or clock() + timings.late_events_seconds
-                        if RunWithSteps(sent, tuple(steps.values())).is_complete or clock() >= deadline:
+                        if sent.is_complete or clock() >= deadline:
                             return
                 elif sent is None and clock() >= first_event_by:
                     raise _unknown(run, "run")

@@ -23,7 +23,8 @@ from periplus_model.steps import RunPhase
 # A selection of runs with the counts of their steps; 7 is StepPhase.CACHED. The sum is bounded as each part of it is.
 _RUNS = """
     SELECT r.project, r.id, r.created_at, r.pipeline, r.phase, r.submitted_at, r.submitted_event, r.finished_at,
-        r.finished_event, s.step_count, s.cached_steps, s.saved
+        r.finished_event, s.step_count, s.cached_steps, s.saved,
+        (SELECT count(final_phase) FROM step WHERE project = r.project AND run = r.id) AS finished_steps
     FROM (SELECT * FROM run AS r WHERE {condition}) AS r CROSS JOIN LATERAL (
         SELECT count(*)::int AS step_count,
             count(*) FILTER (WHERE s.final_phase = 7)::int AS cached_steps,

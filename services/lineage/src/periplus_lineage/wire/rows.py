@@ -118,7 +118,9 @@ def run(row: Row) -> Run:
         # RunFinished counts all steps, also those whose own events are late.
         cached_steps=max(finished.cached_steps, row["cached_steps"]),
         saved=max(decode_saved(finished), saved),
-        has_plan=row["submitted_event"] is not None,
+        is_complete=row["submitted_event"] is not None
+        and row["finished_event"] is not None
+        and row["finished_steps"] >= finished.finished_steps,
         observed=_observed(submitted) if submitted.HasField("observed") else None,
     )
 

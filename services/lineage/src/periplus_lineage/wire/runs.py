@@ -38,6 +38,7 @@ def encode_run(run: Run, steps: Iterable[pb.Step] = ()) -> pb.Run:
         )
         if run.observed
         else None,
+        complete=run.is_complete,
     )
 
 

@@ -115,6 +115,8 @@ def _show_one(run: pb.Run, output: Format) -> None:
     progress.update(WatchRunResponse(run=run, steps=run.steps))
     rows = [(name, phases, details) for name, phases, _, details in progress.rows(MAX_ROWS)]
     say("", *table(("STEP", "PHASE", ""), rows, width()))
+    if run.HasField("finished_at") and not run.complete:
+        say("events of this run were not received yet: steps may be missing or in an earlier phase")
     if outputs := list(summary.output_lines(run.outputs, width())):
         say("", "outputs:", *outputs)
 
