@@ -42,7 +42,7 @@ def template(name: str) -> types.StepTemplate:
     document = {
         "container": {
             "image": "python@sha256:" + "0" * 64,
-            "command": ["python", "-m", "periplus.sdk.runner"],
+            "command": ["python3", "/periplus/code/periplus-runner"],
             "args": ["pipeline:" + name, "x" * 100],
             "env": {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
         },

@@ -137,11 +137,12 @@ class Execution:
             one["name"]: moved.get(one["value"]) or self._put(one["value"], inputs)
             for one in template["container"].get("env", [])
         }
-        python, *rest = template["container"]["command"]
-        assert python == "python"
+        python, runner = template["container"]["command"]
+        assert python == "python3"
+        code = moved["/periplus/code"]
         workdir.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(  # noqa: PLW1510 - the exit code is asserted
-            [sys.executable, *rest, *template["container"]["args"]],
+            [sys.executable, runner.replace("/periplus/code", code), *template["container"]["args"]],
             env={**SAME, "HOME": str(workdir), **environment},
             cwd=workdir,
             capture_output=True,

@@ -297,7 +297,7 @@ def test_a_steps_own_exit_code_is_kept(run):
         ("steps:nothing", {"PARAMETER_n": "1"}, "nothing(): returned int, its annotation says None"),
         ("steps:bare", {"PARAMETER_n": "1"}, "steps has no step bare\n  fix: decorate the function with @step"),
         ("steps:missing", {}, "steps has no step missing"),
-        ("steps", {}, "usage: python -m periplus.sdk.runner module:function"),
+        ("steps", {}, "usage: python3 periplus-runner module:function"),
     ],
 )  # fmt: skip
 def test_inputs_and_outputs_that_do_not_fit_are_reported_in_one_line_and_exit_2(

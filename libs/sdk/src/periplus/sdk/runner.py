@@ -1,6 +1,7 @@
-"""What runs inside a step: `python -m periplus.sdk.runner module:function` calls the function on the step's inputs.
+"""What runs inside a step: `python3 periplus-runner module:function` calls the function on the step's inputs.
 
-Values come in by environment variables and files, never as code; see ports.py for their names.
+Values come in by environment variables and files, never as code; see ports.py for their names. It needs Python's
+standard library; a package is imported by the user's code, or with a value whose annotation names one of it.
 """
 
 from __future__ import annotations
@@ -37,12 +38,26 @@ BAD_VALUE = 2
 """Exit codes: the user's code raised, or an input or output is not what its annotation says."""
 
 
+def run_step() -> int:
+    """Run the step that this process was started for, and return the exit code."""
+    # The rest of the SDK, where the image has it, for a step that calls the services itself.
+    sdk = sys.modules["periplus.sdk"].__path__
+    installed = [f"{folder}/sdk" for folder in sys.modules["periplus"].__path__]
+    sdk.extend(folder for folder in installed if folder not in sdk)
+    return main(sys.argv[1:], os.environ)
+
+
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run one step, and return the exit code: 0, 1 when the user's code raised, 2 when its inputs or outputs are
     not what its annotations say.
     """
     if len(arguments) != 1 or ":" not in arguments[0]:
-        _print_error("usage: python -m periplus.sdk.runner module:function")
+        _print_error("usage: python3 periplus-runner module:function")
+        return BAD_VALUE
+    if (protocol := environment.get(ports.PROTOCOL_VARIABLE, ports.PROTOCOL)) != ports.PROTOCOL:
+        _print_error(
+            f"this runner has protocol {ports.PROTOCOL}, and the manifest protocol {protocol}\n  fix: compile it again"
+        )
         return BAD_VALUE
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # so that a log can be followed while the step runs
@@ -61,6 +76,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         import traceback
 
         traceback.print_exception(raised.error)
+        if isinstance(raised.error, ModuleNotFoundError):
+            _print_error(str(_missing_module(raised.error)))
         return USER_CODE_FAILED
     return 0
 
@@ -116,9 +133,20 @@ def _read(step: StepDefinition, port: Port, environment: Mapping[str, str]) -> A
         if gathered is not None:
             return loads_gathered(gathered, port.annotation)
         return loads_parameter(_variable(ports.PARAMETER_VARIABLE + port.name, environment), port.annotation)
+    except ModuleNotFoundError as missing:
+        wanted = _missing_module(missing)
+        raise PipelineError(wanted.what, function=step.name, argument=port.name, fix=wanted.fix) from missing
     except (PipelineError, OSError, ValueError) as wrong:
         what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be read: {wrong}"
         raise PipelineError(what, function=step.name, argument=port.name) from wrong
+
+
+def _missing_module(error: ModuleNotFoundError) -> PipelineError:
+    name = (error.name or str(error)).partition(".")[0]
+    return PipelineError(
+        f"the module {name} is not in this step's environment",
+        fix=f'run the step in an image that has it, as @step(image="…"), or install {name} where steps are processes',
+    )
 
 
 def _results(step: StepDefinition, result: Any) -> list[tuple[Port, Any]]:
@@ -184,4 +212,4 @@ def _print_error(text: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:], os.environ))
+    raise SystemExit(run_step())

@@ -1,4 +1,4 @@
-"""The project's code as one archive, the same bytes for the same files."""
+"""The project's code and the runner as one archive, the same bytes for the same files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class Archive:
 
     data: bytes
     digest: str
-    files: tuple[str, ...]
 
     def key(self, project: str) -> str:
         """Its key in the artifact repository, where the snapshotter stores it for this project."""
@@ -63,7 +62,7 @@ def archive(files: Mapping[str, Path]) -> Archive:
             f"the code of the steps is {len(data)} bytes packed, and at most {MAX_ARCHIVE_BYTES} are taken",
             fix=f"keep data out of modules: the largest file is {largest}",
         )
-    return Archive(data, "sha256:" + hashlib.sha256(data).hexdigest(), tuple(names))
+    return Archive(data, "sha256:" + hashlib.sha256(data).hexdigest())
 
 
 def _parents(name: str) -> list[str]:

@@ -12,6 +12,7 @@ from periplus.sdk.compiler.archive import archive
 from periplus.sdk.compiler.closure import Project, closure
 from periplus.sdk.compiler.loading import module_path
 from periplus.sdk.compiler.templates import DOMAIN, StepCode, TemplateVariant, container_template
+from periplus.sdk.compiler.travelling_runner import runner_files
 from periplus.sdk.errors import PipelineError
 from periplus.sdk.pipelines.binding import Binding, Constant, ItemRef
 from periplus.sdk.pipelines.graph import Task, argo_name
@@ -39,9 +40,8 @@ class CompiledStep:
 class Compiled:
     """What a pipeline compiles to.
 
-    `manifest`: the Workflow, as the dict that its YAML would give. `archive`: the tar.gz of its code, which must
-    lie under `archive_key` before the run; all three archive fields are empty when the steps need no file of the
-    project. `files`: what is in it, relative to `root`.
+    `manifest`: the Workflow, as the dict that its YAML would give. `archive`: the tar.gz of its code and of the
+    runner, which must lie under `archive_key` before the run. `files`: the project's files in it, relative to `root`.
     """
 
     manifest: dict[str, Any]
@@ -78,8 +78,9 @@ def compile(  # noqa: A001
     variants = _variants(recorded.tasks)
     entries = {variant.step: _entry(code, variant.step) for variant in variants}
     closures = {step: closure(code, *entries[step]) for step in entries}
-    packed = archive({name: path for one in closures.values() for name, path in one.files.items()})
-    key = packed.key(project) if packed.files else None
+    files = {name: path for one in closures.values() for name, path in one.files.items()}
+    packed = archive(files | runner_files())
+    key = packed.key(project)
     codes = {step: StepCode(":".join(entries[step]), closures[step], key) for step in entries}
     templates = [
         container_template(name, variant, codes[variant.step], pipeline.image)
@@ -97,11 +98,11 @@ def compile(  # noqa: A001
     ]
     return Compiled(
         manifest=_workflow(pipeline.name, arguments, [main, *templates]),
-        archive=packed.data if key else b"",
-        archive_digest=packed.digest if key else "",
-        archive_key=key or "",
+        archive=packed.data,
+        archive_digest=packed.digest,
+        archive_key=key,
         root=root,
-        files=packed.files,
+        files=tuple(sorted(files)),
         steps=tuple(steps),
     )
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from periplus.sdk.compiler.travelling_runner import FOLDER
 from periplus.sdk.pipelines import ports
 from periplus.sdk.pipelines.definition import StepDefinition
 from periplus.sdk.pipelines.ports import Port
@@ -36,7 +37,7 @@ class StepCode:
 
     entry: str
     closure: Closure
-    archive_key: str | None
+    archive_key: str
 
 
 def container_template(
@@ -45,15 +46,15 @@ def container_template(
     """The container template of a step."""
     step = variant.step
     template: dict[str, Any] = {"name": name, "metadata": {"annotations": _annotations(step, code)}}
-    if inputs := _inputs(variant, code):
-        template["inputs"] = inputs
+    template["inputs"] = _inputs(variant, code)
     if outputs := _outputs(variant):
         template["outputs"] = outputs
     template["container"] = {
         "image": step.policy.image or image or DEFAULT_IMAGE,
-        "command": ["python", "-m", "periplus.sdk.runner"],
+        # Debian's images have no `python`, and all have `python3`.
+        "command": ["python3", f"{ports.CODE_PATH}/{FOLDER}"],
         "args": [code.entry],
-        "env": _environment(variant, code),
+        "env": _environment(variant),
     }
     if step.policy.retries:
         template["retryStrategy"] = {"limit": str(step.policy.retries)}
@@ -62,7 +63,8 @@ def container_template(
 
 def _annotations(step: StepDefinition, code: StepCode) -> dict[str, str]:
     policy = step.policy
-    ignored = [*policy.ignore_inputs, *([CODE_ARTIFACT] if code.archive_key else [])]
+    # The annotation `code` has the digests of what the step can reach, and PROTOCOL stands for the runner.
+    ignored = [*policy.ignore_inputs, CODE_ARTIFACT]
     annotations = {
         "code": json.dumps(code.closure.digests, sort_keys=True, separators=(",", ":")),
         "cache": policy.cache,
@@ -85,8 +87,7 @@ def _inputs(variant: TemplateVariant, code: StepCode) -> dict[str, Any]:
         for port in step.inputs
         if port.format is not None
     ]
-    if code.archive_key:
-        artifacts.append({"name": CODE_ARTIFACT, "path": ports.CODE_PATH, "s3": {"key": code.archive_key}})
+    artifacts.append({"name": CODE_ARTIFACT, "path": ports.CODE_PATH, "s3": {"key": code.archive_key}})
     return _without_empty(parameters=parameters, artifacts=artifacts)
 
 
@@ -108,11 +109,9 @@ def _items_path(port: Port) -> str:
     return f"{ports.OUTPUT_PATH}{port.items}.json"
 
 
-def _environment(variant: TemplateVariant, code: StepCode) -> list[dict[str, str]]:
+def _environment(variant: TemplateVariant) -> list[dict[str, str]]:
     """Parameters reach the step as environment variables and never as code: Argo quotes what it puts into `env`."""
-    variables: list[tuple[str, str]] = []
-    if code.archive_key:
-        variables.append((ports.CODE_VARIABLE, ports.CODE_PATH))
+    variables = [(ports.PROTOCOL_VARIABLE, ports.PROTOCOL), (ports.CODE_VARIABLE, ports.CODE_PATH)]
     for port in variant.step.inputs:
         if port.format is not None:
             variables.append((ports.INPUT_VARIABLE + port.name, ports.INPUT_PATH + port.file))

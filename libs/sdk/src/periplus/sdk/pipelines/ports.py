@@ -17,11 +17,19 @@ if TYPE_CHECKING:
 
 REQUIRED = inspect.Parameter.empty
 
+PROTOCOL = "1"
+"""What a step's process makes of its inputs and result: how values are read, checked and written. It is part of the
+key of every step, in place of the runner's digest, so that a release of Periplus keeps all hits. Raise it with a change
+after which the same code and inputs could give other outputs: other bytes of a format, other values of an annotation.
+A change of messages, speed, or of what is refused is none.
+"""
+
 # Paths as the template declares them. The runner reads only these environment variables, so that an executor may
 # put the files elsewhere.
 CODE_PATH = "/periplus/code"
 INPUT_PATH = "/periplus/in/"
 OUTPUT_PATH = "/periplus/out/"
+PROTOCOL_VARIABLE = "PERIPLUS_PROTOCOL"
 CODE_VARIABLE = "PERIPLUS_CODE"
 PARAMETER_VARIABLE = "PERIPLUS_PARAMETER_"
 GATHERED_VARIABLE = "PERIPLUS_GATHERED_"
