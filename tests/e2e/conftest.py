@@ -24,12 +24,17 @@ NEEDED = (
     "S3_SECRET_KEY",
     "PERIPLUS_TEST_IMAGE",
 )
-"""The variables that go with ARGO_SERVER. The image needs Python 3.11, and the cluster must be able to pull it."""
+"""The variables that go with ARGO_SERVER. The image needs Python 3.11, and the cluster must be able to pull it.
+
+PERIPLUS_TEST_SCIENCE_IMAGE may name one with numpy and scikit-learn, for tests/e2e/test_pipelines.py.
+"""
+
+TEST_IMAGES = ("PERIPLUS_TEST_IMAGE", "PERIPLUS_TEST_SCIENCE_IMAGE")
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Services on this machine. On a real Argo the test image counts as one that never changes under its tag."""
+    """Services on this machine. On a real Argo the test images count as ones that never change under their tags."""
     home = tmp_path_factory.mktemp("cluster") / "home"
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DISPATCHER_GATE_SECONDS", str(GATE_SECONDS))
@@ -39,7 +44,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             return
         if missing := [name for name in NEEDED if name not in os.environ]:
             pytest.fail(f"ARGO_SERVER is set, and {', '.join(missing)} are not")
-        environment.setenv("DISPATCHER_IMMUTABLE_IMAGE_PREFIXES", os.environ["PERIPLUS_TEST_IMAGE"])
+        images = [os.environ[name] for name in TEST_IMAGES if name in os.environ]
+        environment.setenv("DISPATCHER_IMMUTABLE_IMAGE_PREFIXES", ",".join(images))
         with up(home, "--cluster") as running:
             yield running
 

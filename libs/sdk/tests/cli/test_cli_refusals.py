@@ -57,6 +57,7 @@ def test_with_json_output_an_error_is_a_document(script, periplus, workflow):
         (["run", "nothing.py"], "nothing.py is no Python file"),
         (["run", "workflow.yaml", "-p", "c"], "'c' is not NAME=VALUE"),
         (["run", "workflow.yaml", "-p", "c=1", "-p", "c=2"], "c is given twice"),
+        (["run", "workflow.yaml", "--image", "x:1"], "--image is for the steps of a pipeline"),
         (["run", "workflow.yaml", "--cache", "never"], "never"),
         (["run"], "file"),
         (["run", "large.yaml"], "larger than 1 MiB"),

@@ -144,6 +144,33 @@ def test_a_pipeline_is_compiled_and_sent_with_its_code(script, periplus, tmp_pat
     assert request.spec.claim.code_archive.startswith(b"\x1f\x8b")
 
 
+def test_an_image_is_that_of_the_steps_that_name_none(script, periplus, tmp_path):
+    (tmp_path / "flow.py").write_text(
+        dedent("""\
+        from periplus.sdk import pipeline, step
+
+        @step(image="own:1")
+        def one() -> int:
+            return 1
+
+        @step
+        def two(x: int) -> int:
+            return x
+
+        @pipeline(image="base:1")
+        def flow():
+            return two(one())
+        """)
+    )
+    script.answers["SubmitRun"] = cached()
+    for command in ("compile", "run"):
+        assert periplus(command, "flow.py", "--image", "given:1").code == 0
+    (request,) = script.requests("SubmitRun")
+    templates = {t["name"]: t for t in json.loads(request.spec.manifest)["spec"]["templates"]}
+    assert templates["one"]["container"]["image"] == "own:1"
+    assert templates["two"]["container"]["image"] == "given:1"
+
+
 def test_a_run_is_followed_line_by_line_and_its_phase_is_the_exit_code(script, periplus, workflow):
     script.answers["SubmitRun"] = running()
     script.answers["WatchRun"] = changes(types.RUN_PHASE_SUCCEEDED, step("train", types.STEP_PHASE_SUCCEEDED))

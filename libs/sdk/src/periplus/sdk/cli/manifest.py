@@ -18,6 +18,7 @@ def plan(
     file: source.File,
     parameters: source.Parameters = None,
     cache: source.CacheOption = None,
+    image: source.Image = "",
     show_rewrite: Annotated[
         bool,
         typer.Option(
@@ -37,7 +38,7 @@ def plan(
       periplus plan workflow.yaml -o json
       periplus plan workflow.yaml --show-rewrite
     """
-    workflow = source.read(file, parameters, project_name(project))
+    workflow = source.read(file, parameters, project_name(project), image)
     with client(project) as services:
         spec, warnings = source.spec(workflow, cache)
         response = services.plan_with_rewrite(spec, with_rewrite=show_rewrite)
@@ -81,6 +82,7 @@ def _difference(source: str, submitted: str) -> str:
 def compile_(
     file: source.File,
     parameters: source.Parameters = None,
+    image: source.Image = "",
     project: Project = "",
     output: Output = Format.TEXT,
 ) -> None:
@@ -95,7 +97,7 @@ def compile_(
         raise Failure(
             "is not a Python file: only pipelines are compiled", where=file, fix=f"periplus plan {file}"
         )
-    compiled = source.compiled(file, parameters, project_name(project))
+    compiled = source.compiled(file, parameters, project_name(project), image)
     compiled.workflow()  # raises where hera's models of Argo's API would change the manifest
     manifest = compiled.manifest
     if output is Format.JSON:

@@ -27,6 +27,7 @@ def run(
     file: source.File,
     parameters: source.Parameters = None,
     cache: source.CacheOption = None,
+    image: source.Image = "",
     watch: Annotated[
         bool, typer.Option(help="Show the run until it has finished, and exit with its exit code.")
     ] = True,
@@ -51,6 +52,7 @@ def run(
       periplus run hera_workflow.py -p seed=7
       periplus run workflow-template.yaml -p seed=7
       periplus run pipeline.py -p seed=7 -p 'rates=[0.1, 0.2]'
+      periplus run pipeline.py --image registry.example.org/science:2
       periplus run workflow.yaml --cache refresh
       periplus run workflow.yaml --no-watch --request-id nightly-2026-11-22 -o json
 
@@ -58,7 +60,7 @@ def run(
     4 cancelled.
     """
     started = time.monotonic()
-    workflow = source.read(file, parameters, project_name(project))
+    workflow = source.read(file, parameters, project_name(project), image)
     with client(project) as services:
         spec, warnings = source.spec(workflow, cache)
         accepted = services.submit(spec, request_id or _new_id())

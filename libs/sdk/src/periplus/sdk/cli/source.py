@@ -55,6 +55,14 @@ CacheOption = Annotated[
         help="off: run every step and record nothing; refresh: run every step and replace its entry.",
     ),
 ]
+Image = Annotated[
+    str,
+    typer.Option(
+        "--image",
+        metavar="IMAGE",
+        help="The image of the steps of a pipeline that name none of their own, in place of the pipeline's.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -67,12 +75,14 @@ class Source:
     archive: bytes = b""
 
 
-def read(file: str, parameters: list[str] | None, project: str) -> Source:
+def read(file: str, parameters: list[str] | None, project: str, image: str = "") -> Source:
     """The pipeline of a .py file, compiled for a project, its hera workflow, or a manifest's text unchanged. Raises Failure."""
+    loaded = _compiled_or_hera(file, parameters, project, image) if is_python(file) else []
+    if not isinstance(loaded, list):
+        return _pipeline(file, loaded)
+    if image:
+        raise Failure("names its images itself: --image is for the steps of a pipeline", where=file)
     if is_python(file):
-        loaded = _compiled_or_hera(file, parameters, project)
-        if not isinstance(loaded, list):
-            return _pipeline(file, loaded)
         return Source(
             _manifest(file, loaded), Path(file.partition(".py:")[0]).parent, _values(parameters or [])
         )
@@ -84,9 +94,9 @@ def is_python(file: str) -> bool:
     return file.endswith(".py") or ".py:" in file
 
 
-def compiled(file: str, parameters: list[str] | None, project: str) -> Compiled:
+def compiled(file: str, parameters: list[str] | None, project: str, image: str = "") -> Compiled:
     """The compiled pipeline of a file. Raises Failure, with the line of the user's code."""
-    loaded = _compiled_or_hera(file, parameters, project)
+    loaded = _compiled_or_hera(file, parameters, project, image)
     if isinstance(loaded, list):
         raise Failure(
             "has a workflow of hera, which is a manifest already: only pipelines are compiled",
@@ -96,7 +106,9 @@ def compiled(file: str, parameters: list[str] | None, project: str) -> Compiled:
     return loaded
 
 
-def _compiled_or_hera(file: str, parameters: list[str] | None, project: str) -> Compiled | list[Any]:
+def _compiled_or_hera(
+    file: str, parameters: list[str] | None, project: str, image: str
+) -> Compiled | list[Any]:
     """The compiled pipeline of a file, or its hera workflows."""
     from periplus.sdk.errors import PipelineError
 
@@ -110,7 +122,7 @@ def _compiled_or_hera(file: str, parameters: list[str] | None, project: str) -> 
             found = load_runnable(file)
             if isinstance(found, list):
                 return found
-            return compile_(found, found.parse(values), project)
+            return compile_(found, found.parse(values), project, image or None)
         except PipelineError as error:
             parts = [file, *([f"{error.function}()"] if error.function else []), error.argument]
             raise Failure(error.what, where=", ".join(filter(None, parts)), fix=error.fix) from error

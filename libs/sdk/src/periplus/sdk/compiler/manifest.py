@@ -65,11 +65,14 @@ class Compiled:
 
 
 def compile(  # noqa: A001
-    pipeline: Pipeline[..., Any], parameters: Mapping[str, Any] | None = None, project: str = "default"
+    pipeline: Pipeline[..., Any],
+    parameters: Mapping[str, Any] | None = None,
+    project: str = "default",
+    image: str | None = None,
 ) -> Compiled:
     """Compile a pipeline, with values for its parameters in place of the defaults, for runs of a project.
 
-    Raises PipelineError naming the function, the argument and the fix.
+    `image` is the one for steps that name none of their own, in place of the pipeline's. Raises PipelineError naming the function, the argument and the fix.
     """
     arguments = pipeline.arguments(parameters or {})
     recorded = pipeline.record()
@@ -83,7 +86,7 @@ def compile(  # noqa: A001
     key = packed.key(project)
     codes = {step: StepCode(":".join(entries[step]), closures[step], key) for step in entries}
     templates = [
-        container_template(name, variant, codes[variant.step], pipeline.image)
+        container_template(name, variant, codes[variant.step], image or pipeline.image)
         for variant, name in variants.items()
     ]
     main: dict[str, Any] = {
