@@ -133,6 +133,17 @@ def test_every_object_is_valid(folder: str) -> None:
         kubernetes_validate.validate(each, "1.34", strict=True)
 
 
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_pod_has_variables_of_the_services_around_it(overlay: str) -> None:
+    """A Service "s3" would set S3_PORT to a URL, which SeaweedFS reads as its port."""
+    pods = [
+        each["spec"]["template"]["spec"] for each in rendered(overlay) if "template" in each.get("spec", {})
+    ]
+    assert len(pods) > len(SERVICES)
+    assert all(pod["enableServiceLinks"] is False for pod in pods)
+
+
 def test_the_paths_in_the_readme_exist() -> None:
     named = re.findall(r"deploy/k8s/[\w/]+", (K8S / "README.md").read_text())
     assert named

@@ -169,6 +169,23 @@ async def test_the_same_client_speaks_to_a_server_with_the_certificate_of_the_ho
         assert server.received_any({PASSWORD, "Credential="})
 
 
+async def test_any_certificate_of_argo_is_believed_only_where_the_setting_says_so(
+    ours: TlsPair, theirs: TlsPair
+) -> None:
+    for skips in (False, True):
+        with listening({"argo": 0}, with_certificate(theirs)) as (server,):
+            with contextlib.suppress(Unavailable):
+                async with argo.connect(
+                    f"https://127.0.0.1:{server.port}",
+                    f"Bearer {PASSWORD}",
+                    "argo",
+                    ca_file=str(ours.certificate),
+                    insecure_skip_verify=skips,
+                ) as workflows:
+                    await workflows.get("a-run")
+            assert server.received_any({PASSWORD}) == skips
+
+
 async def test_the_servers_of_a_stack_are_known_by_the_certificate_of_its_home(tmp_path: Path) -> None:
     from periplus_local.stack import embedded
 

@@ -47,6 +47,16 @@ def test_a_migration_needs_the_database_only(monkeypatch, capsys) -> None:
     assert capsys.readouterr().err == "error: PARROT_POSTGRES_DSN: is not set\n"
 
 
+def test_a_migration_of_a_database_that_can_not_be_reached_says_so_in_one_line(monkeypatch, capsys) -> None:
+    monkeypatch.setenv(
+        "PARROT_POSTGRES_DSN", "postgresql://parrot@127.0.0.1:9/parrot"
+    )  # discard: nobody listens
+    with pytest.raises(SystemExit, match="1"):
+        run("migrate")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: PARROT_POSTGRES_DSN: Postgres is unavailable: ")
+
+
 def test_other_arguments_print_the_usage(capsys) -> None:
     with pytest.raises(SystemExit, match="2"):
         run("serve")

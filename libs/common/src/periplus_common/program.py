@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from periplus_common import postgres, private_process, runtime, telemetry
+from periplus_common.errors import PeriplusError
 from periplus_common.settings import DatabaseSettings, ServiceSettings
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -36,7 +37,8 @@ def main(
 ) -> None:
     """Run a service or its migrations. `migrations` are the packages whose SQL files are applied, in order.
 
-    Exits with 2 for other arguments and for settings that are missing or invalid, which are named by their variables.
+    Exits with 2 for other arguments and for settings that are missing or invalid, which are named by their variables, and
+    with 1 if the database can not be migrated.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     prefix = settings.model_config.get("env_prefix", "")
@@ -46,7 +48,11 @@ def main(
     elif list(arguments) == ["migrate"]:
         dsn = read(DatabaseSettings, prefix).postgres_dsn.get_secret_value()
         telemetry.start(service)
-        asyncio.run(postgres.migrate(dsn, *migrations))
+        try:
+            asyncio.run(postgres.migrate(dsn, *migrations))
+        except PeriplusError as error:
+            print(f"error: {prefix}POSTGRES_DSN: {error}", file=sys.stderr)  # noqa: T201
+            sys.exit(1)
     elif not arguments:
         given = read(settings, prefix)
         telemetry.start(service, otlp_endpoint=given.otlp_endpoint)

@@ -51,6 +51,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             settings.argo_token.get_secret_value(),
             settings.argo_namespace,
             ca_file=settings.argo_ca_file,
+            insecure_skip_verify=settings.argo_insecure_skip_verify,
             token_file=settings.argo_token_file,
             kubernetes=KubernetesWorkflows(cluster, settings.argo_namespace) if cluster else None,
         ) as workflows,

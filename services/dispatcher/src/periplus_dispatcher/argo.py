@@ -397,18 +397,22 @@ async def connect(
     timeouts: ArgoTimeouts | None = None,
     *,
     ca_file: str = "",
+    insecure_skip_verify: bool = False,
     token_file: str = "",
     kubernetes: KubernetesWorkflows | None = None,
 ) -> AsyncIterator[HeraArgo]:
     """Argo at a URL or at unix:/path. Nothing is sent yet.
 
-    `ca_file` has the authorities that may have signed an https server's certificate; the system's are used if it is empty.
+    `ca_file` has the authorities that may have signed an https server's certificate; the system's are used if it is empty. With
+    `insecure_skip_verify` any certificate will do.
     The token of a `token_file` is sent instead of `token`. With the API of its Kubernetes, gates that are open at once are answered together.
     """
     timeouts = timeouts or ArgoTimeouts()
     # Each follower of logs holds a connection; a limit would let them block everything else.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
     transport = None
+    if insecure_skip_verify:
+        log.warning("the certificate of %s is not verified", url)
     if url.startswith(unix_socket.PREFIX):
         path = unix_socket.short_path(url.removeprefix(unix_socket.PREFIX))
         transport = httpx.AsyncHTTPTransport(uds=path, limits=limits, verify=False)
@@ -416,7 +420,7 @@ async def connect(
     async with httpx.AsyncClient(
         timeout=httpx.Timeout(timeouts.request.total_seconds(), connect=timeouts.connect.total_seconds()),
         limits=limits,
-        verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
+        verify=not insecure_skip_verify and (ssl.create_default_context(cafile=ca_file) if ca_file else True),
         transport=transport,
         auth=token_auth(token_file),
         event_hooks={"response": [_raise_for_error]},

@@ -21,6 +21,8 @@ class Settings(ArtifactRepositorySettings):
     """Argo's REST API: http://… or https://…, or "unix:" and the path of a socket."""
     argo_ca_file: str = ""
     """The authorities (PEM) that may have signed the certificate of an https URL; empty: the system's."""
+    argo_insecure_skip_verify: bool = False
+    """Believe any certificate of an https server, as Argo's own flag of this name: the certificate that Argo's server makes for itself names no host and is new at each start. Whoever answers in its place gets the token."""
     argo_token: SecretStr = SecretStr("")
     """What Argo's server asks for: `Bearer …`; empty: nothing."""
     argo_token_file: str = ""
