@@ -79,7 +79,8 @@ spec:
 
 def kubectl(*arguments: str) -> str:
     done = subprocess.run(
-        ["kubectl", "-n", NAMESPACE, *arguments], capture_output=True, text=True, timeout=WAIT_SECONDS
+        ["kubectl", "-n", NAMESPACE, *arguments],
+        capture_output=True, text=True, timeout=WAIT_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
