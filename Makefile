@@ -21,6 +21,7 @@ lock:  ## resolve the dependencies anew: one lock, with hashes, without addresse
 	$(BIN)/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header --format requirements-txt > requirements.lock
 	for s in cache dispatcher lineage snapshotter; do \
 	  $(BIN)/uv export --quiet --package periplus-$$s --no-dev --no-emit-workspace --no-header --format requirements-txt > services/$$s/requirements.lock; done
+	$(BIN)/uv export --quiet --package periplus-sdk --no-dev --no-emit-workspace --no-header --format requirements-txt > libs/sdk/requirements.lock
 
 proto: setup  ## write proto/gen from the protos
 	$(BIN)/python proto/generate.py
@@ -87,9 +88,10 @@ dist: setup  ## build the wheels of every member into dist/
 	$(BIN)/uv build --quiet --all-packages --wheel --out-dir $(DIST)
 
 BUILDER ?= $(firstword $(foreach b,docker podman buildah,$(if $(shell command -v $(b)),$(b))))
-images:  ## build the services' images with docker, podman or buildah: [BUILDER=…] [TAG=…]
+images:  ## build the images of the services and of SDK steps with docker, podman or buildah: [BUILDER=…] [TAG=…]
 	@test -n "$(BUILDER)" || { echo "no image builder here: install docker, podman or buildah, or name one: make images BUILDER=..." >&2; exit 1; }
 	for s in cache dispatcher lineage snapshotter; do $(BUILDER) build -t periplus-$$s:$(or $(TAG),latest) -f services/$$s/Dockerfile . || exit 1; done
+	$(BUILDER) build -t periplus-runner:$(or $(TAG),latest) -f libs/sdk/Dockerfile .
 
 OVERLAY ?= dev
 deploy:  ## apply deploy/k8s to the cluster of kubectl: [OVERLAY=prod]

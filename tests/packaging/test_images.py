@@ -1,4 +1,4 @@
-"""What the services' Dockerfiles copy and install, in a bare virtual environment instead of an image."""
+"""What the Dockerfiles copy and install, in a bare virtual environment instead of an image."""
 
 import os
 import re
@@ -12,11 +12,13 @@ from stack import ROOT
 
 UV = Path(sys.executable).parent / "uv"
 SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/Dockerfile"))
+RUNNER = "libs/sdk"
+DOCKERFILES = [RUNNER, *(f"services/{service}" for service in SERVICES)]
 
 
-def instructions(service: str) -> list[list[str]]:
+def instructions(folder: str) -> list[list[str]]:
     """The words of each instruction of a Dockerfile."""
-    lines = (ROOT / "services" / service / "Dockerfile").read_text().splitlines()
+    lines = (ROOT / folder / "Dockerfile").read_text().splitlines()
     return [line.split() for line in lines if line.strip()]
 
 
@@ -27,14 +29,13 @@ def test_every_service_has_a_dockerfile() -> None:
     )
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("service", SERVICES)
-def test_what_a_dockerfile_copies_and_installs_starts_the_service(service: str, tmp_path: Path) -> None:
+def start(folder: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Install what a Dockerfile does into a virtual environment, and run its entrypoint there, in another folder."""
     context, python = tmp_path / "src", tmp_path / "venv/bin/python"
     context.mkdir()
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
     entrypoint: list[str] = []
-    for name, *words in instructions(service):
+    for name, *words in instructions(folder):
         if name == "COPY" and not words[0].startswith("--"):
             copy(words, context)
         elif name == "RUN":
@@ -50,7 +51,7 @@ def test_what_a_dockerfile_copies_and_installs_starts_the_service(service: str, 
     shutil.rmtree(context)
     assert entrypoint[0] == "python"
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    started = subprocess.run(
+    return subprocess.run(
         [python, *entrypoint[1:]],
         cwd=tmp_path,
         env=environment,
@@ -59,10 +60,53 @@ def test_what_a_dockerfile_copies_and_installs_starts_the_service(service: str, 
         check=False,
         timeout=60,
     )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_a_dockerfile_copies_and_installs_starts_the_service(service: str, tmp_path: Path) -> None:
+    started = start(f"services/{service}", tmp_path)
     # It starts, and ends because it has no settings: each that it requires is named.
     assert started.returncode == 2, started.stderr
     for setting in ("POSTGRES_DSN", "NATS_URL", "GRPC_ADDRESS", "TOKEN"):
         assert f"error: {service.upper()}_{setting}: is not set" in started.stderr
+
+
+@pytest.mark.timeout(300)
+def test_the_runner_image_has_the_sdk_and_nothing_of_the_services(tmp_path: Path) -> None:
+    started = start(RUNNER, tmp_path)
+    assert (started.returncode, started.stderr) == (
+        2,
+        "periplus: usage: python3 periplus-runner module:function\n",
+    )
+    python = tmp_path / "venv/bin/python"
+    listed = subprocess.run(
+        [UV, "pip", "freeze", "--python", python], check=True, capture_output=True, text=True
+    )
+    packages = {re.split(r"[= @]", line)[0] for line in listed.stdout.splitlines()}
+    assert {name for name in packages if name.startswith("periplus")} == {
+        "periplus-sdk",
+        "periplus-proto",
+        "periplus-manifest",
+    }
+    assert not {"numpy", "scikit-learn", "asyncpg", "nats-py", "minio", "pytest"} & packages
+
+
+@pytest.mark.parametrize("folder", DOCKERFILES)
+def test_an_image_runs_as_nobody_on_the_base_that_it_was_built_on(folder: str) -> None:
+    words = instructions(folder)
+    assert ["USER", "65532:65532"] in words
+    bases = {rest[0] for name, *rest in words if name == "FROM"}
+    assert bases == {"python:3.11-slim"}
+
+
+def test_make_builds_every_image() -> None:
+    made = subprocess.run(
+        ["make", "-n", "images", "BUILDER=builder", "TAG=t"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert f"for s in {' '.join(SERVICES)}" in made
+    assert "builder build -t periplus-runner:t -f libs/sdk/Dockerfile ." in made
 
 
 def copy(words: list[str], context: Path) -> None:
@@ -77,10 +121,10 @@ def copy(words: list[str], context: Path) -> None:
 
 def test_the_build_context_has_every_path_that_is_copied() -> None:
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    for service in SERVICES:
-        for name, *words in instructions(service):
+    for folder in DOCKERFILES:
+        for name, *words in instructions(folder):
             if name == "COPY" and not words[0].startswith("--"):
-                assert words[0].split("/")[0] in allowed, (service, words)
+                assert words[0].split("/")[0] in allowed, (folder, words)
 
 
 def test_images_without_a_builder_says_what_to_install() -> None:
