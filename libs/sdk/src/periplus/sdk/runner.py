@@ -61,9 +61,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return BAD_VALUE
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # so that a log can be followed while the step runs
-    if code := environment.get(ports.CODE_VARIABLE):
-        sys.path.insert(0, code)
     try:
+        if requirements := environment.get(ports.REQUIREMENTS_VARIABLE):
+            from periplus.sdk.step_packages import add_packages
+
+            add_packages(requirements)
+        if code := environment.get(ports.CODE_VARIABLE):
+            sys.path.insert(0, code)
         step = _find(arguments[0])
         values = {port.name: _read(step, port, environment) for port in step.inputs}
         result = _call(step, values)
@@ -145,7 +149,8 @@ def _missing_module(error: ModuleNotFoundError) -> PipelineError:
     name = (error.name or str(error)).partition(".")[0]
     return PipelineError(
         f"the module {name} is not in this step's environment",
-        fix=f'run the step in an image that has it, as @step(image="…"), or install {name} where steps are processes',
+        fix='run the step in an image that has it, as @step(image="…"), or name a file of pip\'s with hashes, as '
+        '@step(requirements="requirements.lock")',
     )
 
 

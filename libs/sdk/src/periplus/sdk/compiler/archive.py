@@ -32,8 +32,8 @@ class Archive:
         return f"code/{project}/sha256/{hexadecimal[:2]}/{hexadecimal[2:4]}/{hexadecimal}.tgz"
 
 
-def archive(files: Mapping[str, Path]) -> Archive:
-    """Pack files under their names, without times and owners, in the order of their names.
+def archive(files: Mapping[str, Path | bytes]) -> Archive:
+    """Pack files, or their contents, under their names, without times and owners, in the order of their names.
 
     Raises PipelineError when one cannot be read.
     """
@@ -48,21 +48,27 @@ def archive(files: Mapping[str, Path]) -> Archive:
         ):
             tar.addfile(_entry(folder, tarfile.DIRTYPE, 0o755))
         for name in names:
-            try:
-                data = files[name].read_bytes()
-            except OSError as missing:
-                raise PipelineError(f"the code of {name} cannot be read: {missing}") from missing
+            data = _content(name, files[name])
             entry = _entry(f"{ROOT_FOLDER}/{name}", tarfile.REGTYPE, 0o644)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
     data = packed.getvalue()
     if len(data) > MAX_ARCHIVE_BYTES:
-        largest = max(names, key=lambda name: files[name].stat().st_size)
+        largest = max(names, key=lambda name: len(_content(name, files[name])))
         raise PipelineError(
             f"the code of the steps is {len(data)} bytes packed, and at most {MAX_ARCHIVE_BYTES} are taken",
             fix=f"keep data out of modules: the largest file is {largest}",
         )
     return Archive(data, "sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def _content(name: str, file: Path | bytes) -> bytes:
+    if isinstance(file, bytes):
+        return file
+    try:
+        return file.read_bytes()
+    except OSError as missing:
+        raise PipelineError(f"the code of {name} cannot be read: {missing}") from missing
 
 
 def _parents(name: str) -> list[str]:

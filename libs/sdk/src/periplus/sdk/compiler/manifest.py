@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from periplus.sdk import step_packages
 from periplus.sdk.compiler.archive import archive
 from periplus.sdk.compiler.closure import Project, closure
 from periplus.sdk.compiler.loading import module_path
+from periplus.sdk.compiler.requirements import Requirements, read_requirements
 from periplus.sdk.compiler.templates import DOMAIN, StepCode, TemplateVariant, container_template
-from periplus.sdk.compiler.travelling_runner import runner_files
+from periplus.sdk.compiler.travelling_runner import FOLDER, runner_files
 from periplus.sdk.errors import PipelineError
 from periplus.sdk.pipelines.binding import Binding, Constant, ItemRef
 from periplus.sdk.pipelines.graph import Task, argo_name
@@ -81,10 +83,18 @@ def compile(  # noqa: A001
     variants = _variants(recorded.tasks)
     entries = {variant.step: _entry(code, variant.step) for variant in variants}
     closures = {step: closure(code, *entries[step]) for step in entries}
+    requirements = {step: _requirements(step, pipeline) for step in entries}
     files = {name: path for one in closures.values() for name, path in one.files.items()}
-    packed = archive(files | runner_files())
+    installed = {
+        f"{FOLDER}/{step_packages.FOLDER}/{one.digest}.txt": one.text.encode()
+        for one in requirements.values()
+        if one
+    }
+    packed = archive({**files, **runner_files(), **installed})
     key = packed.key(project)
-    codes = {step: StepCode(":".join(entries[step]), closures[step], key) for step in entries}
+    codes = {
+        step: StepCode(":".join(entries[step]), closures[step], key, requirements[step]) for step in entries
+    }
     templates = [
         container_template(name, variant, codes[variant.step], image or pipeline.image)
         for variant, name in variants.items()
@@ -147,6 +157,15 @@ def _entry(project: Project, step: StepDefinition) -> tuple[str, str]:
             f"a step's process cannot import {file}", function=step.name, fix="move it into a .py file"
         )
     return function.__module__, function.__name__
+
+
+def _requirements(step: StepDefinition, pipeline: Pipeline[..., Any]) -> Requirements | None:
+    """What the step's process installs: the file that the step names, or the pipeline, beside the module of each."""
+    if step.policy.requirements:
+        return read_requirements(_file(step.function).parent / step.policy.requirements, step.name)
+    if pipeline.requirements:
+        return read_requirements(_file(pipeline.function).parent / pipeline.requirements, pipeline.name)
+    return None
 
 
 def _file(function: Callable[..., Any]) -> Path:

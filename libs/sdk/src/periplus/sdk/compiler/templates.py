@@ -14,6 +14,7 @@ from periplus.sdk.pipelines.ports import Port
 
 if TYPE_CHECKING:
     from periplus.sdk.compiler.closure import Closure
+    from periplus.sdk.compiler.requirements import Requirements
 
 CODE_ARTIFACT = "periplus-code"
 DOMAIN = "periplus.dev"
@@ -33,11 +34,12 @@ class TemplateVariant:
 
 @dataclass(frozen=True)
 class StepCode:
-    """What a step runs: `module:function`, its closure, and the key of the archive that holds it."""
+    """What a step runs: `module:function`, its closure, the key of the archive that holds it, and what it installs."""
 
     entry: str
     closure: Closure
     archive_key: str
+    requirements: Requirements | None
 
 
 def container_template(
@@ -54,7 +56,7 @@ def container_template(
         # Debian's images have no `python`, and all have `python3`.
         "command": ["python3", f"{ports.CODE_PATH}/{FOLDER}"],
         "args": [code.entry],
-        "env": _environment(variant),
+        "env": _environment(variant, code),
     }
     if step.policy.retries:
         template["retryStrategy"] = {"limit": str(step.policy.retries)}
@@ -109,9 +111,11 @@ def _items_path(port: Port) -> str:
     return f"{ports.OUTPUT_PATH}{port.items}.json"
 
 
-def _environment(variant: TemplateVariant) -> list[dict[str, str]]:
+def _environment(variant: TemplateVariant, code: StepCode) -> list[dict[str, str]]:
     """Parameters reach the step as environment variables and never as code: Argo quotes what it puts into `env`."""
     variables = [(ports.PROTOCOL_VARIABLE, ports.PROTOCOL), (ports.CODE_VARIABLE, ports.CODE_PATH)]
+    if code.requirements:
+        variables.append((ports.REQUIREMENTS_VARIABLE, code.requirements.digest))
     for port in variant.step.inputs:
         if port.format is not None:
             variables.append((ports.INPUT_VARIABLE + port.name, ports.INPUT_PATH + port.file))

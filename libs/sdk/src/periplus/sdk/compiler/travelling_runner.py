@@ -8,7 +8,7 @@ FOLDER = "periplus-runner"
 """Its folder in the archive; no module of a project can have this name. Python runs the folder: it has a `__main__.py`."""
 
 _SDK = Path(__file__).parents[1]
-_MODULES = ("__init__.py", "errors.py", "runner.py")
+_MODULES = ("__init__.py", "errors.py", "runner.py", "step_packages.py")
 # All that `periplus.sdk` itself exports: a user's module imports from it at its top.
 _PACKAGES = ("pipelines", "values", "compiler")
 

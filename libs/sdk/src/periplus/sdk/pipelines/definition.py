@@ -18,9 +18,9 @@ CacheMode = Literal["off", "read", "write", "readwrite", "refresh"]
 
 @dataclass(frozen=True)
 class StepPolicy:
-    """How a step is run and cached; nothing of it changes what the step computes.
+    """How a step is run and cached, and in what.
 
-    `ttl` is a duration such as "1h30m" or "7d".
+    `ttl` is a duration such as "1h30m" or "7d", `requirements` the name of a file of pip's with hashes.
     """
 
     retries: int = 0
@@ -29,6 +29,7 @@ class StepPolicy:
     image: str | None = None
     ignore_inputs: tuple[str, ...] = ()
     side_effects: bool = False
+    requirements: str | None = None
 
     def check(self, function: str) -> None:
         """Raise PipelineError for a value that no step can have; `function` is the step's name, for the message."""

@@ -35,10 +35,13 @@ class Recorded:
 class Pipeline(Generic[P, R]):
     """A function that puts steps together. Calling it runs them in this process, as plain Python."""
 
-    def __init__(self, function: Callable[P, R], name: str, image: str | None) -> None:
+    def __init__(
+        self, function: Callable[P, R], name: str, image: str | None, requirements: str | None = None
+    ) -> None:
         self.function = function
         self.name = name
         self.image = image
+        self.requirements = requirements
         self._is_used = False
         functools.update_wrapper(self, function)
         if _is_script(function):
@@ -201,15 +204,20 @@ def _is_script(function: Callable[..., Any]) -> bool:
 def pipeline(function: Callable[P, R], /) -> Pipeline[P, R]: ...
 @overload
 def pipeline(
-    *, name: str | None = None, image: str | None = None
+    *, name: str | None = None, image: str | None = None, requirements: str | None = None
 ) -> Callable[[Callable[P, R]], Pipeline[P, R]]: ...
 def pipeline(
-    function: Callable[P, R] | None = None, /, *, name: str | None = None, image: str | None = None
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    image: str | None = None,
+    requirements: str | None = None,
 ) -> Pipeline[P, R] | Callable[[Callable[P, R]], Pipeline[P, R]]:
-    """Make a function that calls steps a pipeline. `image` is the one for steps that name none of their own."""
+    """Make a function that calls steps a pipeline. `image` and `requirements` are those of steps that name none of their own."""
 
     def decorate(function: Callable[P, R]) -> Pipeline[P, R]:
         check_signature(function, "pipeline")
-        return Pipeline(function, name or function.__name__, image)
+        return Pipeline(function, name or function.__name__, image, requirements)
 
     return decorate if function is None else decorate(function)

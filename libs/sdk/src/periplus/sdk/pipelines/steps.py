@@ -82,6 +82,7 @@ def step(
     ttl: str | None = None,
     ignore_inputs: Sequence[str] = (),
     side_effects: bool = False,
+    requirements: str | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -94,10 +95,12 @@ def step(
     ttl: str | None = None,
     ignore_inputs: Sequence[str] = (),
     side_effects: bool = False,
+    requirements: str | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a typed function a step.
 
-    `image`: the container image, with Python and periplus-sdk in it. `retries`: how often a failed step is tried
+    `image`: the container image, with Python 3.11 or later in it. `requirements`: a file of pip's with hashes, relative to
+    the function's; what the image lacks of it is installed when the step starts. `retries`: how often a failed step is tried
     again. `cache`: the cache mode. `ttl`: how long a result stays usable, as `90s`, `1h30m`, `7d`.
     `ignore_inputs`: arguments that do not change the result. `side_effects`: never take the result from the cache.
     """
@@ -111,7 +114,7 @@ def step(
                 function=called,
                 fix=f"write ignore_inputs=[{ignore_inputs!r}]",
             )
-        policy = StepPolicy(retries, cache, ttl, image, tuple(ignore_inputs), side_effects)
+        policy = StepPolicy(retries, cache, ttl, image, tuple(ignore_inputs), side_effects, requirements)
         policy.check(called)
         return Step(function, StepDefinition(function, called, policy))
 
