@@ -1,6 +1,7 @@
 """Settings as the environment gives them."""
 
 import pytest
+from pydantic import ValidationError
 
 from periplus_dispatcher.settings import Settings
 
@@ -30,3 +31,26 @@ def test_prefixes_of_images_are_separated_by_commas(monkeypatch: pytest.MonkeyPa
         "an empty prefix would be every image's"
     )
     assert settings(monkeypatch, IMMUTABLE_IMAGE_PREFIXES="").immutable_image_prefixes == ()
+
+
+WEBHOOK = {
+    "WEBHOOK_ADDRESS": "0.0.0.0:9443", "WEBHOOK_TOKEN": "sixteen-or-more-of-them", "WEBHOOK_CERT_FILE": "/tls.crt",
+    "WEBHOOK_KEY_FILE": "/tls.key", "OBSERVE": "ml=digits",
+}  # fmt: skip
+
+
+def test_the_webhook_is_off_unless_it_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings(monkeypatch).webhook_address == ""
+    assert settings(monkeypatch, **WEBHOOK).webhook_address == "0.0.0.0:9443"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WEBHOOK_TOKEN", "short"), ("WEBHOOK_TOKEN", "with/a/slash/in/it"), ("WEBHOOK_TOKEN", ""), ("WEBHOOK_CERT_FILE", ""),
+     ("WEBHOOK_KEY_FILE", ""), ("WEBHOOK_ADDRESS", "9443"), ("WEBHOOK_ADDRESS", "host:"), ("OBSERVE", "")],
+)  # fmt: skip
+def test_a_webhook_that_could_not_be_asked_or_trusted_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    with pytest.raises(ValidationError, match="webhook_address"):
+        settings(monkeypatch, **(WEBHOOK | {name: value}))

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import add_DispatcherServiceServicer_to_server
 from periplus_common import bus, outbox, postgres, retention, rpc
 from periplus_common.bus import Broker
 from periplus_dispatcher import argo, events, kubernetes
+from periplus_dispatcher.admission import Admission, WithoutSnapshots
 from periplus_dispatcher.adoption import Adoption
 from periplus_dispatcher.clients import CacheClient, SnapshotterClient
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
@@ -20,10 +22,12 @@ from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.observed.observer import Observer
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.pods import KubernetesPods
+from periplus_dispatcher.ports import Snapshotter, Templates
 from periplus_dispatcher.rpc import SERVICE_NAME, DispatcherServicer
 from periplus_dispatcher.service import Dispatcher
 from periplus_dispatcher.settings import Settings
 from periplus_dispatcher.store import PostgresRuns, retentions
+from periplus_dispatcher.webhook import server as webhook
 
 
 @asynccontextmanager
@@ -66,19 +70,22 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         shared = SharedKeys(
             settings.s3_endpoint, settings.s3_bucket, settings.readable_keys, settings.writable_keys
         )
-        planner = Planner(
-            cache,
-            SnapshotterClient(snapshotter_channel),
-            workflows,
-            environment,
-            shared,
-            image_policy=settings.image_policy,
-            argo_demands_references=settings.argo_demands_references,
-        )
+        snapshotter = SnapshotterClient(snapshotter_channel)
+
+        def planner(snapshots: Snapshotter, templates: Templates) -> Planner:
+            return Planner(
+                cache,
+                snapshots,
+                templates,
+                environment,
+                shared,
+                image_policy=settings.image_policy,
+                argo_demands_references=settings.argo_demands_references,
+            )
+
+        gate_timeout = timedelta(seconds=settings.gate_seconds)
         repository = ArtifactRepository(settings.s3_endpoint, settings.s3_bucket)
-        dispatcher = Dispatcher(
-            runs, workflows, planner, repository, timedelta(seconds=settings.gate_seconds)
-        )
+        dispatcher = Dispatcher(runs, workflows, planner(snapshotter, workflows), repository, gate_timeout)
         observation = settings.observation
         observed = {name: workflows.in_namespace(name) for name in observation.namespaces}
         observer = Observer(observed, observation, runs, environment)
@@ -97,6 +104,24 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             add_DispatcherServiceServicer_to_server,
             DispatcherServicer(dispatcher, Adoption(observer, follower)),
         )
-        async with rpc.serving(settings.grpc_address, token, servicer, names=[SERVICE_NAME]) as port:
+        admission = Admission(
+            {name: planner(WithoutSnapshots(snapshotter), argo) for name, argo in observed.items()},
+            observation,
+            validation=settings.webhook_validate,
+            budget=timedelta(seconds=settings.webhook_seconds),
+            gate_timeout=gate_timeout,
+        )
+        async with (
+            _webhook(settings, admission),
+            rpc.serving(settings.grpc_address, token, servicer, names=[SERVICE_NAME]) as port,
+        ):
             yield port
         following.cancel()
+
+
+def _webhook(settings: Settings, admission: Admission) -> AbstractAsyncContextManager[int | None]:
+    if not settings.webhook_address:
+        return nullcontext()
+    certificate = Path(settings.webhook_cert_file), Path(settings.webhook_key_file)
+    token = settings.webhook_token.get_secret_value()
+    return webhook.serving(admission, settings.webhook_address, token, certificate)

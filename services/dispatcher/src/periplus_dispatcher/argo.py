@@ -200,7 +200,8 @@ class HeraArgo:
 
     def in_namespace(self, namespace: str) -> "HeraArgo":
         """The same Argo, another namespace."""
-        return HeraArgo(self._service, namespace, self._timeouts)
+        kubernetes = self._kubernetes.in_namespace(namespace) if self._kubernetes else None
+        return HeraArgo(self._service, namespace, self._timeouts, kubernetes)
 
     async def list(self, selector: str, *, archived: bool) -> AsyncIterator[tuple[str, str]]:
         fields = "metadata,items.metadata.name,items.metadata.uid"

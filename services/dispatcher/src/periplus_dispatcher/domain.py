@@ -220,7 +220,7 @@ class Run:
     `manifest` is what Argo runs, as JSON; empty if every step was a hit. `parameters` and `source`, the manifest before
     the rewrite, are published with RunSubmitted and are not stored. `traceparent` is the trace of the submission (W3C
     Trace Context), empty if it has none. `observed` is set if others submitted the Workflow: its name is then not the run's id,
-    and nothing is done to it.
+    and nothing is done to it, but that its gates are answered if it was rewritten before.
     """
 
     project: str
@@ -242,6 +242,11 @@ class Run:
     is_cancelled: bool = False
     traceparent: str = ""
     observed: ObservedWorkflow | None = None
+
+    @property
+    def is_only_observed(self) -> bool:
+        """Whether others submitted its Workflow and it is as they wrote it, so that nothing of it is looked up."""
+        return self.observed is not None and not self.state.generated
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,10 @@ class KubernetesWorkflows:
         self._session = session
         self._path = f"apis/argoproj.io/v1alpha1/namespaces/{quote(namespace, safe='')}/workflows"
 
+    def in_namespace(self, namespace: str) -> "KubernetesWorkflows":
+        """The Workflows of another namespace."""
+        return KubernetesWorkflows(self._session, namespace)
+
     async def answer_gates(self, name: str, answers: Mapping[str, GateAnswer]) -> set[str]:
         """End suspended nodes of a Workflow, by node id, with their outputs. Gives those that were not suspended any more.
 

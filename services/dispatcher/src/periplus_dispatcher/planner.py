@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from periplus_common.errors import Invalid, Unavailable
-from periplus_dispatcher.domain import Json, ResolvedImage, RunRequest
+from periplus_dispatcher.domain import Json, ResolvedImage, RunRequest, RunState
 from periplus_dispatcher.manifest import library
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
@@ -24,11 +24,13 @@ from periplus_dispatcher.manifest.resolve import resolve
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.ports import Cache, Snapshotter, Templates
 from periplus_dispatcher.rewrite.generated import RewrittenManifest
-from periplus_dispatcher.rewrite.plan import Plan, decide
+from periplus_dispatcher.rewrite.plan import Plan, StepAction, decide
 from periplus_model.queries import StepVerdict
 
 MAX_INLINE_READ_CHARACTERS = 64 << 10
 """Longer manifests are read in a thread: some take seconds to check, and would delay every other call."""
+
+_SERVED = (StepAction.SERVE, StepAction.SERVE_PART)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,22 @@ class PlannedRun:
         """The workflow's name, or the prefix that its runs' names begin with."""
         metadata = self.manifest.get("metadata") or {}
         return str(metadata.get("generateName") or metadata.get("name") or "workflow").rstrip("-.")
+
+    def state(self, rewritten: RewrittenManifest) -> RunState:
+        """What is needed to read the Workflow of the rewritten manifest later."""
+        steps = self.plan.steps
+        served = [step for step in steps if step.action in _SERVED] if rewritten.generated else []
+        return RunState(
+            templates=self.expanded.templates,
+            generated=rewritten.generated,
+            fan_outs=rewritten.fan_outs,
+            stretches=rewritten.stretches,
+            resolved={step.call.path: step.verdict for step in served},
+            verdicts={step.call.path: step.verdict.verdict for step in steps}
+            | {path: found.verdict for step in steps for path, found in step.verdicts},
+            images=self.images,
+            images_are_checked=self.images_are_checked,
+        )
 
 
 class Planner:

@@ -83,7 +83,7 @@ class ObservedArgo(Protocol):
 class Argo(Templates, ObservedArgo, Protocol):
     """One namespace of an Argo."""
 
-    def in_namespace(self, namespace: str) -> ObservedArgo:
+    def in_namespace(self, namespace: str) -> "Argo":
         """Another namespace of the same Argo."""
 
     async def lint(self, manifest: Json) -> tuple[str, ...]:

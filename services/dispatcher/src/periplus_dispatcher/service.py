@@ -19,7 +19,7 @@ from periplus_dispatcher.observed.run import REQUEST_PREFIX
 from periplus_dispatcher.planner import PlannedRun, Planner
 from periplus_dispatcher.ports import Argo, ObservedArgo, Runs
 from periplus_dispatcher.rewrite.generated import RewrittenManifest
-from periplus_dispatcher.rewrite.plan import Plan, StepAction
+from periplus_dispatcher.rewrite.plan import Plan
 from periplus_dispatcher.rewrite.rewriter import rewrite, to_submit
 from periplus_manifest.bounds import MAX_MANIFEST_BYTES
 from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
@@ -250,19 +250,7 @@ class Dispatcher:
             return finished, _statuses_without_run(plan, now)
         rewritten = planned.rewritten or self._rewrite(planned)
         manifest = self._to_submit(rewritten.manifest, finished.id, request.project, planned)
-        served = (StepAction.SERVE, StepAction.SERVE_PART)
-        state = RunState(
-            templates=templates,
-            generated=rewritten.generated,
-            fan_outs=rewritten.fan_outs,
-            stretches=rewritten.stretches,
-            resolved={step.call.path: step.verdict for step in plan.steps if step.action in served}
-            if rewritten.generated
-            else {},
-            verdicts=_verdicts(plan),
-            images=planned.images,
-            images_are_checked=planned.images_are_checked,
-        )
+        state = planned.state(rewritten)
         run = replace(
             finished, phase=RunPhase.PENDING, manifest=json.dumps(manifest), state=state, finished_at=None
         )
@@ -293,12 +281,6 @@ def _statuses_without_run(plan: Plan, now: datetime) -> list[StepStatus]:
         for path, verdict in step.verdicts
         if verdict.verdict in _PHASES_WITHOUT_RUN
     ]
-
-
-def _verdicts(plan: Plan) -> dict[str, Verdict]:
-    """The verdict of each step and of each item, by path."""
-    steps = {step.call.path: step.verdict.verdict for step in plan.steps}
-    return steps | {path: found.verdict for step in plan.steps for path, found in step.verdicts}
 
 
 def _checked_request(run: Run, request: RunRequest) -> Run:

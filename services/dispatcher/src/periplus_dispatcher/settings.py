@@ -1,5 +1,6 @@
 """The settings of this service, read once from the environment."""
 
+import re
 from datetime import timedelta
 from typing import Annotated, Self
 
@@ -8,6 +9,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from periplus_common.retention import KeepFor
 from periplus_common.settings import ArtifactRepositorySettings
+from periplus_dispatcher.admission import Validation
 from periplus_dispatcher.manifest.images import ImagePolicy
 from periplus_dispatcher.observed.namespaces import Observation, parse_namespaces
 
@@ -70,6 +72,19 @@ class Settings(ArtifactRepositorySettings):
     keep_gate_answers: KeepFor = timedelta(days=30)
     """Days that answers to the gates of a finished run are kept, or `forever`."""
 
+    webhook_address: str = ""
+    """Where to serve the admission webhook by HTTPS, host and port: it rewrites the Workflows that others create in the namespaces that are observed. Empty: it is not served."""
+    webhook_token: SecretStr = SecretStr("")
+    """The last part of the path that Kubernetes asks, `/mutate/<token>`: 16 letters, digits, `-` and `_` or more. Answers have cached outputs in them."""
+    webhook_cert_file: str = ""
+    """The certificate of the webhook with its chain (PEM). It is read anew when it changes."""
+    webhook_key_file: str = ""
+    """The key of the certificate (PEM)."""
+    webhook_seconds: float = Field(default=1.5, gt=0, le=30)
+    """A Workflow runs as it is if the cache was not asked about it in this time. Less than `timeoutSeconds` of the webhook's configuration."""
+    webhook_validate: Validation = Validation.WARN
+    """A Workflow that Argo would end with an error as it is written: `warn`: is created with a warning; `refuse`: is not created; `off`: is created."""
+
     gate_seconds: int = Field(default=60, ge=1, le=86_400)
     """A gate without an answer ends after this time, and its step runs."""
     cache_seconds: float = Field(default=5.0, gt=0)
@@ -79,6 +94,22 @@ class Settings(ArtifactRepositorySettings):
     def _has_pods(self) -> Self:
         if self.image_policy is ImagePolicy.CHECK and not self.kubernetes_url:
             raise ValueError("image_policy: check needs kubernetes_url")
+        return self
+
+    @model_validator(mode="after")
+    def _check_webhook(self) -> Self:
+        if not self.webhook_address:
+            return self
+        if not re.fullmatch(r"[-\w]{16,}", self.webhook_token.get_secret_value(), re.ASCII):
+            raise ValueError("webhook_address: needs webhook_token, 16 letters, digits, - and _ or more")
+        if not self.webhook_cert_file or not self.webhook_key_file:
+            raise ValueError("webhook_address: needs webhook_cert_file and webhook_key_file")
+        if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):\d{1,5}", self.webhook_address):
+            raise ValueError("webhook_address: is not host and port")
+        if not self.observe:
+            raise ValueError(
+                "webhook_address: needs observe, as only Workflows that are observed are rewritten"
+            )
         return self
 
     @property

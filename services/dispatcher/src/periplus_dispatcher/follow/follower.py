@@ -326,6 +326,11 @@ class Follower:
             run = followed.run = replace(run, phase=RunPhase.RUNNING)
         if run.observed is not None:
             run = followed.run = self._observer.with_stored_templates(run, workflow)
+            if resubmitted.has_other_arguments(run, workflow):
+                argo, name = self._workflow_of(run)
+                await argo.stop(name, terminate=True, message=resubmitted.OTHER_PARAMETERS)
+                await self._finish(run, RunPhase.ERROR, resubmitted.OTHER_PARAMETERS)
+                return True
         answers = await self._runs.get_answers(run.id) if run.state.generated else {}
         status = WorkflowStatus(workflow, run.state, answers, self._repository)
         gates = [gate for gate in status.open_gates() if gate.node not in followed.answered]
@@ -359,6 +364,12 @@ class Follower:
         cancelled = current is not None and current.is_cancelled and phase is not RunPhase.SUCCEEDED
         return RunPhase.CANCELLED if cancelled else phase
 
+    def _workflow_of(self, run: Run) -> tuple[Argo, str]:
+        """Where the Workflow of a run is, and its name."""
+        if run.observed is None:
+            return self._argo, run.id
+        return self._argo.in_namespace(run.observed.namespace), run.observed.name
+
     async def _answer_gates(
         self, followed: FollowedRun, gates: Sequence[Gate], stored: Mapping[str, GateAnswer]
     ) -> None:
@@ -374,7 +385,8 @@ class Follower:
                 run.id
             )  # another replica may have stored its answer first
         sent = {gate.node: answers[gate.node] for gate in gates}
-        ended = await self._argo.answer_gates(run.id, sent)
+        argo, name = self._workflow_of(run)
+        ended = await argo.answer_gates(name, sent)
         for gate in gates:
             followed.answered.add(gate.node)
             if gate.node in ended:

@@ -11,7 +11,8 @@ from periplus_dispatcher.domain import ContainerTemplate, Json, ObservedWorkflow
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow, is_invocator
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
-from periplus_dispatcher.observed import kubeflow
+from periplus_dispatcher.observed import kubeflow, rewritten
+from periplus_dispatcher.observed.rewritten import Rewrite
 from periplus_dispatcher.observed.workflow import run_id
 from periplus_model.steps import CacheMode, RunPhase, Verdict
 
@@ -40,13 +41,9 @@ def new_run(
 ) -> tuple[Run, list[StepNode]]:
     """The run of a checked Workflow, and the steps of its plan; none if the plan can not be read.
 
-    `is_recorded`: results of its steps become entries of the cache.
+    `is_recorded`: results of its steps become entries of the cache. A Workflow that was rewritten has the state that it carries.
     """
     metadata, spec = workflow["metadata"], _spec(workflow)
-    expanded = _expand(workflow, environment)
-    calls = [call for call in expanded.calls if not call.is_invocator] if expanded else []
-    nodes = [StepNode(call.path, call.template, call.depends_on, Verdict.UNSPECIFIED) for call in calls]
-    templates = dict(expanded.templates) if expanded else {}
     display_name = kubeflow.run_name(metadata, spec) if kubeflow.is_compiled(spec) else ""
     run = Run(
         project=project,
@@ -56,7 +53,7 @@ def new_run(
         pipeline=pipeline(workflow),
         phase=RunPhase.PENDING,
         manifest=json.dumps(_submitted(workflow)),
-        state=RunState(templates, verdicts={call.path: Verdict.UNSPECIFIED for call in calls}),
+        state=RunState({}),
         snapshot="",
         cache_mode=CacheMode.WRITE if is_recorded else CacheMode.OFF,
         submitted_at=datetime.fromisoformat(metadata["creationTimestamp"]),
@@ -64,7 +61,24 @@ def new_run(
         source=json.dumps(workflow["spec"], sort_keys=True),
         observed=replace(observed, display_name=display_name),
     )
-    return run, nodes
+    rewrite = rewritten.read(workflow)
+    if rewrite is not None:
+        return _rewritten(run, rewrite, spec, is_recorded=is_recorded)
+    expanded = _expand(workflow, environment)
+    calls = [call for call in expanded.calls if not call.is_invocator] if expanded else []
+    nodes = [StepNode(call.path, call.template, call.depends_on, Verdict.UNSPECIFIED) for call in calls]
+    templates = dict(expanded.templates) if expanded else {}
+    state = RunState(templates, verdicts={call.path: Verdict.UNSPECIFIED for call in calls})
+    return replace(run, state=state), nodes
+
+
+def _rewritten(run: Run, rewrite: Rewrite, spec: Json, *, is_recorded: bool) -> tuple[Run, list[StepNode]]:
+    """The run of a Workflow with the rewrite that it carries."""
+    mode = rewrite.cache_mode(spec, is_recorded=is_recorded)
+    if mode is CacheMode.OFF:
+        log.warning("%s: was changed after it was rewritten: its gates are answered as misses", run.id)
+    source = json.dumps(rewrite.source, sort_keys=True)
+    return replace(run, state=rewrite.state, cache_mode=mode, source=source), list(rewrite.nodes)
 
 
 def with_stored_templates(run: Run, workflow: Json, environment: StepEnvironment) -> Run:
@@ -100,6 +114,8 @@ def _submitted(workflow: Json) -> Json:
         for name, value in workflow["metadata"].items()
         if name in ("name", "labels", "annotations")
     }
+    if rewritten.ANNOTATION in (annotations := metadata.get("annotations") or {}):
+        metadata["annotations"] = {n: v for n, v in annotations.items() if n != rewritten.ANNOTATION}
     return {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Workflow",

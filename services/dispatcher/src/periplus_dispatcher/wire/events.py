@@ -140,7 +140,7 @@ def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
         attempts=step.attempts,
         snapshot=run.snapshot,
         cache_mode=codec.encode_run_mode(run.cache_mode),
-        observed=run.observed is not None,
+        observed=run.is_only_observed,
         pipeline=run.pipeline,
         host=step.host,
     )
@@ -171,7 +171,7 @@ def _verdict(run: Run, step: StepStatus) -> Verdict:
     """The verdict at submission; of an item, if it was not known then, the verdict of its fan-out. The cache is not asked for a
     run that is only observed.
     """
-    if run.observed:
+    if run.is_only_observed:
         return Verdict.UNSPECIFIED
     if step.verdict:
         return Verdict.HIT

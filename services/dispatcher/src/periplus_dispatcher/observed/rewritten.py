@@ -1,0 +1,140 @@
+"""A Workflow that was rewritten before others submitted it carries what its run is followed with, in an annotation.
+
+Nothing of it is stored before the Workflow is seen: whoever is asked to rewrite may be asked for one that is never made.
+The annotation is trusted as little as the Workflow that it is part of, and binds its spec: after another change of it
+nothing is served to its gates any more, and nothing is recorded.
+"""
+
+import base64
+import json
+import logging
+import zlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from periplus_common import digest
+from periplus_common.errors import Invalid
+from periplus_dispatcher.domain import Json, RunState, StepNode, TemplateRole
+from periplus_manifest.gotext import parameter_text
+from periplus_model.steps import CacheMode
+
+log = logging.getLogger(__name__)
+
+REWRITTEN_LABEL = "periplus.dev/rewritten"
+"""Of a Workflow that was rewritten: it is not rewritten again."""
+ANNOTATION = "periplus.dev/rewrite"
+MAX_ANNOTATION_BYTES = 128 << 10
+"""Kubernetes takes 256 KiB for all annotations of an object."""
+MAX_CARRIED_BYTES = 16 << 20
+"""Of the annotation once it is unpacked."""
+
+_BOUND_FIELDS = ("entrypoint", "templates")
+"""Fields of a spec that decide what its steps do. Argo adds its operators' defaults to others."""
+_GATES = (TemplateRole.GATE, TemplateRole.FAN_OUT_GATE)
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """What a rewritten Workflow carries.
+
+    `nodes` are the steps of its plan, `source` is its spec before the rewrite. `spec` and `arguments` are digests of the
+    rewritten spec and of the values of its parameters, which it was planned with.
+    """
+
+    state: RunState
+    nodes: tuple[StepNode, ...]
+    source: Json
+    spec: str
+    arguments: str
+    version: Literal[1] = 1
+
+    def cache_mode(self, spec: Json, *, is_recorded: bool) -> CacheMode | None:
+        """The cache mode of the run: OFF if this spec is not the one that the rewrite made; else results of its steps become
+        entries only if `is_recorded`.
+        """
+        if self.spec != spec_digest(spec):
+            return CacheMode.OFF
+        return None if is_recorded else CacheMode.READ
+
+
+_REWRITE = TypeAdapter(Rewrite)
+
+
+def encode(rewrite: Rewrite) -> str:
+    """The value of the annotation."""
+    return base64.b64encode(zlib.compress(_REWRITE.dump_json(rewrite), 6)).decode()
+
+
+def decode(text: str) -> Rewrite:
+    """The rewrite in an annotation. Raises `Invalid`."""
+    field = f"metadata.annotations['{ANNOTATION}']"
+    if len(text) > MAX_ANNOTATION_BYTES:
+        raise Invalid(f"has more than {MAX_ANNOTATION_BYTES} bytes", field=field)
+    try:
+        unpacking = zlib.decompressobj()
+        packed = unpacking.decompress(base64.b64decode(text, validate=True), MAX_CARRIED_BYTES)
+        if unpacking.unconsumed_tail:
+            raise Invalid(f"unpacks to more than {MAX_CARRIED_BYTES} bytes", field=field)
+        found = _REWRITE.validate_json(packed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part)[:100] for part in first["loc"])
+        raise Invalid(f"{place}: {first['msg']}", field=field) from None
+    except (ValueError, zlib.error) as error:
+        raise Invalid(f"is not one of Periplus: {error}", field=field) from None
+    _check(found.state, field)
+    return found
+
+
+def read(workflow: Json) -> Rewrite | None:
+    """The rewrite that a Workflow carries; None if it carries none that can be read."""
+    text = (workflow["metadata"].get("annotations") or {}).get(ANNOTATION)
+    if text is None:
+        return None
+    try:
+        return decode(text)
+    except Invalid as error:
+        log.warning("%s: its rewrite can not be read: %s", workflow["metadata"]["name"], error)
+        return None
+
+
+def spec_digest(spec: Json) -> str:
+    """The digest of the fields that decide what a spec's steps do, the same for the spec as Kubernetes got it and as Argo gives it."""
+    return digest.of({name: _normal(spec[name]) for name in _BOUND_FIELDS if name in spec})
+
+
+def arguments_digest(spec: Json) -> str:
+    """The digest of the values of the workflow's parameters."""
+    arguments = spec.get("arguments")
+    declared = arguments.get("parameters") if isinstance(arguments, dict) else None
+    values = {}
+    for each in declared if isinstance(declared, list) else ():
+        if isinstance(each, dict) and isinstance(value := each.get("value"), str | int | float):
+            values[str(each.get("name"))] = parameter_text(value)
+    return digest.of(values)
+
+
+def _check(state: RunState, field: str) -> None:
+    """Raise `Invalid` for a state that names templates which it does not have."""
+    named = {each.template for each in state.generated.values() if each.role in _GATES}
+    named |= {member.template for members in state.stretches.values() for member in members.values()}
+    gates = {n for n, each in state.generated.items() if each.role is TemplateRole.STRETCH_GATE}
+    if not named <= state.templates.keys() or not gates <= state.stretches.keys():
+        raise Invalid("names a template that it does not have", field=field)
+
+
+def _normal(value: Any) -> Any:
+    """A value without what Argo leaves out or adds where it writes it anew: empty fields, numbers for texts.
+
+    "0" and "false" count as empty: Argo leaves out some of them and not others.
+    """
+    if isinstance(value, dict):
+        fields = {name: _normal(each) for name, each in value.items()}
+        return {name: each for name, each in fields.items() if each not in ("", "0", "false", {}, [])}
+    if isinstance(value, list):
+        return [_normal(each) for each in value]
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,1 @@
+"""The admission webhook: Kubernetes asks it about Workflows that are created."""
