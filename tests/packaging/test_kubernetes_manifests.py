@@ -1,5 +1,7 @@
 """deploy/k8s: what kubectl makes of it is valid, gives each service what it reads, and no more rights than it uses."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +29,17 @@ def rendered(folder: str) -> list[Json]:
     )
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.fixture
+def with_webhook(tmp_path: Path) -> list[Json]:
+    """The prod overlay with what the README adds to it for the webhook."""
+    (added,) = re.findall(r"```yaml\n(components:.*?)```", (K8S / "README.md").read_text(), re.DOTALL)
+    to_k8s = os.path.relpath(K8S, tmp_path)
+    head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: periplus\n"
+    text = f"{head}resources: [{to_k8s}/overlays/prod]\n{added.replace('../..', to_k8s)}"
+    (tmp_path / "kustomization.yaml").write_text(text)
+    return rendered(str(tmp_path))
 
 
 def pods(objects: list[Json]) -> dict[str, Json]:
@@ -142,6 +155,62 @@ def test_no_pod_has_variables_of_the_services_around_it(overlay: str) -> None:
     ]
     assert len(pods) > len(SERVICES)
     assert all(pod["enableServiceLinks"] is False for pod in pods)
+
+
+@needs_kubectl
+def test_the_webhook_of_the_readme_fails_open_and_is_asked_for_workflows_that_opt_in(
+    with_webhook: list[Json],
+) -> None:
+    found = {(each["kind"], each["metadata"]["name"]): each for each in with_webhook}
+    configuration = found["MutatingWebhookConfiguration", "periplus"]
+    assert configuration["metadata"]["annotations"] == {
+        "cert-manager.io/inject-ca-from": "periplus/dispatcher-webhook"
+    }
+    for each in configuration["webhooks"]:
+        assert (each["failurePolicy"], each["timeoutSeconds"], each["sideEffects"]) == ("Ignore", 2, "None")
+        assert each["rules"] == [
+            {
+                "apiGroups": ["argoproj.io"], "apiVersions": ["v1alpha1"], "operations": ["CREATE"],
+                "resources": ["workflows"], "scope": "Namespaced",
+            }
+        ]  # fmt: skip
+        assert "periplus.dev/rewrite" in json.dumps([each["namespaceSelector"], each["objectSelector"]])
+        assert "periplus.dev/rewritten" in each["matchConditions"][0]["expression"]
+        service = each["clientConfig"]["service"]
+        assert service["path"] == "/mutate/replace-it-by-a-secret-of-yours"
+        assert (service["name"], service["namespace"]) == ("dispatcher-webhook", "periplus")
+    (port,) = found["Service", "dispatcher-webhook"]["spec"]["ports"]
+    pod = found["Deployment", "dispatcher"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {"name": "webhook", "containerPort": 9443} in container["ports"]
+    assert (port["port"], port["targetPort"]) == (443, "webhook")
+    assert found["Certificate", "dispatcher-webhook"]["spec"]["secretName"] == "dispatcher-webhook-tls"
+
+
+@needs_kubectl
+def test_the_dispatcher_reads_the_settings_and_the_secrets_of_the_webhook(with_webhook: list[Json]) -> None:
+    pod = pods(with_webhook)["Deployment/dispatcher"]
+    (container,) = pod["containers"]
+    given = {each["name"]: each["value"] for each in container["env"]}
+    known, _ = fields("dispatcher")
+    assert {name for name in given if name.startswith("DISPATCHER_")} <= known
+    assert given["DISPATCHER_WEBHOOK_ADDRESS"] == "0.0.0.0:9443"
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    assert volumes["secrets"].keys() == {"name", "projected"}
+    sources = [each["secret"]["name"] for each in volumes["secrets"]["projected"]["sources"]]
+    (secret,) = (o for o in with_webhook if o["kind"] == "Secret")
+    assert sources == ["dispatcher", secret["metadata"]["name"]]
+    assert set(secret["data"]) == {"DISPATCHER_WEBHOOK_TOKEN"} <= known
+    assert given["DISPATCHER_WEBHOOK_CERT_FILE"] == "/run/secrets/webhook/tls.crt"
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+@needs_kubectl
+def test_the_objects_of_the_webhook_are_valid(with_webhook: list[Json]) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    for each in with_webhook:
+        if not each["apiVersion"].startswith("cert-manager.io/"):  # a kind of its own
+            kubernetes_validate.validate(each, "1.34", strict=True)
 
 
 def test_the_paths_in_the_readme_exist() -> None:
