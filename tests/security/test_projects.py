@@ -420,6 +420,12 @@ REQUESTS = {
     "GetSavings": [{"run": "{cached_run}"}, {}],
     "GetShadowSavings": [{"pipeline": "wall"}, {}],
     "AdoptRuns": [{}, {"namespace": "argo"}],
+    "ReproduceRun": [
+        {"run": "{run}", "validate_only": True},
+        {"run": "{run}", "step": "{step}", "validate_only": True},
+    ],
+    "GradeReproduction": [{"run": "{run}"}],
+    "DigestObjects": [{"objects": [{"key": "{key}"}]}],
     "GetSnapshot": [{"snapshot": "{snapshot}"}, {"snapshot": "{snapshot}", "with_content": True}],
     "DiffSnapshots": [{"old": "{snapshot}", "new": "{snapshot}"}],
     "FindPackage": [{"name": "periplus-secret"}],

@@ -74,6 +74,8 @@ COMMANDS = {
     "diff": ["diff", "r-1", "r-2"],
     "shadow": ["shadow"],
     "adopt": ["adopt", "--dry-run"],
+    "reproduce --dry-run": ["reproduce", "r-1", "--dry-run"],
+    "reproduce": ["reproduce", "r-1"],
 }
 MAY_HAVE_LINES = {"logs of a step", "snapshot show --content"}
 """Logs and patches have lines of their own; nothing else of a command is printed among them."""

@@ -23,9 +23,10 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Why an object has no content digest."""
+    """Why an object has no content digest. `is_absent`: there is none, or none that the project may read."""
 
     reason: str
+    is_absent: bool = False
 
 
 class ContentReader:
@@ -83,4 +84,4 @@ class ContentReader:
 
 
 def _absent(ref: ObjectRef) -> Unreadable:
-    return Unreadable(f"there is no object {ref.key} that can be read here")
+    return Unreadable(f"there is no object {ref.key} that can be read here", is_absent=True)

@@ -7,7 +7,7 @@ from periplus.cache.v1 import cache_pb2_grpc as grpc
 from periplus_cache.service import Cache
 from periplus_cache.wire import entries, resolving
 from periplus_common import telemetry
-from periplus_model.codec import decode_name, decode_time
+from periplus_model.codec import decode_name, decode_object, decode_time
 
 _verdicts = telemetry.counter(
     "periplus.cache.verdicts",
@@ -61,6 +61,11 @@ class CacheServicer(grpc.CacheServiceServicer):
             validate_only=request.validate_only,
         )
         return pb.InvalidateEntriesResponse(count=count)
+
+    async def DigestObjects(self, request: pb.DigestObjectsRequest, context: Any) -> pb.DigestObjectsResponse:
+        refs = [decode_object(ref) for ref in request.objects]
+        contents = await self._cache.digest_objects(request.project, set(refs))
+        return entries.encode_contents(contents[ref] for ref in refs)
 
     async def GetSavings(self, request: pb.GetSavingsRequest, context: Any) -> pb.GetSavingsResponse:
         savings = await self._cache.savings(request.project, decode_name(request.run, "run"))

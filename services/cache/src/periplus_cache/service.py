@@ -1,9 +1,9 @@
 """The cache: resolves steps, records finished ones, explains, lists and invalidates entries."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
-from periplus_cache.content import ContentReader
+from periplus_cache.content import Content, ContentReader, Unreadable
 from periplus_cache.domain import (
     EntryDetails,
     EntryFilter,
@@ -23,6 +23,7 @@ from periplus_cache.resolve.resolution import ResolveLimits
 from periplus_cache.resolve.resolver import Resolver
 from periplus_common.errors import Invalid, NotFound
 from periplus_model.queries import StepVerdict
+from periplus_model.steps import ObjectRef
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PIPELINES = 1000
@@ -47,6 +48,7 @@ class Cache:
     ) -> None:
         self._store, self._clock = store, clock
         keys, contents = TemplateKeys(), ContentReader(store, objects)
+        self._contents = contents
         self._resolver = Resolver(
             store, objects, contents, keys, epoch=epoch, clock=clock, limits=limits or ResolveLimits()
         )
@@ -100,6 +102,12 @@ class Cache:
         if validate_only:
             return await self._store.count_selected(project, selector)
         return await self._store.invalidate_selected(project, selector, reason, self._clock())
+
+    async def digest_objects(
+        self, project: str, refs: Collection[ObjectRef]
+    ) -> Mapping[ObjectRef, Content | Unreadable]:
+        """The content that objects have now. Raises `Unavailable`."""
+        return await self._contents.read(project, refs)
 
     async def savings(self, project: str, run: str) -> Savings:
         """What the hits of a run saved; with an empty `run`, of all runs of the project."""

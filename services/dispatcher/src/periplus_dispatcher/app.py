@@ -13,7 +13,7 @@ from periplus_common.bus import Broker
 from periplus_dispatcher import argo, events, kubernetes
 from periplus_dispatcher.admission import Admission, WithoutSnapshots
 from periplus_dispatcher.adoption import Adoption
-from periplus_dispatcher.clients import CacheClient, SnapshotterClient
+from periplus_dispatcher.clients import CacheClient, LineageClient, SnapshotterClient
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.kubernetes import KubernetesWorkflows
@@ -23,6 +23,7 @@ from periplus_dispatcher.observed.observer import Observer
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.pods import KubernetesPods
 from periplus_dispatcher.ports import Snapshotter, Templates
+from periplus_dispatcher.reproduce.reproducer import Reproducer
 from periplus_dispatcher.rpc import SERVICE_NAME, DispatcherServicer
 from periplus_dispatcher.service import Dispatcher
 from periplus_dispatcher.settings import Settings
@@ -45,6 +46,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         ),
         rpc.channel(settings.cache_address, token) as cache_channel,
         rpc.channel(settings.snapshotter_address, token) as snapshotter_channel,
+        _lineage(settings, token) as lineage,
         kubernetes.connect(
             settings.kubernetes_url,
             token_file=settings.kubernetes_token_file,
@@ -86,6 +88,9 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         gate_timeout = timedelta(seconds=settings.gate_seconds)
         repository = ArtifactRepository(settings.s3_endpoint, settings.s3_bucket)
         dispatcher = Dispatcher(runs, workflows, planner(snapshotter, workflows), repository, gate_timeout)
+        reproducer = Reproducer(
+            dispatcher, runs, lineage, cache, snapshotter, environment, settings.argo_namespace
+        )
         observation = settings.observation
         observed = {name: workflows.in_namespace(name) for name in observation.namespaces}
         observer = Observer(observed, observation, runs, environment)
@@ -102,7 +107,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         following = tasks.create_task(follower.follow())
         servicer = partial(
             add_DispatcherServiceServicer_to_server,
-            DispatcherServicer(dispatcher, Adoption(observer, follower)),
+            DispatcherServicer(dispatcher, Adoption(observer, follower), reproducer),
         )
         admission = Admission(
             {name: planner(WithoutSnapshots(snapshotter), argo) for name, argo in observed.items()},
@@ -125,3 +130,12 @@ def _webhook(settings: Settings, admission: Admission) -> AbstractAsyncContextMa
     certificate = Path(settings.webhook_cert_file), Path(settings.webhook_key_file)
     token = settings.webhook_token.get_secret_value()
     return webhook.serving(admission, settings.webhook_address, token, certificate)
+
+
+@asynccontextmanager
+async def _lineage(settings: Settings, token: str) -> AsyncIterator[LineageClient | None]:
+    if not settings.lineage_address:
+        yield None
+        return
+    async with rpc.channel(settings.lineage_address, token) as channel:
+        yield LineageClient(channel)

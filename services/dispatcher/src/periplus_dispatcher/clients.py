@@ -9,22 +9,30 @@ import grpc
 
 from periplus.cache.v1 import cache_pb2
 from periplus.cache.v1.cache_pb2_grpc import CacheServiceStub
+from periplus.lineage.v1 import lineage_pb2
+from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from periplus.snapshotter.v1 import snapshotter_pb2
 from periplus.snapshotter.v1.snapshotter_pb2_grpc import SnapshotterServiceStub
 from periplus_common import rpc
-from periplus_common.errors import Invalid, Unavailable
-from periplus_dispatcher.domain import ResolvedImage
+from periplus_common.errors import Invalid, NotFound, Unavailable
+from periplus_dispatcher.domain import ObjectContent, RecordedRun, RecordedStep, ResolvedImage
 from periplus_model import codec
 from periplus_model.queries import StepQuery, StepVerdict
-from periplus_model.steps import CacheMode, StepTemplate, Verdict
+from periplus_model.steps import CacheMode, ObjectRef, RunPhase, StepPhase, StepTemplate, Verdict
+
+MAX_DIGESTED_OBJECTS = 1000
+"""The limit of `DigestObjectsRequest.objects`."""
 
 
 class CacheClient:
-    """The cache, by gRPC. A call without an answer after `timeout` has failed."""
+    """The cache, by gRPC. A call without an answer after `timeout` has failed; one that reads objects, after `read_timeout`."""
 
-    def __init__(self, channel: grpc.aio.Channel, timeout: timedelta) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, timeout: timedelta, read_timeout: timedelta = timedelta(seconds=45)
+    ) -> None:
         self._stub = CacheServiceStub(channel)
         self._timeout = timeout.total_seconds()
+        self._read_timeout = read_timeout.total_seconds()
 
     async def resolve(
         self,
@@ -48,6 +56,19 @@ class CacheClient:
             return {message.id: _decode_verdict(message) for message in response.verdicts}
         except (Invalid, ValueError, RecursionError) as error:
             raise Unavailable(f"the answer of the cache is invalid: {error}") from error
+
+    async def digest_objects(
+        self, project: str, objects: Sequence[ObjectRef]
+    ) -> dict[ObjectRef, ObjectContent]:
+        found: dict[ObjectRef, ObjectContent] = {}
+        for start in range(0, len(objects), MAX_DIGESTED_OBJECTS):
+            part = objects[start : start + MAX_DIGESTED_OBJECTS]
+            request = cache_pb2.DigestObjectsRequest(project=project, objects=map(codec.encode_object, part))
+            with _errors():
+                response = await self._stub.DigestObjects(request, timeout=self._read_timeout)
+            contents = [ObjectContent(each.digest, each.reason, each.is_absent) for each in response.objects]
+            found |= zip(part, contents, strict=True)
+        return found
 
 
 class SnapshotterClient:
@@ -78,12 +99,44 @@ class SnapshotterClient:
         except Invalid as error:
             raise Unavailable(error.message) from error
         found = [
-            ResolvedImage(each.image, each.digest, each.pinned, tuple(each.also), each.reason, each.fix)
+            ResolvedImage(
+                each.image, each.digest, each.pinned, tuple(each.also), each.reason, each.fix, each.is_absent
+            )
             for each in response.images
         ]
         if [each.image for each in found] != list(images):
             raise Unavailable("the answer of the snapshotter has other images than the request")
         return found
+
+    async def environment(self, project: str, snapshot: str) -> str:
+        request = snapshotter_pb2.GetSnapshotRequest(project=project, snapshot=snapshot)
+        with _errors(may_be_absent=True):
+            response = await self._stub.GetSnapshot(request, timeout=self._image_timeout)
+        return response.snapshot.environment
+
+
+class LineageClient:
+    """Lineage, by gRPC. A call without an answer after `timeout` has failed."""
+
+    def __init__(self, channel: grpc.aio.Channel, timeout: timedelta = timedelta(seconds=20)) -> None:
+        self._stub = LineageServiceStub(channel)
+        self._timeout = timeout.total_seconds()
+
+    async def get_run(self, project: str, run: str) -> RecordedRun:
+        request = lineage_pb2.GetRunRequest(project=project, run=run)
+        with _errors(may_be_absent=True):
+            response = await self._stub.GetRun(request, timeout=self._timeout)
+        steps = [
+            RecordedStep(
+                path=step.path,
+                template=step.template,
+                phase=StepPhase(step.phase),
+                inputs=codec.decode_inputs(step.inputs),
+                outputs=codec.decode_outputs(step.outputs),
+            )
+            for step in response.run.steps
+        ]
+        return RecordedRun(RunPhase(response.run.phase), tuple(steps))
 
 
 def _decode_verdict(message: cache_pb2.StepVerdict) -> StepVerdict:
@@ -102,12 +155,14 @@ def _decode_verdict(message: cache_pb2.StepVerdict) -> StepVerdict:
 
 
 @contextmanager
-def _errors(field_prefix: str = "") -> Iterator[None]:
-    """Raise `Invalid` for a request that was refused, and `Unavailable` for everything else."""
+def _errors(field_prefix: str = "", *, may_be_absent: bool = False) -> Iterator[None]:
+    """Raise `Invalid` for a request that was refused, `NotFound` if `may_be_absent`, and `Unavailable` for everything else."""
     try:
         yield
     except grpc.aio.AioRpcError as failure:
         error = rpc.from_status(failure)
+        if may_be_absent and isinstance(error, NotFound):
+            raise error from failure
         if not isinstance(error, Invalid):
             raise Unavailable(error.message) from failure
         field = error.field and field_prefix + error.field

@@ -31,20 +31,36 @@ ITEM_NAME = re.compile(r"^(.*?)\((\d+)(?::.*)?\)$", re.DOTALL)
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a caller asks to run. `manifest` is YAML or JSON; `claim` is the serialized `Claim`, None without one."""
+    """What a caller asks to run. `manifest` is YAML or JSON; `claim` is the serialized `Claim`, None without one.
+
+    `reproduces` is set for a reproduction, which has the snapshot of the run that it reproduces.
+    """
 
     project: str
     manifest: str
     parameters: Mapping[str, str]
     cache_mode: CacheMode | None = None
     claim: bytes | None = None
+    reproduces: "Reproduced | None" = None
 
     @property
     def digest(self) -> str:
         """Digest of the whole request: two requests with one request id are compared by it."""
         mode = self.cache_mode.label if self.cache_mode else ""
         claim = "" if self.claim is None else digest.sha256(self.claim)
-        return digest.of([self.project, self.manifest, dict(self.parameters), mode, claim])
+        parts: list[object] = [self.project, self.manifest, dict(self.parameters), mode, claim]
+        if self.reproduces is not None:
+            parts += [self.reproduces.run, self.reproduces.step]
+        return digest.of(parts)
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """The run that another one reproduces, its snapshot, and the path of the one step that is run again; empty for all."""
+
+    run: str
+    step: str = ""
+    snapshot: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ class ContainerTemplate:
 class ResolvedImage:
     """An image as the manifest names it, and the same by its digest; without one, `reason` and `fix` say why.
 
-    `also` are other digests by which a node may report it.
+    `also` are other digests by which a node may report it; `is_absent` is whether its registry answered that it has none.
     """
 
     image: str
@@ -69,6 +85,7 @@ class ResolvedImage:
     also: tuple[str, ...] = ()
     reason: str = ""
     fix: str = ""
+    is_absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,7 +235,8 @@ class Run:
     """A run as it is stored.
 
     `manifest` is what Argo runs, as JSON; empty if every step was a hit. `parameters` and `source`, the manifest before
-    the rewrite, are published with RunSubmitted and are not stored. `traceparent` is the trace of the submission (W3C
+    the rewrite, are published with RunSubmitted and are not stored. `resolved` is the resolved manifest, as JSON: it is
+    stored, and not read with the run. `reproduces` has no snapshot of its own. `traceparent` is the trace of the submission (W3C
     Trace Context), empty if it has none. `observed` is set if others submitted the Workflow: its name is then not the run's id,
     and nothing is done to it, but that its gates are answered if it was rewritten before.
     """
@@ -242,6 +260,8 @@ class Run:
     is_cancelled: bool = False
     traceparent: str = ""
     observed: ObservedWorkflow | None = None
+    resolved: str = ""
+    reproduces: Reproduced | None = None
 
     @property
     def is_only_observed(self) -> bool:
@@ -285,6 +305,34 @@ class StepStatus:
     drifts: tuple[ImageDrift, ...] = ()
     host: str = ""
     component: str = ""
+
+
+@dataclass(frozen=True)
+class RecordedStep:
+    """A step of a run as lineage has it: artifacts have the digests that they had then, as far as they were read."""
+
+    path: str
+    template: str
+    phase: StepPhase
+    inputs: Inputs = field(default_factory=Inputs)
+    outputs: Outputs = field(default_factory=Outputs)
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run as lineage has it."""
+
+    phase: RunPhase
+    steps: tuple[RecordedStep, ...]
+
+
+@dataclass(frozen=True)
+class ObjectContent:
+    """The content digest of an object; without one `reason` says why. `is_absent`: there is no such object."""
+
+    digest: str = ""
+    reason: str = ""
+    is_absent: bool = False
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class PlannedRun:
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """As in `RunState`."""
     images_are_checked: bool = False
+    pinned: Json = field(default_factory=dict)
+    """`manifest` with the digests of its images, also if it is not submitted so."""
     rewritten: RewrittenManifest | None = None
     submitted: Json | None = None
 
@@ -157,6 +159,7 @@ class Planner:
             tuple(warnings),
             accepted(self._image_policy, images),
             images_are_checked=self._image_policy is ImagePolicy.CHECK,
+            pinned=pinned.manifest,
         )
 
     async def _get_template(self, ref: LibraryRef) -> Json | None:
@@ -166,6 +169,8 @@ class Planner:
         self, request: RunRequest, templates: Sequence[tuple[str, bytes]]
     ) -> tuple[str, str, list[str]]:
         """The snapshot's id, the environment's digest, and warnings."""
+        if request.reproduces is not None:
+            return request.reproduces.snapshot, "", []
         if request.claim is None and not templates:
             return "", "", []
         try:

@@ -9,13 +9,15 @@ from periplus_dispatcher.domain import (
     Delay,
     GateAnswer,
     Json,
+    ObjectContent,
+    RecordedRun,
     ResolvedImage,
     Run,
     StepNode,
     StepStatus,
 )
 from periplus_model.queries import StepQuery, StepVerdict
-from periplus_model.steps import CacheMode, Outputs, RunPhase, StepTemplate
+from periplus_model.steps import CacheMode, ObjectRef, Outputs, RunPhase, StepTemplate
 
 
 class Cache(Protocol):
@@ -31,6 +33,11 @@ class Cache(Protocol):
     ) -> dict[str, StepVerdict]:
         """The verdict of each query, by its id. `cache_mode` is the run's. Raises `Unavailable`, `Invalid`."""
 
+    async def digest_objects(
+        self, project: str, objects: Sequence[ObjectRef]
+    ) -> dict[ObjectRef, ObjectContent]:
+        """What objects contain now. Raises `Unavailable`, also if there is more to read than one call can: repeat it then."""
+
 
 class Snapshotter(Protocol):
     """The snapshotter service."""
@@ -45,6 +52,20 @@ class Snapshotter(Protocol):
 
     async def resolve_images(self, project: str, images: Sequence[str]) -> list[ResolvedImage]:
         """The digests that images point to now, in order; one without a digest has a reason. Raises `Unavailable`."""
+
+
+class Snapshots(Snapshotter, Protocol):
+    """The snapshotter service, also to read what it stored."""
+
+    async def environment(self, project: str, snapshot: str) -> str:
+        """The digest of the environment of a snapshot. Raises `NotFound`, `Unavailable`."""
+
+
+class Lineage(Protocol):
+    """The lineage service."""
+
+    async def get_run(self, project: str, run: str) -> RecordedRun:
+        """A run with its steps, as far as their events were received. Raises `NotFound`, `Unavailable`."""
 
 
 class Templates(Protocol):
@@ -117,6 +138,9 @@ class Runs(Protocol):
 
     async def get(self, run: str) -> Run | None:
         """A run by its id."""
+
+    async def get_resolved(self, run: str) -> str:
+        """The resolved manifest of a run, as JSON; empty if none is stored."""
 
     async def list_open(self) -> list[str]:
         """The ids of all runs that have not finished, oldest first."""

@@ -6,7 +6,9 @@ from typing import Any
 from periplus.dispatcher.v1 import dispatcher_pb2 as pb
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceServicer
 from periplus_dispatcher.adoption import Adoption
+from periplus_dispatcher.reproduce.reproducer import Reproducer
 from periplus_dispatcher.service import Dispatcher
+from periplus_dispatcher.wire.reproduction import decode_reproduction, encode_reproduction
 from periplus_dispatcher.wire.runs import (
     decode_request,
     encode_adopted,
@@ -21,9 +23,10 @@ SERVICE_NAME = pb.DESCRIPTOR.services_by_name["DispatcherService"].full_name
 class DispatcherServicer(DispatcherServiceServicer):
     """The servicer of the dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher, adoption: Adoption) -> None:
+    def __init__(self, dispatcher: Dispatcher, adoption: Adoption, reproducer: Reproducer) -> None:
         self._dispatcher = dispatcher
         self._adoption = adoption
+        self._reproducer = reproducer
 
     async def PlanRun(self, request: pb.PlanRunRequest, context: Any) -> pb.PlanRunResponse:
         planned = await self._dispatcher.plan(decode_request(request.spec))
@@ -54,3 +57,9 @@ class DispatcherServicer(DispatcherServiceServicer):
         found = self._adoption.adopt(request.project, request.namespace, validate_only=request.validate_only)
         async for adopted in found:
             yield encode_adopted(adopted)
+
+    async def ReproduceRun(self, request: pb.ReproduceRunRequest, context: Any) -> pb.ReproduceRunResponse:
+        wanted = decode_reproduction(request)
+        if request.validate_only:
+            return encode_reproduction(await self._reproducer.check(wanted))
+        return encode_reproduction(await self._reproducer.reproduce(wanted, request.request_id))

@@ -20,7 +20,7 @@ from periplus_dispatcher.planner import PlannedRun, Planner
 from periplus_dispatcher.ports import Argo, ObservedArgo, Runs
 from periplus_dispatcher.rewrite.generated import RewrittenManifest
 from periplus_dispatcher.rewrite.plan import Plan
-from periplus_dispatcher.rewrite.rewriter import rewrite, to_submit
+from periplus_dispatcher.rewrite.rewriter import resolved_manifest, rewrite, to_submit
 from periplus_manifest.bounds import MAX_MANIFEST_BYTES
 from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
 
@@ -183,6 +183,8 @@ class Dispatcher:
         submitted = self._to_submit(manifest, run.id, run.project, planned)
         warnings = await self._argo.lint(submitted)
         log.error("%s: runs without the cache, as Argo refuses the rewritten manifest: %s", run.id, refusal)
+        if manifest is planned.source:
+            run = replace(run, resolved=self._resolved(manifest, run, planned))
         return replace(run, manifest=json.dumps(submitted), state=state), warnings
 
     async def _pod_steps(self, run: Run) -> dict[str, str]:
@@ -208,6 +210,12 @@ class Dispatcher:
     def _to_submit(self, manifest: Json, name: str, project: str, planned: PlannedRun) -> Json:
         now = datetime.now(UTC)
         return to_submit(manifest, name, self._argo.namespace, project, planned.parameters, now)
+
+    def _resolved(self, manifest: Json, run: Run, planned: PlannedRun) -> str:
+        """The resolved manifest of a run, as JSON."""
+        submitted = self._to_submit(manifest, run.id, run.project, planned)
+        resolved = resolved_manifest(submitted, planned.source, planned.pipeline)
+        return json.dumps(resolved, ensure_ascii=False, separators=(",", ":"))
 
     async def _plan(self, request: RunRequest) -> PlannedRun:
         planned = await self._planner.plan(request)
@@ -245,7 +253,9 @@ class Dispatcher:
             outputs=plan.outputs,
             finished_at=now,
             traceparent=telemetry.trace_headers().get("traceparent", ""),
+            reproduces=request.reproduces,
         )
+        finished = replace(finished, resolved=self._resolved(planned.pinned, finished, planned))
         if plan.is_complete:
             return finished, _statuses_without_run(plan, now)
         rewritten = planned.rewritten or self._rewrite(planned)

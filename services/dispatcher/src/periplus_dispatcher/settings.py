@@ -34,6 +34,8 @@ class Settings(ArtifactRepositorySettings):
     """Host and port of the cache, or "unix:" and the path of a socket."""
     snapshotter_address: str
     """The same of the snapshotter."""
+    lineage_address: str = ""
+    """The same of lineage, which has the inputs and outputs of runs; empty: no run is reproduced."""
 
     argo_demands_references: bool = False
     """Whether the controller of Argo has `workflowRestrictions.templateReferencing`, so that it takes only workflows with `workflowTemplateRef`: these are submitted as they are, and none of their steps is cached."""

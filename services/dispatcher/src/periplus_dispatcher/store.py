@@ -14,6 +14,7 @@ from periplus_dispatcher.domain import (
     Delay,
     GateAnswer,
     ObservedWorkflow,
+    Reproduced,
     Run,
     RunState,
     StepNode,
@@ -24,7 +25,8 @@ from periplus_model.steps import CacheMode, Outputs, RunPhase
 
 _RUN_COLUMNS = """
     id, project, request_id, request_digest, pipeline, phase, manifest, state::text, snapshot, cache_mode,
-    outputs::text, message, is_cancelled, submitted_at, finished_at, traceparent, namespace, workflow, workflow_uid
+    outputs::text, message, is_cancelled, submitted_at, finished_at, traceparent, namespace, workflow, workflow_uid,
+    reproduces, reproduced_step
 """
 MAX_DELAY_CHANGES = 100
 """Changes of what delays one step that are published: a pod alternates between reasons as long as it is not started."""
@@ -106,6 +108,11 @@ class PostgresRuns:
             row = await connection.fetchrow(f"SELECT {_RUN_COLUMNS} FROM run WHERE id = $1", run)
         return _run(row) if row else None
 
+    async def get_resolved(self, run: str) -> str:
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow("SELECT manifest FROM resolved_manifest WHERE run = $1", run)
+        return row["manifest"] if row else ""
+
     async def list_open(self) -> list[str]:
         async with self._database.connection() as connection:
             rows = await connection.fetch(
@@ -119,8 +126,9 @@ class PostgresRuns:
                 """
                 INSERT INTO run (id, project, request_id, request_digest, pipeline, phase, manifest, state,
                                  snapshot, cache_mode, outputs, submitted_at, finished_at, traceparent,
-                                 namespace, workflow, workflow_uid)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11::json, $12, $13, $14, $15, $16, $17)
+                                 namespace, workflow, workflow_uid, reproduces, reproduced_step)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11::json, $12, $13, $14, $15, $16, $17,
+                        $18, $19)
                 ON CONFLICT DO NOTHING
                 RETURNING id
                 """,
@@ -129,8 +137,13 @@ class PostgresRuns:
                 run.cache_mode.label if run.cache_mode else None,
                 _OUTPUTS.dump_json(run.outputs).decode(), run.submitted_at, run.finished_at, run.traceparent,
                 *((found.namespace, found.name, found.uid) if (found := run.observed) else (None, None, None)),
+                *((of.run, of.step) if (of := run.reproduces) else ("", "")),
             )  # fmt: skip
             if row is not None:
+                if run.resolved:
+                    await connection.execute(
+                        "INSERT INTO resolved_manifest (run, manifest) VALUES ($1, $2)", run.id, run.resolved
+                    )
                 queued = [
                     events.run_submitted(run, nodes),
                     *(events.step_event(run, step) for step in statuses),
@@ -294,4 +307,5 @@ def _run(row: Row) -> Run:
         observed=ObservedWorkflow(row["namespace"], row["workflow"], row["workflow_uid"])
         if row["workflow_uid"] is not None
         else None,
+        reproduces=Reproduced(row["reproduces"], row["reproduced_step"]) if row["reproduces"] else None,
     )

@@ -57,3 +57,8 @@ class LineageServicer(LineageServiceServicer):
 
     async def DiffRuns(self, request: pb.DiffRunsRequest, _: Context) -> pb.DiffRunsResponse:
         return graph.encode_differences(await self._runs.diff(request.project, request.old, request.new))
+
+    async def GradeReproduction(
+        self, request: pb.GradeReproductionRequest, _: Context
+    ) -> pb.GradeReproductionResponse:
+        return runs.encode_graded(await self._runs.grade_reproduction(request.project, request.run))

@@ -114,6 +114,7 @@ def encode_resolved_image(found: ResolvedImage) -> pb.ResolvedImage:
         also=found.also,
         reason=found.reason,
         fix=found.fix,
+        is_absent=found.is_absent,
     )
 
 

@@ -151,6 +151,7 @@ def environment(servers: Embedded, services: Services, name: str) -> dict[str, s
         settings |= {
             f"{prefix}CACHE_ADDRESS": services.addresses["cache"],
             f"{prefix}SNAPSHOTTER_ADDRESS": services.addresses["snapshotter"],
+            f"{prefix}LINEAGE_ADDRESS": services.addresses["lineage"],
         }
     return chosen | settings
 

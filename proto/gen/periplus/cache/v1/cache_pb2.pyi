@@ -758,6 +758,88 @@ class InvalidateEntriesResponse(_message.Message):
 Global___InvalidateEntriesResponse: _TypeAlias = InvalidateEntriesResponse  # noqa: Y015
 
 @_typing.final
+class DigestObjectsRequest(_message.Message):
+    """Argument of DigestObjects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The project; objects of other projects do not exist."""
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[_step_pb2.ObjectRef]:
+        """The objects."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        objects: _abc.Iterable[_step_pb2.ObjectRef] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects", "project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DigestObjectsRequest: _TypeAlias = DigestObjectsRequest  # noqa: Y015
+
+@_typing.final
+class DigestedObject(_message.Message):
+    """An object and its content."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IS_ABSENT_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """"sha256:…" as in Artifact; empty if it has none."""
+    reason: _builtins.str
+    """Why it has no digest, as a part of a sentence; empty if it has one."""
+    is_absent: _builtins.bool
+    """True: there is no such object, or none that the project may read."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        is_absent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "is_absent", b"is_absent", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DigestedObject: _TypeAlias = DigestedObject  # noqa: Y015
+
+@_typing.final
+class DigestObjectsResponse(_message.Message):
+    """Answer to DigestObjects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___DigestedObject]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        objects: _abc.Iterable[Global___DigestedObject] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DigestObjectsResponse: _TypeAlias = DigestObjectsResponse  # noqa: Y015
+
+@_typing.final
 class GetSavingsRequest(_message.Message):
     """Argument of GetSavings."""
 

@@ -60,6 +60,11 @@ class CacheServiceStub:
                 request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesRequest.SerializeToString,
                 response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesResponse.FromString,
                 _registered_method=True)
+        self.DigestObjects = channel.unary_unary(
+                '/periplus.cache.v1.CacheService/DigestObjects',
+                request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.DigestObjectsRequest.SerializeToString,
+                response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.DigestObjectsResponse.FromString,
+                _registered_method=True)
         self.GetSavings = channel.unary_unary(
                 '/periplus.cache.v1.CacheService/GetSavings',
                 request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetSavingsRequest.SerializeToString,
@@ -132,6 +137,17 @@ class CacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DigestObjects(self, request, context):
+        """Get the content digests that objects have now. An object that has not changed since it was read costs one HEAD request; others are
+        read, which takes its time: a call that is repeated after its deadline goes on where it was.
+
+        Errors:
+        - UNAVAILABLE: Postgres or S3 can not be reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSavings(self, request, context):
         """Sum up the run time that hits saved.
         """
@@ -174,6 +190,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.InvalidateEntries,
                     request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesRequest.FromString,
                     response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesResponse.SerializeToString,
+            ),
+            'DigestObjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.DigestObjects,
+                    request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.DigestObjectsRequest.FromString,
+                    response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.DigestObjectsResponse.SerializeToString,
             ),
             'GetSavings': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSavings,
@@ -322,6 +343,33 @@ class CacheService:
             '/periplus.cache.v1.CacheService/InvalidateEntries',
             periplus_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesRequest.SerializeToString,
             periplus_dot_cache_dot_v1_dot_cache__pb2.InvalidateEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DigestObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.cache.v1.CacheService/DigestObjects',
+            periplus_dot_cache_dot_v1_dot_cache__pb2.DigestObjectsRequest.SerializeToString,
+            periplus_dot_cache_dot_v1_dot_cache__pb2.DigestObjectsResponse.FromString,
             options,
             channel_credentials,
             insecure,

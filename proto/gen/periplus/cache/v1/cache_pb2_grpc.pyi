@@ -69,6 +69,13 @@ class CacheServiceStub:
     Errors:
     - INVALID_ARGUMENT: no selector is given.
     """
+    DigestObjects: _grpc.UnaryUnaryMultiCallable[_cache_pb2.DigestObjectsRequest, _cache_pb2.DigestObjectsResponse]
+    """Get the content digests that objects have now. An object that has not changed since it was read costs one HEAD request; others are
+    read, which takes its time: a call that is repeated after its deadline goes on where it was.
+
+    Errors:
+    - UNAVAILABLE: Postgres or S3 can not be reached.
+    """
     GetSavings: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetSavingsRequest, _cache_pb2.GetSavingsResponse]
     """Sum up the run time that hits saved."""
     GetShadowSavings: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetShadowSavingsRequest, _cache_pb2.GetShadowSavingsResponse]
@@ -116,6 +123,13 @@ class CacheServiceAsyncStub(CacheServiceStub):
 
     Errors:
     - INVALID_ARGUMENT: no selector is given.
+    """
+    DigestObjects: _aio.UnaryUnaryMultiCallable[_cache_pb2.DigestObjectsRequest, _cache_pb2.DigestObjectsResponse]  # type: ignore[assignment]
+    """Get the content digests that objects have now. An object that has not changed since it was read costs one HEAD request; others are
+    read, which takes its time: a call that is repeated after its deadline goes on where it was.
+
+    Errors:
+    - UNAVAILABLE: Postgres or S3 can not be reached.
     """
     GetSavings: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetSavingsRequest, _cache_pb2.GetSavingsResponse]  # type: ignore[assignment]
     """Sum up the run time that hits saved."""
@@ -191,6 +205,19 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - INVALID_ARGUMENT: no selector is given.
+        """
+
+    @_abc_1.abstractmethod
+    def DigestObjects(
+        self,
+        request: _cache_pb2.DigestObjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.DigestObjectsResponse, _abc.Awaitable[_cache_pb2.DigestObjectsResponse]]:
+        """Get the content digests that objects have now. An object that has not changed since it was read costs one HEAD request; others are
+        read, which takes its time: a call that is repeated after its deadline goes on where it was.
+
+        Errors:
+        - UNAVAILABLE: Postgres or S3 can not be reached.
         """
 
     @_abc_1.abstractmethod

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from periplus.snapshotter.v1 import snapshotter_pb2 as _snapshotter_pb2
 from periplus.types.v1 import step_pb2 as _step_pb2
 import builtins as _builtins
@@ -20,6 +21,86 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RequirementKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RequirementKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RequirementKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REQUIREMENT_KIND_UNSPECIFIED: _RequirementKind.ValueType  # 0
+    """Unknown."""
+    REQUIREMENT_KIND_IMAGE: _RequirementKind.ValueType  # 1
+    """The image of a container."""
+    REQUIREMENT_KIND_ENVIRONMENT: _RequirementKind.ValueType  # 2
+    """The packages, interpreter and platform of the machine, where steps are its processes."""
+    REQUIREMENT_KIND_CODE: _RequirementKind.ValueType  # 3
+    """The code archive of a pipeline."""
+    REQUIREMENT_KIND_INPUT: _RequirementKind.ValueType  # 4
+    """An input that no step of the run writes: an object, a git repository, a URL, a parameter that Argo reads from a ConfigMap."""
+    REQUIREMENT_KIND_TEMPLATE: _RequirementKind.ValueType  # 5
+    """A library template."""
+    REQUIREMENT_KIND_SECRET: _RequirementKind.ValueType  # 6
+    """A Secret or a ConfigMap that a container reads."""
+    REQUIREMENT_KIND_EFFECT: _RequirementKind.ValueType  # 7
+    """That running again changes nothing that others use."""
+
+class RequirementKind(_RequirementKind, metaclass=_RequirementKindEnumTypeWrapper):
+    """What a reproduction needs."""
+
+REQUIREMENT_KIND_UNSPECIFIED: RequirementKind.ValueType  # 0
+"""Unknown."""
+REQUIREMENT_KIND_IMAGE: RequirementKind.ValueType  # 1
+"""The image of a container."""
+REQUIREMENT_KIND_ENVIRONMENT: RequirementKind.ValueType  # 2
+"""The packages, interpreter and platform of the machine, where steps are its processes."""
+REQUIREMENT_KIND_CODE: RequirementKind.ValueType  # 3
+"""The code archive of a pipeline."""
+REQUIREMENT_KIND_INPUT: RequirementKind.ValueType  # 4
+"""An input that no step of the run writes: an object, a git repository, a URL, a parameter that Argo reads from a ConfigMap."""
+REQUIREMENT_KIND_TEMPLATE: RequirementKind.ValueType  # 5
+"""A library template."""
+REQUIREMENT_KIND_SECRET: RequirementKind.ValueType  # 6
+"""A Secret or a ConfigMap that a container reads."""
+REQUIREMENT_KIND_EFFECT: RequirementKind.ValueType  # 7
+"""That running again changes nothing that others use."""
+Global___RequirementKind: _TypeAlias = RequirementKind  # noqa: Y015
+
+class _RequirementState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RequirementStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RequirementState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REQUIREMENT_STATE_UNSPECIFIED: _RequirementState.ValueType  # 0
+    """Unknown."""
+    REQUIREMENT_STATE_MET: _RequirementState.ValueType  # 1
+    """It is as it was."""
+    REQUIREMENT_STATE_CHANGED: _RequirementState.ValueType  # 2
+    """It is not what it was."""
+    REQUIREMENT_STATE_MISSING: _RequirementState.ValueType  # 3
+    """It does not exist any more."""
+    REQUIREMENT_STATE_UNKNOWN: _RequirementState.ValueType  # 4
+    """It can not be told: what it was is not recorded, or what it is now can not be read. Nothing is refused for it."""
+    REQUIREMENT_STATE_UNSAFE: _RequirementState.ValueType  # 5
+    """Running again has a consequence outside of the run: an object is overwritten, or the step has declared side effects."""
+
+class RequirementState(_RequirementState, metaclass=_RequirementStateEnumTypeWrapper):
+    """Whether a requirement is met."""
+
+REQUIREMENT_STATE_UNSPECIFIED: RequirementState.ValueType  # 0
+"""Unknown."""
+REQUIREMENT_STATE_MET: RequirementState.ValueType  # 1
+"""It is as it was."""
+REQUIREMENT_STATE_CHANGED: RequirementState.ValueType  # 2
+"""It is not what it was."""
+REQUIREMENT_STATE_MISSING: RequirementState.ValueType  # 3
+"""It does not exist any more."""
+REQUIREMENT_STATE_UNKNOWN: RequirementState.ValueType  # 4
+"""It can not be told: what it was is not recorded, or what it is now can not be read. Nothing is refused for it."""
+REQUIREMENT_STATE_UNSAFE: RequirementState.ValueType  # 5
+"""Running again has a consequence outside of the run: an object is overwritten, or the step has declared side effects."""
+Global___RequirementState: _TypeAlias = RequirementState  # noqa: Y015
 
 @_typing.final
 class RunSpec(_message.Message):
@@ -530,3 +611,141 @@ class AdoptRunsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdoptRunsResponse: _TypeAlias = AdoptRunsResponse  # noqa: Y015
+
+@_typing.final
+class ReproduceRunRequest(_message.Message):
+    """Argument of ReproduceRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ACCEPT_UNMET_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The run's project."""
+    run: _builtins.str
+    """The id of the run to reproduce. It has finished."""
+    step: _builtins.str
+    """The path of the one step to run, with the inputs that it had; empty: all steps."""
+    request_id: _builtins.str
+    """Idempotency key that the caller chooses (AIP-155); not used with `validate_only`."""
+    validate_only: _builtins.bool
+    """True: only check, and give the manifest (AIP-163)."""
+    accept_unmet: _builtins.bool
+    """True: run it also if requirements are not met."""
+    @_builtins.property
+    def claim(self) -> _snapshotter_pb2.Claim:
+        """Environment of the client, of which only packages, interpreter and platform count. Where steps are processes of its machine,
+        they must be those of the run.
+        """
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        run: _builtins.str = ...,
+        step: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        accept_unmet: _builtins.bool = ...,
+        claim: _snapshotter_pb2.Claim | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_unmet", b"accept_unmet", "claim", b"claim", "project", b"project", "request_id", b"request_id", "run", b"run", "step", b"step", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReproduceRunRequest: _TypeAlias = ReproduceRunRequest  # noqa: Y015
+
+@_typing.final
+class Requirement(_message.Message):
+    """Something that a reproduction needs, and whether it is as it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FIX_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    EXPECTED_DIGEST_FIELD_NUMBER: _builtins.int
+    ACTUAL_DIGEST_FIELD_NUMBER: _builtins.int
+    kind: Global___RequirementKind.ValueType
+    """Its kind."""
+    name: _builtins.str
+    """Its name: of an image, an object, a template, a step."""
+    state: Global___RequirementState.ValueType
+    """Whether it is met. CHANGED, MISSING and UNSAFE refuse the reproduction."""
+    reason: _builtins.str
+    """Why it is not met or can not be told, as a sentence; empty if it is met."""
+    fix: _builtins.str
+    """A command or a change that mends it; may be empty."""
+    expected_digest: _builtins.str
+    """"sha256:…" that it had; empty if it has none or it was not recorded."""
+    actual_digest: _builtins.str
+    """"sha256:…" that it has now; empty if it is not known."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of the steps that need it, at most 100; empty: the whole run."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___RequirementKind.ValueType = ...,
+        name: _builtins.str = ...,
+        state: Global___RequirementState.ValueType = ...,
+        reason: _builtins.str = ...,
+        fix: _builtins.str = ...,
+        steps: _abc.Iterable[_builtins.str] | None = ...,
+        expected_digest: _builtins.str = ...,
+        actual_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual_digest", b"actual_digest", "expected_digest", b"expected_digest", "fix", b"fix", "kind", b"kind", "name", b"name", "reason", b"reason", "state", b"state", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Requirement: _TypeAlias = Requirement  # noqa: Y015
+
+@_typing.final
+class ReproduceRunResponse(_message.Message):
+    """Answer to ReproduceRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    REQUIREMENTS_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """The new run's id; empty with `validate_only`."""
+    phase: _step_pb2.RunPhase.ValueType
+    """The new run's phase."""
+    manifest: _builtins.str
+    """The Workflow that runs, as JSON; empty if the request had been submitted before."""
+    @_builtins.property
+    def requirements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Requirement]:
+        """What it needs, those that are not met first; empty if the request had been submitted before."""
+
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        phase: _step_pb2.RunPhase.ValueType = ...,
+        requirements: _abc.Iterable[Global___Requirement] | None = ...,
+        manifest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "phase", b"phase", "requirements", b"requirements", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReproduceRunResponse: _TypeAlias = ReproduceRunResponse  # noqa: Y015

@@ -65,6 +65,11 @@ class DispatcherServiceStub:
                 request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsRequest.SerializeToString,
                 response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsResponse.FromString,
                 _registered_method=True)
+        self.ReproduceRun = channel.unary_unary(
+                '/periplus.dispatcher.v1.DispatcherService/ReproduceRun',
+                request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunRequest.SerializeToString,
+                response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunResponse.FromString,
+                _registered_method=True)
 
 
 class DispatcherServiceServicer:
@@ -139,6 +144,21 @@ class DispatcherServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReproduceRun(self, request, context):
+        """Run a run, or one step of it, again as it was, with the cache off: the manifest that it ran, with the library templates and the
+        digests of the images of then, on the inputs of then. What that needs is checked first. LineageService.GradeReproduction
+        compares the outputs. Idempotent by `request_id`, as SubmitRun.
+
+        Errors:
+        - NOT_FOUND: the run or the step does not exist, or lineage has not received it (yet).
+        - FAILED_PRECONDITION: RUN_NOT_FINISHED; NOT_REPRODUCIBLE: the manifest of the run is not stored, or can not be run again by
+        itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
+        - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DispatcherServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -171,6 +191,11 @@ def add_DispatcherServiceServicer_to_server(servicer, server):
                     servicer.AdoptRuns,
                     request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsRequest.FromString,
                     response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsResponse.SerializeToString,
+            ),
+            'ReproduceRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReproduceRun,
+                    request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunRequest.FromString,
+                    response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -336,6 +361,33 @@ class DispatcherService:
             '/periplus.dispatcher.v1.DispatcherService/AdoptRuns',
             periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsRequest.SerializeToString,
             periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReproduceRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.dispatcher.v1.DispatcherService/ReproduceRun',
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunRequest.SerializeToString,
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

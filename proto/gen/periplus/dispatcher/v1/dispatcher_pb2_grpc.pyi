@@ -77,6 +77,17 @@ class DispatcherServiceStub:
     - FAILED_PRECONDITION: no namespace is observed for this project.
     - UNAVAILABLE: Argo can not be reached. Repeat the call.
     """
+    ReproduceRun: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.ReproduceRunRequest, _dispatcher_pb2.ReproduceRunResponse]
+    """Run a run, or one step of it, again as it was, with the cache off: the manifest that it ran, with the library templates and the
+    digests of the images of then, on the inputs of then. What that needs is checked first. LineageService.GradeReproduction
+    compares the outputs. Idempotent by `request_id`, as SubmitRun.
+
+    Errors:
+    - NOT_FOUND: the run or the step does not exist, or lineage has not received it (yet).
+    - FAILED_PRECONDITION: RUN_NOT_FINISHED; NOT_REPRODUCIBLE: the manifest of the run is not stored, or can not be run again by
+      itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
+    - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
+    """
 
 @_typing.type_check_only
 class DispatcherServiceAsyncStub(DispatcherServiceStub):
@@ -126,6 +137,17 @@ class DispatcherServiceAsyncStub(DispatcherServiceStub):
     Errors:
     - FAILED_PRECONDITION: no namespace is observed for this project.
     - UNAVAILABLE: Argo can not be reached. Repeat the call.
+    """
+    ReproduceRun: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.ReproduceRunRequest, _dispatcher_pb2.ReproduceRunResponse]  # type: ignore[assignment]
+    """Run a run, or one step of it, again as it was, with the cache off: the manifest that it ran, with the library templates and the
+    digests of the images of then, on the inputs of then. What that needs is checked first. LineageService.GradeReproduction
+    compares the outputs. Idempotent by `request_id`, as SubmitRun.
+
+    Errors:
+    - NOT_FOUND: the run or the step does not exist, or lineage has not received it (yet).
+    - FAILED_PRECONDITION: RUN_NOT_FINISHED; NOT_REPRODUCIBLE: the manifest of the run is not stored, or can not be run again by
+      itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
+    - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
     """
 
 class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -209,6 +231,23 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - FAILED_PRECONDITION: no namespace is observed for this project.
         - UNAVAILABLE: Argo can not be reached. Repeat the call.
+        """
+
+    @_abc_1.abstractmethod
+    def ReproduceRun(
+        self,
+        request: _dispatcher_pb2.ReproduceRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.ReproduceRunResponse, _abc.Awaitable[_dispatcher_pb2.ReproduceRunResponse]]:
+        """Run a run, or one step of it, again as it was, with the cache off: the manifest that it ran, with the library templates and the
+        digests of the images of then, on the inputs of then. What that needs is checked first. LineageService.GradeReproduction
+        compares the outputs. Idempotent by `request_id`, as SubmitRun.
+
+        Errors:
+        - NOT_FOUND: the run or the step does not exist, or lineage has not received it (yet).
+        - FAILED_PRECONDITION: RUN_NOT_FINISHED; NOT_REPRODUCIBLE: the manifest of the run is not stored, or can not be run again by
+          itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
+        - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
         """
 
 def add_DispatcherServiceServicer_to_server(servicer: DispatcherServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

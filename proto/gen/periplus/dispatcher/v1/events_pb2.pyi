@@ -76,6 +76,8 @@ class RunSubmitted(_message.Message):
     MANIFEST_DIGEST_FIELD_NUMBER: _builtins.int
     SUBMITTED_AT_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
+    REPRODUCES_FIELD_NUMBER: _builtins.int
+    REPRODUCED_STEP_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     run: _builtins.str
@@ -86,6 +88,10 @@ class RunSubmitted(_message.Message):
     """The snapshot of code and environment; empty if the request had no claim."""
     manifest_digest: _builtins.str
     """"sha256:…" of the manifest before it was rewritten."""
+    reproduces: _builtins.str
+    """The run that it reproduces; empty if it is no reproduction."""
+    reproduced_step: _builtins.str
+    """Of a reproduction of one step: the step's path in the run that it reproduces."""
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[_step_pb2.Parameter]:
         """The workflow's parameters."""
@@ -114,10 +120,12 @@ class RunSubmitted(_message.Message):
         manifest_digest: _builtins.str = ...,
         submitted_at: _timestamp_pb2.Timestamp | None = ...,
         observed: _step_pb2.ObservedWorkflow | None = ...,
+        reproduces: _builtins.str = ...,
+        reproduced_step: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["observed", b"observed", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest_digest", b"manifest_digest", "observed", b"observed", "parameters", b"parameters", "pipeline", b"pipeline", "project", b"project", "run", b"run", "snapshot", b"snapshot", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest_digest", b"manifest_digest", "observed", b"observed", "parameters", b"parameters", "pipeline", b"pipeline", "project", b"project", "reproduced_step", b"reproduced_step", "reproduces", b"reproduces", "run", b"run", "snapshot", b"snapshot", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -140,6 +148,7 @@ class RunFinished(_message.Message):
     CACHED_STEPS_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
     FINISHED_STEPS_FIELD_NUMBER: _builtins.int
+    REPRODUCES_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     run: _builtins.str
@@ -154,6 +163,8 @@ class RunFinished(_message.Message):
     """How many steps were hits."""
     finished_steps: _builtins.int
     """How many steps have a StepFinished."""
+    reproduces: _builtins.str
+    """The run that it reproduces; empty if it is no reproduction. Whoever uses the newest outputs of a pipeline leaves these out."""
     @_builtins.property
     def outputs(self) -> _step_pb2.Outputs:
         """The workflow's outputs."""
@@ -184,10 +195,11 @@ class RunFinished(_message.Message):
         cached_steps: _builtins.int = ...,
         saved: _duration_pb2.Duration | None = ...,
         finished_steps: _builtins.int = ...,
+        reproduces: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "outputs", b"outputs", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "finished_at", b"finished_at", "finished_steps", b"finished_steps", "message", b"message", "outputs", b"outputs", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "run", b"run", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "finished_at", b"finished_at", "finished_steps", b"finished_steps", "message", b"message", "outputs", b"outputs", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "reproduces", b"reproduces", "run", b"run", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,6 +70,34 @@ NODE_KIND_ARTIFACT: NodeKind.ValueType  # 2
 """An artifact, identified by its content digest or, until that is known, by its ObjectRef."""
 Global___NodeKind: _TypeAlias = NodeKind  # noqa: Y015
 
+class _Grade:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GradeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Grade.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GRADE_UNSPECIFIED: _Grade.ValueType  # 0
+    """Unknown."""
+    GRADE_IDENTICAL: _Grade.ValueType  # 1
+    """The same: parameters, results and exit codes as texts, artifacts by their content digests."""
+    GRADE_DIFFERENT: _Grade.ValueType  # 2
+    """Not the same."""
+    GRADE_NOT_COMPARABLE: _Grade.ValueType  # 3
+    """It can not be told."""
+
+class Grade(_Grade, metaclass=_GradeEnumTypeWrapper):
+    """How outputs compare."""
+
+GRADE_UNSPECIFIED: Grade.ValueType  # 0
+"""Unknown."""
+GRADE_IDENTICAL: Grade.ValueType  # 1
+"""The same: parameters, results and exit codes as texts, artifacts by their content digests."""
+GRADE_DIFFERENT: Grade.ValueType  # 2
+"""Not the same."""
+GRADE_NOT_COMPARABLE: Grade.ValueType  # 3
+"""It can not be told."""
+Global___Grade: _TypeAlias = Grade  # noqa: Y015
+
 @_typing.final
 class Step(_message.Message):
     """A step of a run, as far as its events were received."""
@@ -190,6 +218,8 @@ class Run(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
+    REPRODUCES_FIELD_NUMBER: _builtins.int
+    REPRODUCED_STEP_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     id: _builtins.str
@@ -210,6 +240,10 @@ class Run(_message.Message):
     """Whether it finished and the events of all its steps were received. Events come in any order: until this is true, steps
     of a run that finished may be missing or be in an earlier phase.
     """
+    reproduces: _builtins.str
+    """The run that it reproduces; empty if it is no reproduction."""
+    reproduced_step: _builtins.str
+    """Of a reproduction of one step: the step's path in the run that it reproduces."""
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[_step_pb2.Parameter]:
         """The workflow's parameters."""
@@ -257,10 +291,12 @@ class Run(_message.Message):
         steps: _abc.Iterable[Global___Step] | None = ...,
         observed: _step_pb2.ObservedWorkflow | None = ...,
         complete: _builtins.bool = ...,
+        reproduces: _builtins.str = ...,
+        reproduced_step: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "observed", b"observed", "outputs", b"outputs", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "complete", b"complete", "finished_at", b"finished_at", "id", b"id", "message", b"message", "observed", b"observed", "outputs", b"outputs", "parameters", b"parameters", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "saved", b"saved", "snapshot", b"snapshot", "step_count", b"step_count", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "complete", b"complete", "finished_at", b"finished_at", "id", b"id", "message", b"message", "observed", b"observed", "outputs", b"outputs", "parameters", b"parameters", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "reproduced_step", b"reproduced_step", "reproduces", b"reproduces", "saved", b"saved", "snapshot", b"snapshot", "step_count", b"step_count", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -705,3 +741,126 @@ class DiffRunsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiffRunsResponse: _TypeAlias = DiffRunsResponse  # noqa: Y015
+
+@_typing.final
+class GradeReproductionRequest(_message.Message):
+    """Argument of GradeReproduction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The run's project."""
+    run: _builtins.str
+    """The id of the reproduction."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        run: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GradeReproductionRequest: _TypeAlias = GradeReproductionRequest  # noqa: Y015
+
+@_typing.final
+class OutputComparison(_message.Message):
+    """An output of a step in both runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    GRADE_FIELD_NUMBER: _builtins.int
+    ORIGINAL_FIELD_NUMBER: _builtins.int
+    REPRODUCED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """The step's path in the reproduced run."""
+    output: _builtins.str
+    """The output: "outputs.accuracy", "outputs.result", "exit_code"; or "phase", how the step ended."""
+    grade: Global___Grade.ValueType
+    """How the two compare."""
+    original: _builtins.str
+    """The value, or the digest of the artifact, in the reproduced run; absent if it has none. Long values are shortened."""
+    reproduced: _builtins.str
+    """The same in the reproduction."""
+    reason: _builtins.str
+    """Why they can not be compared, as a sentence."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        output: _builtins.str = ...,
+        grade: Global___Grade.ValueType = ...,
+        original: _builtins.str | None = ...,
+        reproduced: _builtins.str | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_original", b"_original", "_reproduced", b"_reproduced", "original", b"original", "reproduced", b"reproduced"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_original", b"_original", "_reproduced", b"_reproduced", "grade", b"grade", "original", b"original", "output", b"output", "reason", b"reason", "reproduced", b"reproduced", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__original: _TypeAlias = _typing.Literal["original"]  # noqa: Y015
+    _WhichOneofArgType__original: _TypeAlias = _typing.Literal["_original", b"_original"]  # noqa: Y015
+    _WhichOneofReturnType__reproduced: _TypeAlias = _typing.Literal["reproduced"]  # noqa: Y015
+    _WhichOneofArgType__reproduced: _TypeAlias = _typing.Literal["_reproduced", b"_reproduced"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__original) -> _WhichOneofReturnType__original | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reproduced) -> _WhichOneofReturnType__reproduced | None: ...
+
+Global___OutputComparison: _TypeAlias = OutputComparison  # noqa: Y015
+
+@_typing.final
+class GradeReproductionResponse(_message.Message):
+    """Answer to GradeReproduction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGINAL_FIELD_NUMBER: _builtins.int
+    GRADE_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    IDENTICAL_FIELD_NUMBER: _builtins.int
+    DIFFERENT_FIELD_NUMBER: _builtins.int
+    NOT_COMPARABLE_FIELD_NUMBER: _builtins.int
+    IS_PENDING_FIELD_NUMBER: _builtins.int
+    original: _builtins.str
+    """The run that was reproduced."""
+    grade: Global___Grade.ValueType
+    """DIFFERENT if an output is; else NOT_COMPARABLE if one is, or if there is none; else IDENTICAL."""
+    identical: _builtins.int
+    """How many outputs are identical."""
+    different: _builtins.int
+    """How many are different."""
+    not_comparable: _builtins.int
+    """How many can not be compared."""
+    is_pending: _builtins.bool
+    """True: the digest of an artifact of the reproduction is not known yet; ask again."""
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputComparison]:
+        """Those that are not identical first, then in the order of the steps; at most 10,000."""
+
+    def __init__(
+        self,
+        *,
+        original: _builtins.str = ...,
+        grade: Global___Grade.ValueType = ...,
+        outputs: _abc.Iterable[Global___OutputComparison] | None = ...,
+        identical: _builtins.int = ...,
+        different: _builtins.int = ...,
+        not_comparable: _builtins.int = ...,
+        is_pending: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["different", b"different", "grade", b"grade", "identical", b"identical", "is_pending", b"is_pending", "not_comparable", b"not_comparable", "original", b"original", "outputs", b"outputs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GradeReproductionResponse: _TypeAlias = GradeReproductionResponse  # noqa: Y015

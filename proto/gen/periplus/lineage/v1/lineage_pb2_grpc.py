@@ -60,6 +60,11 @@ class LineageServiceStub:
                 request_serializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.DiffRunsRequest.SerializeToString,
                 response_deserializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.DiffRunsResponse.FromString,
                 _registered_method=True)
+        self.GradeReproduction = channel.unary_unary(
+                '/periplus.lineage.v1.LineageService/GradeReproduction',
+                request_serializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.GradeReproductionRequest.SerializeToString,
+                response_deserializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.GradeReproductionResponse.FromString,
+                _registered_method=True)
 
 
 class LineageServiceServicer:
@@ -123,6 +128,17 @@ class LineageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GradeReproduction(self, request, context):
+        """Compare the outputs of a run with those of the run that it reproduces, step by step.
+
+        Errors:
+        - NOT_FOUND: the run, or the run that it reproduces, does not exist.
+        - FAILED_PRECONDITION: NOT_A_REPRODUCTION; RUN_NOT_FINISHED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LineageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +166,11 @@ def add_LineageServiceServicer_to_server(servicer, server):
                     servicer.DiffRuns,
                     request_deserializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.DiffRunsRequest.FromString,
                     response_serializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.DiffRunsResponse.SerializeToString,
+            ),
+            'GradeReproduction': grpc.unary_unary_rpc_method_handler(
+                    servicer.GradeReproduction,
+                    request_deserializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.GradeReproductionRequest.FromString,
+                    response_serializer=periplus_dot_lineage_dot_v1_dot_lineage__pb2.GradeReproductionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -288,6 +309,33 @@ class LineageService:
             '/periplus.lineage.v1.LineageService/DiffRuns',
             periplus_dot_lineage_dot_v1_dot_lineage__pb2.DiffRunsRequest.SerializeToString,
             periplus_dot_lineage_dot_v1_dot_lineage__pb2.DiffRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GradeReproduction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.lineage.v1.LineageService/GradeReproduction',
+            periplus_dot_lineage_dot_v1_dot_lineage__pb2.GradeReproductionRequest.SerializeToString,
+            periplus_dot_lineage_dot_v1_dot_lineage__pb2.GradeReproductionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -70,6 +70,13 @@ class LineageServiceStub:
     Errors:
     - NOT_FOUND: one of the runs does not exist.
     """
+    GradeReproduction: _grpc.UnaryUnaryMultiCallable[_lineage_pb2.GradeReproductionRequest, _lineage_pb2.GradeReproductionResponse]
+    """Compare the outputs of a run with those of the run that it reproduces, step by step.
+
+    Errors:
+    - NOT_FOUND: the run, or the run that it reproduces, does not exist.
+    - FAILED_PRECONDITION: NOT_A_REPRODUCTION; RUN_NOT_FINISHED.
+    """
 
 @_typing.type_check_only
 class LineageServiceAsyncStub(LineageServiceStub):
@@ -112,6 +119,13 @@ class LineageServiceAsyncStub(LineageServiceStub):
 
     Errors:
     - NOT_FOUND: one of the runs does not exist.
+    """
+    GradeReproduction: _aio.UnaryUnaryMultiCallable[_lineage_pb2.GradeReproductionRequest, _lineage_pb2.GradeReproductionResponse]  # type: ignore[assignment]
+    """Compare the outputs of a run with those of the run that it reproduces, step by step.
+
+    Errors:
+    - NOT_FOUND: the run, or the run that it reproduces, does not exist.
+    - FAILED_PRECONDITION: NOT_A_REPRODUCTION; RUN_NOT_FINISHED.
     """
 
 class LineageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -182,6 +196,19 @@ class LineageServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - NOT_FOUND: one of the runs does not exist.
+        """
+
+    @_abc_1.abstractmethod
+    def GradeReproduction(
+        self,
+        request: _lineage_pb2.GradeReproductionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lineage_pb2.GradeReproductionResponse, _abc.Awaitable[_lineage_pb2.GradeReproductionResponse]]:
+        """Compare the outputs of a run with those of the run that it reproduces, step by step.
+
+        Errors:
+        - NOT_FOUND: the run, or the run that it reproduces, does not exist.
+        - FAILED_PRECONDITION: NOT_A_REPRODUCTION; RUN_NOT_FINISHED.
         """
 
 def add_LineageServiceServicer_to_server(servicer: LineageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

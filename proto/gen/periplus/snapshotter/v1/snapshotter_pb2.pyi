@@ -592,6 +592,7 @@ class ResolvedImage(_message.Message):
     ALSO_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     FIX_FIELD_NUMBER: _builtins.int
+    IS_ABSENT_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     """As in the request."""
     digest: _builtins.str
@@ -602,6 +603,8 @@ class ResolvedImage(_message.Message):
     """Why there is no digest, as a part of a sentence; empty if there is one."""
     fix: _builtins.str
     """What removes the reason; may be empty."""
+    is_absent: _builtins.bool
+    """True: its registry answered that it has no such image."""
     @_builtins.property
     def also(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other digests by which a node may report the same image: of the manifests that the index lists, of the config."""
@@ -615,10 +618,11 @@ class ResolvedImage(_message.Message):
         also: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
         fix: _builtins.str = ...,
+        is_absent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "digest", b"digest", "fix", b"fix", "image", b"image", "pinned", b"pinned", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "digest", b"digest", "fix", b"fix", "image", b"image", "is_absent", b"is_absent", "pinned", b"pinned", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

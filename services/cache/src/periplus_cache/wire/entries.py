@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from periplus.cache.v1 import cache_pb2
+from periplus_cache.content import Content, Unreadable
 from periplus_cache.domain import (
     EntryDetails,
     EntryFilter,
@@ -152,3 +153,15 @@ def encode_shadow(found: Iterable[PipelineShadow]) -> cache_pb2.GetShadowSavings
 def encode_savings(savings: Savings) -> cache_pb2.GetSavingsResponse:
     """What hits saved."""
     return cache_pb2.GetSavingsResponse(hits=savings.hits, saved=encode_duration(savings.saved))
+
+
+def encode_contents(contents: Iterable[Content | Unreadable]) -> cache_pb2.DigestObjectsResponse:
+    """What objects contain, in order."""
+    return cache_pb2.DigestObjectsResponse(
+        objects=[
+            cache_pb2.DigestedObject(digest=found.digest)
+            if isinstance(found, Content)
+            else cache_pb2.DigestedObject(reason=found.reason, is_absent=found.is_absent)
+            for found in contents
+        ]
+    )

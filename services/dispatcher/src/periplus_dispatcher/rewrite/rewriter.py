@@ -105,6 +105,16 @@ def to_submit(
     return named
 
 
+def resolved_manifest(submitted: Json, source: Json, pipeline: str) -> Json:
+    """What `to_submit` gives, without the name of its run: what can be run again. `source` is as it was written."""
+    metadata = {
+        name: value for name, value in submitted["metadata"].items() if name not in ("name", "namespace")
+    }
+    prefix = (source.get("metadata") or {}).get("generateName") or f"{pipeline}-"
+    labels = {n: v for n, v in metadata["labels"].items() if n not in (MANAGED_LABEL, PROJECT_LABEL)}
+    return {**submitted, "metadata": {"generateName": prefix, **metadata, "labels": labels}}
+
+
 class _Rewriter:
     def __init__(
         self,

@@ -39,6 +39,8 @@ def run_submitted(run: Run, nodes: Sequence[StepNode]) -> bus.CloudEvent:
         manifest_digest=sha256(run.source.encode()),
         submitted_at=codec.encode_time(run.submitted_at),
         observed=_observed(run),
+        reproduces=run.reproduces.run if run.reproduces else "",
+        reproduced_step=run.reproduces.step if run.reproduces else "",
     )
     if message.ByteSize() > MAX_EVENT_BYTES:
         for step in message.steps:
@@ -61,6 +63,7 @@ def run_finished(run: Run, finished_steps: int, cached_steps: int, saved: timede
         cached_steps=cached_steps,
         saved=codec.encode_duration(saved),
         finished_steps=finished_steps,
+        reproduces=run.reproduces.run if run.reproduces else "",
     )
     _clear_until_it_fits(message, "outputs", "message")
     return bus.cloud_event(message, project=run.project, run=run.id, key="finished", at=run.finished_at)

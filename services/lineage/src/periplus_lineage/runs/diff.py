@@ -161,10 +161,10 @@ def _compare(step: str, old: Fields, new: Fields) -> Iterator[Difference]:
     for field in dict.fromkeys((*old, *new)):
         old_value, new_value = old.get(field), new.get(field)
         if old_value != new_value:
-            yield Difference(step, field, _shorten(old_value), _shorten(new_value))
+            yield Difference(step, field, shorten(old_value), shorten(new_value))
 
 
-def _shorten(value: str | None) -> str | None:
+def shorten(value: str | None) -> str | None:
     """The start of a long value, with a digest, as two values may differ only after it."""
     if value is None or len(value) <= MAX_VALUE_CHARACTERS:
         return value

@@ -89,6 +89,10 @@ class Run:
     saved: timedelta = timedelta()
     is_complete: bool = False
     observed: ObservedWorkflow | None = None
+    reproduces: str = ""
+    """The run that it reproduces; empty if it is no reproduction."""
+    reproduced_step: str = ""
+    """Of a reproduction of one step: the step's path in that run."""
 
 
 @dataclass(frozen=True)

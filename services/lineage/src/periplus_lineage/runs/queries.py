@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from periplus_common.errors import NotFound, Unavailable
+from periplus_common.errors import NotFound, Refused, Unavailable
 from periplus_lineage.page_tokens import PageTokens
 from periplus_lineage.runs.diff import ComparedRun, Difference, differences
 from periplus_lineage.runs.model import (
@@ -20,6 +20,7 @@ from periplus_lineage.runs.model import (
     in_plan_order,
     without_placeholders,
 )
+from periplus_lineage.runs.reproduction import GradedReproduction, grade
 from periplus_model.steps import RunPhase
 
 DEFAULT_PAGE_SIZE = 50
@@ -168,6 +169,18 @@ class RunQueries:
             return ComparedRun(recorded, by_path, snapshots.get(recorded.run.snapshot))
 
         return differences(compared(old_run), compared(new_run))
+
+    async def grade_reproduction(self, project: str, run: str) -> GradedReproduction:
+        """How the outputs of a reproduction compare with those of the run that it reproduces. Raises `NotFound`, `Refused`."""
+        reproduction = await self._get(project, run, "run")
+        original = reproduction.run.reproduces
+        if not original:
+            raise Refused(
+                f"the run {run} reproduces no other run",
+                reason="NOT_A_REPRODUCTION",
+                fix=f"periplus reproduce {run}",
+            )
+        return grade(await self._get(project, original, "run"), reproduction)
 
     async def _get(self, project: str, run: str, field: str) -> RunWithSteps:
         found = await self._store.get(project, run)

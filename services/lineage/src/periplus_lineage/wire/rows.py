@@ -122,6 +122,8 @@ def run(row: Row) -> Run:
         and row["finished_event"] is not None
         and row["finished_steps"] >= finished.finished_steps,
         observed=_observed(submitted) if submitted.HasField("observed") else None,
+        reproduces=submitted.reproduces,
+        reproduced_step=submitted.reproduced_step,
     )
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 from periplus.lineage.v1 import lineage_pb2 as pb
 from periplus.types.v1 import step_pb2
 from periplus_lineage.runs.model import Run, RunWithSteps, Step
+from periplus_lineage.runs.reproduction import MAX_COMPARISONS, Grade, GradedReproduction
 from periplus_model import codec
 
 MAX_DETAILS_BYTES = 24 << 20
@@ -30,6 +31,8 @@ def encode_run(run: Run, steps: Iterable[pb.Step] = ()) -> pb.Run:
         cached_steps=run.cached_steps,
         saved=codec.encode_duration(run.saved),
         steps=steps,
+        reproduces=run.reproduces,
+        reproduced_step=run.reproduced_step,
         observed=step_pb2.ObservedWorkflow(
             namespace=run.observed.namespace,
             name=run.observed.name,
@@ -77,6 +80,29 @@ def encode_steps(steps: Iterable[Step], max_bytes: int = MAX_DETAILS_BYTES) -> l
 
 def encode_run_with_steps(recorded: RunWithSteps) -> pb.Run:
     return encode_run(recorded.run, encode_steps(recorded.steps))
+
+
+def encode_graded(found: GradedReproduction) -> pb.GradeReproductionResponse:
+    """The grade and the comparisons, as many as fit."""
+    return pb.GradeReproductionResponse(
+        original=found.original,
+        grade=pb.Grade.ValueType(found.grade),
+        identical=found.count(Grade.IDENTICAL),
+        different=found.count(Grade.DIFFERENT),
+        not_comparable=found.count(Grade.NOT_COMPARABLE),
+        is_pending=found.is_pending,
+        outputs=[
+            pb.OutputComparison(
+                step=each.step,
+                output=each.output,
+                grade=pb.Grade.ValueType(each.grade),
+                original=each.original,
+                reproduced=each.reproduced,
+                reason=each.reason,
+            )
+            for each in found.comparisons[:MAX_COMPARISONS]
+        ],
+    )
 
 
 def encode_run_list(

@@ -6,11 +6,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
-from periplus_common.errors import PeriplusError, Unavailable
+from periplus_common.errors import NotFound, PeriplusError, Unavailable
 from periplus_snapshotter.images.manifest import Manifest
 from periplus_snapshotter.images.reference import ImageReference, parse, pinned
 
@@ -48,6 +48,8 @@ class ResolvedImage:
     manifest: Manifest | None = None
     reason: str = ""
     fix: str = ""
+    is_absent: bool = False
+    """The registry answered that it has no such image."""
 
 
 class Registries(Protocol):
@@ -102,7 +104,8 @@ class ImageResolver:
         except TimeoutError:
             found, keep = self._late(image), self._limits.keep_failure
         except PeriplusError as error:
-            found = ResolvedImage(image, reason=error.message, fix=error.fix)
+            absent = isinstance(error, NotFound)
+            found = ResolvedImage(image, reason=error.message, fix=error.fix, is_absent=absent)
             keep = self._limits.keep_failure if isinstance(error, Unavailable) else keep
         except Exception:
             # One image must not fail the others, nor the plan.
@@ -114,7 +117,11 @@ class ImageResolver:
 
     async def _ask(self, image: str) -> ResolvedImage:
         reference = parse(image)
-        digest = reference.digest or await self._registries.find_digest(reference)
+        digest = reference.digest
+        if digest:  # an image by digest never changes, and may be gone
+            await self._registries.find_digest(replace(reference, tag=digest))
+        else:
+            digest = await self._registries.find_digest(reference)
         manifest = await self._manifest(reference, digest)
         also: list[str] = list(manifest.listed)
         of_platform: Manifest | None = manifest

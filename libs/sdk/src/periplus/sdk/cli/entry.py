@@ -90,6 +90,7 @@ _COMMANDS = {
     "cache": ("cache", "why"),
     "lineage": ("lineage", "diff"),
     "observed": ("shadow", "adopt"),
+    "reproduction": ("reproduce",),
     "snapshot": ("snapshot",),
     "images": ("images",),
     "stack": ("up", "down", "doctor"),

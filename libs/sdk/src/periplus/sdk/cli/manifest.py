@@ -75,7 +75,7 @@ def _difference(source: str, submitted: str) -> str:
     """The unified diff of two manifests in JSON, as YAML."""
     import difflib
 
-    before, after = (_yaml(json.loads(text)).splitlines(keepends=True) for text in (source, submitted))
+    before, after = (yaml_text(json.loads(text)).splitlines(keepends=True) for text in (source, submitted))
     return "".join(difflib.unified_diff(before, after, "manifest", "submitted")) or "no difference\n"
 
 
@@ -105,10 +105,10 @@ def compile_(
 
         print_json(manifest)
         return
-    say_block(_yaml(manifest))
+    say_block(yaml_text(manifest))
 
 
-def _yaml(manifest: Any) -> str:
+def yaml_text(manifest: Any) -> str:
     # Imported here: no other command needs yaml.
     import yaml
 

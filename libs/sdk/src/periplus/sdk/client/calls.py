@@ -136,6 +136,49 @@ class Client:
         request = AdoptRunsRequest(project=self._project, namespace=namespace, validate_only=validate_only)
         return self._stream("dispatcher", "AdoptRuns", request)
 
+    def reproduce(
+        self,
+        run: str,
+        *,
+        step: str = "",
+        request_id: str = "",
+        validate_only: bool = False,
+        accept_unmet: bool = False,
+        claim: snapshotter.Claim | None = None,
+    ) -> dispatcher.ReproduceRunResponse:
+        """Run a run, or one step of it, again as it was; `validate_only` checks what that needs.
+
+        A request whose response is lost is sent again with the same id, which gives the same run.
+        """
+        from periplus.dispatcher.v1.dispatcher_pb2 import ReproduceRunRequest
+
+        request = ReproduceRunRequest(
+            project=self._project,
+            run=run,
+            step=step,
+            request_id=request_id,
+            validate_only=validate_only,
+            accept_unmet=accept_unmet,
+            claim=claim,
+        )
+        response: dispatcher.ReproduceRunResponse
+        try:
+            response = self._call("dispatcher", "ReproduceRun", request)
+        except CallError as error:
+            if error.code != "UNAVAILABLE":
+                raise
+            time.sleep(self._settings.retry_delay_seconds)
+            response = self._call("dispatcher", "ReproduceRun", request)
+        return response
+
+    def grade_reproduction(self, run: str) -> lineage.GradeReproductionResponse:
+        """How the outputs of a reproduction compare with those of the run that it reproduces."""
+        from periplus.lineage.v1.lineage_pb2 import GradeReproductionRequest
+
+        request = GradeReproductionRequest(project=self._project, run=run)
+        response: lineage.GradeReproductionResponse = self._call("lineage", "GradeReproduction", request)
+        return response
+
     def get_run(self, run: str) -> lineage.Run:
         """A run with its steps."""
         from periplus.lineage.v1.lineage_pb2 import GetRunRequest

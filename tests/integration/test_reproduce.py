@@ -1,0 +1,182 @@
+"""Reproductions on the real stack: the same outputs, other outputs, and what is said before anything runs."""
+
+import json
+import uuid
+from io import BytesIO
+from typing import Any
+
+import pytest
+from stack import ROOT, Stack
+
+TRAIN = (ROOT / "examples" / "yaml" / "train.yaml").read_text()
+Json = dict[str, Any]
+
+
+def fresh(manifest: str = TRAIN) -> str:
+    """The example with a unique comment in each source, so that no entry exists."""
+    return manifest.replace("import ", f"# {uuid.uuid4()}\n        import ", 20)
+
+
+def reproduce(stack: Stack, *arguments: str) -> tuple[int, Json]:
+    """The exit code and the document of `periplus reproduce`."""
+    done = stack.periplus("reproduce", *arguments, "-o", "json", check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def states(found: Json) -> dict[str, str]:
+    return {each["name"]: each["state"] for each in found["requirements"]}
+
+
+def test_a_deterministic_run_grades_identical_and_knows_what_it_reproduces(stack: Stack) -> None:
+    first = stack.finish(fresh(), noise="0.2")
+    code, found = reproduce(stack, first.id)
+    assert (code, found["grade"], found["different"], found["not_comparable"]) == (0, "IDENTICAL", 0, 0)
+    compared = {(each["step"], each["output"]) for each in found["outputs"]}
+    assert {
+        ("ingest", "outputs.points"),
+        ("train(3)", "outputs.accuracy"),
+        ("register", "outputs.model"),
+    } <= compared
+    again = stack.run(found["run"])
+    assert (again.reproduces, again.pipeline, again.cached_steps) == (first.id, first.pipeline, 0)
+    assert again.outputs.parameters == first.outputs.parameters
+    assert f"reproduces: {first.id}" in stack.periplus("runs", again.id).stdout
+    assert stack.run(first.id).reproduces == ""
+
+
+SCRIPT = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: again-}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    dag:
+      tasks:
+      - {name: steady, template: steady}
+      - {name: other, template: other, depends: steady}
+  - name: steady
+    inputs: {artifacts: [{name: data, path: /tmp/data, s3: {key: KEY}}]}
+    script: {image: "python:3.11", command: [python3], source: "open('/tmp/o', 'w').write(open('/tmp/data').read()) # SALT"}
+    outputs: {artifacts: [{name: copy, path: /tmp/o}]}
+  - name: other
+    script: {image: "python:3.11", command: [python3], source: "import uuid; open('/tmp/o', 'w').write(VALUE) # SALT"}
+    outputs: {parameters: [{name: o, valueFrom: {path: /tmp/o}}]}
+"""
+
+
+def put(stack: Stack, key: str, content: bytes) -> None:
+    client, bucket = stack.objects()
+    client.put_object(bucket, key, BytesIO(content), len(content))
+
+
+def manifest(key: str, value: str = "'1'") -> str:
+    return SCRIPT.replace("KEY", key).replace("VALUE", value).replace("SALT", uuid.uuid4().hex)
+
+
+@pytest.fixture
+def key(stack: Stack) -> str:
+    found = f"datasets/{uuid.uuid4().hex}.csv"
+    put(stack, found, b"1,2,3")
+    return found
+
+
+def test_a_step_with_a_random_output_grades_different_and_is_named_with_the_output(
+    stack: Stack, key: str
+) -> None:
+    first = stack.finish(manifest(key, value="str(uuid.uuid4())"))
+    code, found = reproduce(stack, first.id)
+    assert (code, found["grade"], found["different"]) == (1, "DIFFERENT", 1)
+    worst = found["outputs"][0]
+    assert (worst["step"], worst["output"], worst["grade"]) == ("other", "outputs.o", "DIFFERENT")
+    assert worst["original"] != worst["reproduced"]
+    assert {each["output"] for each in found["outputs"] if each["step"] == "steady"} >= {
+        "phase",
+        "outputs.copy",
+    }
+    shown = stack.periplus("reproduce", first.id, "--step", "other", check=False)
+    assert "other  outputs.o  different" in " ".join(shown.stdout.split("\n")).replace("   ", "  ")
+
+
+def test_an_input_that_was_overwritten_or_is_gone_is_named_before_anything_runs(
+    stack: Stack, key: str
+) -> None:
+    first = stack.finish(manifest(key))
+    code, found = reproduce(stack, first.id, "--dry-run")
+    assert (code, states(found)[key], found["run"]) == (0, "MET", "")
+    put(stack, key, b"4,5,6")
+    code, found = reproduce(stack, first.id)
+    assert (code, found["run"], found["grade"]) == (6, "", None)
+    (changed,) = [each for each in found["requirements"] if each["name"] == key]
+    assert (changed["kind"], changed["state"], changed["steps"]) == ("INPUT", "CHANGED", ["steady"])
+    assert changed["expected_digest"] != changed["actual_digest"]
+    assert stack.periplus(*changed["fix"].partition("periplus ")[2].split()).stdout
+    stack.delete(key)
+    code, found = reproduce(stack, first.id)
+    assert (code, states(found)[key]) == (6, "MISSING")
+    put(stack, key, b"1,2,3")
+    assert reproduce(stack, first.id)[0] == 0
+
+
+def test_a_run_whose_input_was_overwritten_runs_on_demand_and_grades_different(
+    stack: Stack, key: str
+) -> None:
+    first = stack.finish(manifest(key))
+    put(stack, key, b"4,5,6")
+    code, found = reproduce(stack, first.id, "--anyway")
+    assert (code, found["grade"]) == (1, "DIFFERENT")
+    assert [(each["step"], each["output"]) for each in found["outputs"] if each["grade"] == "DIFFERENT"] == [
+        ("steady", "outputs.copy")
+    ]
+
+
+def test_a_cached_run_is_reproduced_by_running_and_compared_with_what_it_was_served(
+    stack: Stack, key: str
+) -> None:
+    text = manifest(key)
+    stack.finish(text)
+    cached = stack.finish(text)
+    assert cached.cached_steps == 2
+    code, found = reproduce(stack, cached.id)
+    assert (code, found["grade"], states(found)[key]) == (0, "IDENTICAL", "MET")
+    assert stack.run(found["run"]).cached_steps == 0
+    put(stack, key, b"4,5,6")
+    assert states(reproduce(stack, cached.id, "--dry-run")[1])[key] == "CHANGED"
+
+
+def test_one_step_runs_with_the_inputs_that_it_had(stack: Stack) -> None:
+    first = stack.finish(fresh())
+    code, found = reproduce(stack, first.id, "--step", "train(2)")
+    assert (code, found["grade"]) == (0, "IDENTICAL")
+    assert {each["step"] for each in found["outputs"]} == {"train(2)"}
+    again = stack.run(found["run"])
+    assert [step.template for step in again.steps] == ["train"]
+    (item,) = [step for step in first.steps if step.path == "train(2)"]
+    assert again.steps[0].inputs.parameters == item.inputs.parameters
+    assert again.reproduced_step == "train(2)"
+    assert reproduce(stack, first.id, "--step", "nowhere")[0] == 5
+
+
+def test_a_step_with_side_effects_is_not_repeated_unless_one_says_so(stack: Stack, key: str) -> None:
+    text = manifest(key).replace(
+        "- name: other\n",
+        '- name: other\n    metadata: {annotations: {periplus.dev/side-effects: "true"}}\n',
+        1,
+    )
+    text = text.replace(
+        "outputs: {artifacts: [{name: copy,", f"outputs: {{artifacts: [{{name: copy, s3: {{key: {key}.copy}},"
+    )
+    first = stack.finish(text)
+    code, found = reproduce(stack, first.id)
+    assert code == 6
+    assert states(found) | {"other": "UNSAFE", f"steady: {key}.copy": "UNSAFE"} == states(found)
+
+
+def test_a_reproduction_records_nothing_and_is_no_producer_of_later_runs(stack: Stack, key: str) -> None:
+    text = manifest(key)
+    first = stack.finish(text)
+    _, found = reproduce(stack, first.id)
+    stack.wait_for_cache(stack.run(found["run"]))
+    later = stack.finish(text)
+    assert {step.producer_run for step in later.steps} == {first.id}
