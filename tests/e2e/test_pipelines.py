@@ -2,11 +2,20 @@
 
 import json
 import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster import Argo
 from stack import ROOT, Stack
+
+from periplus.dispatcher.v1 import dispatcher_pb2
+from periplus.lineage.v1 import lineage_pb2
+from periplus.sdk.compiler.loading import load
+from periplus.sdk.compiler.manifest import compile  # noqa: A004 - the public name
+from periplus.types.v1 import step_pb2
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -52,3 +61,55 @@ def test_digits_run_cold_then_warm_without_a_pod_then_only_what_a_parameter_chan
     ran = {step["path"] for step in changed["steps"] if step["phase"].endswith("SUCCEEDED")}
     assert ran >= {"settings", "evaluate", "train(1)", "train(3)", "train(5)"}
     assert not ran & {"ingest", "features", "train(0)", "train(2)", "train(4)"}
+
+
+Submit = Callable[..., lineage_pb2.Run]
+
+
+@pytest.fixture
+def submit(cluster: Stack, argo: Argo, tmp_path: Path) -> Submit:
+    """Compile a pipeline, let a function change its manifest, run it, and wait for its end."""
+
+    def submitted(text: str, change: Callable[[dict[str, Any]], None] = lambda _: None) -> lineage_pb2.Run:
+        (tmp_path / "flow.py").write_text(text)
+        made = compile(load(tmp_path / "flow.py"), image=argo.image)
+        change(made.manifest)
+        spec = dispatcher_pb2.RunSpec(project="default", manifest=json.dumps(made.manifest))
+        spec.claim.code_archive = made.archive
+        request = dispatcher_pb2.SubmitRunRequest(spec=spec, request_id=str(uuid.uuid4()))
+        accepted = cluster.dispatcher.SubmitRun(request, timeout=60)
+        run = cluster.wait_for_run(accepted.run)
+        cluster.wait_for_cache(run)
+        return run
+
+    return submitted
+
+
+def message(run: lineage_pb2.Run) -> str:
+    (step,) = run.steps
+    return step.message
+
+
+def test_a_step_whose_code_is_not_stored_says_what_to_do(cluster: Stack, argo: Argo, tmp_path: Path) -> None:
+    flow = "from periplus.sdk import pipeline, step\n@step\ndef one() -> str:\n    return {!r}\n@pipeline\ndef flow() -> str:\n    return one()\n"
+    (tmp_path / "flow.py").write_text(flow.format(str(uuid.uuid4())))
+    manifest = cluster.periplus("compile", str(tmp_path / "flow.py"), "--image", argo.image).stdout
+    run = cluster.finish(manifest)
+    assert run.phase == step_pb2.RUN_PHASE_ERROR
+    assert "artifact periplus-code failed to load" in message(run)
+    assert message(run).endswith("`periplus run` of its file stores it)")
+    assert "`periplus run` of its file stores it" in cluster.periplus("runs", run.id).stdout
+
+
+def test_a_package_that_the_image_lacks_is_named_where_the_run_is_shown(
+    cluster: Stack, submit: Submit
+) -> None:
+    flow = "from periplus.sdk import pipeline, step\n@step\ndef one() -> int:\n    import not_installed.anywhere\n@pipeline\ndef flow() -> int:\n    return one()\n"
+    run = submit(flow)
+    assert run.phase == step_pb2.RUN_PHASE_FAILED
+    what = "the module not_installed is not in this step's environment"
+    logs = cluster.periplus("logs", run.id, "--step", "one").stdout
+    assert f"periplus: {what}\n" in logs
+    assert '@step(image="…")' in logs
+    if "ARGO_SERVER" in os.environ:  # the local Argo has no termination message
+        assert f"exit code 1): periplus: {what}; fix: run the step in an image that has it" in message(run)

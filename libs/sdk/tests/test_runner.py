@@ -9,6 +9,8 @@ from textwrap import dedent
 
 import pytest
 
+from periplus.sdk import runner
+
 SAME = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
 
 STEPS = """
@@ -332,3 +334,36 @@ def test_a_step_process_imports_neither_hera_nor_numpy_for_json(write, tmp_path)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(Path(tmp_path / "o").read_text()) == []
+
+
+@pytest.fixture
+def left(write, tmp_path, monkeypatch):
+    """Run a step of STEPS in this process, and return the message that it leaves for Kubernetes."""
+    write({"code/failing.py": STEPS.replace("from helper import deeper\n", "")})
+    log = tmp_path / "termination-log"
+    log.write_text("of the attempt before, and longer than what follows " * 40)
+    monkeypatch.setattr(runner, "TERMINATION_LOG", log)
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+
+    def message(entry: str, **variables: str) -> str:
+        environment = {f"PERIPLUS_{name}": value for name, value in variables.items()}
+        assert runner.main([entry], environment) != 0
+        return log.read_text("utf-8")
+
+    return message
+
+
+def test_a_failed_step_leaves_its_error_in_one_line_for_kubernetes(left, tmp_path):
+    out = str(tmp_path / "out")
+    assert left("failing:lie", PARAMETER_n="1", OUTPUT_output=out) == (
+        "periplus: lie(), argument return: expected int, got 'text' (str); "
+        "fix: return int, or annotate the type that it returns"
+    )
+    assert left("failing:fail", PARAMETER_n="1") == "the step raised NameError"
+    assert len(left("failing:lie", PARAMETER_n="[" * 5000, OUTPUT_output=out)) <= 1_000
+
+
+def test_where_kubernetes_reads_no_message_none_is_left(left, tmp_path):
+    (tmp_path / "termination-log").unlink()
+    with pytest.raises(FileNotFoundError):
+        left("failing:fail", PARAMETER_n="1")

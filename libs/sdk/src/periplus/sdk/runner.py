@@ -6,9 +6,11 @@ standard library; a package is imported by the user's code, or with a value whos
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 USER_CODE_FAILED = 1
 BAD_VALUE = 2
 """Exit codes: the user's code raised, or an input or output is not what its annotation says."""
+TERMINATION_LOG = Path("/dev/termination-log")
+MAX_MESSAGE_CHARACTERS = 1_000
 
 
 def run_step() -> int:
@@ -82,6 +86,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         traceback.print_exception(raised.error)
         if isinstance(raised.error, ModuleNotFoundError):
             _print_error(str(_missing_module(raised.error)))
+        else:
+            # Not its text, which may hold a secret: the message is stored and published, and read by more than the log.
+            _leave_message(f"the step raised {type(raised.error).__qualname__}")
         return USER_CODE_FAILED
     return 0
 
@@ -214,6 +221,16 @@ def _variable(name: str, environment: Mapping[str, str]) -> str:
 
 def _print_error(text: str) -> None:
     sys.stderr.write(f"periplus: {text}\n")
+    _leave_message(f"periplus: {text}")
+
+
+def _leave_message(text: str) -> None:
+    """Leave the message of a failure where Kubernetes and Argo read it: it becomes part of the step's message."""
+    message = re.sub(r"\s*\n\s*(?=fix: )", "; ", text.strip())
+    # Only a file that is there: outside of Kubernetes, /dev is the machine's.
+    with contextlib.suppress(OSError), TERMINATION_LOG.open("r+", encoding="utf-8", errors="replace") as log:
+        log.truncate()
+        log.write(" ".join(message.split())[:MAX_MESSAGE_CHARACTERS])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from periplus_dispatcher.domain import (
     plan_path,
 )
 from periplus_dispatcher.follow.delays import delay_reason
+from periplus_dispatcher.follow.failures import explained
 from periplus_dispatcher.follow.nodes import (
     ArtifactRepository,
     NodeReader,
@@ -235,7 +236,7 @@ class WorkflowStatus:
             phase=self._step_phase(node),
             template=name,
             node=node["id"],
-            message=node.get("message", ""),
+            message=explained(node.get("message", "")),
             inputs=self._reader.inputs(node),
             outputs=self._reader.outputs(node, template.artifacts if template else None),
             started_at=parse_time(node.get("startedAt")),
