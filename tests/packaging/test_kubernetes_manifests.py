@@ -23,7 +23,7 @@ Json = dict[str, Any]
 needs_kubectl = pytest.mark.skipif(not shutil.which("kubectl"), reason="needs kubectl, for its kustomize")
 
 
-def rendered(folder: str) -> list[Json]:
+def rendered(folder: str | Path) -> list[Json]:
     done = subprocess.run(
         ["kubectl", "kustomize", str(K8S / folder)], capture_output=True, text=True, check=False, timeout=60
     )
@@ -211,6 +211,20 @@ def test_the_objects_of_the_webhook_are_valid(with_webhook: list[Json]) -> None:
     for each in with_webhook:
         if not each["apiVersion"].startswith("cert-manager.io/"):  # a kind of its own
             kubernetes_validate.validate(each, "1.34", strict=True)
+
+
+@needs_kubectl
+def test_the_dispatcher_may_read_secrets_and_config_maps_only_where_a_team_chooses_so(tmp_path: Path) -> None:
+    def readers(folder: Path) -> list[Json]:
+        roles = [each for each in rendered(folder) if each["kind"] in ("Role", "ClusterRole")]
+        return [rule for role in roles for rule in role["rules"] if "secrets" in rule["resources"]]
+
+    assert readers(K8S / "argo") == []
+    chosen = tmp_path / "argo"
+    shutil.copytree(K8S / "argo", chosen)
+    listed = (chosen / "kustomization.yaml").read_text().replace("# - config.yaml", "- config.yaml")
+    (chosen / "kustomization.yaml").write_text(listed)
+    assert readers(chosen) == [{"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["get"]}]
 
 
 def test_the_paths_in_the_readme_exist() -> None:

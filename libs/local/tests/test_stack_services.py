@@ -92,3 +92,20 @@ def test_no_secret_of_the_home_is_in_the_environment_or_the_arguments_of_a_proce
 def test_a_secret_can_not_be_put_where_other_processes_read_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cache: CACHE_TOKEN must not be"):
         ProcessSpec("cache", ("cache",), tmp_path, env={"X": "hunter2"}, secrets={"CACHE_TOKEN": "hunter2"})
+
+
+def test_the_key_of_the_versions_of_secrets_outlives_a_start_as_entries_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    servers = embedded.embedded(home)
+
+    def key() -> str:
+        return services.secrets(servers, services.assign(home), "dispatcher")["DISPATCHER_CONFIG_VERSION_KEY"]
+
+    first = key()
+    assert len(first) >= 32
+    assert key() == first
+    monkeypatch.setenv("DISPATCHER_CONFIG_VERSION_KEY", "a team's own key of 32 characters")
+    assert key() == "a team's own key of 32 characters"

@@ -88,6 +88,14 @@ async def test_a_changed_field_of_the_template_is_named(cache, recorded, path, v
     assert found.reason == reason
 
 
+async def test_a_secret_with_another_version_is_named_without_its_versions(cache, recorded):
+    for run, version in (("r1", "hmac-sha256:1"), ("r2", "hmac-sha256:2")):
+        await recorded(run, document=changed("config", {"Secret/db/token": version}))
+    found = await cache.explain("p", "r2", "main.train")
+    assert [c.field for c in found.changes] == ["config.Secret/db/token"]
+    assert found.reason == "config.Secret/db/token has other contents"
+
+
 async def test_changed_contents_are_named_with_their_digests(cache, recorded, objects):
     await recorded("r1", input_artifacts={"data": objects.put("one", b"1")})
     await recorded("r2", input_artifacts={"data": objects.put("two", b"2")})

@@ -54,3 +54,10 @@ def test_a_webhook_that_could_not_be_asked_or_trusted_is_refused_at_the_start(
 ) -> None:
     with pytest.raises(ValidationError, match="webhook_address"):
         settings(monkeypatch, **(WEBHOOK | {name: value}))
+
+
+def test_a_key_of_versions_that_could_be_guessed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="has less than 32 characters"):
+        settings(monkeypatch, CONFIG_VERSION_KEY="short")
+    assert settings(monkeypatch, CONFIG_VERSION_KEY="").config_version_key.get_secret_value() == ""
+    assert settings(monkeypatch, CONFIG_VERSION_KEY="k" * 32).config_version_key

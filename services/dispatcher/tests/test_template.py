@@ -8,6 +8,7 @@ import pytest
 from manifests import PROCESSES, gives, sh
 
 from periplus_common.errors import Invalid
+from periplus_dispatcher.manifest.pod_template import CommonSpec
 from periplus_dispatcher.manifest.template import describe_template
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_model.steps import CacheMode, CachePolicy, StepTemplate
@@ -97,7 +98,7 @@ def test_the_environment_and_the_workflows_defaults_are_part_of_the_document() -
         described(train()).document,
         described(train(), environment=StepEnvironment(runs_images=False, digest="sha256:1")).document,
         describe_template(
-            train(), "", {}, {}, PROCESSES, {"defaults": {"container": {"env": []}}}
+            train(), "", {}, {}, PROCESSES, CommonSpec({"defaults": {"container": {"workingDir": "/srv"}}})
         ).step.document,
     }
     assert len(documents) == 3
@@ -114,13 +115,12 @@ UNCACHEABLE = {
     "side effects": (train(metadata={"annotations": {"periplus.dev/side-effects": "true"}}), "side-effects"),
     "daemon": (train(daemon=True), "daemon"),
     "memoize": (train(memoize={"key": "k"}), "memoize"),
-    "volumes": (train(volumes=[{"name": "v"}]), "volumes"),
     "a mounted volume": (changed(volumeMounts=[{"name": "v", "mountPath": "/v"}]), "volume v"),
     "a mount of a sidecar": (
         train(sidecars=[{"name": "s", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]),
         "volume v",
     ),
-    "envFrom": (changed(envFrom=[{"secretRef": {"name": "s"}}]), "ConfigMap or Secret"),
+    "envFrom": (changed(envFrom=[{"secretRef": {"name": "s"}}]), "its envFrom comes from the Secret s"),
     "a secret": (
         changed(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
         "KEY comes from",
@@ -139,11 +139,11 @@ UNCACHEABLE = {
     ),
     "a ConfigMap": (
         changed(env=[{"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]),
-        "KEY comes from a ConfigMap",
+        "KEY comes from the ConfigMap c",
     ),
     "a secret in a patch of its pod": (
         train(podSpecPatch='{"containers": [{"name": "main", "envFrom": [{"secretRef": {"name": "s"}}]}]}'),
-        "ConfigMap or Secret",
+        "its envFrom comes from the Secret s",
     ),
     "a patch of its pod that only the run completes": (train(podSpecPatch="{{inputs.parameters.x}}"), "podSpecPatch"),
     "a global output": (
@@ -200,7 +200,7 @@ COMMON: dict[str, tuple[Json, str]] = {
 @pytest.mark.parametrize("case", COMMON)
 def test_template_defaults_and_patches_can_make_a_step_uncacheable(case: str) -> None:
     common, word = COMMON[case]
-    described = describe_template(train(), "", {}, {}, PROCESSES, common)
+    described = describe_template(train(), "", {}, {}, PROCESSES, CommonSpec(common))
     assert word in described.step.uncacheable_reason
 
 
@@ -285,7 +285,7 @@ def test_an_image_of_the_defaults_of_templates_must_be_pinned_as_well() -> None:
     assert "names no image" in described(template, environment=IMAGES).uncacheable_reason
     for image, pinned in (("busybox:1", False), ("busybox" + DIGEST, True)):
         common = {"defaults": {"container": {"image": image}}}
-        reason = describe_template(template, "", {}, {}, IMAGES, common).step.uncacheable_reason
+        reason = describe_template(template, "", {}, {}, IMAGES, CommonSpec(common)).step.uncacheable_reason
         assert (reason == "") == pinned
 
 

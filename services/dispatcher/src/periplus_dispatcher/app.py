@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,15 +15,16 @@ from periplus_dispatcher import argo, events, kubernetes
 from periplus_dispatcher.admission import Admission, WithoutSnapshots
 from periplus_dispatcher.adoption import Adoption
 from periplus_dispatcher.clients import CacheClient, LineageClient, SnapshotterClient
+from periplus_dispatcher.config_objects import KubernetesConfig
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.kubernetes import KubernetesWorkflows
 from periplus_dispatcher.manifest.locations import SharedKeys
-from periplus_dispatcher.manifest.uncacheable import StepEnvironment
+from periplus_dispatcher.manifest.uncacheable import OBSERVED, StepEnvironment
 from periplus_dispatcher.observed.observer import Observer
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.pods import KubernetesPods
-from periplus_dispatcher.ports import Snapshotter, Templates
+from periplus_dispatcher.ports import ConfigObjects, Snapshotter, Templates
 from periplus_dispatcher.reproduce.reproducer import Reproducer
 from periplus_dispatcher.rpc import SERVICE_NAME, DispatcherServicer
 from periplus_dispatcher.service import Dispatcher
@@ -73,8 +75,16 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             settings.s3_endpoint, settings.s3_bucket, settings.readable_keys, settings.writable_keys
         )
         snapshotter = SnapshotterClient(snapshotter_channel)
+        version_key = settings.config_version_key.get_secret_value().encode()
+        config = (
+            KubernetesConfig(cluster, settings.argo_namespace, version_key)
+            if cluster and version_key
+            else None
+        )
 
-        def planner(snapshots: Snapshotter, templates: Templates) -> Planner:
+        def planner(
+            snapshots: Snapshotter, templates: Templates, config: ConfigObjects | None = None
+        ) -> Planner:
             return Planner(
                 cache,
                 snapshots,
@@ -83,17 +93,20 @@ async def app(settings: Settings) -> AsyncIterator[int]:
                 shared,
                 image_policy=settings.image_policy,
                 argo_demands_references=settings.argo_demands_references,
+                config=config,
             )
 
         gate_timeout = timedelta(seconds=settings.gate_seconds)
         repository = ArtifactRepository(settings.s3_endpoint, settings.s3_bucket)
-        dispatcher = Dispatcher(runs, workflows, planner(snapshotter, workflows), repository, gate_timeout)
+        dispatcher = Dispatcher(
+            runs, workflows, planner(snapshotter, workflows, config), repository, gate_timeout
+        )
         reproducer = Reproducer(
             dispatcher, runs, lineage, cache, snapshotter, environment, settings.argo_namespace
         )
         observation = settings.observation
         observed = {name: workflows.in_namespace(name) for name in observation.namespaces}
-        observer = Observer(observed, observation, runs, environment)
+        observer = Observer(observed, observation, runs, replace(environment, without_version=OBSERVED))
         follower = Follower(
             dispatcher.launch,
             runs,
@@ -103,6 +116,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             observer,
             FollowerTimings(),
             KubernetesPods(cluster, settings.argo_namespace) if cluster else None,
+            config,
         )
         following = tasks.create_task(follower.follow())
         servicer = partial(

@@ -65,11 +65,57 @@ class Reproduced:
 
 @dataclass(frozen=True)
 class ContainerTemplate:
-    """A template that starts a pod: what its cache key consists of, and the names of the outputs that it declares."""
+    """A template that starts a pod: what its cache key consists of, and the names of the outputs that it declares.
+
+    `config` are the ids of the config objects of whose data the key has versions.
+    """
 
     step: StepTemplate
     parameters: tuple[str, ...] = ()
     artifacts: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, order=True)
+class ConfigObject:
+    """A Secret or a ConfigMap of the namespace of the runs; `kind` is Kubernetes' name for it."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, order=True)
+class ConfigRef:
+    """Data of a config object that a step gets: that of one key, or if `key` is empty, of all keys that are not in `without`."""
+
+    object: ConfigObject
+    key: str = ""
+    without: tuple[str, ...] = ()
+    is_optional: bool = False
+
+    @property
+    def label(self) -> str:
+        """What it is called in a key."""
+        return f"{self.object.id}/{self.key}" if self.key else self.object.id
+
+
+@dataclass(frozen=True)
+class ConfigVersion:
+    """The version of what a `ConfigRef` names; without one, `reason` says why, as the end of a sentence about the object.
+
+    `resource_version` is that of the object when it was read; empty if there was none.
+    """
+
+    version: str = ""
+    resource_version: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,7 +229,8 @@ class RunState:
     `resolved` are the verdicts of the steps whose calls were rewritten, `verdicts` those of all steps, both by path.
     `cached_steps` and `saved` are set for a run that was complete at submission. `images` are, for each image in the words of
     the submitted workflow, the digests by which a node may report what the keys name, that of the tag first;
-    `images_are_checked` is whether a step is cached only if its pod was seen to run one of them.
+    `images_are_checked` is whether a step is cached only if its pod was seen to run one of them. `config` are the resource
+    versions, by id, that the config objects had of whose data keys have versions; empty for one that did not exist.
     """
 
     templates: Mapping[str, ContainerTemplate]
@@ -196,6 +243,7 @@ class RunState:
     saved: timedelta = timedelta()
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     images_are_checked: bool = False
+    config: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

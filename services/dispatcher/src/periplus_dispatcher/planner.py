@@ -5,10 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from periplus_common.errors import Invalid, Unavailable
-from periplus_dispatcher.domain import Json, ResolvedImage, RunRequest, RunState
+from periplus_dispatcher.domain import (
+    ConfigRef,
+    ConfigVersion,
+    Json,
+    ResolvedImage,
+    RunRequest,
+    RunState,
+)
 from periplus_dispatcher.manifest import library
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
+from periplus_dispatcher.manifest.config import getting_config, ignored_warnings
 from periplus_dispatcher.manifest.images import (
     ImagePolicy,
     accepted,
@@ -19,10 +27,11 @@ from periplus_dispatcher.manifest.images import (
 )
 from periplus_dispatcher.manifest.library import LibraryBounds, LibraryRef
 from periplus_dispatcher.manifest.locations import SharedKeys, check_locations
+from periplus_dispatcher.manifest.pod_template import PodTemplate
 from periplus_dispatcher.manifest.read import CheckedManifest
 from periplus_dispatcher.manifest.resolve import resolve
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
-from periplus_dispatcher.ports import Cache, Snapshotter, Templates
+from periplus_dispatcher.ports import Cache, ConfigObjects, Snapshotter, Templates
 from periplus_dispatcher.rewrite.generated import RewrittenManifest
 from periplus_dispatcher.rewrite.plan import Plan, StepAction, decide
 from periplus_model.queries import StepVerdict
@@ -52,6 +61,8 @@ class PlannedRun:
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """As in `RunState`."""
     images_are_checked: bool = False
+    config: Mapping[str, str] = field(default_factory=dict)
+    """As in `RunState`."""
     pinned: Json = field(default_factory=dict)
     """`manifest` with the digests of its images, also if it is not submitted so."""
     rewritten: RewrittenManifest | None = None
@@ -77,6 +88,7 @@ class PlannedRun:
             | {path: found.verdict for step in steps for path, found in step.verdicts},
             images=self.images,
             images_are_checked=self.images_are_checked,
+            config=self.config,
         )
 
 
@@ -96,6 +108,7 @@ class Planner:
         bounds: LibraryBounds | None = None,
         image_policy: ImagePolicy = ImagePolicy.OFF,
         argo_demands_references: bool = False,
+        config: ConfigObjects | None = None,
     ) -> None:
         self._cache = cache
         self._snapshotter = snapshotter
@@ -105,6 +118,7 @@ class Planner:
         self._environment = environment
         self._image_policy = image_policy
         self._shared = shared
+        self._config = config
 
     async def plan(self, request: RunRequest) -> PlannedRun:
         """Plan a run. Raises `Invalid` with the field's path."""
@@ -123,18 +137,28 @@ class Planner:
         checked = resolved.checked
         with checked.located():
             check_locations(checked.manifest, checked.parameters, request.project, self._shared)
-        (snapshot, digest, warnings), images = await asyncio.gather(
+            # In a thread: thousands of templates take a second to read, and would delay every other call.
+            pods = await asyncio.to_thread(getting_config, checked)
+        (snapshot, digest, warnings), images, config = await asyncio.gather(
             self._take_snapshot(request, library.contents(resolved.objects)),
             self._resolve_images(request.project, checked),
+            self._read_config(pods),
         )
-        environment = replace(self._environment, unresolved=unresolved(images))
+        environment = replace(
+            self._environment, unresolved=unresolved(images), config=tuple(sorted(config.items()))
+        )
         if not environment.runs_images:
             environment = replace(environment, digest=digest)
         pinned = pin(checked, environment, images)
         with checked.located():
             # In a thread: thousands of calls take a second, and would delay every other call.
             expanded = await asyncio.to_thread(pinned.expand, environment)
-        warnings += [*images_warning(self._image_policy, images), *resolved.warnings, *expanded.warnings]
+        warnings += [
+            *images_warning(self._image_policy, images),
+            *resolved.warnings,
+            *ignored_warnings(pods),
+            *expanded.warnings,
+        ]
         verdicts: dict[str, StepVerdict] = {}
         if queries := [call.query for call in expanded.calls if call.query is not None]:
             templates = {name: template.step for name, template in expanded.templates.items()}
@@ -159,11 +183,19 @@ class Planner:
             tuple(warnings),
             accepted(self._image_policy, images),
             images_are_checked=self._image_policy is ImagePolicy.CHECK,
+            config={
+                ref.object.id: found.resource_version for ref, found in config.items() if not found.reason
+            },
             pinned=pinned.manifest,
         )
 
     async def _get_template(self, ref: LibraryRef) -> Json | None:
         return await self._templates.get_template(ref.name, cluster_scope=ref.is_cluster)
+
+    async def _read_config(self, pods: Sequence[PodTemplate]) -> dict[ConfigRef, ConfigVersion]:
+        """The versions of the data of Secrets and ConfigMaps that steps get; none where the dispatcher reads none."""
+        refs = dict.fromkeys(ref for pod in pods for ref in pod.config)
+        return await self._config.versions(list(refs)) if self._config and refs else {}
 
     async def _take_snapshot(
         self, request: RunRequest, templates: Sequence[tuple[str, bytes]]

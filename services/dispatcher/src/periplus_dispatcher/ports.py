@@ -1,10 +1,13 @@
 """What the dispatcher needs from outside of its process."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from periplus_dispatcher.domain import (
+    ConfigObject,
+    ConfigRef,
+    ConfigVersion,
     ContainerImage,
     Delay,
     GateAnswer,
@@ -128,6 +131,16 @@ class Pods(Protocol):
 
     async def list_images(self, workflow: str) -> dict[str, tuple[ContainerImage, ...]]:
         """The images of each pod of a Workflow, by Argo's node id. Raises `Unavailable`."""
+
+
+class ConfigObjects(Protocol):
+    """The Secrets and ConfigMaps of the namespace of the runs. Their values stay in it."""
+
+    async def versions(self, refs: Sequence[ConfigRef]) -> dict[ConfigRef, ConfigVersion]:
+        """The version of each; one that can not be read has a reason."""
+
+    async def resource_versions(self, objects: Iterable[ConfigObject]) -> dict[str, str]:
+        """The resource version of each object, by id, empty for one that does not exist; without those that can not be read."""
 
 
 class Runs(Protocol):

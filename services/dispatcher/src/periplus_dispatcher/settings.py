@@ -13,6 +13,8 @@ from periplus_dispatcher.admission import Validation
 from periplus_dispatcher.manifest.images import ImagePolicy
 from periplus_dispatcher.observed.namespaces import Observation, parse_namespaces
 
+MIN_KEY_CHARACTERS = 32
+
 
 class Settings(ArtifactRepositorySettings):
     """Variables begin with DISPATCHER_."""
@@ -54,6 +56,9 @@ class Settings(ArtifactRepositorySettings):
     """The token for it, read at each request; empty: none."""
     kubernetes_ca_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
     """The authorities (PEM) that may have signed its certificate; empty: the system's."""
+
+    config_version_key: SecretStr = SecretStr("")
+    """A secret of 32 characters or more that only the dispatcher has. With it and the Kubernetes API, steps that get data of Secrets and ConfigMaps are cached: their keys have an HMAC of that data by this secret (verb get of `secrets` and `configmaps`). With another one, all of these steps run again. Empty: they are not cached."""
 
     readable_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """Objects besides the project's own that manifests of every project may read: keys, prefixes that end in a slash, `s3://bucket/…`, or `*` for all that belong to no project. Separated by commas."""
@@ -113,6 +118,13 @@ class Settings(ArtifactRepositorySettings):
                 "webhook_address: needs observe, as only Workflows that are observed are rewritten"
             )
         return self
+
+    @field_validator("config_version_key")
+    @classmethod
+    def _is_long(cls, value: SecretStr) -> SecretStr:
+        if 0 < len(value.get_secret_value()) < MIN_KEY_CHARACTERS:
+            raise ValueError(f"has less than {MIN_KEY_CHARACTERS} characters")
+        return value
 
     @property
     def observation(self) -> Observation:

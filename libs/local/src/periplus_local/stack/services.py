@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ARGO_NAMESPACE = "argo"
 _KEY_FORMAT = "projects/{{workflow.labels.periplus.dev/project}}/{{workflow.name}}/{{pod.name}}"
 """Where Argo stores artifacts: the dispatcher lets a project name only objects below its own prefix."""
+_CONFIG_VERSION_KEY = "DISPATCHER_CONFIG_VERSION_KEY"
 _READ_OBJECTS = {"cache", "snapshotter"}
 """The services that get the keys of the object store."""
 
@@ -42,6 +43,8 @@ class Services:
     """The OpenTelemetry collector that the services export to, as $PERIPLUS_OTLP_ENDPOINT says; none if empty."""
     cluster: Cluster | None = None
     """The Argo and the store to use instead of the local ones."""
+    config_version_key: str = ""
+    """What the dispatcher makes versions of Secrets and ConfigMaps with. Unlike the tokens it outlives a start: entries have them."""
 
     def client_settings(self, nats: Nats) -> dict[str, str]:
         """What the `periplus` command reads: addresses and token; and what subscribers to events need."""
@@ -63,6 +66,7 @@ def assign(home: Home, cluster: Cluster | None = None) -> Services:
         argo=Argo(home.run / "argo.sock", token_file),
         otlp_endpoint=os.environ.get("PERIPLUS_OTLP_ENDPOINT", ""),
         cluster=cluster,
+        config_version_key=os.environ.get(_CONFIG_VERSION_KEY) or home.secret("config-version-key"),
     )
 
 
@@ -168,4 +172,5 @@ def secrets(servers: Embedded, services: Services, name: str) -> dict[str, str]:
         settings |= (services.cluster.bucket if services.cluster else servers.s3.bucket_of(name)).keys(prefix)
     if name == "dispatcher":
         settings[f"{prefix}ARGO_TOKEN"] = services.cluster.token if services.cluster else services.argo.token
+        settings[_CONFIG_VERSION_KEY] = services.config_version_key
     return settings

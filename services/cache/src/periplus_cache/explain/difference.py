@@ -29,7 +29,7 @@ class Change:
             return f"{name} is new ({self.new})"
         if self.new is None:
             return f"{name} is gone (was {self.old})"
-        if self.field.startswith(("code.", "inputs.artifacts.")):
+        if self.field.startswith(("code.", "config.", "inputs.artifacts.")):
             return f"{name} has other contents"
         return f"{name} was {self.old} and is {self.new}"
 
@@ -134,10 +134,12 @@ def _rank(field: str) -> int:
         return 0
     if field.endswith((".image", "image")):
         return 1
-    for rank, prefix in enumerate(("inputs.parameters", "inputs.artifacts", "environment"), start=2):
+    for rank, prefix in enumerate(
+        ("inputs.parameters", "inputs.artifacts", "config.", "environment"), start=2
+    ):
         if field.startswith(prefix):
             return rank
-    return 5
+    return 6
 
 
 def _natural(field: str) -> tuple[tuple[bool, int, str], ...]:

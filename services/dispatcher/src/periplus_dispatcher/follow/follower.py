@@ -20,13 +20,14 @@ from periplus_dispatcher.domain import (
     TemplateRole,
 )
 from periplus_dispatcher.follow import resubmitted, stretch_gates
+from periplus_dispatcher.follow.config import check_config, with_current_config
 from periplus_dispatcher.follow.gates import gate_answer, gate_query, without_cache
 from periplus_dispatcher.follow.images import SeenImages, check_images
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.follow.observe import Gate, WorkflowStatus
 from periplus_dispatcher.observed.observer import Observer
 from periplus_dispatcher.observed.workflow import run_id
-from periplus_dispatcher.ports import Argo, Cache, Pods, Runs
+from periplus_dispatcher.ports import Argo, Cache, ConfigObjects, Pods, Runs
 from periplus_model.queries import StepQuery, StepVerdict
 from periplus_model.steps import Outputs, RunPhase, StepPhase
 
@@ -89,6 +90,7 @@ class Follower:
         observer: Observer,
         timings: FollowerTimings,
         pods: Pods | None = None,
+        config: ConfigObjects | None = None,
     ) -> None:
         self._launch = launch
         self._runs = runs
@@ -96,6 +98,7 @@ class Follower:
         self._cache = cache
         self._repository = repository
         self._pods = pods
+        self._config = config
         self._observer = observer
         self._poll_interval = timings.poll_interval.total_seconds()
         self._retry_delay = timings.retry_delay.total_seconds()
@@ -338,6 +341,7 @@ class Follower:
             await self._answer_gates(followed, gates, answers)
         steps = [step for step in status.steps() if (step.path, step.phase) not in followed.published]
         steps = await check_images(run, steps, self._pods, followed.images)
+        steps = await check_config(run, steps, self._config)
         if status.phase.is_final:
             at = status.finished_at or datetime.now(UTC)
             phase = await self._final_phase(run, status.phase)
@@ -400,7 +404,8 @@ class Follower:
         """The answers to gates, by node id. If the cache can not be reached, every step behind them runs."""
         try:
             queries = [query for gate in gates for query in _queries(run, gate)]
-            templates = {query.template: run.state.templates[query.template].step for query in queries}
+            asked = {query.template: run.state.templates[query.template] for query in queries}
+            templates = await with_current_config(run, asked, self._config)
             verdicts = await self._cache.resolve(run.project, run.id, run.cache_mode, templates, queries)
         except (Unavailable, Invalid) as error:
             log.warning("%s: its gates are answered without the cache: %s", run.id, error)

@@ -22,6 +22,7 @@ from periplus_dispatcher.manifest.calls import (
     template_kind,
 )
 from periplus_dispatcher.manifest.exit_handler import exit_handler
+from periplus_dispatcher.manifest.pod_template import CACHEABLE_KINDS, common_spec
 from periplus_dispatcher.manifest.scope import (
     OutputRefs,
     Resolver,
@@ -32,7 +33,7 @@ from periplus_dispatcher.manifest.scope import (
     unknown_outputs,
     without_items,
 )
-from periplus_dispatcher.manifest.template import CACHEABLE_KINDS, describe_template
+from periplus_dispatcher.manifest.template import describe_template
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_manifest import tags
 from periplus_manifest.bounds import MAX_NODES
@@ -56,20 +57,6 @@ MAX_DEPENDENCIES = 100_000
 MAX_PATH_CHARACTERS = 8 << 20
 """Characters of the paths of all calls."""
 NOT_PLANNED = "no step is planned or cached: {}"
-
-_DEFAULTS_WITHOUT_EFFECT = frozenset(
-    (
-        "retryStrategy",
-        "timeout",
-        "activeDeadlineSeconds",
-        "metadata",
-        "metrics",
-        "nodeSelector",
-        "tolerations",
-        "affinity",
-    )
-)
-"""Fields of `templateDefaults` that do not change the outputs of a step."""
 
 
 def expand(workflow: Json, parameters: Mapping[str, str], environment: StepEnvironment) -> ExpandedWorkflow:
@@ -108,13 +95,7 @@ class _Expander:
         self._exit_handler = exit_handler(spec, self._annotations)
         self._steps_decide_all = not set(spec.get("hooks") or {}) - {"exit"}
         self._environment = environment
-        defaults = {
-            k: v for k, v in (spec.get("templateDefaults") or {}).items() if k not in _DEFAULTS_WITHOUT_EFFECT
-        }
-        common = {"defaults": defaults, "patch": spec.get("podSpecPatch")} | {
-            field: spec.get(field) for field in ("securityContext", "hostAliases")
-        }
-        self._common = {name: value for name, value in common.items() if value}
+        self._common = common_spec(spec)
         self._templates: dict[str, ContainerTemplate] = {}
         self._calls: list[Call] = []
         self._dependencies = self._path_characters = self._items = 0

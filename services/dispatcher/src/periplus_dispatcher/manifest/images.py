@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from periplus_dispatcher.domain import Json, ResolvedImage
 from periplus_dispatcher.manifest.read import CheckedManifest
-from periplus_dispatcher.manifest.uncacheable import StepEnvironment, containers_of, is_pinned
+from periplus_dispatcher.manifest.uncacheable import StepEnvironment, is_pinned
+from periplus_dispatcher.manifest.undeclared import containers_of
 from periplus_manifest import tags
 
 MAX_IMAGES = 1000

@@ -11,7 +11,8 @@ from periplus_model.steps import CacheMode, CachePolicy
 
 ANNOTATION_PREFIX = "periplus.dev/"
 MAX_TTL = timedelta(days=36_525)
-MAX_IGNORED_INPUTS = 100
+MAX_IGNORED = 100
+"""Names that one annotation may list."""
 
 
 def read_policy(annotations: Json, path: str) -> CachePolicy:
@@ -29,15 +30,21 @@ def read_policy(annotations: Json, path: str) -> CachePolicy:
         raise Invalid(str(error), field=field("cache")) from error
     if value("side-effects") not in ("", "true", "false"):
         raise Invalid(f"{value('side-effects')!r} is neither true nor false", field=field("side-effects"))
-    ignored = frozenset(name.strip() for name in value("ignore-inputs").split(",") if name.strip())
-    if len(ignored) > MAX_IGNORED_INPUTS:
-        raise Invalid(f"names more than {MAX_IGNORED_INPUTS} inputs", field=field("ignore-inputs"))
     return CachePolicy(
         mode=mode,
         ttl=_time_to_live(value("ttl"), field("ttl")) if value("ttl") else None,
-        ignore_inputs=ignored,
+        ignore_inputs=read_names(annotations, "ignore-inputs", path),
         side_effects=value("side-effects") == "true",
     )
+
+
+def read_names(annotations: Json, name: str, path: str) -> frozenset[str]:
+    """The names that an annotation lists, separated by commas. Raises `Invalid` with the field's path."""
+    listed = str(annotations.get(ANNOTATION_PREFIX + name, "")).split(",")
+    names = frozenset(each.strip() for each in listed if each.strip())
+    if len(names) > MAX_IGNORED:
+        raise Invalid(f"has more than {MAX_IGNORED} names", field=f"{path}['{ANNOTATION_PREFIX}{name}']")
+    return names
 
 
 def read_on_exit(annotations: Json, path: str) -> str:

@@ -164,8 +164,15 @@ def _check_name(metadata: Json) -> None:
 
 
 def _expand(checked: CheckedManifest, environment: StepEnvironment) -> ExpandedWorkflow:
-    try:
+    with errors_in_manifest():
         return expand(checked.manifest, checked.parameters, environment)
+
+
+@contextmanager
+def errors_in_manifest() -> Iterator[None]:
+    """Let errors about a manifest name the field of the request."""
+    try:
+        yield
     except ManifestError as error:
         raise invalid(error) from error
     except Invalid as error:

@@ -4,19 +4,25 @@ import json
 from collections.abc import Mapping
 
 from periplus_dispatcher.domain import ContainerTemplate, Json
+from periplus_dispatcher.manifest.pod_template import (
+    CACHEABLE_KINDS,
+    NOTHING_COMMON,
+    CommonSpec,
+    PodTemplate,
+    merged_annotations,
+    read_pod_template,
+)
 from periplus_dispatcher.manifest.policy import read_code, read_policy
 from periplus_dispatcher.manifest.uncacheable import (
     StepEnvironment,
     uncacheable_reason,
     volatile_function_reason,
 )
-from periplus_manifest import tags
 from periplus_model.steps import StepTemplate
 
-CACHEABLE_KINDS = ("container", "script")
-
 _KEY_FIELDS = (
-    "image", "command", "args", "source", "env", "workingDir", "lifecycle", "securityContext", "mirrorVolumeMounts",
+    "image", "command", "args", "source", "env", "envFrom", "workingDir", "lifecycle", "securityContext", "volumeMounts",
+    "volumeDevices", "mirrorVolumeMounts",
 )  # fmt: skip
 """Fields of a container that decide what it does."""
 
@@ -27,7 +33,7 @@ def describe_template(
     constants: Mapping[str, str],
     annotations: Json,
     environment: StepEnvironment,
-    common: Json | None = None,
+    common: CommonSpec = NOTHING_COMMON,
 ) -> ContainerTemplate:
     """Describe a container or script template.
 
@@ -35,29 +41,45 @@ def describe_template(
     workflow; `annotations` are those of the workflow, which the template's override; `common` is what the workflow adds
     to every template.
     """
-    resolved = tags.substitute_all(template, constants.get, strict=False)
-    merged = {**annotations, **((template.get("metadata") or {}).get("annotations") or {})}
+    merged = merged_annotations(template, annotations)
     policy = read_policy(merged, f"{path}.metadata.annotations")
-    document = _document(resolved)
+    pod = read_pod_template(template, path, constants, merged, common)
+    document = _document(pod.template)
     if (code := read_code(merged, f"{path}.metadata.annotations")) is not None:
         document["code"] = code
     if environment.digest:
         document["environment"] = environment.digest
-    resolved_common = tags.substitute_all(common or {}, constants.get, strict=False)
-    if resolved_common:
-        document["common"] = resolved_common
+    if pod.common:
+        document["common"] = pod.common
+    if volumes := pod.mounted_volumes:
+        document["volumes"] = volumes
+    if pod.config:
+        document["config"] = _config(pod, environment)
     outputs = template.get("outputs") or {}
     return ContainerTemplate(
         StepTemplate(
             name=str(template["name"]),
             document=json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
             policy=policy,
-            uncacheable_reason=volatile_function_reason([template, common, resolved, resolved_common])
-            or uncacheable_reason(resolved, resolved_common, document, policy, environment),
+            uncacheable_reason=volatile_function_reason([*pod.raw, pod.template, pod.common])
+            or uncacheable_reason(pod, document, policy, environment),
         ),
         parameters=tuple(p["name"] for p in outputs.get("parameters") or ()),
         artifacts=tuple(a["name"] for a in outputs.get("artifacts") or ()),
+        config=tuple(dict.fromkeys(ref.object.id for ref in pod.config)),
     )
+
+
+def _config(pod: PodTemplate, environment: StepEnvironment) -> Json:
+    """The versions of the data of config objects, in the order of the fields that name them."""
+    versions = dict(environment.config)
+    found: dict[str, list[str]] = {}
+    for ref in pod.config:
+        known = found.setdefault(ref.label, [])
+        version = versions[ref].version if ref in versions else ""
+        if version not in known:
+            known.append(version)
+    return {label: known[0] if len(known) == 1 else known for label, known in found.items()}
 
 
 def _document(template: Json) -> Json:

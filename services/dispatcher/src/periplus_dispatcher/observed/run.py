@@ -27,7 +27,9 @@ _PIPELINE_LABELS = (
     "scheduledworkflows.kubeflow.org/scheduledWorkflowName",
 )
 _MAX_PIPELINE_CHARACTERS = 256
-_COMMON_FIELDS = ("arguments", "templateDefaults", "podSpecPatch", "securityContext", "hostAliases")
+_COMMON_FIELDS = (
+    "arguments", "templateDefaults", "podSpecPatch", "securityContext", "hostAliases", "volumes", "volumeClaimTemplates",
+)  # fmt: skip
 """Fields of a spec that are part of what each template does."""
 
 

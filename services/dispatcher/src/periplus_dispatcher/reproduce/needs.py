@@ -6,7 +6,7 @@ from typing import Any
 
 from periplus_dispatcher.domain import Json, RecordedRun, RecordedStep, plan_path
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow, items_of, template_kind
-from periplus_dispatcher.manifest.uncacheable import containers_of
+from periplus_dispatcher.manifest.undeclared import containers_of
 from periplus_dispatcher.reproduce.requirements import (
     MAX_STEPS,
     Kind,

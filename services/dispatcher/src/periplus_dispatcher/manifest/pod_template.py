@@ -1,0 +1,171 @@
+"""A container template as it is read for its key: with its constants, with what the workflow adds to it, without what is ignored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from periplus_dispatcher.domain import ConfigRef, Json
+from periplus_dispatcher.manifest.undeclared import (
+    IgnoredSources,
+    Source,
+    defined,
+    mounted,
+    objects_of,
+    read_ignored,
+    sources,
+    without_ignored,
+)
+from periplus_manifest import tags
+from periplus_manifest.errors import ManifestError
+from periplus_manifest.read import read
+
+TAG = "periplus--tag"
+"""Stands in a pod spec patch for a tag, in place of a value or inside of a string."""
+CACHEABLE_KINDS = ("container", "script")
+_DEFAULTS_WITHOUT_EFFECT = frozenset(
+    (
+        "retryStrategy",
+        "timeout",
+        "activeDeadlineSeconds",
+        "metadata",
+        "metrics",
+        "nodeSelector",
+        "tolerations",
+        "affinity",
+    )
+)
+"""Fields of `templateDefaults` that do not change the outputs of a step."""
+
+
+@dataclass(frozen=True)
+class CommonSpec:
+    """What a workflow adds to every template: `fields`, its `defaults` and pod spec `patch` among them, and volumes to mount."""
+
+    fields: Json
+    volumes: tuple[Json, ...] = ()
+
+
+NOTHING_COMMON = CommonSpec({})
+
+
+@dataclass(frozen=True)
+class PodTemplate:
+    """A template whose constants were substituted.
+
+    `template` and `common` are without what annotations ignore, `raw` are both before the substitution. `parts` are the
+    template, the defaults and the pod spec patches: each can have containers and volumes. `unreadable` says why what it gets
+    is not known; then it has no sources. `defined` are the names that annotations could ignore.
+    """
+
+    template: Json
+    common: Json
+    raw: tuple[Json, Json]
+    parts: tuple[Json, ...]
+    volumes: tuple[Json, ...]
+    sources: tuple[Source, ...]
+    ignored: IgnoredSources
+    defined: IgnoredSources
+    unreadable: str = ""
+
+    @property
+    def mounted_volumes(self) -> Json:
+        """The volumes that it mounts, by name, as they are declared."""
+        names = mounted(self.parts)
+        return {name: [v for v in self.volumes if v.get("name") == name] for name in names}
+
+    @property
+    def config(self) -> tuple[ConfigRef, ...]:
+        """The data of config objects that it gets, as far as they are known before the run, each once."""
+        refs = (ref for source in self.sources for ref in source.refs)
+        return tuple(dict.fromkeys(ref for ref in refs if not is_known_only_during_the_run(ref)))
+
+
+def common_spec(spec: Json) -> CommonSpec:
+    """What a workflow of this spec adds to every template."""
+    defaults = {
+        k: v for k, v in (spec.get("templateDefaults") or {}).items() if k not in _DEFAULTS_WITHOUT_EFFECT
+    }
+    fields = {"defaults": defaults, "patch": spec.get("podSpecPatch")} | {
+        field: spec.get(field) for field in ("securityContext", "hostAliases")
+    }
+    claims = [
+        metadata.get("name")
+        for claim in objects_of(spec.get("volumeClaimTemplates"))
+        for metadata in objects_of([claim.get("metadata")])
+    ]
+    return CommonSpec(
+        {name: value for name, value in fields.items() if value},
+        (
+            *objects_of(spec.get("volumes")),
+            *({"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims),
+        ),
+    )
+
+
+def read_pod_template(
+    template: Json, path: str, constants: Mapping[str, str], annotations: Json, common: CommonSpec
+) -> PodTemplate:
+    """`path` is the template's field path, for errors, `annotations` are its own and the workflow's. Raises `Invalid`."""
+    ignored = read_ignored(annotations, f"{path}.metadata.annotations")
+
+    def substituted(value: Any) -> Any:
+        return tags.substitute_all(value, constants.get, strict=False)
+
+    defaults = common.fields.get("defaults") or {}
+    kept = {**common.fields, "defaults": without_ignored(defaults, ignored)}
+    raw = without_ignored(template, ignored), {name: value for name, value in kept.items() if value}
+    found, found_common = substituted(raw[0]), substituted(raw[1])
+    found_defaults = found_common.get("defaults") or {}
+    try:
+        patches = [
+            _read_patch(text)
+            for text in (
+                found.get("podSpecPatch"),
+                found_defaults.get("podSpecPatch"),
+                found_common.get("patch"),
+            )
+            if text
+        ]
+    except ManifestError:
+        unreadable = "its podSpecPatch can not be read before the run"
+        return PodTemplate(found, found_common, raw, (), (), (), ignored, ignored, unreadable)
+    parts = (found, found_defaults, *(without_ignored(patch, ignored) for patch in patches))
+    volumes = (
+        *(v for part in parts for v in objects_of(part.get("volumes"))),
+        *substituted(list(common.volumes)),
+    )
+    return PodTemplate(
+        found,
+        found_common,
+        raw,
+        parts,
+        volumes,
+        tuple(sources(parts, volumes, ignored)),
+        ignored,
+        defined(
+            (template, defaults, *patches),
+            (
+                *(v for p in (template, defaults, *patches) for v in objects_of(p.get("volumes"))),
+                *common.volumes,
+            ),
+        ),
+    )
+
+
+def is_known_only_during_the_run(ref: ConfigRef) -> bool:
+    """Whether which data it names depends on values of the run."""
+    names = (ref.object.name, ref.key)
+    return not ref.object.name or any("{{" in name or TAG in name for name in names)
+
+
+def merged_annotations(template: Json, annotations: Json) -> Json:
+    """The annotations of a template, which override those of the workflow."""
+    return {**annotations, **((template.get("metadata") or {}).get("annotations") or {})}
+
+
+def _read_patch(text: Any) -> Json:
+    """A podSpecPatch with `TAG` for each tag. Raises `ManifestError`."""
+    patch = str(text)
+    for tag in reversed(tags.find(patch)):
+        patch = patch[: tag.start] + TAG + patch[tag.end :]
+    return read(patch)
