@@ -158,6 +158,21 @@ async def test_a_cache_that_does_not_answer_costs_the_budget_and_the_workflow_ru
     )
 
 
+async def test_of_too_many_at_the_same_time_some_run_as_they_are_at_once() -> None:
+    cache = MemoryCache(release=asyncio.Event())
+    asked = admission(cache)
+    first = [asyncio.create_task(asked.admit(pipeline(), "argo")) for _ in range(32)]
+    await asyncio.sleep(0)
+    answer = await asked.admit(pipeline(), "argo")
+    assert answer.warnings == (
+        "every step runs, and none is served from the cache: too many Workflows are created at the same time",
+    )
+    assert cache.release is not None
+    cache.release.set()
+    await asyncio.gather(*first)
+    assert (await asked.admit(pipeline(), "argo")).warnings == ()
+
+
 @pytest.mark.parametrize("cache", [MemoryCache(is_unreachable=True), object()])
 async def test_whatever_fails_the_workflow_runs_as_it_is(cache: Any) -> None:
     answer = await admission(cache).admit(pipeline(), "argo")

@@ -87,12 +87,15 @@ class Admission:
         validation: Validation,
         budget: timedelta,
         gate_timeout: timedelta,
+        max_at_a_time: int = 32,
     ) -> None:
         self._planners = planners
         self._observation = observation
         self._validation = validation
         self._budget = budget.total_seconds()
         self._gate_timeout = gate_timeout
+        self._max_at_a_time = max_at_a_time
+        self._at_a_time = 0
 
     async def admit(self, workflow: Json, namespace: str) -> AdmissionAnswer:
         """The answer for a Workflow that is created; after the budget, or whatever fails: it runs as it is, with a warning.
@@ -102,6 +105,10 @@ class Admission:
         labels = workflow["metadata"].get("labels") or {}
         if MANAGED_LABEL in labels or REWRITTEN_LABEL in labels:
             return AdmissionAnswer()
+        if self._at_a_time >= self._max_at_a_time:
+            # Else all of them would wait for longer than Kubernetes does, and so would the gates of open runs.
+            return _unchanged("too many Workflows are created at the same time")
+        self._at_a_time += 1
         try:
             async with asyncio.timeout(self._budget):
                 return await self._admit(_manifest(workflow), workflow, namespace)
@@ -115,6 +122,8 @@ class Admission:
             # Whatever is wrong here must not keep others from creating Workflows.
             log.exception("a Workflow of %s is admitted as it is", namespace)
             return _unchanged("it could not be rewritten")
+        finally:
+            self._at_a_time -= 1
 
     async def _admit(self, manifest: Json, workflow: Json, namespace: str) -> AdmissionAnswer:
         text = json.dumps(manifest)

@@ -102,7 +102,7 @@ def read(workflow: Json) -> Rewrite | None:
 
 def spec_digest(spec: Json) -> str:
     """The digest of the fields that decide what a spec's steps do, the same for the spec as Kubernetes got it and as Argo gives it."""
-    return digest.of({name: _normal(spec[name]) for name in _BOUND_FIELDS if name in spec})
+    return _digest({name: _normal(spec[name]) for name in _BOUND_FIELDS if name in spec})
 
 
 def arguments_digest(spec: Json) -> str:
@@ -113,7 +113,11 @@ def arguments_digest(spec: Json) -> str:
     for each in declared if isinstance(declared, list) else ():
         if isinstance(each, dict) and isinstance(value := each.get("value"), str | int | float):
             values[str(each.get("name"))] = parameter_text(value)
-    return digest.of(values)
+    return _digest(values)
+
+
+def _digest(value: Any) -> str:
+    return digest.sha256(json.dumps(value, sort_keys=True).encode())
 
 
 def _check(state: RunState, field: str) -> None:

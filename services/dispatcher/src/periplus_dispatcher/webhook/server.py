@@ -128,9 +128,7 @@ async def serving(
     Raises OSError for an address that is taken, and for files that are not a certificate with its key.
     """
     limits = limits or WebhookLimits()
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host.strip("[]"), int(port)), family=family, backlog=512) as listening:
+    with _listening(address) as listening:
         config = _config(application(admission, token, limits), certificate, limits)
         config.load()
         server = _Server(config)
@@ -145,6 +143,20 @@ async def serving(
             finally:
                 renewing.cancel()
                 server.should_exit = True
+
+
+def _listening(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With its protocol: without, asyncio sends no part of an answer before the one before it was acknowledged, after 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host.strip("[]"), int(port)))
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def _config(app: Starlette, certificate: tuple[Path, Path], limits: WebhookLimits) -> uvicorn.Config:
