@@ -1,12 +1,16 @@
 """Reproductions on the real stack: the same outputs, other outputs, and what is said before anything runs."""
 
 import json
+import time
 import uuid
 from io import BytesIO
 from typing import Any
 
 import pytest
-from stack import ROOT, Stack
+from stack import ROOT, WAIT_SECONDS, Stack
+
+from periplus.lineage.v1 import lineage_pb2
+from periplus.types.v1 import step_pb2
 
 TRAIN = (ROOT / "examples" / "yaml" / "train.yaml").read_text()
 Json = dict[str, Any]
@@ -15,6 +19,17 @@ Json = dict[str, Any]
 def fresh(manifest: str = TRAIN) -> str:
     """The example with a unique comment in each source, so that no entry exists."""
     return manifest.replace("import ", f"# {uuid.uuid4()}\n        import ", 20)
+
+
+def finish(stack: Stack, text: str, **parameters: str) -> lineage_pb2.Run:
+    """Run a manifest until lineage has the digests of all its artifacts, without which nothing can be proven."""
+    run = stack.finish(text, **parameters)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not all(a.digest for step in run.steps for a in (*step.inputs.artifacts, *step.outputs.artifacts)):
+        assert time.monotonic() < deadline, run
+        time.sleep(0.1)
+        run = stack.run(run.id)
+    return run
 
 
 def reproduce(stack: Stack, *arguments: str) -> tuple[int, Json]:
@@ -28,7 +43,7 @@ def states(found: Json) -> dict[str, str]:
 
 
 def test_a_deterministic_run_grades_identical_and_knows_what_it_reproduces(stack: Stack) -> None:
-    first = stack.finish(fresh(), noise="0.2")
+    first = finish(stack, fresh(), noise="0.2")
     code, found = reproduce(stack, first.id)
     assert (code, found["grade"], found["different"], found["not_comparable"]) == (0, "IDENTICAL", 0, 0)
     compared = {(each["step"], each["output"]) for each in found["outputs"]}
@@ -85,7 +100,7 @@ def key(stack: Stack) -> str:
 def test_a_step_with_a_random_output_grades_different_and_is_named_with_the_output(
     stack: Stack, key: str
 ) -> None:
-    first = stack.finish(manifest(key, value="str(uuid.uuid4())"))
+    first = finish(stack, manifest(key, value="str(uuid.uuid4())"))
     code, found = reproduce(stack, first.id)
     assert (code, found["grade"], found["different"]) == (1, "DIFFERENT", 1)
     worst = found["outputs"][0]
@@ -102,7 +117,7 @@ def test_a_step_with_a_random_output_grades_different_and_is_named_with_the_outp
 def test_an_input_that_was_overwritten_or_is_gone_is_named_before_anything_runs(
     stack: Stack, key: str
 ) -> None:
-    first = stack.finish(manifest(key))
+    first = finish(stack, manifest(key))
     code, found = reproduce(stack, first.id, "--dry-run")
     assert (code, states(found)[key], found["run"]) == (0, "MET", "")
     put(stack, key, b"4,5,6")
@@ -122,7 +137,7 @@ def test_an_input_that_was_overwritten_or_is_gone_is_named_before_anything_runs(
 def test_a_run_whose_input_was_overwritten_runs_on_demand_and_grades_different(
     stack: Stack, key: str
 ) -> None:
-    first = stack.finish(manifest(key))
+    first = finish(stack, manifest(key))
     put(stack, key, b"4,5,6")
     code, found = reproduce(stack, first.id, "--anyway")
     assert (code, found["grade"]) == (1, "DIFFERENT")
@@ -135,8 +150,8 @@ def test_a_cached_run_is_reproduced_by_running_and_compared_with_what_it_was_ser
     stack: Stack, key: str
 ) -> None:
     text = manifest(key)
-    stack.finish(text)
-    cached = stack.finish(text)
+    finish(stack, text)
+    cached = finish(stack, text)
     assert cached.cached_steps == 2
     code, found = reproduce(stack, cached.id)
     assert (code, found["grade"], states(found)[key]) == (0, "IDENTICAL", "MET")
@@ -146,7 +161,7 @@ def test_a_cached_run_is_reproduced_by_running_and_compared_with_what_it_was_ser
 
 
 def test_one_step_runs_with_the_inputs_that_it_had(stack: Stack) -> None:
-    first = stack.finish(fresh())
+    first = finish(stack, fresh())
     code, found = reproduce(stack, first.id, "--step", "train(2)")
     assert (code, found["grade"]) == (0, "IDENTICAL")
     assert {each["step"] for each in found["outputs"]} == {"train(2)"}
@@ -167,7 +182,7 @@ def test_a_step_with_side_effects_is_not_repeated_unless_one_says_so(stack: Stac
     text = text.replace(
         "outputs: {artifacts: [{name: copy,", f"outputs: {{artifacts: [{{name: copy, s3: {{key: {key}.copy}},"
     )
-    first = stack.finish(text)
+    first = finish(stack, text)
     code, found = reproduce(stack, first.id)
     assert code == 6
     assert states(found) | {"other": "UNSAFE", f"steady: {key}.copy": "UNSAFE"} == states(found)
@@ -175,8 +190,64 @@ def test_a_step_with_side_effects_is_not_repeated_unless_one_says_so(stack: Stac
 
 def test_a_reproduction_records_nothing_and_is_no_producer_of_later_runs(stack: Stack, key: str) -> None:
     text = manifest(key)
-    first = stack.finish(text)
+    first = finish(stack, text)
     _, found = reproduce(stack, first.id)
     stack.wait_for_cache(stack.run(found["run"]))
-    later = stack.finish(text)
+    later = finish(stack, text)
     assert {step.producer_run for step in later.steps} == {first.id}
+
+
+def roll_back(stack: Stack, pipeline: str, run: str, *options: str) -> tuple[int, Json]:
+    """The exit code and the document of `periplus rollback`."""
+    done = stack.periplus("rollback", pipeline, "--to", run, *options, "-o", "json", check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_rollback_serves_the_outputs_of_an_earlier_run_and_runs_nothing(stack: Stack) -> None:
+    text = fresh().replace("generateName: rings-", f"generateName: r{uuid.uuid4().hex[:8]}-")
+    good = finish(stack, text)
+    finish(stack, text, noise="0.3")
+    code, found = roll_back(stack, good.pipeline, good.id, "--yes")
+    assert code == 0
+    run = stack.wait_for_run(found["run"])
+    assert {step.phase for step in run.steps} == {step_pb2.STEP_PHASE_CACHED}
+    assert {step.producer_run for step in run.steps} == {good.id}
+    assert (run.rolled_back_to, run.outputs, run.snapshot) == (good.id, good.outputs, good.snapshot)
+    listed = json.loads(stack.periplus("runs", "--pipeline", good.pipeline, "-n", "1", "-o", "json").stdout)
+    assert [each["id"] for each in listed["runs"]] == [run.id]
+    assert ["rollback:", "to", good.id] in [
+        each.split() for each in stack.periplus("runs", run.id).stdout.splitlines()
+    ]
+    for before, after in zip(good.steps, run.steps, strict=True):
+        assert (before.path, list(before.outputs.artifacts)) == (after.path, list(after.outputs.artifacts))
+    upstream = stack.periplus("lineage", "up", run.id).stdout
+    assert good.id in upstream
+    assert reproduce(stack, run.id)[1]["grade"] == "IDENTICAL"
+    again = finish(stack, text, noise="0.3")
+    assert again.cached_steps == len(again.steps)
+
+
+def test_a_rollback_is_refused_where_bytes_are_gone_or_were_overwritten(stack: Stack, key: str) -> None:
+    good = finish(stack, manifest(key))
+    (copy,) = [a.object.key for step in good.steps for a in step.outputs.artifacts]
+    assert roll_back(stack, good.pipeline, good.id, "--dry-run")[0] == 0
+    client, bucket = stack.objects()
+    content = client.get_object(bucket, copy).read()
+    put(stack, copy, b"other")
+    code, found = roll_back(stack, good.pipeline, good.id, "--yes")
+    assert (code, found["run"], states(found)[copy]) == (6, "", "CHANGED")
+    stack.delete(copy)
+    code, found = roll_back(stack, good.pipeline, good.id, "--yes")
+    assert (code, found["run"], states(found)[copy]) == (6, "", "MISSING")
+    put(stack, copy, content)
+    assert roll_back(stack, good.pipeline, good.id, "--yes")[0] == 0
+    assert roll_back(stack, "another", good.id, "--yes")[0] == 2
+    assert roll_back(stack, good.pipeline, good.id)[0] == 2
+
+
+def test_a_run_that_failed_is_nothing_to_roll_back_to(stack: Stack, key: str) -> None:
+    failed = finish(stack, manifest(key, value="1/0"))
+    assert failed.phase == step_pb2.RUN_PHASE_FAILED
+    assert roll_back(stack, failed.pipeline, failed.id, "--yes")[0] == 6
+    code, found = reproduce(stack, failed.id)
+    assert (code, found["different"]) == (0, 0)

@@ -425,6 +425,7 @@ REQUESTS = {
         {"run": "{run}", "step": "{step}", "validate_only": True},
     ],
     "GradeReproduction": [{"run": "{run}"}],
+    "RollBackPipeline": [{"run": "{run}", "pipeline": "wall", "validate_only": True}],
     "DigestObjects": [{"objects": [{"key": "{key}"}]}],
     "GetSnapshot": [{"snapshot": "{snapshot}"}, {"snapshot": "{snapshot}", "with_content": True}],
     "DiffSnapshots": [{"old": "{snapshot}", "new": "{snapshot}"}],

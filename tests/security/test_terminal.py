@@ -76,6 +76,8 @@ COMMANDS = {
     "adopt": ["adopt", "--dry-run"],
     "reproduce --dry-run": ["reproduce", "r-1", "--dry-run"],
     "reproduce": ["reproduce", "r-1"],
+    "rollback": ["rollback", "p", "--to", "r-1", "--yes"],
+    "rollback --dry-run": ["rollback", "p", "--to", "r-1", "--dry-run"],
 }
 MAY_HAVE_LINES = {"logs of a step", "snapshot show --content"}
 """Logs and patches have lines of their own; nothing else of a command is printed among them."""

@@ -26,6 +26,7 @@ from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.pods import KubernetesPods
 from periplus_dispatcher.ports import ConfigObjects, Snapshotter, Templates
 from periplus_dispatcher.reproduce.reproducer import Reproducer
+from periplus_dispatcher.reproduce.rollback import Rollbacks
 from periplus_dispatcher.rpc import SERVICE_NAME, DispatcherServicer
 from periplus_dispatcher.service import Dispatcher
 from periplus_dispatcher.settings import Settings
@@ -104,6 +105,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         reproducer = Reproducer(
             dispatcher, runs, lineage, cache, snapshotter, environment, settings.argo_namespace
         )
+        rollbacks = Rollbacks(runs, lineage, cache, snapshotter, workflows)
         observation = settings.observation
         observed = {name: workflows.in_namespace(name) for name in observation.namespaces}
         observer = Observer(observed, observation, runs, replace(environment, without_version=OBSERVED))
@@ -121,7 +123,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         following = tasks.create_task(follower.follow())
         servicer = partial(
             add_DispatcherServiceServicer_to_server,
-            DispatcherServicer(dispatcher, Adoption(observer, follower), reproducer),
+            DispatcherServicer(dispatcher, Adoption(observer, follower), reproducer, rollbacks),
         )
         admission = Admission(
             {name: planner(WithoutSnapshots(snapshotter), argo) for name, argo in observed.items()},

@@ -147,6 +147,12 @@ class HeraArgo:
         except NotFound:
             return None
 
+    async def replace_template(self, template: Json) -> None:
+        name = template["metadata"]["name"]
+        body = {"name": name, "namespace": self._namespace, "template": template}
+        with _errors():
+            await self._request("PUT", f"workflow-templates/{self._namespace}/{name}", json=body)
+
     async def answer_gates(self, name: str, answers: Mapping[str, GateAnswer]) -> set[str]:
         if self._kubernetes:
             try:

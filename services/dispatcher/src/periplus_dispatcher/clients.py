@@ -15,10 +15,10 @@ from periplus.snapshotter.v1 import snapshotter_pb2
 from periplus.snapshotter.v1.snapshotter_pb2_grpc import SnapshotterServiceStub
 from periplus_common import rpc
 from periplus_common.errors import Invalid, NotFound, Unavailable
-from periplus_dispatcher.domain import ObjectContent, RecordedRun, RecordedStep, ResolvedImage
+from periplus_dispatcher.domain import Json, ObjectContent, RecordedRun, RecordedStep, ResolvedImage
 from periplus_model import codec
 from periplus_model.queries import StepQuery, StepVerdict
-from periplus_model.steps import CacheMode, ObjectRef, RunPhase, StepPhase, StepTemplate, Verdict
+from periplus_model.steps import CacheMode, ObjectRef, StepPhase, StepTemplate, Verdict
 
 MAX_DIGESTED_OBJECTS = 1000
 """The limit of `DigestObjectsRequest.objects`."""
@@ -112,7 +112,19 @@ class SnapshotterClient:
         request = snapshotter_pb2.GetSnapshotRequest(project=project, snapshot=snapshot)
         with _errors(may_be_absent=True):
             response = await self._stub.GetSnapshot(request, timeout=self._image_timeout)
-        return response.snapshot.environment
+        found = response.snapshot
+        # Without a client's claim, a snapshot of library templates has the digest of nothing.
+        return found.environment if found.claim.platform.python_version else ""
+
+    async def library_template(self, project: str, snapshot: str, name: str) -> Json | None:
+        request = snapshotter_pb2.GetSnapshotRequest(project=project, snapshot=snapshot, with_content=True)
+        with _errors(may_be_absent=True):
+            response = await self._stub.GetSnapshot(request, timeout=self._image_timeout)
+        for template in response.snapshot.claim.templates:
+            if template.name == name:
+                found: Json = json.loads(template.content)
+                return found
+        return None
 
 
 class LineageClient:
@@ -133,10 +145,20 @@ class LineageClient:
                 phase=StepPhase(step.phase),
                 inputs=codec.decode_inputs(step.inputs),
                 outputs=codec.decode_outputs(step.outputs),
+                depends_on=tuple(step.depends_on),
+                fingerprint=step.fingerprint,
+                producer_run=step.producer_run,
+                producer_step=step.producer_step,
             )
             for step in response.run.steps
         ]
-        return RecordedRun(RunPhase(response.run.phase), tuple(steps))
+        found = response.run
+        return RecordedRun(
+            found.complete,
+            tuple(steps),
+            codec.decode_parameters(found.parameters),
+            codec.decode_outputs(found.outputs),
+        )
 
 
 def _decode_verdict(message: cache_pb2.StepVerdict) -> StepVerdict:

@@ -310,6 +310,8 @@ class Run:
     observed: ObservedWorkflow | None = None
     resolved: str = ""
     reproduces: Reproduced | None = None
+    rolled_back_to: str = ""
+    """Of a rollback: the earlier run whose outputs it was served. It is published with RunSubmitted and is not stored."""
 
     @property
     def is_only_observed(self) -> bool:
@@ -364,14 +366,20 @@ class RecordedStep:
     phase: StepPhase
     inputs: Inputs = field(default_factory=Inputs)
     outputs: Outputs = field(default_factory=Outputs)
+    depends_on: tuple[str, ...] = ()
+    fingerprint: str = ""
+    producer_run: str = ""
+    producer_step: str = ""
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run as lineage has it."""
+    """A run as lineage has it. `is_complete`: it has finished, and the events of all its steps were received."""
 
-    phase: RunPhase
+    is_complete: bool
     steps: tuple[RecordedStep, ...]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    outputs: Outputs = field(default_factory=Outputs)
 
 
 @dataclass(frozen=True)

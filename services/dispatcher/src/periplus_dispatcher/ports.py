@@ -61,7 +61,10 @@ class Snapshots(Snapshotter, Protocol):
     """The snapshotter service, also to read what it stored."""
 
     async def environment(self, project: str, snapshot: str) -> str:
-        """The digest of the environment of a snapshot. Raises `NotFound`, `Unavailable`."""
+        """The digest of the environment of a snapshot; empty if it has none. Raises `NotFound`, `Unavailable`."""
+
+    async def library_template(self, project: str, snapshot: str, name: str) -> Json | None:
+        """The library object of a snapshot with a name as `WorkflowTemplate/train`. Raises `NotFound`, `Unavailable`."""
 
 
 class Lineage(Protocol):
@@ -80,6 +83,13 @@ class Templates(Protocol):
 
     async def get_template(self, name: str, *, cluster_scope: bool) -> Json | None:
         """A WorkflowTemplate or ClusterWorkflowTemplate; None if there is none of this name. Raises `Unavailable`."""
+
+
+class EditableTemplates(Templates, Protocol):
+    """The same, to be changed."""
+
+    async def replace_template(self, template: Json) -> None:
+        """Replace a WorkflowTemplate by one with the resourceVersion of what was read. Raises `Conflict`, `Refused`, `Unavailable`."""
 
 
 class ObservedArgo(Protocol):

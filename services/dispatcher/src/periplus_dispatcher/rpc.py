@@ -7,8 +7,14 @@ from periplus.dispatcher.v1 import dispatcher_pb2 as pb
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import DispatcherServiceServicer
 from periplus_dispatcher.adoption import Adoption
 from periplus_dispatcher.reproduce.reproducer import Reproducer
+from periplus_dispatcher.reproduce.rollback import Rollbacks
 from periplus_dispatcher.service import Dispatcher
-from periplus_dispatcher.wire.reproduction import decode_reproduction, encode_reproduction
+from periplus_dispatcher.wire.reproduction import (
+    decode_reproduction,
+    decode_rollback,
+    encode_reproduction,
+    encode_rollback,
+)
 from periplus_dispatcher.wire.runs import (
     decode_request,
     encode_adopted,
@@ -23,10 +29,13 @@ SERVICE_NAME = pb.DESCRIPTOR.services_by_name["DispatcherService"].full_name
 class DispatcherServicer(DispatcherServiceServicer):
     """The servicer of the dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher, adoption: Adoption, reproducer: Reproducer) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, adoption: Adoption, reproducer: Reproducer, rollbacks: Rollbacks
+    ) -> None:
         self._dispatcher = dispatcher
         self._adoption = adoption
         self._reproducer = reproducer
+        self._rollbacks = rollbacks
 
     async def PlanRun(self, request: pb.PlanRunRequest, context: Any) -> pb.PlanRunResponse:
         planned = await self._dispatcher.plan(decode_request(request.spec))
@@ -63,3 +72,11 @@ class DispatcherServicer(DispatcherServiceServicer):
         if request.validate_only:
             return encode_reproduction(await self._reproducer.check(wanted))
         return encode_reproduction(await self._reproducer.reproduce(wanted, request.request_id))
+
+    async def RollBackPipeline(
+        self, request: pb.RollBackPipelineRequest, context: Any
+    ) -> pb.RollBackPipelineResponse:
+        wanted = decode_rollback(request)
+        if request.validate_only:
+            return encode_rollback(await self._rollbacks.check(wanted))
+        return encode_rollback(await self._rollbacks.roll_back(wanted, request.request_id))

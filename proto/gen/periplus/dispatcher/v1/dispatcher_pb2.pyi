@@ -44,6 +44,8 @@ class _RequirementKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Requi
     """A Secret or a ConfigMap that a container reads."""
     REQUIREMENT_KIND_EFFECT: _RequirementKind.ValueType  # 7
     """That running again changes nothing that others use."""
+    REQUIREMENT_KIND_OUTPUT: _RequirementKind.ValueType  # 8
+    """An output of the run, for a rollback."""
 
 class RequirementKind(_RequirementKind, metaclass=_RequirementKindEnumTypeWrapper):
     """What a reproduction needs."""
@@ -64,6 +66,8 @@ REQUIREMENT_KIND_SECRET: RequirementKind.ValueType  # 6
 """A Secret or a ConfigMap that a container reads."""
 REQUIREMENT_KIND_EFFECT: RequirementKind.ValueType  # 7
 """That running again changes nothing that others use."""
+REQUIREMENT_KIND_OUTPUT: RequirementKind.ValueType  # 8
+"""An output of the run, for a rollback."""
 Global___RequirementKind: _TypeAlias = RequirementKind  # noqa: Y015
 
 class _RequirementState:
@@ -749,3 +753,123 @@ class ReproduceRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReproduceRunResponse: _TypeAlias = ReproduceRunResponse  # noqa: Y015
+
+@_typing.final
+class RollBackPipelineRequest(_message.Message):
+    """Argument of RollBackPipeline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    KEEP_TEMPLATE_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The pipeline's project."""
+    pipeline: _builtins.str
+    """The pipeline."""
+    run: _builtins.str
+    """The id of the run whose outputs become the newest. It has succeeded."""
+    request_id: _builtins.str
+    """Idempotency key that the caller chooses (AIP-155); not used with `validate_only`."""
+    validate_only: _builtins.bool
+    """True: only check (AIP-163)."""
+    keep_template: _builtins.bool
+    """True: a WorkflowTemplate of the pipeline's name stays as it is."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        pipeline: _builtins.str = ...,
+        run: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        keep_template: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_template", b"keep_template", "pipeline", b"pipeline", "project", b"project", "request_id", b"request_id", "run", b"run", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollBackPipelineRequest: _TypeAlias = RollBackPipelineRequest  # noqa: Y015
+
+@_typing.final
+class TemplateRollback(_message.Message):
+    """The WorkflowTemplate of a pipeline's name, and what it was for the run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    EARLIER_FIELD_NUMBER: _builtins.int
+    KEPT_REASON_FIELD_NUMBER: _builtins.int
+    REPLACED_SNAPSHOT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, in the namespace that Periplus submits to."""
+    current: _builtins.str
+    """Kind, name, labels, annotations and spec that it has now, as JSON."""
+    earlier: _builtins.str
+    """The same that the run used; empty if that is not stored."""
+    kept_reason: _builtins.str
+    """Why it stays as it is, as a sentence; empty if it is replaced."""
+    replaced_snapshot: _builtins.str
+    """Once it was replaced: the snapshot that has what it was before."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        current: _builtins.str = ...,
+        earlier: _builtins.str = ...,
+        kept_reason: _builtins.str = ...,
+        replaced_snapshot: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "earlier", b"earlier", "kept_reason", b"kept_reason", "name", b"name", "replaced_snapshot", b"replaced_snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateRollback: _TypeAlias = TemplateRollback  # noqa: Y015
+
+@_typing.final
+class RollBackPipelineResponse(_message.Message):
+    """Answer to RollBackPipeline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    REQUIREMENTS_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """The new run's id; empty with `validate_only`."""
+    @_builtins.property
+    def requirements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Requirement]:
+        """The outputs that are served, those that are not proven first; empty if the request had been submitted before."""
+
+    @_builtins.property
+    def template(self) -> Global___TemplateRollback:
+        """Absent if Argo has no WorkflowTemplate of the pipeline's name."""
+
+    @_builtins.property
+    def outputs(self) -> _step_pb2.Outputs:
+        """The workflow's outputs."""
+
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        requirements: _abc.Iterable[Global___Requirement] | None = ...,
+        template: Global___TemplateRollback | None = ...,
+        outputs: _step_pb2.Outputs | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outputs", b"outputs", "template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outputs", b"outputs", "requirements", b"requirements", "run", b"run", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollBackPipelineResponse: _TypeAlias = RollBackPipelineResponse  # noqa: Y015

@@ -70,6 +70,11 @@ class DispatcherServiceStub:
                 request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunRequest.SerializeToString,
                 response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunResponse.FromString,
                 _registered_method=True)
+        self.RollBackPipeline = channel.unary_unary(
+                '/periplus.dispatcher.v1.DispatcherService/RollBackPipeline',
+                request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RollBackPipelineRequest.SerializeToString,
+                response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RollBackPipelineResponse.FromString,
+                _registered_method=True)
 
 
 class DispatcherServiceServicer:
@@ -159,6 +164,22 @@ class DispatcherServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RollBackPipeline(self, request, context):
+        """Make the outputs of an earlier run the newest of its pipeline, by a new run that is served all of them: nothing runs. That each
+        artifact still has its bytes is checked first. A WorkflowTemplate of the pipeline's name gets the spec again that the run
+        used. Idempotent by `request_id`, as SubmitRun.
+
+        Errors:
+        - NOT_FOUND: the run does not exist, or lineage has not received it (yet).
+        - INVALID_ARGUMENT: the run is one of another pipeline.
+        - FAILED_PRECONDITION: RUN_NOT_SUCCEEDED; REQUIREMENTS_UNMET: bytes of its outputs are gone, or are not proven to be those of
+        the run; see `requirements` with `validate_only`.
+        - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached. Retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DispatcherServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -196,6 +217,11 @@ def add_DispatcherServiceServicer_to_server(servicer, server):
                     servicer.ReproduceRun,
                     request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunRequest.FromString,
                     response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunResponse.SerializeToString,
+            ),
+            'RollBackPipeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackPipeline,
+                    request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RollBackPipelineRequest.FromString,
+                    response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RollBackPipelineResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -388,6 +414,33 @@ class DispatcherService:
             '/periplus.dispatcher.v1.DispatcherService/ReproduceRun',
             periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunRequest.SerializeToString,
             periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReproduceRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackPipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.dispatcher.v1.DispatcherService/RollBackPipeline',
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RollBackPipelineRequest.SerializeToString,
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.RollBackPipelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -88,6 +88,18 @@ class DispatcherServiceStub:
       itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
     - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
     """
+    RollBackPipeline: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.RollBackPipelineRequest, _dispatcher_pb2.RollBackPipelineResponse]
+    """Make the outputs of an earlier run the newest of its pipeline, by a new run that is served all of them: nothing runs. That each
+    artifact still has its bytes is checked first. A WorkflowTemplate of the pipeline's name gets the spec again that the run
+    used. Idempotent by `request_id`, as SubmitRun.
+
+    Errors:
+    - NOT_FOUND: the run does not exist, or lineage has not received it (yet).
+    - INVALID_ARGUMENT: the run is one of another pipeline.
+    - FAILED_PRECONDITION: RUN_NOT_SUCCEEDED; REQUIREMENTS_UNMET: bytes of its outputs are gone, or are not proven to be those of
+      the run; see `requirements` with `validate_only`.
+    - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached. Retry.
+    """
 
 @_typing.type_check_only
 class DispatcherServiceAsyncStub(DispatcherServiceStub):
@@ -148,6 +160,18 @@ class DispatcherServiceAsyncStub(DispatcherServiceStub):
     - FAILED_PRECONDITION: RUN_NOT_FINISHED; NOT_REPRODUCIBLE: the manifest of the run is not stored, or can not be run again by
       itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
     - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
+    """
+    RollBackPipeline: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.RollBackPipelineRequest, _dispatcher_pb2.RollBackPipelineResponse]  # type: ignore[assignment]
+    """Make the outputs of an earlier run the newest of its pipeline, by a new run that is served all of them: nothing runs. That each
+    artifact still has its bytes is checked first. A WorkflowTemplate of the pipeline's name gets the spec again that the run
+    used. Idempotent by `request_id`, as SubmitRun.
+
+    Errors:
+    - NOT_FOUND: the run does not exist, or lineage has not received it (yet).
+    - INVALID_ARGUMENT: the run is one of another pipeline.
+    - FAILED_PRECONDITION: RUN_NOT_SUCCEEDED; REQUIREMENTS_UNMET: bytes of its outputs are gone, or are not proven to be those of
+      the run; see `requirements` with `validate_only`.
+    - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached. Retry.
     """
 
 class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -248,6 +272,24 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
         - FAILED_PRECONDITION: RUN_NOT_FINISHED; NOT_REPRODUCIBLE: the manifest of the run is not stored, or can not be run again by
           itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
         - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
+        """
+
+    @_abc_1.abstractmethod
+    def RollBackPipeline(
+        self,
+        request: _dispatcher_pb2.RollBackPipelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.RollBackPipelineResponse, _abc.Awaitable[_dispatcher_pb2.RollBackPipelineResponse]]:
+        """Make the outputs of an earlier run the newest of its pipeline, by a new run that is served all of them: nothing runs. That each
+        artifact still has its bytes is checked first. A WorkflowTemplate of the pipeline's name gets the spec again that the run
+        used. Idempotent by `request_id`, as SubmitRun.
+
+        Errors:
+        - NOT_FOUND: the run does not exist, or lineage has not received it (yet).
+        - INVALID_ARGUMENT: the run is one of another pipeline.
+        - FAILED_PRECONDITION: RUN_NOT_SUCCEEDED; REQUIREMENTS_UNMET: bytes of its outputs are gone, or are not proven to be those of
+          the run; see `requirements` with `validate_only`.
+        - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached. Retry.
         """
 
 def add_DispatcherServiceServicer_to_server(servicer: DispatcherServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

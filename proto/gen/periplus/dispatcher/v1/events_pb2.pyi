@@ -78,6 +78,7 @@ class RunSubmitted(_message.Message):
     OBSERVED_FIELD_NUMBER: _builtins.int
     REPRODUCES_FIELD_NUMBER: _builtins.int
     REPRODUCED_STEP_FIELD_NUMBER: _builtins.int
+    ROLLED_BACK_TO_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     run: _builtins.str
@@ -92,6 +93,8 @@ class RunSubmitted(_message.Message):
     """The run that it reproduces; empty if it is no reproduction."""
     reproduced_step: _builtins.str
     """Of a reproduction of one step: the step's path in the run that it reproduces."""
+    rolled_back_to: _builtins.str
+    """Of a rollback: the earlier run whose outputs it was served; else empty."""
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[_step_pb2.Parameter]:
         """The workflow's parameters."""
@@ -122,10 +125,11 @@ class RunSubmitted(_message.Message):
         observed: _step_pb2.ObservedWorkflow | None = ...,
         reproduces: _builtins.str = ...,
         reproduced_step: _builtins.str = ...,
+        rolled_back_to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["observed", b"observed", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest_digest", b"manifest_digest", "observed", b"observed", "parameters", b"parameters", "pipeline", b"pipeline", "project", b"project", "reproduced_step", b"reproduced_step", "reproduces", b"reproduces", "run", b"run", "snapshot", b"snapshot", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest_digest", b"manifest_digest", "observed", b"observed", "parameters", b"parameters", "pipeline", b"pipeline", "project", b"project", "reproduced_step", b"reproduced_step", "reproduces", b"reproduces", "rolled_back_to", b"rolled_back_to", "run", b"run", "snapshot", b"snapshot", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

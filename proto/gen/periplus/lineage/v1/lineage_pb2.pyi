@@ -220,6 +220,7 @@ class Run(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     REPRODUCES_FIELD_NUMBER: _builtins.int
     REPRODUCED_STEP_FIELD_NUMBER: _builtins.int
+    ROLLED_BACK_TO_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     id: _builtins.str
@@ -244,6 +245,8 @@ class Run(_message.Message):
     """The run that it reproduces; empty if it is no reproduction."""
     reproduced_step: _builtins.str
     """Of a reproduction of one step: the step's path in the run that it reproduces."""
+    rolled_back_to: _builtins.str
+    """Of a rollback: the earlier run whose outputs it was served; else empty."""
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[_step_pb2.Parameter]:
         """The workflow's parameters."""
@@ -293,10 +296,11 @@ class Run(_message.Message):
         complete: _builtins.bool = ...,
         reproduces: _builtins.str = ...,
         reproduced_step: _builtins.str = ...,
+        rolled_back_to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "observed", b"observed", "outputs", b"outputs", "saved", b"saved", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "complete", b"complete", "finished_at", b"finished_at", "id", b"id", "message", b"message", "observed", b"observed", "outputs", b"outputs", "parameters", b"parameters", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "reproduced_step", b"reproduced_step", "reproduces", b"reproduces", "saved", b"saved", "snapshot", b"snapshot", "step_count", b"step_count", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_steps", b"cached_steps", "complete", b"complete", "finished_at", b"finished_at", "id", b"id", "message", b"message", "observed", b"observed", "outputs", b"outputs", "parameters", b"parameters", "phase", b"phase", "pipeline", b"pipeline", "project", b"project", "reproduced_step", b"reproduced_step", "reproduces", b"reproduces", "rolled_back_to", b"rolled_back_to", "saved", b"saved", "snapshot", b"snapshot", "step_count", b"step_count", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

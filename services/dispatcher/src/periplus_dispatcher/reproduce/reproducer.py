@@ -4,13 +4,14 @@ import json
 from dataclasses import dataclass
 
 from periplus_common.errors import Conflict, Invalid, NotFound, Refused, Unavailable
-from periplus_dispatcher.domain import Json, RecordedRun, Reproduced, Run, RunRequest
+from periplus_dispatcher.domain import Json, Reproduced, Run, RunRequest
 from periplus_dispatcher.manifest.images import MAX_IMAGES
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.planner import PlannedRun
 from periplus_dispatcher.ports import Cache, Lineage, Runs, Snapshots
 from periplus_dispatcher.reproduce.needs import needs
 from periplus_dispatcher.reproduce.one_step import one_step
+from periplus_dispatcher.reproduce.record import complete_record
 from periplus_dispatcher.reproduce.requirements import (
     Needs,
     Requirement,
@@ -20,7 +21,7 @@ from periplus_dispatcher.reproduce.requirements import (
     of_object,
 )
 from periplus_dispatcher.service import Dispatcher
-from periplus_model.steps import CacheMode, RunPhase
+from periplus_model.steps import CacheMode
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Reproducer:
                 fix=f"periplus watch {run.id}",
             )
         manifest = await self._resolved(run)
-        record = await self._record(run)
+        record = await complete_record(self._lineage, run)
         if request.step:
             manifest, record = one_step(manifest, record, request.step)
         run_request = RunRequest(
@@ -143,18 +144,6 @@ class Reproducer:
             )
         found: Json = json.loads(text)
         return found
-
-    async def _record(self, run: Run) -> RecordedRun:
-        if self._lineage is None:
-            raise Refused(
-                "the dispatcher does not know where lineage is, which has the inputs of runs",
-                reason="LINEAGE_NOT_CONFIGURED",
-                fix="set DISPATCHER_LINEAGE_ADDRESS",
-            )
-        record = await self._lineage.get_run(run.project, run.id)
-        if record.phase is RunPhase.UNSPECIFIED or not record.phase.is_final:
-            raise Unavailable("lineage has not received the end of the run yet; repeat the request")
-        return record
 
     async def _requirements(self, request: ReproductionRequest, run: Run, needed: Needs) -> list[Requirement]:
         found = [*needed.others, *await self._objects(request.project, needed)]

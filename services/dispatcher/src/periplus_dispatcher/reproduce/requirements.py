@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from periplus_dispatcher.domain import ObjectContent, ResolvedImage
-from periplus_model.steps import ObjectRef
+from periplus_model.steps import Artifact, ObjectRef
 
 MAX_STEPS = 100
 """Steps that one requirement names."""
@@ -21,6 +21,7 @@ class Kind(IntEnum):
     TEMPLATE = 5
     SECRET = 6
     EFFECT = 7
+    OUTPUT = 8
 
 
 class State(IntEnum):
@@ -136,6 +137,30 @@ def of_object(needed: NeededObject, found: ObjectContent) -> Requirement:
         fix = f"put the earlier content back; what else has it: periplus lineage up artifact:{needed.digest}"
         return requirement(
             State.CHANGED, "the object was overwritten: it has other content than the run read", fix
+        )
+    return requirement(State.MET)
+
+
+def of_output(artifact: Artifact, found: ObjectContent, steps: tuple[str, ...]) -> Requirement:
+    """Whether an output of a run still has its bytes. What can not be proven counts as missing: a rollback promises them."""
+    key = artifact.object.key
+
+    def requirement(state: State, reason: str = "") -> Requirement:
+        fix = "" if state is State.MET else "make them anew: periplus reproduce RUN"
+        return Requirement(Kind.OUTPUT, key, state, reason, fix, steps, artifact.digest, found.digest)
+
+    if found.is_absent:
+        return requirement(State.MISSING, "the object is gone")
+    if not artifact.digest:
+        return requirement(
+            State.MISSING,
+            "the digest of what the run wrote is not recorded (yet), so that nothing proves its bytes",
+        )
+    if not found.digest:
+        return requirement(State.MISSING, found.reason)
+    if found.digest != artifact.digest:
+        return requirement(
+            State.CHANGED, "the object was overwritten: it has other content than the run wrote"
         )
     return requirement(State.MET)
 

@@ -41,6 +41,7 @@ def run_submitted(run: Run, nodes: Sequence[StepNode]) -> bus.CloudEvent:
         observed=_observed(run),
         reproduces=run.reproduces.run if run.reproduces else "",
         reproduced_step=run.reproduces.step if run.reproduces else "",
+        rolled_back_to=run.rolled_back_to,
     )
     if message.ByteSize() > MAX_EVENT_BYTES:
         for step in message.steps:

@@ -93,6 +93,8 @@ class Run:
     """The run that it reproduces; empty if it is no reproduction."""
     reproduced_step: str = ""
     """Of a reproduction of one step: the step's path in that run."""
+    rolled_back_to: str = ""
+    """Of a rollback: the earlier run whose outputs it was served."""
 
 
 @dataclass(frozen=True)

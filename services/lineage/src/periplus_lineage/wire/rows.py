@@ -124,6 +124,7 @@ def run(row: Row) -> Run:
         observed=_observed(submitted) if submitted.HasField("observed") else None,
         reproduces=submitted.reproduces,
         reproduced_step=submitted.reproduced_step,
+        rolled_back_to=submitted.rolled_back_to,
     )
 
 

@@ -33,6 +33,7 @@ def encode_run(run: Run, steps: Iterable[pb.Step] = ()) -> pb.Run:
         steps=steps,
         reproduces=run.reproduces,
         reproduced_step=run.reproduced_step,
+        rolled_back_to=run.rolled_back_to,
         observed=step_pb2.ObservedWorkflow(
             namespace=run.observed.namespace,
             name=run.observed.name,

@@ -90,7 +90,7 @@ _COMMANDS = {
     "cache": ("cache", "why"),
     "lineage": ("lineage", "diff"),
     "observed": ("shadow", "adopt"),
-    "reproduction": ("reproduce",),
+    "reproduction": ("reproduce", "rollback"),
     "snapshot": ("snapshot",),
     "images": ("images",),
     "stack": ("up", "down", "doctor"),

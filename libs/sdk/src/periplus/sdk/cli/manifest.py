@@ -66,17 +66,17 @@ def plan(
     if show_rewrite:
         say("")
         if response.submitted:
-            say_block(_difference(response.source, response.submitted))
+            say_block(difference(response.source, response.submitted))
         else:
             say("nothing would be submitted: every step is cached")
 
 
-def _difference(source: str, submitted: str) -> str:
+def difference(source: str, submitted: str, names: tuple[str, str] = ("manifest", "submitted")) -> str:
     """The unified diff of two manifests in JSON, as YAML."""
     import difflib
 
     before, after = (yaml_text(json.loads(text)).splitlines(keepends=True) for text in (source, submitted))
-    return "".join(difflib.unified_diff(before, after, "manifest", "submitted")) or "no difference\n"
+    return "".join(difflib.unified_diff(before, after, *names)) or "no difference\n"
 
 
 def compile_(

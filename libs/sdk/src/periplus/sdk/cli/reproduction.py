@@ -1,8 +1,9 @@
-"""`periplus reproduce`: run a run again as it was, and compare the outputs."""
+"""`periplus reproduce` and `rollback`: run a run again as it was, or make its outputs the newest of its pipeline again."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from periplus.sdk.cli import watching
 from periplus.sdk.cli.options import Format, Output, Project, Run, client, resolve, width
-from periplus.sdk.cli.outcome import Exit, exit_code_of_run
+from periplus.sdk.cli.outcome import Exit, Failure, exit_code_of_run
 from periplus.sdk.cli.terminal import say, say_block
 from periplus.sdk.cli.text import counted, one_line, shorten_digests, table
 
@@ -239,6 +240,91 @@ def _grade(number: int) -> str:
     return name_of(Grade.DESCRIPTOR, number).lower().replace("_", " ")
 
 
+def rollback(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline, as `periplus runs` shows it.")],
+    to: Annotated[
+        str, typer.Option("--to", help="The run whose outputs become the newest: its id, or @latest~1.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only check, and show what would change.")
+    ] = False,
+    keep_template: Annotated[
+        bool,
+        typer.Option("--keep-template", help="Leave a WorkflowTemplate of the pipeline's name as it is."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    project: Project = "",
+    output: Output = Format.TEXT,
+) -> None:
+    """Make the outputs of an earlier run the newest of its pipeline again. Nothing runs: a new run is served all of them.
+
+    That every artifact still has its bytes is checked first. If Argo has a WorkflowTemplate of the pipeline's name, it gets the
+    spec again that the run used; the difference is shown first, and its present spec is stored in a snapshot.
+
+    \b
+    Examples:
+      periplus rollback digits --to digits-x7k2p --dry-run
+      periplus rollback digits --to digits-x7k2p --yes
+    """
+    is_text = output is Format.TEXT
+    with client(project) as services:
+        earlier = resolve(services, to)
+        checked = services.roll_back(pipeline, earlier, validate_only=True, keep_template=keep_template)
+        unmet = [each for each in checked.requirements if each.state in REFUSING]
+        if is_text:
+            say(*_requirement_lines(f"a rollback to {earlier}", checked.requirements))
+            _print_template(checked)
+        if dry_run or unmet:
+            if not is_text:
+                _print_rollback(checked, earlier)
+            raise typer.Exit(Exit.REFUSED if unmet else Exit.OK)
+        if not yes:
+            _confirm(pipeline, earlier, output)
+        done = services.roll_back(pipeline, earlier, request_id=_new_id(), keep_template=keep_template)
+    if not is_text:
+        _print_rollback(done, earlier)
+        return
+    say(
+        f"run {one_line(done.run)} has the outputs of {one_line(earlier)}: it is the newest of {one_line(pipeline)}"
+    )
+    if done.template.replaced_snapshot:
+        say(
+            f"the WorkflowTemplate {one_line(done.template.name)} was replaced; what it was: "
+            f"periplus snapshot show {done.template.replaced_snapshot} --content"
+        )
+
+
+def _confirm(pipeline: str, earlier: str, output: Format) -> None:
+    """Ask on a terminal; raises Failure where there is none, and typer.Abort for any answer but yes."""
+    if not sys.stdin.isatty() or output is Format.JSON:
+        raise Failure(
+            "the rollback was not confirmed", fix="add --yes to do it, or --dry-run to see what it does"
+        )
+    typer.confirm(f"Roll {one_line(pipeline)} back to {one_line(earlier)}?", abort=True)
+
+
+def _print_template(checked: pb.RollBackPipelineResponse) -> None:
+    """What becomes of the WorkflowTemplate of the pipeline's name, as a unified diff."""
+    if not checked.HasField("template"):
+        return
+    template = checked.template
+    name = f"WorkflowTemplate {one_line(template.name)}"
+    if template.kept_reason:
+        say(f"the {name} stays as it is: {one_line(template.kept_reason)}")
+        return
+    from periplus.sdk.cli.manifest import difference
+
+    say_block(difference(template.current, template.earlier, names=(f"{name} now", f"{name} then")))
+
+
+def _print_rollback(found: pb.RollBackPipelineResponse, earlier: str) -> None:
+    """Print the one JSON document."""
+    from periplus.sdk.cli.document import document, print_json
+
+    print_json({"rolled_back_to": earlier, **document(found)})
+
+
 def add(app: typer.Typer) -> None:
-    """Add the command of this file to the application."""
+    """Add the commands of this file to the application."""
     app.command("reproduce")(reproduce)
+    app.command("rollback")(rollback)

@@ -102,6 +102,7 @@ def _show_one(run: pb.Run, output: Format) -> None:
         "pipeline": run.pipeline,
         "name": run.observed.display_name,
         "observed": f"{run.observed.namespace}/{run.observed.name}" if run.HasField("observed") else "",
+        "rollback": f"to {run.rolled_back_to}" if run.rolled_back_to else "",
         "reproduces": run.reproduces + (f" {run.reproduced_step}" if run.reproduced_step else ""),
         "phase": run_phase_name(run.phase) + (f": {one_line(run.message)}" if run.message else ""),
         "submitted": local_time(run.submitted_at),

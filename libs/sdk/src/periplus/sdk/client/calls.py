@@ -171,6 +171,29 @@ class Client:
             response = self._call("dispatcher", "ReproduceRun", request)
         return response
 
+    def roll_back(
+        self,
+        pipeline: str,
+        run: str,
+        *,
+        request_id: str = "",
+        validate_only: bool = False,
+        keep_template: bool = False,
+    ) -> dispatcher.RollBackPipelineResponse:
+        """Make the outputs of an earlier run the newest of its pipeline; `validate_only` checks that their bytes are there."""
+        from periplus.dispatcher.v1.dispatcher_pb2 import RollBackPipelineRequest
+
+        request = RollBackPipelineRequest(
+            project=self._project,
+            pipeline=pipeline,
+            run=run,
+            request_id=request_id,
+            validate_only=validate_only,
+            keep_template=keep_template,
+        )
+        response: dispatcher.RollBackPipelineResponse = self._call("dispatcher", "RollBackPipeline", request)
+        return response
+
     def grade_reproduction(self, run: str) -> lineage.GradeReproductionResponse:
         """How the outputs of a reproduction compare with those of the run that it reproduces."""
         from periplus.lineage.v1.lineage_pb2 import GradeReproductionRequest
