@@ -24,6 +24,7 @@ from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.observed.namespaces import Observation
 from periplus_dispatcher.observed.observer import Observer
 from periplus_dispatcher.planner import Planner
+from periplus_dispatcher.ports import Pods
 from periplus_dispatcher.service import Dispatcher, SubmittedRun
 from periplus_dispatcher.store import PostgresRuns
 from periplus_local.argo.testing import Client
@@ -82,6 +83,7 @@ class Harness:
     project: str = "default"
     following: asyncio.Task[None] | None = None
     poll_seconds: float = 0.2
+    pods: Pods | None = None
 
     def follow(self) -> None:
         """Start a follower, as a new process does."""
@@ -93,6 +95,7 @@ class Harness:
             self.repository,
             self.observer,
             FollowerTimings(poll_interval=timedelta(seconds=self.poll_seconds)),
+            self.pods,
         )
         self.following = asyncio.create_task(follower.follow())
 

@@ -42,7 +42,7 @@ class NodePods:
     is_away: bool = False
     listed: list[str] = field(default_factory=list)
 
-    async def list_images(self, workflow: str):
+    async def list_images(self, namespace: str, workflow: str):
         self.listed.append(workflow)
         if self.is_away:
             raise Unavailable("the pods can not be listed")
@@ -184,10 +184,10 @@ async def test_pods_are_listed_page_by_page_with_the_token_that_the_file_has_now
         url = f"http://127.0.0.1:{server.server_port}/"
         async with kubernetes.connect(url, token_file=str(tmp_path / "token")) as session:
             assert session is not None
-            found = KubernetesPods(session, "argo")
-            images = await found.list_images("run-1")
+            found = KubernetesPods(session)
+            images = await found.list_images("argo", "run-1")
             with pytest.raises(Unavailable, match="no object"):
-                await found.list_images("run-1")
+                await found.list_images("argo", "run-1")
         server.shutdown()
     assert {node: [image.digest for image in listed] for node, listed in images.items()} == {
         "n1": [DIGEST, ""], "n2": ["", ""], "n3": [OTHER, ""],

@@ -108,7 +108,12 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         rollbacks = Rollbacks(runs, lineage, cache, snapshotter, workflows)
         observation = settings.observation
         observed = {name: workflows.in_namespace(name) for name in observation.namespaces}
-        observer = Observer(observed, observation, runs, replace(environment, without_version=OBSERVED))
+        observer = Observer(
+            observed,
+            observation,
+            runs,
+            replace(environment, without_version=OBSERVED, images_are_seen=bool(cluster)),
+        )
         follower = Follower(
             dispatcher.launch,
             runs,
@@ -117,7 +122,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             repository,
             observer,
             FollowerTimings(),
-            KubernetesPods(cluster, settings.argo_namespace) if cluster else None,
+            KubernetesPods(cluster) if cluster else None,
             config,
         )
         following = tasks.create_task(follower.follow())

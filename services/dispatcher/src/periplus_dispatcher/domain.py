@@ -67,13 +67,15 @@ class Reproduced:
 class ContainerTemplate:
     """A template that starts a pod: what its cache key consists of, and the names of the outputs that it declares.
 
-    `config` are the ids of the config objects of whose data the key has versions.
+    `config` are the ids of the config objects of whose data the key has versions. `images` are, of an observed step, those in its
+    document that are named by a tag: the key has the digests that its pod ran.
     """
 
     step: StepTemplate
     parameters: tuple[str, ...] = ()
     artifacts: tuple[str, ...] = ()
     config: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, order=True)
@@ -337,6 +339,7 @@ class StepStatus:
     `verdict` is set for a step that was a hit. `pod` is the node of the pod whose outputs the step has. `uncacheable_reason`
     says why its outputs are not to be cached, though its template could be; `drifts` are images that differ. `host` is
     the machine that its pod ran on. `component` is what people call its template, where that has another name in Argo.
+    `document` is that of its key, where it is not its template's.
     """
 
     path: str
@@ -355,6 +358,7 @@ class StepStatus:
     drifts: tuple[ImageDrift, ...] = ()
     host: str = ""
     component: str = ""
+    document: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,17 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 
 
 class KubernetesPods:
-    """Implements `Pods` for one namespace. Needs the verbs get and list."""
+    """Implements `Pods`. Needs the verb list in each namespace."""
 
-    def __init__(self, session: httpx.AsyncClient, namespace: str) -> None:
+    def __init__(self, session: httpx.AsyncClient) -> None:
         self._session = session
-        self._path = f"/api/v1/namespaces/{namespace}/pods"
 
-    async def list_images(self, workflow: str) -> dict[str, tuple[ContainerImage, ...]]:
+    async def list_images(self, namespace: str, workflow: str) -> dict[str, tuple[ContainerImage, ...]]:
+        path = f"/api/v1/namespaces/{namespace}/pods"
         found: dict[str, tuple[ContainerImage, ...]] = {}
         parameters = {"labelSelector": f"{_WORKFLOW_LABEL}={workflow}", "limit": str(PAGE_PODS)}
         for _ in range(MAX_PAGES):
-            page = await self._get(parameters)
+            page = await self._get(path, parameters)
             for pod in page.get("items") or ():
                 metadata = pod.get("metadata") or {}
                 if node := (metadata.get("annotations") or {}).get(_NODE_ANNOTATION):
@@ -38,9 +38,9 @@ class KubernetesPods:
                 return found
         return found
 
-    async def _get(self, parameters: dict[str, str]) -> Json:
+    async def _get(self, path: str, parameters: dict[str, str]) -> Json:
         try:
-            async with self._session.stream("GET", self._path, params=parameters) as response:
+            async with self._session.stream("GET", path, params=parameters) as response:
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
                     body += chunk

@@ -137,9 +137,9 @@ class Argo(Templates, ObservedArgo, Protocol):
 
 
 class Pods(Protocol):
-    """The Pods of a namespace."""
+    """The Pods of a Kubernetes."""
 
-    async def list_images(self, workflow: str) -> dict[str, tuple[ContainerImage, ...]]:
+    async def list_images(self, namespace: str, workflow: str) -> dict[str, tuple[ContainerImage, ...]]:
         """The images of each pod of a Workflow, by Argo's node id. Raises `Unavailable`."""
 
 

@@ -51,7 +51,7 @@ class Settings(ArtifactRepositorySettings):
     it is submitted as it is, and a step is cached only if its pod ran what the tag pointed to; `off`: they are not resolved,
     and their steps are not cached."""
     kubernetes_url: str = ""
-    """The API of Argo's Kubernetes, `https://kubernetes.default.svc` in its pods. By it gates that are open at once are answered with one request (verbs get and patch of `workflows.argoproj.io`), and the images of pods are read (get and list of pods), which `check` needs. Empty: neither."""
+    """The API of Argo's Kubernetes, `https://kubernetes.default.svc` in its pods. By it gates that are open at once are answered with one request (verbs get and patch of `workflows.argoproj.io`), and the images of pods are read (list of pods, also in observed namespaces), which `check` needs. Empty: neither."""
     kubernetes_token_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
     """The token for it, read at each request; empty: none."""
     kubernetes_ca_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"

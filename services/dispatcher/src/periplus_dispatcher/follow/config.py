@@ -55,7 +55,7 @@ async def _reasons(
     run: Run, templates: Iterable[ContainerTemplate], objects: ConfigObjects | None
 ) -> dict[str, str]:
     """Why what is recorded or served may not be what the keys say, by the id of the object."""
-    planned = run.state.config
+    planned = run.state.config if run.observed is None else {}
     used = {each for template in templates for each in template.config if each in planned}
     if not used:
         return {}

@@ -340,7 +340,7 @@ class Follower:
         if gates and not status.phase.is_final:
             await self._answer_gates(followed, gates, answers)
         steps = [step for step in status.steps() if (step.path, step.phase) not in followed.published]
-        steps = await check_images(run, steps, self._pods, followed.images)
+        steps = await check_images(run, steps, self._pods, followed.images, self._argo.namespace)
         steps = await check_config(run, steps, self._config)
         if status.phase.is_final:
             at = status.finished_at or datetime.now(UTC)

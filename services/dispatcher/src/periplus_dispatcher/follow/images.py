@@ -4,13 +4,13 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from periplus_common import telemetry
 from periplus_common.errors import Unavailable
-from periplus_dispatcher.domain import ContainerImage, ImageDrift, Run, StepStatus
+from periplus_dispatcher.domain import ContainerImage, ImageDrift, Json, Run, StepStatus
 from periplus_dispatcher.ports import Pods
 from periplus_model.steps import StepPhase
 
@@ -47,30 +47,79 @@ class SeenImages:
 
 
 async def check_images(
-    run: Run, steps: Sequence[StepStatus], pods: Pods | None, seen: SeenImages
+    run: Run, steps: Sequence[StepStatus], pods: Pods | None, seen: SeenImages, namespace: str
 ) -> list[StepStatus]:
     """The statuses; one whose pod ran another image than its key names says so, and is not to be cached.
 
     Pods are listed once for all steps that start or end. Where the submitted workflow names its images by digest, what runs
     differs only if something changed the pods: they are listed less often, and nothing is said of one that was not seen.
-    Else a step whose pod was not seen is not cached.
+    Else a step whose pod was not seen is not cached. An observed step gets a key with the digests that its pod ran. `namespace` is
+    that of the runs which are not observed.
     """
-    if pods is None or not run.state.images:
+    to_see = {name for name, template in run.state.templates.items() if template.images}
+    if pods is None or not (run.state.images or to_see):
         return list(steps)
-    phases = (
-        (StepPhase.RUNNING, StepPhase.SUCCEEDED) if run.state.images_are_checked else (StepPhase.SUCCEEDED,)
-    )
-    unseen = any(step.phase in phases and step.pod and not seen.are_complete(step.pod) for step in steps)
+    is_strict = run.state.images_are_checked or bool(to_see)
+    phases = (StepPhase.RUNNING, StepPhase.SUCCEEDED) if is_strict else (StepPhase.SUCCEEDED,)
+    unseen = {
+        step.phase for step in steps if step.phase in phases and step.pod and not seen.are_complete(step.pod)
+    }
     is_due = (
-        run.state.images_are_checked or time.monotonic() > seen.listed_at + PINNED_INTERVAL.total_seconds()
+        run.state.images_are_checked
+        or (to_see and StepPhase.SUCCEEDED in unseen)
+        or time.monotonic() > seen.listed_at + PINNED_INTERVAL.total_seconds()
     )
     if unseen and is_due:
         seen.listed_at = time.monotonic()
         try:
-            seen.add(await pods.list_images(run.id))
+            seen.add(await pods.list_images(*_place(run, namespace)))
         except Unavailable as error:
-            log.warning("%s: the images of its pods are not compared: %s", run.id, error)
-    return [_checked(run, step, seen) if step.phase is StepPhase.SUCCEEDED else step for step in steps]
+            log.warning("%s: the images of its pods are not known: %s", run.id, error)
+    return [
+        (_seen if step.template in to_see else _checked)(run, step, seen)
+        if step.phase is StepPhase.SUCCEEDED
+        else step
+        for step in steps
+    ]
+
+
+def _place(run: Run, namespace: str) -> tuple[str, str]:
+    """Where the Workflow of a run is, and its name."""
+    return (run.observed.namespace, run.observed.name) if run.observed else (namespace, run.id)
+
+
+def _seen(run: Run, step: StepStatus, seen: SeenImages) -> StepStatus:
+    """An observed step with the digests that its pod ran in its key, in the place of tags."""
+    template = run.state.templates[step.template]
+    digests = {each.name: each.digest for each in seen.by_node.get(step.pod, ())}
+    document = json.loads(template.step.document)
+    for name, container in _named_containers(document):
+        if container.get("image") in template.images:
+            digest = digests.get(name, "")
+            if not digest:
+                return replace(step, uncacheable_reason=step.uncacheable_reason or NOT_SEEN)
+            container["image"] = _pinned(container["image"], digest)
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return replace(step, document=text)
+
+
+def _named_containers(document: Json) -> Iterator[tuple[str, Json]]:
+    """The containers of a document that its pod has, by their names there. A default whose image the template replaces is none."""
+    defaults = (document.get("common") or {}).get("defaults") or {}
+    own = document.get("container") or document.get("script") or {}
+    for part in (document, defaults):
+        for kind in ("container", "script"):
+            if kind in part and (part is document or not own.get("image")):
+                yield MAIN_CONTAINER, part[kind]
+        for kind in ("initContainers", "sidecars"):
+            for each in part.get(kind) or ():
+                yield str(each.get("name", "")), each
+
+
+def _pinned(image: str, digest: str) -> str:
+    """The image by its digest, in the words of its name, as the snapshotter gives it: `python:3.11` is `python@sha256:…`."""
+    folder, slash, last = image.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}@{digest}"
 
 
 def _checked(run: Run, step: StepStatus, seen: SeenImages) -> StepStatus:

@@ -15,6 +15,7 @@ from periplus_dispatcher.manifest.pod_template import (
 from periplus_dispatcher.manifest.policy import read_code, read_policy
 from periplus_dispatcher.manifest.uncacheable import (
     StepEnvironment,
+    images_to_see,
     uncacheable_reason,
     volatile_function_reason,
 )
@@ -67,6 +68,7 @@ def describe_template(
         parameters=tuple(p["name"] for p in outputs.get("parameters") or ()),
         artifacts=tuple(a["name"] for a in outputs.get("artifacts") or ()),
         config=tuple(dict.fromkeys(ref.object.id for ref in pod.config)),
+        images=images_to_see(pod, environment),
     )
 
 

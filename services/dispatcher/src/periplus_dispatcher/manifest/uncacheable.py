@@ -24,7 +24,7 @@ class StepEnvironment:
     name begins with one of `immutable_image_prefixes`. `unresolved` are images whose digests are not known, each with the
     reason. Else steps are processes of this machine, and `digest` is that of their environment, or empty if it is not known.
     `config` are the versions of the data of config objects that steps get; `without_version` says why another one has none,
-    as the end of a sentence about it.
+    as the end of a sentence about it. `images_are_seen` is whether the key gets the digests of images by tag once the step ran.
     """
 
     runs_images: bool = True
@@ -33,6 +33,7 @@ class StepEnvironment:
     unresolved: tuple[tuple[str, str], ...] = ()
     config: tuple[tuple[ConfigRef, ConfigVersion], ...] = ()
     without_version: str = NOT_READ
+    images_are_seen: bool = False
 
 
 def uncacheable_reason(
@@ -102,6 +103,7 @@ def _image_reason(pod: PodTemplate, environment: StepEnvironment) -> str:
     default = defaults.get("container") or defaults.get("script") or {}
     if not main.get("image") and not default.get("image"):
         return "it names no image, so that the image is Argo's to choose: name one, pinned by digest"
+    seen = images_to_see(pod, environment)
     for container in (c for part in pod.parts for c in containers_of(part)):
         image = str(container.get("image") or "")
         if tags.find(image) or image == TAG:
@@ -109,7 +111,7 @@ def _image_reason(pod: PodTemplate, environment: StepEnvironment) -> str:
                 f"its image {image} is known only during the run: write it in the template, pinned (image@sha256:…), "
                 "or take all of it from a parameter of the workflow"
             )
-        if image and not is_pinned(image, environment):
+        if image and image not in seen and not is_pinned(image, environment):
             why = dict(environment.unresolved).get(image, "")
             if container.get("imagePullPolicy") == "Never":
                 why = "its node never asks a registry"
@@ -118,6 +120,17 @@ def _image_reason(pod: PodTemplate, environment: StepEnvironment) -> str:
                 f"({image}@sha256:…), or name its prefix in DISPATCHER_IMMUTABLE_IMAGE_PREFIXES"
             )
     return ""
+
+
+def images_to_see(pod: PodTemplate, environment: StepEnvironment) -> tuple[str, ...]:
+    """The images by tag of the template and the defaults, whose digests the key gets from the pod; those of a patch stay as they are."""
+    if not environment.runs_images or not environment.images_are_seen:
+        return ()
+    parts = (pod.template, pod.common.get("defaults") or {})
+    patched = {c.get("image") for part in pod.parts[len(parts) :] for c in containers_of(part)}
+    images = (str(c.get("image") or "") for part in parts for c in containers_of(part))
+    unpinned = (i for i in images if i and not tags.find(i) and not is_pinned(i, environment))
+    return tuple(dict.fromkeys(image for image in unpinned if image not in patched))
 
 
 def is_pinned(image: str, environment: StepEnvironment) -> bool:

@@ -164,7 +164,8 @@ def _template(run: Run, step: StepStatus) -> StepTemplate:
     """What a step does, under the name that people know."""
     described = run.state.templates.get(step.template)
     template = described.step if described else StepTemplate(step.template or step.path, "{}")
-    return replace(template, name=step.component) if step.component else template
+    document = step.document or template.document
+    return replace(template, name=step.component or template.name, document=document)
 
 
 def _observed(run: Run) -> step_pb2.ObservedWorkflow | None:
