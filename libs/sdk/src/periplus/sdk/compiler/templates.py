@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from periplus.sdk.compiler.requirements import Requirements
 
 CODE_ARTIFACT = "periplus-code"
+WORK_VOLUME = "periplus-work"
 DOMAIN = "periplus.dev"
 DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -57,7 +58,9 @@ def container_template(
         "command": ["python3", f"{ports.CODE_PATH}/{FOLDER}"],
         "args": [code.entry],
         "env": _environment(variant, code),
+        "volumeMounts": [{"name": WORK_VOLUME, "mountPath": ports.WORK_PATH}],
     }
+    template["volumes"] = [{"name": WORK_VOLUME, "emptyDir": {}}]
     if step.policy.retries:
         template["retryStrategy"] = {"limit": str(step.policy.retries)}
     return template
@@ -114,6 +117,7 @@ def _items_path(port: Port) -> str:
 def _environment(variant: TemplateVariant, code: StepCode) -> list[dict[str, str]]:
     """Parameters reach the step as environment variables and never as code: Argo quotes what it puts into `env`."""
     variables = [(ports.PROTOCOL_VARIABLE, ports.PROTOCOL), (ports.CODE_VARIABLE, ports.CODE_PATH)]
+    variables.append(("TMPDIR", ports.WORK_PATH))
     if code.requirements:
         variables.append((ports.REQUIREMENTS_VARIABLE, code.requirements.digest))
     for port in variant.step.inputs:

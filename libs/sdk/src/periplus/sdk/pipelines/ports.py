@@ -28,7 +28,11 @@ A change of messages, speed, or of what is refused is none.
 # put the files elsewhere.
 CODE_PATH = "/periplus/code"
 INPUT_PATH = "/periplus/in/"
-OUTPUT_PATH = "/periplus/out/"
+WORK_PATH = "/periplus/work"
+"""Where steps write: outputs, and temporary files by TMPDIR. A volume of the pod, so that a step needs neither root nor
+a root file system that it can write to.
+"""
+OUTPUT_PATH = f"{WORK_PATH}/out/"
 PROTOCOL_VARIABLE = "PERIPLUS_PROTOCOL"
 CODE_VARIABLE = "PERIPLUS_CODE"
 REQUIREMENTS_VARIABLE = "PERIPLUS_REQUIREMENTS"
