@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from lineage_client import Client, running
 from run_events import PROJECT, RunEvents, artifact, timestamp
 
-from periplus.dispatcher.v1.events_pb2 import StepDelayed
+from periplus.dispatcher.v1.events_pb2 import StepDelayed, StepFinished
 from periplus.lineage.v1 import lineage_pb2 as pb
 from periplus.lineage.v1.lineage_pb2_grpc import LineageServiceStub
 from periplus.types.v1 import step_pb2 as types
@@ -40,6 +40,20 @@ async def test_a_published_run_is_returned_with_its_steps(settings: Settings) ->
     assert run.pipeline == "digits"
     assert run.step_count == 2
     assert run.steps[1].inputs.artifacts[0].digest == run.steps[0].outputs.artifacts[0].digest != ""
+
+
+async def test_a_step_says_why_it_is_not_cached_also_what_was_known_at_its_end_only(
+    settings: Settings,
+) -> None:
+    run_events = RunEvents("drifted").chain("train")
+    reason = "its container main ran sha256:e instead of sha256:d, to which python:3.11 pointed"
+    for event in run_events.events:
+        if isinstance(event, StepFinished):
+            event.template.uncacheable_reason = reason
+    async with running(settings) as client:
+        await client.publish(run_events.events)
+        run = await client.wait_for_run("drifted", lambda r: r.complete)
+    assert [step.uncacheable_reason for step in run.steps] == [reason]
 
 
 async def test_a_watch_ends_with_its_run_and_reports_every_step(settings: Settings) -> None:

@@ -25,6 +25,7 @@ def run(name: str, phase: int = types.RUN_PHASE_SUCCEEDED) -> lineage.Run:
         step_count=12,
         cached_steps=9,
         saved=Duration(seconds=41),
+        complete=True,
     )
 
 
@@ -163,6 +164,20 @@ def test_watch_and_runs_say_what_delays_a_step(script, periplus):
         f"train  running  attempt 1 failed: {oom}",
         f"train  failed  {oom}",
     ]
+
+
+DRIFTED = "its container main ran sha256:e instead of sha256:d, to which python:3.11 pointed"
+
+
+def test_runs_says_of_a_step_that_it_is_not_cached_if_the_plan_had_not_said_so(script, periplus):
+    one = run("digits-2", types.RUN_PHASE_SUCCEEDED)
+    for path, verdict in (("train", types.VERDICT_MISS), ("notify", types.VERDICT_UNCACHEABLE)):
+        one.steps.add(
+            path=path, phase=types.STEP_PHASE_SUCCEEDED, verdict=verdict, uncacheable_reason=DRIFTED
+        )
+    script.answers["GetRun"] = lineage.GetRunResponse(run=one)
+    lines = periplus("runs", "digits-2").out.splitlines()
+    assert [line for line in lines if DRIFTED in line] == [f"train   succeeded  not cached: {DRIFTED}"]
 
 
 def test_a_delayed_item_of_a_fan_out_says_what_delays_it(script, periplus):

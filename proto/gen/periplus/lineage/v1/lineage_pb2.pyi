@@ -121,6 +121,7 @@ class Step(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     DEPENDS_ON_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
+    UNCACHEABLE_REASON_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The step's path in the run."""
     template: _builtins.str
@@ -143,6 +144,10 @@ class Step(_message.Message):
     """Number of attempts."""
     host: _builtins.str
     """The name of the machine that its pod ran on; empty if Argo does not say."""
+    uncacheable_reason: _builtins.str
+    """Why its outputs are not cached, as it was known when it finished: also that its pod ran another image than its tag pointed to
+    at the plan, or that a Secret changed meanwhile. Empty if they may be.
+    """
     @_builtins.property
     def inputs(self) -> _step_pb2.Inputs:
         """Its inputs."""
@@ -187,10 +192,11 @@ class Step(_message.Message):
         attempts: _builtins.int = ...,
         depends_on: _abc.Iterable[_builtins.str] | None = ...,
         host: _builtins.str = ...,
+        uncacheable_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "inputs", b"inputs", "outputs", b"outputs", "saved", b"saved", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "depends_on", b"depends_on", "fingerprint", b"fingerprint", "finished_at", b"finished_at", "host", b"host", "inputs", b"inputs", "message", b"message", "outputs", b"outputs", "path", b"path", "phase", b"phase", "producer_run", b"producer_run", "producer_step", b"producer_step", "reason", b"reason", "saved", b"saved", "started_at", b"started_at", "template", b"template", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "depends_on", b"depends_on", "fingerprint", b"fingerprint", "finished_at", b"finished_at", "host", b"host", "inputs", b"inputs", "message", b"message", "outputs", b"outputs", "path", b"path", "phase", b"phase", "producer_run", b"producer_run", "producer_step", b"producer_step", "reason", b"reason", "saved", b"saved", "started_at", b"started_at", "template", b"template", "uncacheable_reason", b"uncacheable_reason", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,6 +34,8 @@ class Step:
     """Digest of its template's document; empty if it did not run."""
     host: str = ""
     """The machine that its pod ran on; empty if it is not known."""
+    uncacheable_reason: str = ""
+    """Why its outputs are not cached, as it was known when it finished."""
     ignored_inputs: frozenset[str] = frozenset()
     """Names of the inputs that are not part of its key."""
 

@@ -61,6 +61,7 @@ def step(row: Row, contents: Mapping[ArtifactKey, ReadContent]) -> Step:
         plan_index=row["plan_index"],
         template_digest=finished.template.document,
         host=finished.host,
+        uncacheable_reason=finished.template.uncacheable_reason,
         ignored_inputs=frozenset(finished.template.policy.ignore_inputs),
     )
 

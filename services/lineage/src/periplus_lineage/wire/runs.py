@@ -65,6 +65,7 @@ def encode_step(step: Step) -> pb.Step:
         attempts=step.attempts,
         depends_on=step.depends_on,
         host=step.host,
+        uncacheable_reason=step.uncacheable_reason,
     )
 
 

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
 PENDING = 1
 RUNNING = 2
+SUCCEEDED = 3
 RAN = (3, 4, 5)
 """StepPhase of a step that ran to its end: SUCCEEDED, FAILED, ERROR."""
 WRONG = (4, 5)
 CACHED = 7
+UNCACHEABLE = 5
+"""Verdict of a step that can not be cached."""
 # Lower is shown first where the terminal has not enough rows: failed steps, running steps, pending steps.
 _PRIORITY = {4: 0, 5: 0, 2: 2, 1: 4}
 _PRIORITY_OF_DELAYED = 1
@@ -117,7 +120,10 @@ def detail(step: Step) -> str:
         return f"from {one_line(step.producer_run)}" + (f", saved {duration_text(saved)}" if saved else "")
     took = duration_text(span(step.started_at, step.finished_at)) if step.HasField("started_at") else ""
     tried = f"tried {step.attempts} times" if step.attempts > 1 else ""
-    return ", ".join(filter(None, (took, tried, one_line(step.message))))
+    # What the plan said is not said again.
+    is_news = step.phase == SUCCEEDED and step.uncacheable_reason and step.verdict != UNCACHEABLE
+    not_cached = f"not cached: {one_line(step.uncacheable_reason)}" if is_news else ""
+    return ", ".join(filter(None, (took, tried, one_line(step.message), not_cached)))
 
 
 def span(start: Timestamp, end: Timestamp) -> float:
