@@ -16,7 +16,8 @@ _RUNNER = Path(__file__).parents[2]
 def add_packages(digest: str) -> None:
     """Install the requirements of this digest that this Python does not have, and put them first on the import path.
 
-    Where packages come from is for the environment to say, as by PIP_INDEX_URL. Raises PipelineError with the end of what pip printed.
+    Where packages come from is for the environment to say, as by PIP_INDEX_URL. What pip prints goes to the log if it
+    fails; raises PipelineError with the end of it.
     """
     requirements = (_RUNNER / FOLDER / f"{digest}.txt").read_text("utf-8").splitlines()
     missing = [line for line in requirements if not _is_installed(line)]
@@ -52,7 +53,9 @@ def add_packages(digest: str) -> None:
         check=False,
     )
     if done.returncode:
-        said = done.stdout.decode(errors="replace").strip().splitlines()
+        printed = done.stdout.decode(errors="replace")
+        sys.stderr.write(printed)
+        said = printed.strip().splitlines()
         names = ", ".join(line.partition("==")[0] for line in missing[:5]) + (
             "" if len(missing) <= 5 else ", …"
         )
