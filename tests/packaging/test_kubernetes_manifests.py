@@ -222,9 +222,12 @@ def test_the_dispatcher_may_read_secrets_and_config_maps_only_where_a_team_choos
     assert readers(K8S / "argo") == []
     chosen = tmp_path / "argo"
     shutil.copytree(K8S / "argo", chosen)
-    listed = (chosen / "kustomization.yaml").read_text().replace("# - config.yaml", "- config.yaml")
-    (chosen / "kustomization.yaml").write_text(listed)
+    listed = (chosen / "kustomization.yaml").read_text()
+    (chosen / "kustomization.yaml").write_text(listed.replace("# - ", "- "))
     assert readers(chosen) == [{"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["get"]}]
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    for each in rendered(chosen):
+        kubernetes_validate.validate(each, "1.34", strict=True)
 
 
 def test_the_paths_in_the_readme_exist() -> None:

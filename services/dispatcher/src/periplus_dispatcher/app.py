@@ -32,6 +32,7 @@ from periplus_dispatcher.service import Dispatcher
 from periplus_dispatcher.settings import Settings
 from periplus_dispatcher.store import PostgresRuns, retentions
 from periplus_dispatcher.webhook import server as webhook
+from periplus_dispatcher.workflow_defaults import KubernetesDefaults
 
 
 @asynccontextmanager
@@ -83,6 +84,12 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             else None
         )
 
+        defaults = (
+            KubernetesDefaults(cluster, settings.argo_config_map)
+            if cluster and settings.argo_config_map
+            else None
+        )
+
         def planner(
             snapshots: Snapshotter, templates: Templates, config: ConfigObjects | None = None
         ) -> Planner:
@@ -95,6 +102,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
                 image_policy=settings.image_policy,
                 argo_demands_references=settings.argo_demands_references,
                 config=config,
+                defaults=defaults,
             )
 
         gate_timeout = timedelta(seconds=settings.gate_seconds)

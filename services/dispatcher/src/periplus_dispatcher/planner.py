@@ -17,6 +17,7 @@ from periplus_dispatcher.manifest import library
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
 from periplus_dispatcher.manifest.config import getting_config, ignored_warnings
+from periplus_dispatcher.manifest.defaults import with_defaults
 from periplus_dispatcher.manifest.images import (
     ImagePolicy,
     accepted,
@@ -31,7 +32,7 @@ from periplus_dispatcher.manifest.pod_template import PodTemplate
 from periplus_dispatcher.manifest.read import CheckedManifest
 from periplus_dispatcher.manifest.resolve import resolve
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
-from periplus_dispatcher.ports import Cache, ConfigObjects, Snapshotter, Templates
+from periplus_dispatcher.ports import Cache, ConfigObjects, Snapshotter, Templates, WorkflowDefaults
 from periplus_dispatcher.rewrite.generated import RewrittenManifest
 from periplus_dispatcher.rewrite.plan import Plan, StepAction, decide
 from periplus_model.queries import StepVerdict
@@ -109,6 +110,7 @@ class Planner:
         image_policy: ImagePolicy = ImagePolicy.OFF,
         argo_demands_references: bool = False,
         config: ConfigObjects | None = None,
+        defaults: WorkflowDefaults | None = None,
     ) -> None:
         self._cache = cache
         self._snapshotter = snapshotter
@@ -119,6 +121,7 @@ class Planner:
         self._image_policy = image_policy
         self._shared = shared
         self._config = config
+        self._defaults = defaults
 
     async def plan(self, request: RunRequest) -> PlannedRun:
         """Plan a run. Raises `Invalid` with the field's path."""
@@ -135,24 +138,28 @@ class Planner:
             argo_demands_references=self._argo_demands_references,
         )
         checked = resolved.checked
+        defaults, unknown_defaults = await self._read_defaults()
         with checked.located():
             check_locations(checked.manifest, checked.parameters, request.project, self._shared)
             # In a thread: thousands of templates take a second to read, and would delay every other call.
-            pods = await asyncio.to_thread(getting_config, checked)
+            pods = await asyncio.to_thread(getting_config, with_defaults(checked, defaults))
         (snapshot, digest, warnings), images, config = await asyncio.gather(
             self._take_snapshot(request, library.contents(resolved.objects)),
             self._resolve_images(request.project, checked),
             self._read_config(pods),
         )
         environment = replace(
-            self._environment, unresolved=unresolved(images), config=tuple(sorted(config.items()))
+            self._environment,
+            unresolved=unresolved(images),
+            config=tuple(sorted(config.items())),
+            unknown_defaults=unknown_defaults,
         )
         if not environment.runs_images:
             environment = replace(environment, digest=digest)
         pinned = pin(checked, environment, images)
         with checked.located():
             # In a thread: thousands of calls take a second, and would delay every other call.
-            expanded = await asyncio.to_thread(pinned.expand, environment)
+            expanded = await asyncio.to_thread(with_defaults(pinned, defaults).expand, environment)
         warnings += [
             *images_warning(self._image_policy, images),
             *resolved.warnings,
@@ -191,6 +198,13 @@ class Planner:
 
     async def _get_template(self, ref: LibraryRef) -> Json | None:
         return await self._templates.get_template(ref.name, cluster_scope=ref.is_cluster)
+
+    async def _read_defaults(self) -> tuple[Json, str]:
+        """What Argo's controller adds to every Workflow, and why it is not known; empty if it is, or is not asked for."""
+        try:
+            return (await self._defaults.read() if self._defaults else {}), ""
+        except Unavailable as error:
+            return {}, str(error)
 
     async def _read_config(self, pods: Sequence[PodTemplate]) -> dict[ConfigRef, ConfigVersion]:
         """The versions of the data of Secrets and ConfigMaps that steps get; none where the dispatcher reads none."""

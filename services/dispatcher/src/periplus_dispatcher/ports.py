@@ -153,6 +153,13 @@ class ConfigObjects(Protocol):
         """The resource version of each object, by id, empty for one that does not exist; without those that can not be read."""
 
 
+class WorkflowDefaults(Protocol):
+    """What the controller of Argo adds to every Workflow."""
+
+    async def read(self) -> Json:
+        """Its `workflowDefaults`: fields of a Workflow's metadata and spec. Raises `Unavailable`."""
+
+
 class Runs(Protocol):
     """The store of runs and of the events that are published of them."""
 

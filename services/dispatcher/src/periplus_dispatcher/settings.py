@@ -57,6 +57,8 @@ class Settings(ArtifactRepositorySettings):
     kubernetes_ca_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
     """The authorities (PEM) that may have signed its certificate; empty: the system's."""
 
+    argo_config_map: str = ""
+    """The ConfigMap of Argo's controller, as `namespace/name`, if it has `workflowDefaults`: what they add to every step is then part of the keys (verb get of it through the Kubernetes API). Empty: it has none, or they change no result."""
     config_version_key: SecretStr = SecretStr("")
     """A secret of 32 characters or more that only the dispatcher has. With it and the Kubernetes API, steps that get data of Secrets and ConfigMaps are cached: their keys have an HMAC of that data by this secret (verb get of `secrets` and `configmaps`). With another one, all of these steps run again. Empty: they are not cached."""
 
@@ -117,6 +119,16 @@ class Settings(ArtifactRepositorySettings):
             raise ValueError(
                 "webhook_address: needs observe, as only Workflows that are observed are rewritten"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_argo_config_map(self) -> Self:
+        if not self.argo_config_map:
+            return self
+        if not re.fullmatch(r"[-a-z0-9.]+/[-a-z0-9.]+", self.argo_config_map):
+            raise ValueError("argo_config_map: is not namespace/name")
+        if not self.kubernetes_url:
+            raise ValueError("argo_config_map: needs kubernetes_url")
         return self
 
     @field_validator("config_version_key")

@@ -36,7 +36,7 @@ def merge(manifest: Json, ref: LibraryRef, template: Json) -> Json:
     """
     metadata = dict(manifest.get("metadata") or {})
     metadata["labels"] = {**(metadata.get("labels") or {}), TEMPLATE_LABELS[ref.is_cluster]: ref.name}
-    if ours := _our_annotations(template):
+    if ours := our_annotations(template):
         metadata["annotations"] = {**ours, **(metadata.get("annotations") or {})}
     return {
         **manifest,
@@ -111,14 +111,14 @@ def _add_metadata(body: Json, source: Json) -> None:
     added = (source.get("spec") or {}).get("podMetadata") or {}
     labels = added.get("labels") or {}
     is_step = "container" in body or "script" in body
-    annotations = {**(_our_annotations(source) if is_step else {}), **(added.get("annotations") or {})}
+    annotations = {**(our_annotations(source) if is_step else {}), **(added.get("annotations") or {})}
     for field, found in (("labels", labels), ("annotations", annotations)):
         if found:
             metadata = body.setdefault("metadata", {})
             metadata[field] = {**found, **(metadata.get(field) or {})}
 
 
-def _our_annotations(source: Json) -> dict[str, str]:
+def our_annotations(source: Json) -> dict[str, str]:
     annotations = (source.get("metadata") or {}).get("annotations") or {}
     return {name: value for name, value in annotations.items() if name.startswith(ANNOTATION_PREFIX)}
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from periplus_dispatcher.domain import ContainerTemplate, Json
 from periplus_dispatcher.manifest.pod_template import (
@@ -51,7 +52,7 @@ def describe_template(
     if environment.digest:
         document["environment"] = environment.digest
     if pod.common:
-        document["common"] = pod.common
+        document["common"] = _without_empty(pod.common)
     if volumes := pod.mounted_volumes:
         document["volumes"] = volumes
     if pod.config:
@@ -116,6 +117,14 @@ def _container(container: Json) -> Json:
             for e in found["env"]
         }
     return found
+
+
+def _without_empty(value: Any) -> Any:
+    """A value without fields that are absent for Argo, which writes some of them into the Workflows that it stores."""
+    if isinstance(value, dict):
+        kept = {name: _without_empty(each) for name, each in value.items()}
+        return {name: each for name, each in kept.items() if each not in (None, "", [], {})}
+    return [_without_empty(each) for each in value] if isinstance(value, list) else value
 
 
 def _fields(value: Json, names: tuple[str, ...]) -> Json:

@@ -25,6 +25,7 @@ class StepEnvironment:
     reason. Else steps are processes of this machine, and `digest` is that of their environment, or empty if it is not known.
     `config` are the versions of the data of config objects that steps get; `without_version` says why another one has none,
     as the end of a sentence about it. `images_are_seen` is whether the key gets the digests of images by tag once the step ran.
+    `unknown_defaults` is why it is not known what Argo's controller adds to workflows; empty if it is.
     """
 
     runs_images: bool = True
@@ -34,6 +35,7 @@ class StepEnvironment:
     config: tuple[tuple[ConfigRef, ConfigVersion], ...] = ()
     without_version: str = NOT_READ
     images_are_seen: bool = False
+    unknown_defaults: str = ""
 
 
 def uncacheable_reason(
@@ -45,6 +47,8 @@ def uncacheable_reason(
         return "its side-effects annotation says that it does more than write its outputs"
     if pod.unreadable:
         return pod.unreadable
+    if environment.unknown_defaults:
+        return f"what Argo's controller adds to it is not known: {environment.unknown_defaults}"
     for source in pod.sources:
         if reason := _source_reason(source, environment):
             return reason

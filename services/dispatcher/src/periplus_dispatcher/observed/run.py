@@ -10,6 +10,7 @@ from periplus_common.errors import Invalid
 from periplus_dispatcher.domain import ContainerTemplate, Json, ObservedWorkflow, Run, RunState, StepNode
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow, is_invocator
+from periplus_dispatcher.manifest.defaults import COMMON_FIELDS
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.observed import kubeflow, rewritten
 from periplus_dispatcher.observed.rewritten import Rewrite
@@ -27,10 +28,6 @@ _PIPELINE_LABELS = (
     "scheduledworkflows.kubeflow.org/scheduledWorkflowName",
 )
 _MAX_PIPELINE_CHARACTERS = 256
-_COMMON_FIELDS = (
-    "arguments", "templateDefaults", "podSpecPatch", "securityContext", "hostAliases", "volumes", "volumeClaimTemplates",
-)  # fmt: skip
-"""Fields of a spec that are part of what each template does."""
 
 
 def new_run(
@@ -154,7 +151,7 @@ def _describe(template: Json, workflow: Json, environment: StepEnvironment) -> C
     """What a stored template does; None if it calls others or can not be read."""
     if is_invocator(template) or not isinstance(template.get("name"), str):
         return None
-    rest = {name: value for name, value in _spec(workflow).items() if name in _COMMON_FIELDS}
+    rest = {name: value for name, value in _spec(workflow).items() if name in ("arguments", *COMMON_FIELDS)}
     entrypoint = {"name": "periplus-entrypoint", "suspend": {}}
     spec = {**rest, "entrypoint": entrypoint["name"], "templates": [entrypoint, template]}
     expanded = _expand_spec(spec, workflow, environment)
