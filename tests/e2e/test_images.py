@@ -98,3 +98,17 @@ def test_a_run_has_the_results_of_the_image_that_its_tag_points_to(
     assert run(stack, image) == ("CACHED", "one")
     entries = stack.cache.ListEntries(cache_pb2.ListEntriesRequest(project="default"), timeout=30).entries
     assert len(entries) == (2 if policy == "pin" else 1)
+
+
+def test_a_reproduction_runs_the_image_of_then(stack: Stack, registry: RegistryServer, policy: str) -> None:
+    tag = f"team/again-{policy}:v1"
+    image = f"{registry.name}/{tag}"
+    push(registry, tag, f"then {policy}")
+    assert run(stack, image)[1] == f"then {policy}"
+    first = json.loads(stack.periplus("runs", "-n", "1", "-o", "json").stdout)["runs"][0]["id"]
+    push(registry, tag, f"now {policy}")
+    done = stack.periplus("reproduce", first, "-o", "json", check=False)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["grade"], found["different"]) == (0, "IDENTICAL", 0), done.stdout
+    again = stack.run(found["run"])
+    assert [p.value for p in again.steps[0].outputs.parameters] == [f"then {policy}"]

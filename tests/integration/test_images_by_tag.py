@@ -5,7 +5,9 @@ The Argo is the local one, which runs no images, so that the outputs are the sam
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
 from registry_server import MISSING, RegistryServer, registry_server
 from stack import Stack, up
@@ -103,6 +105,43 @@ def test_the_plan_says_what_is_pinned_and_what_is_not(stack: Stack, registry: Re
         assert step.reason.startswith(
             f"UNPINNED: its image {unknown} can change under its tag, and the registry "
         )
+
+
+def reproduced(stack: Stack, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """The exit code and the document of `periplus reproduce`."""
+    done = stack.periplus("reproduce", *arguments, "-o", "json", check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_reproduction_has_the_image_of_then_and_says_when_the_registry_has_it_no_more(
+    stack: Stack, registry: RegistryServer
+) -> None:
+    tag = "team/lib:moving"
+    image, digest = f"{registry.name}/{tag}", registry.push(tag, {"lib": b"then"})
+    run = stack.finish(manifest(image, text="moving"))
+    registry.push(tag, {"lib": b"now"})
+    pinned = f"{registry.name}/team/lib@{digest}"
+    code, found = reproduced(stack, run.id, "--dry-run", "--show-manifest")
+    (needed,) = [each for each in found["requirements"] if each["kind"] == "IMAGE"]
+    assert (code, needed["name"], needed["state"], needed["steps"]) == (0, pinned, "MET", ["only"])
+    assert [each["container"]["image"] for each in found["manifest"]["spec"]["templates"][1:]] == [pinned]
+    code, found = reproduced(stack, run.id)
+    assert (code, found["grade"]) == (0, "IDENTICAL")
+    gone = f"http://{registry.name}/v2/team/lib/manifests/{digest}"
+    assert httpx.delete(gone, trust_env=False).status_code == 202
+    code, found = reproduced(stack, run.id)
+    (needed,) = [each for each in found["requirements"] if each["kind"] == "IMAGE"]
+    assert (code, found["run"], needed["state"]) == (6, "", "MISSING")
+    assert digest in needed["reason"]
+
+
+def test_an_image_that_was_never_resolved_is_listed_and_refuses_nothing(
+    stack: Stack, registry: RegistryServer
+) -> None:
+    run = stack.finish(manifest("python:3.11", text="unresolved"))
+    code, found = reproduced(stack, run.id, "--dry-run")
+    (needed,) = [each for each in found["requirements"] if each["kind"] == "IMAGE"]
+    assert (code, needed["name"], needed["state"]) == (0, "python:3.11", "UNKNOWN")
 
 
 def metadata(name: str, version: str) -> dict[str, bytes]:
