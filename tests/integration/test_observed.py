@@ -95,6 +95,8 @@ def test_runs_that_others_submit_have_lineage_and_the_report_says_what_a_cache_w
     (made,), (used,) = steps["make"].outputs.artifacts, steps["use"].inputs.artifacts
     assert made.digest == used.digest != ""
     assert json.loads(observing.periplus("cache", "ls", "-o", "json").stdout)["entries"] == []
+    reproduced = json.loads(observing.periplus("reproduce", first.id, "-o", "json").stdout)
+    assert (reproduced["grade"], observing.run(reproduced["run"]).reproduces) == ("IDENTICAL", first.id)
     (before,) = json.loads(observing.periplus("shadow", "-o", "json").stdout)["pipelines"]
     assert (before["pipeline"], before.get("hits", 0)) == ("others", 0)
 

@@ -14,11 +14,9 @@ from urllib.parse import quote
 import httpx
 
 from periplus_common import digest
-from periplus_dispatcher.domain import ConfigObject, ConfigRef, ConfigVersion, Json
+from periplus_dispatcher.domain import ABSENT, ConfigObject, ConfigRef, ConfigVersion, Json
 
 NOT_ALLOWED = "which the dispatcher may not read: give its role the verb get for {resource} (deploy/k8s/argo/config.yaml)"
-ABSENT = "absent"
-"""The version of optional data that does not exist."""
 _RESOURCES = {"Secret": "secrets", "ConfigMap": "configmaps"}
 MAX_NAME_CHARACTERS = 253
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

@@ -108,6 +108,10 @@ class ConfigRef:
         return f"{self.object.id}/{self.key}" if self.key else self.object.id
 
 
+ABSENT = "absent"
+"""The version of optional data that does not exist."""
+
+
 @dataclass(frozen=True)
 class ConfigVersion:
     """The version of what a `ConfigRef` names; without one, `reason` says why, as the end of a sentence about the object.

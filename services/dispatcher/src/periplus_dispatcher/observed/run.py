@@ -2,12 +2,21 @@
 
 import json
 import logging
+import re
 from dataclasses import replace
 from datetime import datetime
 
 from periplus_common.digest import sha256
 from periplus_common.errors import Invalid
-from periplus_dispatcher.domain import ContainerTemplate, Json, ObservedWorkflow, Run, RunState, StepNode
+from periplus_dispatcher.domain import (
+    MANAGED_LABEL,
+    ContainerTemplate,
+    Json,
+    ObservedWorkflow,
+    Run,
+    RunState,
+    StepNode,
+)
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow, is_invocator
 from periplus_dispatcher.manifest.defaults import COMMON_FIELDS
@@ -28,6 +37,10 @@ _PIPELINE_LABELS = (
     "scheduledworkflows.kubeflow.org/scheduledWorkflowName",
 )
 _MAX_PIPELINE_CHARACTERS = 256
+_ADDED = (
+    "workflows.argoproj.io/", "kubectl.kubernetes.io/", "periplus.dev/rewrit", MANAGED_LABEL, "periplus.dev/project",
+)  # fmt: skip
+"""How labels and annotations begin that are of one Workflow, and not of what it was made from."""
 
 
 def new_run(
@@ -60,6 +73,7 @@ def new_run(
         source=json.dumps(workflow["spec"], sort_keys=True),
         observed=replace(observed, display_name=display_name),
     )
+    run = replace(run, resolved=_resolved(workflow, spec, run.pipeline))
     rewrite = rewritten.read(workflow)
     if rewrite is not None:
         return _rewritten(run, rewrite, spec, is_recorded=is_recorded)
@@ -77,7 +91,9 @@ def _rewritten(run: Run, rewrite: Rewrite, spec: Json, *, is_recorded: bool) -> 
     if mode is CacheMode.OFF:
         log.warning("%s: was changed after it was rewritten: its gates are answered as misses", run.id)
     source = json.dumps(rewrite.source, sort_keys=True)
-    return replace(run, state=rewrite.state, cache_mode=mode, source=source), list(rewrite.nodes)
+    resolved = json.dumps({**json.loads(run.resolved), "spec": _without_reference(rewrite.source)})
+    run = replace(run, state=rewrite.state, cache_mode=mode, source=source, resolved=resolved)
+    return run, list(rewrite.nodes)
 
 
 def with_stored_templates(run: Run, workflow: Json, environment: StepEnvironment) -> Run:
@@ -121,6 +137,38 @@ def _submitted(workflow: Json) -> Json:
         "metadata": metadata,
         "spec": workflow["spec"],
     }
+
+
+def _resolved(workflow: Json, spec: Json, pipeline: str) -> str:
+    """What can be run again, as JSON: the merged spec, without what Argo and Periplus added to the Workflow.
+
+    Images by tag and templates of a `templateRef` stay as they are named: nothing was resolved before it ran.
+    """
+    metadata = workflow["metadata"]
+    kept = {
+        name: {
+            key: value
+            for key, value in (metadata.get(name) or {}).items()
+            if key in _PIPELINE_LABELS or not key.startswith(_ADDED)
+        }
+        for name in ("labels", "annotations")
+    }
+    prefix = re.sub(r"[^-a-z0-9.]", "-", pipeline.lower()).strip("-.") or "workflow"
+    return json.dumps(
+        {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Workflow",
+            "metadata": {"generateName": f"{prefix}-", **kept},
+            "spec": _without_reference(spec),
+        }
+    )
+
+
+def _without_reference(spec: Json) -> Json:
+    left_out = (
+        ("workflowTemplateRef", "shutdown", "suspend") if spec.get("templates") else ("shutdown", "suspend")
+    )
+    return {name: value for name, value in spec.items() if name not in left_out}
 
 
 def _spec(workflow: Json) -> Json:

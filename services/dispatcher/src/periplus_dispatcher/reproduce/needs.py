@@ -1,10 +1,11 @@
 """What a resolved manifest needs from outside of itself, from the manifest and the record of its run."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from periplus_dispatcher.domain import Json, RecordedRun, RecordedStep, plan_path
+from periplus_dispatcher.domain import ABSENT, ContainerTemplate, Json, RecordedRun, RecordedStep, plan_path
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow, items_of, template_kind
 from periplus_dispatcher.manifest.undeclared import containers_of
 from periplus_dispatcher.reproduce.requirements import (
@@ -29,14 +30,22 @@ _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 def needs(
-    manifest: Json, parameters: Mapping[str, str], expanded: ExpandedWorkflow, record: RecordedRun
+    manifest: Json,
+    parameters: Mapping[str, str],
+    expanded: ExpandedWorkflow,
+    record: RecordedRun,
+    earlier: Mapping[str, ContainerTemplate],
 ) -> Needs:
-    """What a run of a resolved manifest needs. `expanded` are its calls, `record` is what the run did that it was resolved for."""
+    """What a run of a resolved manifest needs. `expanded` are its calls as they are planned now.
+
+    `record` is what the run did that it was resolved for, `earlier` what its templates did then.
+    """
     steps: dict[str, list[str]] = {}
     for step in record.steps:
         if step.phase is not StepPhase.SKIPPED:
             steps.setdefault(step.template, []).append(step.path)
     used = {call.template for call in expanded.calls} | set(steps) | set(_handlers(manifest["spec"]))
+    used.add(manifest["spec"].get("entrypoint", ""))
     templates = [
         template
         for template in manifest["spec"].get("templates") or ()
@@ -47,7 +56,7 @@ def needs(
     return Needs(
         images=_images(manifest["spec"], templates, constants, by_template),
         objects=_objects(expanded, record),
-        others=tuple(_others(manifest["spec"], templates, expanded, by_template)),
+        others=tuple(_others(manifest["spec"], templates, expanded, earlier, by_template)),
     )
 
 
@@ -116,19 +125,53 @@ def _read_by(
 
 
 def _others(
-    spec: Json, templates: list[Json], expanded: ExpandedWorkflow, steps: Mapping[str, tuple[str, ...]]
+    spec: Json,
+    templates: list[Json],
+    expanded: ExpandedWorkflow,
+    earlier: Mapping[str, ContainerTemplate],
+    steps: Mapping[str, tuple[str, ...]],
 ) -> Iterator[Requirement]:
     if "workflowTemplateRef" in spec:
         yield _not_stored(str(spec["workflowTemplateRef"].get("name")), ())
     yield from _of_fields({name: value for name, value in spec.items() if name != "templates"}, ())
     for template in templates:
-        paths = steps.get(template.get("name", ""), ())
-        yield from _of_fields(template, paths)
+        name = template.get("name", "")
+        paths = steps.get(name, ())
+        config = list(_config(earlier.get(name), expanded.templates.get(name), paths))
+        yield from config
+        yield from _of_fields(template, paths, frozenset(each.name for each in config))
         yield from _effects(template, expanded, paths)
 
 
-def _of_fields(value: Json, steps: tuple[str, ...]) -> Iterator[Requirement]:
-    """Fields whose values come from outside and are not objects."""
+def _config(
+    earlier: ContainerTemplate | None, now: ContainerTemplate | None, steps: tuple[str, ...]
+) -> Iterator[Requirement]:
+    """The Secrets and ConfigMaps of a template, by the versions of their data that its keys have."""
+    before, after = (_versions(template) for template in (earlier, now))
+    for label in dict.fromkeys((*before, *after)):
+        then, current = before.get(label, ""), after.get(label, "")
+        if not then or not current:
+            which = "then" if not then else "now"
+            why = now.step.uncacheable_reason if now and not current else ""
+            reason = f"the version of its data is not known of {which}" + (f": {why}" if why else "")
+            yield Requirement(Kind.SECRET, label, State.UNKNOWN, reason, "", steps)
+        elif then == current:
+            yield Requirement(Kind.SECRET, label, State.MET, steps=steps)
+        else:
+            state = State.MISSING if current == ABSENT else State.CHANGED
+            reason = "it is gone" if current == ABSENT else "its data is not what it was"
+            yield Requirement(Kind.SECRET, label, state, reason, "put its earlier data back", steps)
+
+
+def _versions(template: ContainerTemplate | None) -> dict[str, str]:
+    found = json.loads(template.step.document).get("config") if template else None
+    return {label: str(version) for label, version in (found or {}).items()}
+
+
+def _of_fields(
+    value: Json, steps: tuple[str, ...], known: frozenset[str] = frozenset()
+) -> Iterator[Requirement]:
+    """Fields whose values come from outside and are not objects; without the config objects that are `known`."""
     unknown = "what it had then is not recorded, so that what it has now is used"
     seen = set()
     for found in _walk(value, skip="outputs"):
@@ -146,7 +189,7 @@ def _of_fields(value: Json, steps: tuple[str, ...]) -> Iterator[Requirement]:
                 name = f"{store} {found['name']}"
                 yield Requirement(Kind.INPUT, name, State.UNKNOWN, unknown, "", steps)
         for name in _references(found):
-            if name not in seen:
+            if name not in seen and name not in known:
                 seen.add(name)
                 yield Requirement(Kind.SECRET, name, State.UNKNOWN, unknown, "", steps)
 
@@ -159,8 +202,7 @@ def _references(value: Json) -> Iterator[str]:
     ):  # fmt: skip
         found = value.get(field)
         if isinstance(found, dict) and (name := found.get("name") or found.get("secretName")):
-            key = f" {found['key']}" if found.get("key") else ""
-            yield f"{kind} {name}{key}"
+            yield f"{kind}/{name}/{found['key']}" if found.get("key") else f"{kind}/{name}"
 
 
 def _not_stored(name: str, steps: tuple[str, ...]) -> Requirement:

@@ -125,7 +125,7 @@ class Reproducer:
             reproduces=Reproduced(run.id, request.step, run.snapshot),
         )
         planned = await self._dispatcher.plan(run_request)
-        needed = needs(manifest, planned.parameters, planned.expanded, record)
+        needed = needs(manifest, planned.parameters, planned.expanded, record, run.state.templates)
         return run_request, planned, in_order(await self._requirements(request, run, needed))
 
     async def _resolved(self, run: Run) -> Json:
