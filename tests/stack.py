@@ -72,7 +72,7 @@ class Stack:
         """Submit a manifest."""
         spec = dispatcher_pb2.RunSpec(project="default", manifest=manifest, parameters=parameters)
         request = dispatcher_pb2.SubmitRunRequest(spec=spec, request_id=request_id or str(uuid.uuid4()))
-        return self.dispatcher.SubmitRun(request, timeout=60)
+        return self.dispatcher.SubmitRun(request, timeout=60, wait_for_ready=True)
 
     def run(self, run: str, project: str = "default") -> lineage_pb2.Run:
         """The run as lineage reports it now."""

@@ -9,6 +9,7 @@ from manifests import PROCESSES, gives, sh
 
 from periplus_common.errors import Invalid
 from periplus_dispatcher.manifest.pod_template import CommonSpec
+from periplus_dispatcher.manifest.read import read
 from periplus_dispatcher.manifest.template import describe_template
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_model.steps import CacheMode, CachePolicy, StepTemplate
@@ -287,6 +288,44 @@ def test_an_image_of_the_defaults_of_templates_must_be_pinned_as_well() -> None:
         common = {"defaults": {"container": {"image": image}}}
         reason = describe_template(template, "", {}, {}, IMAGES, CommonSpec(common)).step.uncacheable_reason
         assert (reason == "") == pinned
+
+
+@pytest.mark.parametrize(
+    ("of_workflow", "of_artifact", "deleted"),
+    [
+        ("", "", False), ("Never", "", False), ("OnWorkflowDeletion", "", True), ("OnWorkflowCompletion", "", True),
+        ("OnWorkflowDeletion", "Never", False), ("", "OnWorkflowCompletion", True), ("Never", "OnWorkflowDeletion", True),
+    ],
+)  # fmt: skip
+def test_a_step_whose_output_is_deleted_by_artifact_gc_is_not_cached(
+    of_workflow: str, of_artifact: str, deleted: bool
+) -> None:
+    artifact = {"name": "m", "path": "/tmp/m"} | (
+        {"artifactGC": {"strategy": of_artifact}} if of_artifact else {}
+    )
+    template = train() | {"outputs": {"artifacts": [artifact]}}
+    common = CommonSpec({}, artifact_gc=of_workflow)
+    reason = describe_template(template, "", {}, {}, PROCESSES, common).step.uncacheable_reason
+    assert bool(reason) == deleted
+    assert not deleted or "artifactGC deletes its output m" in reason
+
+
+def test_a_step_without_output_artifacts_is_cached_in_a_workflow_with_artifact_gc() -> None:
+    manifest = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "spec": {
+            "entrypoint": "a",
+            "artifactGC": {"strategy": "OnWorkflowDeletion"},
+            "templates": [
+                sh("a", "echo > /tmp/o", outputs=gives("o")),
+                sh("b", "echo > /tmp/o", outputs={"artifacts": [{"name": "o", "path": "/tmp/o"}]}),
+            ],
+        },
+    }
+    templates = read(json.dumps(manifest), {}).expand(PROCESSES).templates
+    assert templates["a"].step.uncacheable_reason == ""
+    assert "OnWorkflowDeletion" in templates["b"].step.uncacheable_reason
 
 
 def test_a_template_overrides_the_policy_of_its_workflow() -> None:

@@ -39,10 +39,14 @@ _DEFAULTS_WITHOUT_EFFECT = frozenset(
 
 @dataclass(frozen=True)
 class CommonSpec:
-    """What a workflow adds to every template: `fields`, its `defaults` and pod spec `patch` among them, and volumes to mount."""
+    """What a workflow adds to every template: `fields`, its `defaults` and pod spec `patch` among them, and volumes to mount.
+
+    `artifact_gc` is the strategy by which Argo deletes the output artifacts; empty if it keeps them.
+    """
 
     fields: Json
     volumes: tuple[Json, ...] = ()
+    artifact_gc: str = ""
 
 
 NOTHING_COMMON = CommonSpec({})
@@ -99,6 +103,7 @@ def common_spec(spec: Json) -> CommonSpec:
             *objects_of(spec.get("volumes")),
             *({"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims),
         ),
+        str((spec.get("artifactGC") or {}).get("strategy") or ""),
     )
 
 

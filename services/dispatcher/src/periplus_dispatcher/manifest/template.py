@@ -16,6 +16,7 @@ from periplus_dispatcher.manifest.pod_template import (
 from periplus_dispatcher.manifest.policy import read_code, read_policy
 from periplus_dispatcher.manifest.uncacheable import (
     StepEnvironment,
+    deleted_output_reason,
     images_to_see,
     uncacheable_reason,
     volatile_function_reason,
@@ -64,7 +65,8 @@ def describe_template(
             document=json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
             policy=policy,
             uncacheable_reason=volatile_function_reason([*pod.raw, pod.template, pod.common])
-            or uncacheable_reason(pod, document, policy, environment),
+            or uncacheable_reason(pod, document, policy, environment)
+            or deleted_output_reason(outputs, common.artifact_gc),
         ),
         parameters=tuple(p["name"] for p in outputs.get("parameters") or ()),
         artifacts=tuple(a["name"] for a in outputs.get("artifacts") or ()),

@@ -71,6 +71,21 @@ def volatile_function_reason(templates: list[Json | None]) -> str:
     return f"it uses {found[0].removeprefix('sprig.')}, whose value differs at each call" if found else ""
 
 
+def deleted_output_reason(outputs: Json, artifact_gc: str) -> str:
+    """Argo deletes an output artifact with its workflow or before, so that a later run could not read it.
+
+    `artifact_gc` is the strategy of the workflow, which that of an artifact overrides.
+    """
+    for artifact in outputs.get("artifacts") or ():
+        strategy = (artifact.get("artifactGC") or {}).get("strategy") or artifact_gc
+        if strategy not in ("", "Never"):
+            return (
+                f"artifactGC deletes its output {artifact['name']} ({strategy}), which a later run could then not read: "
+                "give the output artifactGC: {strategy: Never}"
+            )
+    return ""
+
+
 def _source_reason(source: Source, environment: StepEnvironment) -> str:
     """A container gets something that can not be part of the key; empty if it can."""
     ignore = f"annotate {ANNOTATION_PREFIX}{source.annotation} if it does not change the result"
