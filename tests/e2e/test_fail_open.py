@@ -184,7 +184,7 @@ def test_a_run_whose_gate_opens_while_a_process_does_not_answer_finishes(
 
 def test_a_run_finishes_though_the_watch_is_cut_again_and_again(linked: tuple[Stack, Argo, Link]) -> None:
     stack, argo, between = linked
-    run = stack.submit(manifest(argo, seconds=CUTS * 2)).run
+    run = stack.submit(manifest(argo, seconds=CUTS / 2)).run
     for _ in range(CUTS):
         deadline = time.monotonic() + WAIT_SECONDS
         while not between.connections:

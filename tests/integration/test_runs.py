@@ -1,6 +1,7 @@
 """Runs on the real stack: which steps run, which are cached, and why."""
 
 import json
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -325,3 +326,58 @@ def test_the_command_line_prints_a_run_as_json(stack: Stack, tmp_path: Path) -> 
         stack.run(run["run"]["id"] if "run" in run and isinstance(run["run"], dict) else run["run"]).pipeline
         == "rings"
     )
+
+
+RETRIED = """
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: retried-}
+spec:
+  entrypoint: main
+  arguments: {parameters: [{name: count}]}
+  templates:
+  - name: main
+    dag:
+      tasks: [{name: twice, template: inner}]
+  - name: inner
+    retryStrategy: {limit: "1"}
+    dag:
+      tasks:
+      - {name: a, template: counts}
+      - name: b
+        template: fails-first
+        depends: a
+        arguments: {parameters: [{name: x, value: "{{tasks.a.outputs.parameters.o}}"}]}
+  - name: counts
+    script:
+      image: python:3.11
+      command: [python3]
+      source: |
+        import pathlib
+        count = pathlib.Path("{{workflow.parameters.count}}")
+        count.write_text(count.read_text() + "x")
+        pathlib.Path("/tmp/o").write_text(count.read_text())
+    outputs: {parameters: [{name: o, valueFrom: {path: /tmp/o}}]}
+  - name: fails-first
+    inputs: {parameters: [{name: x}]}
+    script:
+      image: python:3.11
+      command: [python3]
+      source: |
+        open("/tmp/o", "w").write("{{inputs.parameters.x}}")
+        raise SystemExit("{{inputs.parameters.x}}" == "x")
+    outputs: {parameters: [{name: o, valueFrom: {path: /tmp/o}}]}
+"""
+
+
+def test_the_steps_of_a_retried_dag_are_those_of_its_last_attempt(stack: Stack) -> None:
+    # Not in /tmp, which is private to each step.
+    with tempfile.NamedTemporaryFile(dir="/var/tmp") as count:
+        run = stack.finish(RETRIED, count=count.name)
+    assert run.phase == step_pb2.RUN_PHASE_SUCCEEDED, run.message
+    assert phases(run) == {"twice.a": "succeeded", "twice.b": "succeeded"}
+    assert {s.path: s.outputs.parameters[0].value for s in run.steps} == {"twice.a": "xx", "twice.b": "xx"}
+    entries = stack.cache.ListEntries(
+        cache_pb2.ListEntriesRequest(project="default", producer_run=run.id), timeout=30
+    ).entries
+    assert {entry.producer_step for entry in entries} == {"twice.a", "twice.b"}

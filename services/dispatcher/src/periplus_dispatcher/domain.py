@@ -344,6 +344,7 @@ class StepStatus:
     says why its outputs are not to be cached, though its template could be; `drifts` are images that differ. `host` is
     the machine that its pod ran on. `component` is what people call its template, where that has another name in Argo.
     `document` is that of its key, where it is not its template's.
+    `outer_attempt` is, of a step inside of a retried DAG or steps template, how many attempts of that came before.
     """
 
     path: str
@@ -363,6 +364,12 @@ class StepStatus:
     host: str = ""
     component: str = ""
     document: str = ""
+    outer_attempt: int = 0
+
+    @property
+    def key(self) -> tuple[str, StepPhase, int]:
+        """What of a step is published once."""
+        return (self.path, self.phase, self.outer_attempt)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from periplus_dispatcher.domain import (
     StepStatus,
 )
 from periplus_dispatcher.wire import events
-from periplus_model.steps import CacheMode, Outputs, RunPhase
+from periplus_model.steps import CacheMode, Outputs, RunPhase, StepPhase
 
 _RUN_COLUMNS = """
     id, project, request_id, request_digest, pipeline, phase, manifest, state::text, snapshot, cache_mode,
@@ -247,7 +247,7 @@ class PostgresRuns:
                 counts = await connection.fetchrow(
                     """
                     SELECT count(DISTINCT step) FILTER (WHERE phase <> 'running') AS finished,
-                        count(*) FILTER (WHERE phase = 'cached') AS cached,
+                        count(DISTINCT step) FILTER (WHERE phase = 'cached') AS cached,
                         coalesce(sum(saved) FILTER (WHERE phase = 'cached'), '0') AS saved
                     FROM published WHERE run = $1
                     """,
@@ -271,19 +271,20 @@ def _count(phases: Iterable[str]) -> None:
 
 async def _unpublished(connection: Connection, run: Run, statuses: Sequence[StepStatus]) -> list[StepStatus]:
     """The statuses that were not published before; from now on they count as published."""
-    by_key = {(step.path, step.phase.label): step for step in statuses}
+    by_key = {step.key: step for step in statuses}
     rows = await connection.fetch(
         """
-        INSERT INTO published (run, step, phase, saved)
-        SELECT $1, step, phase, saved
-        FROM unnest($2::text[], $3::text[], $4::interval[]) AS new (step, phase, saved)
+        INSERT INTO published (run, step, phase, outer_attempt, saved)
+        SELECT $1, step, phase, outer_attempt, saved
+        FROM unnest($2::text[], $3::text[], $4::int[], $5::interval[]) AS new (step, phase, outer_attempt, saved)
         ON CONFLICT DO NOTHING
-        RETURNING step, phase
+        RETURNING step, phase, outer_attempt
         """,
-        run.id, [path for path, _ in by_key], [phase for _, phase in by_key],
+        run.id,
+        [path for path, _, _ in by_key], [phase.label for _, phase, _ in by_key], [attempt for _, _, attempt in by_key],
         [step.verdict.saved if step.verdict else timedelta() for step in by_key.values()],
     )  # fmt: skip
-    return [by_key[row["step"], row["phase"]] for row in rows]
+    return [by_key[row["step"], StepPhase.from_label(row["phase"]), row["outer_attempt"]] for row in rows]
 
 
 def _run(row: Row) -> Run:

@@ -71,7 +71,7 @@ class FollowedRun:
     run: Run
     newest: Json | None = None
     is_queued: bool = False
-    published: set[tuple[str, StepPhase]] = field(default_factory=set)
+    published: set[tuple[str, StepPhase, int]] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     delays: dict[str, str] | None = None
     images: SeenImages = field(default_factory=SeenImages)
@@ -339,7 +339,7 @@ class Follower:
         gates = [gate for gate in status.open_gates() if gate.node not in followed.answered]
         if gates and not status.phase.is_final:
             await self._answer_gates(followed, gates, answers)
-        steps = [step for step in status.steps() if (step.path, step.phase) not in followed.published]
+        steps = [step for step in status.steps() if step.key not in followed.published]
         steps = await check_images(run, steps, self._pods, followed.images, self._argo.namespace)
         steps = await check_config(run, steps, self._config)
         if status.phase.is_final:
@@ -349,7 +349,7 @@ class Follower:
             return True
         if steps:
             await self._runs.publish(run, steps)
-            followed.published.update((step.path, step.phase) for step in steps)
+            followed.published.update(step.key for step in steps)
         await self._publish_delays(followed, status)
         return False
 

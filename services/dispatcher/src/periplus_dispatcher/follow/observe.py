@@ -33,7 +33,7 @@ from periplus_dispatcher.rewrite.generated import ASK, IS_HIT, REMAINING_ITEMS, 
 from periplus_model.queries import ArtifactSource, StepVerdict
 from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
 
-_ATTEMPT_SUFFIX = re.compile(r"\(\d+\)$")
+_ATTEMPT_SUFFIX = re.compile(r"\((\d+)\)$")
 _STEP_PHASES = {
     "Running": StepPhase.RUNNING,
     "Succeeded": StepPhase.SUCCEEDED,
@@ -226,6 +226,7 @@ class WorkflowStatus:
             node=node["id"],
             message=node.get("message", ""),
             finished_at=parse_time(node.get("finishedAt")),
+            outer_attempt=self._outer_attempt(node),
         )
 
     def _executed(self, node: Json) -> StepStatus:
@@ -245,6 +246,7 @@ class WorkflowStatus:
             pod=self._pod(node),
             host=self._host(node),
             component=node.get(COMPONENT, ""),
+            outer_attempt=self._outer_attempt(node),
         )
 
     def _pod(self, node: Json) -> str:
@@ -371,7 +373,29 @@ class WorkflowStatus:
             started_at=at,
             finished_at=at,
             verdict=verdict,
+            outer_attempt=self._outer_attempt(node),
         )
+
+    def _outer_attempt(self, node: Json) -> int:
+        """How many attempts of the DAGs and steps templates around a step came before the one that a node of it belongs to."""
+        attempts = self._attempts_around(node)
+        return sorted(self._attempts_of_path[self._path(node)]).index(attempts) if any(attempts) else 0
+
+    @cached_property
+    def _attempts_of_path(self) -> dict[str, set[tuple[int, ...]]]:
+        found: dict[str, set[tuple[int, ...]]] = {}
+        for node in self._nodes.values():
+            found.setdefault(self._path(node), set()).add(self._attempts_around(node))
+        return found
+
+    def _attempts_around(self, node: Json) -> tuple[int, ...]:
+        """The numbers of the attempts that a node is inside of, outermost first."""
+        boundary = self._nodes.get(node.get("boundaryID", ""))
+        if boundary is None:
+            return ()
+        outer = self._attempts_around(boundary)
+        suffix = _ATTEMPT_SUFFIX.search(boundary["displayName"]) if is_retry_attempt(boundary) else None
+        return (*outer, int(suffix[1])) if suffix else outer
 
     def _is_inside_wrapper(self, node: Json) -> bool:
         boundary = self._nodes.get(node.get("boundaryID", ""))

@@ -85,7 +85,8 @@ def step_event(run: Run, step: StepStatus) -> bus.CloudEvent:
     else:
         message = _step_finished(run, step)
     at = step.finished_at or step.started_at or datetime.now(UTC)
-    return bus.cloud_event(message, project=run.project, run=run.id, key=step.path, at=at)
+    key = f"{step.path}/{step.outer_attempt}" if step.outer_attempt else step.path
+    return bus.cloud_event(message, project=run.project, run=run.id, key=key, at=at)
 
 
 def step_delayed(run: Run, delay: Delay, number: int, at: datetime) -> bus.CloudEvent:
@@ -116,7 +117,7 @@ def image_drifted(run: Run, step: StepStatus, drift: ImageDrift) -> bus.CloudEve
         actual_digest=drift.actual,
         finished_at=codec.encode_time(at),
     )
-    key = f"{step.path}/{drift.container}"
+    key = f"{step.path}/{step.pod}/{drift.container}"
     return bus.cloud_event(message, project=run.project, run=run.id, key=key, at=at)
 
 
@@ -139,7 +140,7 @@ def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
         inputs=codec.encode_inputs(step.inputs),
         outputs=codec.encode_outputs(step.outputs),
         started_at=codec.encode_time(step.started_at),
-        finished_at=codec.encode_time(step.finished_at),
+        finished_at=codec.encode_time(_finished_at(step)),
         verdict=step_pb2.Verdict.ValueType(_verdict(run, step)),
         attempts=step.attempts,
         snapshot=run.snapshot,
@@ -158,6 +159,13 @@ def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
         message.template.document = "{}"
         message.template.uncacheable_reason = "its inputs and outputs are too large for an event"
     return message
+
+
+def _finished_at(step: StepStatus) -> datetime | None:
+    """When it finished. Of two attempts of the DAG around it the later one counts: Argo's times are whole seconds, so those of
+    one second differ by a microsecond.
+    """
+    return step.finished_at and step.finished_at + timedelta(microseconds=step.outer_attempt)
 
 
 def _template(run: Run, step: StepStatus) -> StepTemplate:
