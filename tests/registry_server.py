@@ -133,7 +133,7 @@ def registry_server(
 
 def _wait_for(name: str, process: subprocess.Popen[bytes]) -> None:
     host, _, port = name.partition(":")
-    for _ in range(200):
+    for _ in range(1200):
         assert process.poll() is None, "docker-registry ended"
         try:
             socket.create_connection((host, int(port)), 1).close()

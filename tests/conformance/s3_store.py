@@ -102,7 +102,7 @@ def client_with_bucket(endpoint: str, process: "subprocess.Popen[bytes]") -> Min
     Raises `EndedError` if the process ends meanwhile.
     """
     minio = Minio(endpoint, KEY, SECRET, secure=False, http_client=PoolManager(retries=Retry(0)))
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while True:
         if process.poll() is not None:
             raise EndedError

@@ -226,7 +226,7 @@ def test_a_waiting_workflow_of_an_archived_home_does_not_run(tmp_path: Path, mar
 
     # The control: the same workflow would have run.
     with argo_served(aside, "--trust-home"):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not mark.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
     assert mark.exists()

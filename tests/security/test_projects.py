@@ -357,7 +357,7 @@ def names(stack: Stack, secret: lineage_pb2.Run) -> dict[str, str]:
     entries = stack.cache.ListEntries(cache_pb2.ListEntriesRequest(project="victim"), timeout=30).entries
     cached = run(stack, "victim", WRITE)
     savings = cache_pb2.GetSavingsRequest(project="victim", run=cached.id)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not stack.cache.GetSavings(savings, timeout=30).hits and time.monotonic() < deadline:
         time.sleep(0.05)
     while not (artifact := stack.run(secret.id, "victim").steps[0].outputs.artifacts[0]).digest:

@@ -123,7 +123,7 @@ def until() -> Callable[[Callable[[], bool]], object]:
     """Waits until a condition is true, for 20 seconds at most."""
 
     async def wait(true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not true():  # noqa: ASYNC110 - what is waited for is plain data
                 await asyncio.sleep(0.01)
 

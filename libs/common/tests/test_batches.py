@@ -64,7 +64,7 @@ class Jetstream:
         return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
     async def settled(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await self.pending():  # noqa: ASYNC110 - a consumer has no event for it
                 await asyncio.sleep(0.05)
 
@@ -478,7 +478,7 @@ async def test_leaving_waits_for_running_handlers_and_returns_the_rest_to_the_se
     async with consuming(embedded.nats_url, jetstream.durable, slow, batch=50, max_in_flight=1):
         await until(lambda: started)
     assert done == started
-    async with asyncio.timeout(3):  # far less than ack_wait
+    async with asyncio.timeout(10):  # far less than ack_wait
         async with consuming(embedded.nats_url, jetstream.durable, quick):
             await until(lambda: len(done) == COUNT)
     assert sorted(done) == list(range(COUNT))

@@ -45,7 +45,7 @@ async def unpublished(opened: Database) -> int:
 
 
 async def all_published(opened: Database) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await unpublished(opened):  # noqa: ASYNC110 - a table has no event
             await asyncio.sleep(0.02)
 
@@ -138,7 +138,7 @@ async def test_events_that_are_never_stored_do_not_hold_up_the_others(dsn: str, 
     stream = Choosy()
     bad = [f"bad{i}" for i in range(10)]  # more than a batch
     await add(opened, *bad[:2], "0", *bad[2:], *map(str, range(1, 20)))
-    async with outbox.relaying(dsn, stream, "CACHE", settings=settings), asyncio.timeout(20):
+    async with outbox.relaying(dsn, stream, "CACHE", settings=settings), asyncio.timeout(60):
         while await unpublished(opened) > 10:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert sorted(stream.steps, key=int) == [str(i) for i in range(20)]
@@ -154,7 +154,7 @@ async def test_no_transaction_and_no_connection_is_held_while_nats_is_waited_for
     await add(opened, "a")
     async with outbox.relaying(dsn, FakeStream(hang), "CACHE"):
         await waits.wait()
-        async with opened.connection(), opened.connection() as connection, asyncio.timeout(10):
+        async with opened.connection(), opened.connection() as connection, asyncio.timeout(60):
             rows = await connection.fetch(
                 """
                 SELECT state FROM pg_stat_activity WHERE datname = current_database()
@@ -247,7 +247,7 @@ async def test_the_relay_goes_on_after_its_connections_were_killed(dsn: str, ope
         await add(opened, "a")
         await until(lambda: stream.steps == ["a"])
         await kill_all(dsn)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     await add(opened, "b")
@@ -343,6 +343,6 @@ async def test_an_acknowledged_event_stays_for_its_minimum_retention(dsn: str, o
 
 async def only_left(opened: Database, count: int) -> None:
     """Wait until the outbox has `count` events, published or not."""
-    async with asyncio.timeout(20), opened.connection() as connection:
+    async with asyncio.timeout(60), opened.connection() as connection:
         while await connection.fetchval("SELECT count(*) FROM outbox") != count:  # noqa: ASYNC110
             await asyncio.sleep(0.02)

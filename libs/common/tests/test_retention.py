@@ -35,7 +35,7 @@ async def ids(connection: asyncpg.Connection) -> list[int]:
 
 
 async def only_left(connection: asyncpg.Connection, count: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(await ids(connection)) > count:  # noqa: ASYNC110 - a table has no event
             await asyncio.sleep(0.02)
 

@@ -368,7 +368,7 @@ async def test_calls_to_a_name_with_several_replicas_take_turns():
         counting("b") as second,
         rpc.channel(f"ipv4:127.0.0.1:{first},127.0.0.1:{second}", TOKEN) as channel,
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while set(calls) != {"a", "b"}:
                 await do(channel)(Empty(), wait_for_ready=True)
         calls.clear()

@@ -32,7 +32,7 @@ def nats_server(folder: Path, **jetstream: object) -> Iterator[tuple[str, str]]:
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     monitoring = f"http://127.0.0.1:{ports[1]}"
     try:
-        for _ in range(200):
+        for _ in range(1200):
             with suppress(OSError):
                 urlopen(f"{monitoring}/healthz", timeout=5).close()
                 break

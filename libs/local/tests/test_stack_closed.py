@@ -22,9 +22,9 @@ from periplus_local.stack.supervisor import Supervisor
 
 
 async def wait_for_listeners(pids: Iterable[int]) -> list[Listener]:
-    """The store opens its admin port a second after it is ready; wait for that, at most for 200 polls."""
+    """The store opens its admin port a second after it is ready; wait for that, at most for 1,200 polls."""
     wanted = list(pids)
-    for _ in range(200):
+    for _ in range(1200):
         if len(found := listeners(wanted)) >= 11:
             break
         await asyncio.sleep(0.05)

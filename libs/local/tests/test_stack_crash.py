@@ -62,7 +62,7 @@ async def test_a_killed_server_is_restarted_with_its_data(tmp_path: Path) -> Non
         await write(chosen)
         for child in supervisor.running.values():
             os.kill(child.pid, signal.SIGKILL)
-        end = time.monotonic() + 40
+        end = time.monotonic() + 60
         while sum(change.state is ProcessState.READY for change in changes) < 6:
             assert time.monotonic() < end, [change.line() for change in changes]
             await asyncio.sleep(0.05)

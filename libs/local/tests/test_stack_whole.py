@@ -108,7 +108,7 @@ def test_a_killed_service_is_restarted(home: Home, name: str) -> None:
     log = home.log / "stack.log"
     readied = log.read_text().count(f"{name:<20} ready in ")
     os.kill(records(home)[name].pid, signal.SIGKILL)
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 60
     while log.read_text().count(f"{name:<20} ready in ") == readied:
         assert time.monotonic() < limit, (home.log / f"{name}.log").read_text()[-2000:]
         time.sleep(0.05)

@@ -65,7 +65,7 @@ class Service:
         return list((await self.stub.ResolveSteps(request)).verdicts)
 
     async def until_all_hit(self, *steps: pb.StepQuery) -> list[pb.StepVerdict]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 found = await self.resolve(*steps)
                 if all(v.verdict == types.VERDICT_HIT for v in found):
@@ -73,7 +73,7 @@ class Service:
                 await asyncio.sleep(0.05)
 
     async def until_listed(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 page = await self.stub.ListEntries(pb.ListEntriesRequest(project=self.project))
                 if len(page.entries) >= count:
@@ -81,7 +81,7 @@ class Service:
                 await asyncio.sleep(0.05)
 
     async def until_a_hit_is_counted(self) -> pb.GetSavingsResponse:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 savings = await self.stub.GetSavings(pb.GetSavingsRequest(project=self.project))
                 if savings.hits:

@@ -271,7 +271,7 @@ async def test_no_step_waits_until_the_artifact_of_another_is_read(
         cache.record(finished("r1", output_artifacts={"model": objects.put("model")}), finished("r2"))
     )
     await reads.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not memory.attempts:  # noqa: ASYNC110 - what is waited for is plain data
             await asyncio.sleep(0)
     assert {run for _, run, _ in memory.attempts} == {"r2"}

@@ -25,7 +25,7 @@ def admission(
     templates: Templates | None = None,
     observed: Observation | None = None,
     validation: Validation = Validation.WARN,
-    seconds: float = 30.0,
+    seconds: float = 60.0,
 ) -> Admission:
     found = observed or observation("argo=default", recorded=["default"])
     planner = Planner(

@@ -34,7 +34,7 @@ async def pending_events(url: str) -> int:
 
 
 async def wait_until_acknowledged(url: str) -> None:
-    for _ in range(300):
+    for _ in range(1200):
         if await pending_events(url) == 0:
             return
         await asyncio.sleep(0.05)

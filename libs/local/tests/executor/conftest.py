@@ -99,7 +99,7 @@ def _parameters() -> Callable[..., dict[str, Any]]:
 def wait_for() -> Callable[[Callable[[], Any]], Any]:
     """Wait until something is true; gives its value."""
 
-    def wait(true: Callable[[], Any], seconds: float = 20) -> Any:
+    def wait(true: Callable[[], Any], seconds: float = 60) -> Any:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if value := true():

@@ -28,7 +28,7 @@ LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a
 
 async def log_lines(executor: ProcessExecutor, job: Job, count: int) -> list[str]:
     """Wait for some lines of a running step's log."""
-    for _ in range(500):
+    for _ in range(3000):
         log = executor.log_path(job.id)
         found = log.read_text().splitlines() if log.exists() else []
         if len(found) >= count:
@@ -167,7 +167,7 @@ async def test_a_killed_supervisor_takes_its_step_along_and_the_step_ends_in_err
     done = await running
     assert done.phase == "Error"
     assert "killed by signal 9" in done.message
-    for _ in range(200):
+    for _ in range(3000):
         if not any(map(alive, pids)):
             break
         await asyncio.sleep(0.02)

@@ -85,8 +85,8 @@ def stream(written: bytearray) -> Iterator[object]:
 
 
 def shown(written: bytearray, text: str) -> Iterator[float]:
-    """Waits until the terminal has the text, for at most 20 seconds."""
-    for _ in range(400):
+    """Waits until the terminal has the text, for at most a minute."""
+    for _ in range(1200):
         if text.encode() in written:
             return
         yield 0.05
