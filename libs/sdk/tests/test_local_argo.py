@@ -8,6 +8,10 @@ from minio import Minio
 
 from periplus.sdk.compiler.loading import load
 from periplus.sdk.compiler.manifest import Compiled
+from periplus.sdk.pipelines.ports import PROTOCOL
+from periplus_local.argo.executor.filesystem import plan_filesystem
+from periplus_local.argo.executor.inputs import input_paths, mount_paths, output_paths
+from periplus_local.argo.executor.program import path_rewriter
 from periplus_local.argo.testing import local_argo, nodes_of
 from periplus_local.stack.testing import embedded
 
@@ -102,6 +106,30 @@ def test_every_way_to_pass_a_value_works_on_the_local_argo(argo, compiled):
     phases = {one["displayName"]: one["phase"] for one in nodes.values()}
     assert (phases["never"], phases["after"], phases["after-2"]) == ("Skipped", "Omitted", "Succeeded")
     assert (phases["after-4"], phases["after-6"]) == ("Succeeded", "Skipped")
+
+
+def test_the_runner_and_the_work_folder_are_found_where_no_namespaces_are_made(compiled, tmp_path):
+    """There the paths of a step are rewritten in its command line and its environment."""
+    text = """
+    @step
+    def one() -> str: return "1"
+    @pipeline
+    def flow() -> str: return one()
+    """
+    (template,) = [one for one in compiled(text).manifest["spec"]["templates"] if "container" in one]
+    declared = [*input_paths(template), *output_paths(template), *mount_paths(template)]
+    rewritten = path_rewriter(plan_filesystem(tmp_path, declared, [], namespaces=False))
+    root = f"{tmp_path}/root"
+    assert [rewritten(word) for word in template["container"]["command"]] == [
+        "python3",
+        f"{root}/periplus/code/periplus-runner",
+    ]
+    assert {one["name"]: rewritten(one["value"]) for one in template["container"]["env"]} == {
+        "PERIPLUS_PROTOCOL": PROTOCOL,
+        "PERIPLUS_CODE": f"{root}/periplus/code",
+        "TMPDIR": f"{root}/periplus/work",
+        "PERIPLUS_OUTPUT_output": f"{root}/periplus/work/out/output.json",
+    }
 
 
 def test_a_fan_out_over_no_items_has_an_empty_list_of_results(argo, compiled):
