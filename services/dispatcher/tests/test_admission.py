@@ -18,8 +18,8 @@ from test_templates_stay import cases
 from periplus_common.errors import Invalid
 from periplus_dispatcher.admission import Validation
 from periplus_dispatcher.domain import TemplateRole
-from periplus_dispatcher.observed import rewritten
-from periplus_dispatcher.observed.rewritten import ANNOTATION, REWRITTEN_LABEL, Rewrite
+from periplus_dispatcher.manifest import rewritten
+from periplus_dispatcher.manifest.rewritten import ANNOTATION, REWRITTEN_LABEL, Rewrite
 from periplus_manifest.check import check
 from periplus_model.queries import StepVerdict
 from periplus_model.steps import CacheMode, Verdict
@@ -259,4 +259,4 @@ async def test_a_rewrite_that_is_not_ours_is_refused_with_its_field() -> None:
         with pytest.raises(Invalid) as raised:
             rewritten.decode(text)
         assert raised.value.field == f"metadata.annotations['{ANNOTATION}']"
-        assert rewritten.read({"metadata": {"name": "w", "annotations": {ANNOTATION: text}}}) is None
+        assert rewritten.read({"name": "w", "annotations": {ANNOTATION: text}}) is None

@@ -16,7 +16,7 @@ from test_stretch_runs import gates_of
 from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
 from periplus_dispatcher.follow.resubmitted import OTHER_PARAMETERS
-from periplus_dispatcher.observed.rewritten import ANNOTATION
+from periplus_dispatcher.manifest.rewritten import ANNOTATION
 from periplus_model.steps import RunPhase
 
 Json = dict[str, Any]

@@ -19,7 +19,7 @@ from fakes import MemoryCache
 from test_admission import PARTLY, UNKNOWN, Verdicts, pipeline
 
 from periplus_dispatcher.admission import Validation
-from periplus_dispatcher.observed.rewritten import REWRITTEN_LABEL
+from periplus_dispatcher.manifest.rewritten import REWRITTEN_LABEL
 from periplus_dispatcher.webhook.review import MAX_WARNING_CHARACTERS
 from periplus_dispatcher.webhook.server import WebhookLimits, serving
 

@@ -1,7 +1,7 @@
 """Workflows that others create, at their admission: what is changed so that the cache is used for them, and what is wrong with them.
 
 Nothing is recorded: a Workflow that is admitted may still be refused by others, or only be tried (`--dry-run=server`). What its
-run is followed with, it carries itself (`observed.rewritten`).
+run is followed with, it carries itself (`manifest.rewritten`).
 """
 
 import asyncio
@@ -16,8 +16,7 @@ from periplus_common.errors import Invalid, PeriplusError
 from periplus_dispatcher.domain import MANAGED_LABEL, Json, ResolvedImage, RunRequest
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.policy import ANNOTATION_PREFIX
-from periplus_dispatcher.observed.namespaces import Observation
-from periplus_dispatcher.observed.rewritten import (
+from periplus_dispatcher.manifest.rewritten import (
     ANNOTATION,
     MAX_ANNOTATION_BYTES,
     REWRITTEN_LABEL,
@@ -26,6 +25,7 @@ from periplus_dispatcher.observed.rewritten import (
     encode,
     spec_digest,
 )
+from periplus_dispatcher.observed.namespaces import Observation
 from periplus_dispatcher.planner import MAX_INLINE_READ_CHARACTERS, PlannedRun, Planner
 from periplus_dispatcher.ports import Snapshotter
 from periplus_dispatcher.rewrite.rewriter import rewrite
@@ -166,6 +166,7 @@ class Admission:
                 planned.state(done),
                 tuple(planned.plan.nodes),
                 before,
+                str(after["entrypoint"]),
                 spec_digest(after),
                 arguments_digest(after),
             )

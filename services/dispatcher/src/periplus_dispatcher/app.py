@@ -31,6 +31,7 @@ from periplus_dispatcher.rpc import SERVICE_NAME, DispatcherServicer
 from periplus_dispatcher.service import Dispatcher
 from periplus_dispatcher.settings import Settings
 from periplus_dispatcher.store import PostgresRuns, retentions
+from periplus_dispatcher.template_adoption import TemplateAdoption
 from periplus_dispatcher.webhook import server as webhook
 from periplus_dispatcher.workflow_defaults import KubernetesDefaults
 
@@ -134,9 +135,10 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             config,
         )
         following = tasks.create_task(follower.follow())
+        templates = TemplateAdoption(observed, observation, observer.environment, gate_timeout)
         servicer = partial(
             add_DispatcherServiceServicer_to_server,
-            DispatcherServicer(dispatcher, Adoption(observer, follower), reproducer, rollbacks),
+            DispatcherServicer(dispatcher, Adoption(observer, follower), templates, reproducer, rollbacks),
         )
         admission = Admission(
             {name: planner(WithoutSnapshots(snapshotter), argo) for name, argo in observed.items()},

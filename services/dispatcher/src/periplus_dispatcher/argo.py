@@ -20,7 +20,7 @@ from hera.workflows.async_service import AsyncWorkflowsService
 from pydantic import ValidationError
 
 from periplus_common import unix_socket
-from periplus_common.errors import Invalid, NotFound, PeriplusError, Unavailable
+from periplus_common.errors import Conflict, Invalid, NotFound, PeriplusError, Unavailable
 from periplus_dispatcher.domain import GateAnswer, Json
 from periplus_dispatcher.kubernetes import KubernetesWorkflows
 from periplus_dispatcher.token_file import token_auth
@@ -30,6 +30,12 @@ log = logging.getLogger(__name__)
 # gRPC codes, in the body of an error
 _UNKNOWN = 2
 _ALREADY_EXISTS = 6
+
+_OBJECTS = {
+    "WorkflowTemplate": ("workflow-templates", "template"),
+    "CronWorkflow": ("cron-workflows", "cronWorkflow"),
+}
+"""Path of a kind, and the field of a request that has an object of it."""
 
 _PAGE = 200
 """Workflows of a list that are asked for at a time; only their names are."""
@@ -152,6 +158,35 @@ class HeraArgo:
         body = {"name": name, "namespace": self._namespace, "template": template}
         with _errors():
             await self._request("PUT", f"workflow-templates/{self._namespace}/{name}", json=body)
+
+    async def read(self, kind: str, name: str) -> Json | None:
+        if self._kubernetes:  # Argo's server gives what its own types hold of an object
+            return await self._kubernetes.read(kind, name)
+        path, _ = _OBJECTS[kind]
+        try:
+            with _errors():
+                return await self._request("GET", f"{path}/{self._namespace}/{quote(name, safe='')}")
+        except NotFound:
+            return None
+
+    async def replace(self, kind: str, found: Json) -> None:
+        if self._kubernetes:
+            await self._kubernetes.replace(kind, found)
+            return
+        path, field = _OBJECTS[kind]
+        name = found["metadata"]["name"]
+        with _errors():
+            try:
+                await self._request(
+                    "PUT",
+                    f"{path}/{self._namespace}/{quote(name, safe='')}",
+                    json={"name": name, "namespace": self._namespace, field: found},
+                )
+            except _ArgoError as error:
+                # Argo has no code of its own for it.
+                if "the object has been modified" in error.message:
+                    raise Conflict(f"{kind} {name} was changed meanwhile", fix="run it again") from error
+                raise
 
     async def answer_gates(self, name: str, answers: Mapping[str, GateAnswer]) -> set[str]:
         if self._kubernetes:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from periplus_common.errors import NotFound, Unavailable
+from periplus_common.errors import Conflict, NotFound, Unavailable
 from periplus_dispatcher.domain import GateAnswer, Json
 from periplus_dispatcher.token_file import token_auth
 
@@ -19,14 +19,18 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = 5
 """Of a patch that fails as the controller changes the Workflow at the same time; each reads the Workflow anew."""
 _MAX_ANSWER_CHARACTERS = 500
+_PLURALS = {"WorkflowTemplate": "workflowtemplates", "CronWorkflow": "cronworkflows"}
 
 
 class KubernetesWorkflows:
-    """The Workflows of one namespace. Needs the verbs `get` and `patch` on `workflows.argoproj.io`."""
+    """The Workflows of one namespace, and what they are made of.
+
+    Needs the verbs `get` and `patch` on `workflows.argoproj.io`; to adopt, `get` and `update` on `workflowtemplates` and `cronworkflows`.
+    """
 
     def __init__(self, session: httpx.AsyncClient, namespace: str) -> None:
         self._session = session
-        self._path = f"apis/argoproj.io/v1alpha1/namespaces/{quote(namespace, safe='')}/workflows"
+        self._namespace = f"apis/argoproj.io/v1alpha1/namespaces/{quote(namespace, safe='')}"
 
     def in_namespace(self, namespace: str) -> "KubernetesWorkflows":
         """The Workflows of another namespace."""
@@ -38,7 +42,7 @@ class KubernetesWorkflows:
         Raises `Unavailable`, also where the status is compressed or kept elsewhere and can not be patched, and `NotFound`.
         """
         for _ in range(_ATTEMPTS):
-            workflow = await self._request("GET", name)
+            workflow = await self._request("GET", "workflows", name)
             status = workflow.get("status") or {}
             if status.get("compressedNodes") or status.get("offloadNodeStatusVersion"):
                 raise Unavailable("the status of the Workflow is compressed or kept elsewhere")
@@ -54,15 +58,31 @@ class KubernetesWorkflows:
                     "status": {"nodes": {node: _ended(answer) for node, answer in open_nodes.items()}},
                 }
                 try:
-                    await self._request("PATCH", name, json=patch)
+                    await self._request("PATCH", "workflows", name, json=patch)
                 except _ConflictError:
                     continue
             return set(answers) - set(open_nodes)
         raise Unavailable(f"the Workflow changed during each of {_ATTEMPTS} patches")
 
-    async def _request(self, method: str, name: str, **options: Any) -> Json:
+    async def read(self, kind: str, name: str) -> Json | None:
+        """A WorkflowTemplate or CronWorkflow as it is stored; None if there is none of this name. Raises `Unavailable`."""
+        try:
+            return await self._request("GET", _PLURALS[kind], name)
+        except NotFound:
+            return None
+
+    async def replace(self, kind: str, found: Json) -> None:
+        """Store an object that was read and changed. Raises `Conflict` if it has changed since, `Unavailable`, `NotFound`."""
+        try:
+            await self._request("PUT", _PLURALS[kind], found["metadata"]["name"], json=found)
+        except _ConflictError:
+            raise Conflict(
+                f"{kind} {found['metadata']['name']} was changed meanwhile", fix="run it again"
+            ) from None
+
+    async def _request(self, method: str, plural: str, name: str, **options: Any) -> Json:
         headers = {"Content-Type": "application/merge-patch+json"} if method == "PATCH" else {}
-        url = f"{self._path}/{quote(name, safe='')}"
+        url = f"{self._namespace}/{plural}/{quote(name, safe='')}"
         try:
             response = await self._session.request(method, url, headers=headers, **options)
             value = response.json()
@@ -73,7 +93,7 @@ class KubernetesWorkflows:
         if response.status_code == httpx.codes.CONFLICT:
             raise _ConflictError
         if response.status_code == httpx.codes.NOT_FOUND:
-            raise NotFound(f"Kubernetes has no Workflow {name}")
+            raise NotFound(f"Kubernetes has no object {name} of {plural}.argoproj.io")
         if not response.is_success or not isinstance(value, dict):
             raise Unavailable(
                 f"Kubernetes answers {response.status_code}: {response.text[:_MAX_ANSWER_CHARACTERS]}"

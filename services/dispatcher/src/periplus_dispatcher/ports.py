@@ -92,6 +92,16 @@ class EditableTemplates(Templates, Protocol):
         """Replace a WorkflowTemplate by one with the resourceVersion of what was read. Raises `Conflict`, `Refused`, `Unavailable`."""
 
 
+class WorkflowTemplates(Protocol):
+    """The WorkflowTemplates and CronWorkflows of a namespace, to be changed."""
+
+    async def read(self, kind: str, name: str) -> Json | None:
+        """An object of a kind as it is stored; None if there is none of this name. Raises `Unavailable`."""
+
+    async def replace(self, kind: str, found: Json) -> None:
+        """Store an object that was read and changed. Raises `Conflict` if it has changed since, `Invalid`, `Unavailable`."""
+
+
 class ObservedArgo(Protocol):
     """One namespace of an Argo, which is only read."""
 

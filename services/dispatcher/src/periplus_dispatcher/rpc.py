@@ -9,6 +9,7 @@ from periplus_dispatcher.adoption import Adoption
 from periplus_dispatcher.reproduce.reproducer import Reproducer
 from periplus_dispatcher.reproduce.rollback import Rollbacks
 from periplus_dispatcher.service import Dispatcher
+from periplus_dispatcher.template_adoption import TemplateAdoption
 from periplus_dispatcher.wire.reproduction import (
     decode_reproduction,
     decode_rollback,
@@ -22,6 +23,11 @@ from periplus_dispatcher.wire.runs import (
     encode_planned,
     encode_submitted,
 )
+from periplus_dispatcher.wire.templates import (
+    decode_name,
+    encode_adopted_template,
+    encode_released_template,
+)
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["DispatcherService"].full_name
 
@@ -30,10 +36,16 @@ class DispatcherServicer(DispatcherServiceServicer):
     """The servicer of the dispatcher."""
 
     def __init__(
-        self, dispatcher: Dispatcher, adoption: Adoption, reproducer: Reproducer, rollbacks: Rollbacks
+        self,
+        dispatcher: Dispatcher,
+        adoption: Adoption,
+        templates: TemplateAdoption,
+        reproducer: Reproducer,
+        rollbacks: Rollbacks,
     ) -> None:
         self._dispatcher = dispatcher
         self._adoption = adoption
+        self._templates = templates
         self._reproducer = reproducer
         self._rollbacks = rollbacks
 
@@ -66,6 +78,16 @@ class DispatcherServicer(DispatcherServiceServicer):
         found = self._adoption.adopt(request.project, request.namespace, validate_only=request.validate_only)
         async for adopted in found:
             yield encode_adopted(adopted)
+
+    async def AdoptTemplate(self, request: pb.AdoptTemplateRequest, context: Any) -> pb.AdoptTemplateResponse:
+        name, only = decode_name(request.template), request.validate_only
+        return encode_adopted_template(await self._templates.adopt(*name, validate_only=only))
+
+    async def ReleaseTemplate(
+        self, request: pb.ReleaseTemplateRequest, context: Any
+    ) -> pb.ReleaseTemplateResponse:
+        name, only = decode_name(request.template), request.validate_only
+        return encode_released_template(await self._templates.release(*name, validate_only=only))
 
     async def ReproduceRun(self, request: pb.ReproduceRunRequest, context: Any) -> pb.ReproduceRunResponse:
         wanted = decode_reproduction(request)

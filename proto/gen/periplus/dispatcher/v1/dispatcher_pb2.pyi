@@ -106,6 +106,30 @@ REQUIREMENT_STATE_UNSAFE: RequirementState.ValueType  # 5
 """Running again has a consequence outside of the run: an object is overwritten, or the step has declared side effects."""
 Global___RequirementState: _TypeAlias = RequirementState  # noqa: Y015
 
+class _TemplateKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TemplateKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TemplateKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TEMPLATE_KIND_UNSPECIFIED: _TemplateKind.ValueType  # 0
+    """Not a kind."""
+    TEMPLATE_KIND_WORKFLOW_TEMPLATE: _TemplateKind.ValueType  # 1
+    """A WorkflowTemplate."""
+    TEMPLATE_KIND_CRON_WORKFLOW: _TemplateKind.ValueType  # 2
+    """A CronWorkflow."""
+
+class TemplateKind(_TemplateKind, metaclass=_TemplateKindEnumTypeWrapper):
+    """What can be adopted."""
+
+TEMPLATE_KIND_UNSPECIFIED: TemplateKind.ValueType  # 0
+"""Not a kind."""
+TEMPLATE_KIND_WORKFLOW_TEMPLATE: TemplateKind.ValueType  # 1
+"""A WorkflowTemplate."""
+TEMPLATE_KIND_CRON_WORKFLOW: TemplateKind.ValueType  # 2
+"""A CronWorkflow."""
+Global___TemplateKind: _TypeAlias = TemplateKind  # noqa: Y015
+
 @_typing.final
 class RunSpec(_message.Message):
     """What to run or to plan."""
@@ -873,3 +897,159 @@ class RollBackPipelineResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollBackPipelineResponse: _TypeAlias = RollBackPipelineResponse  # noqa: Y015
+
+@_typing.final
+class TemplateName(_message.Message):
+    """A WorkflowTemplate or CronWorkflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The project that its runs belong to."""
+    namespace: _builtins.str
+    """Its namespace; empty: the one that is observed for the project."""
+    kind: Global___TemplateKind.ValueType
+    """Its kind."""
+    name: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        kind: Global___TemplateKind.ValueType = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "namespace", b"namespace", "project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateName: _TypeAlias = TemplateName  # noqa: Y015
+
+@_typing.final
+class AdoptTemplateRequest(_message.Message):
+    """Argument of AdoptTemplate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """True: only show what would be changed (AIP-163)."""
+    @_builtins.property
+    def template(self) -> Global___TemplateName:
+        """What to adopt."""
+
+    def __init__(
+        self,
+        *,
+        template: Global___TemplateName | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptTemplateRequest: _TypeAlias = AdoptTemplateRequest  # noqa: Y015
+
+@_typing.final
+class AdoptTemplateResponse(_message.Message):
+    """Answer to AdoptTemplate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Its namespace."""
+    before: _builtins.str
+    """The object before and after, as JSON. They are equal if nothing was changed."""
+    after: _builtins.str
+    """As `before`."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedStep]:
+        """Its steps: UNKNOWN for those that ask the cache, else UNCACHEABLE with the reason."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        steps: _abc.Iterable[Global___PlannedStep] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "namespace", b"namespace", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptTemplateResponse: _TypeAlias = AdoptTemplateResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseTemplateRequest(_message.Message):
+    """Argument of ReleaseTemplate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """True: only show what would be changed (AIP-163)."""
+    @_builtins.property
+    def template(self) -> Global___TemplateName:
+        """What to release."""
+
+    def __init__(
+        self,
+        *,
+        template: Global___TemplateName | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseTemplateRequest: _TypeAlias = ReleaseTemplateRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseTemplateResponse(_message.Message):
+    """Answer to ReleaseTemplate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Its namespace."""
+    before: _builtins.str
+    """The object before and after, as JSON. They are equal if nothing was changed."""
+    after: _builtins.str
+    """As `before`."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseTemplateResponse: _TypeAlias = ReleaseTemplateResponse  # noqa: Y015

@@ -60,6 +60,16 @@ class DispatcherServiceStub:
                 request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsRequest.SerializeToString,
                 response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsResponse.FromString,
                 _registered_method=True)
+        self.AdoptTemplate = channel.unary_unary(
+                '/periplus.dispatcher.v1.DispatcherService/AdoptTemplate',
+                request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptTemplateRequest.SerializeToString,
+                response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptTemplateResponse.FromString,
+                _registered_method=True)
+        self.ReleaseTemplate = channel.unary_unary(
+                '/periplus.dispatcher.v1.DispatcherService/ReleaseTemplate',
+                request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReleaseTemplateRequest.SerializeToString,
+                response_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReleaseTemplateResponse.FromString,
+                _registered_method=True)
         self.AdoptRuns = channel.unary_stream(
                 '/periplus.dispatcher.v1.DispatcherService/AdoptRuns',
                 request_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptRunsRequest.SerializeToString,
@@ -137,6 +147,31 @@ class DispatcherServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdoptTemplate(self, request, context):
+        """Rewrite a WorkflowTemplate or CronWorkflow so that every later run of it asks the cache at gates. Idempotent: one that is
+        adopted already is made what it would be now.
+
+        Errors:
+        - INVALID_ARGUMENT: its workflow is invalid; the violation names the field.
+        - NOT_FOUND: there is no such object.
+        - FAILED_PRECONDITION: its runs would not be observed; it has no entrypoint or no templates of its own; or it was edited
+        since it was adopted, and still has gates.
+        - ALREADY_EXISTS: it was changed meanwhile. Repeat the call.
+        - UNAVAILABLE: Argo can not be reached. Repeat the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseTemplate(self, request, context):
+        """Make an adopted WorkflowTemplate or CronWorkflow what it was before. One that is not adopted stays as it is.
+
+        Errors: those of AdoptTemplate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AdoptRuns(self, request, context):
         """Record the Workflows that others submitted and that Argo still has, live or archived, as runs of the project, as if they had
         been observed. Those that are recorded already stay as they are, so that the call can be repeated.
@@ -207,6 +242,16 @@ def add_DispatcherServiceServicer_to_server(servicer, server):
                     servicer.ReadLogs,
                     request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsRequest.FromString,
                     response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsResponse.SerializeToString,
+            ),
+            'AdoptTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdoptTemplate,
+                    request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptTemplateRequest.FromString,
+                    response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptTemplateResponse.SerializeToString,
+            ),
+            'ReleaseTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseTemplate,
+                    request_deserializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReleaseTemplateRequest.FromString,
+                    response_serializer=periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReleaseTemplateResponse.SerializeToString,
             ),
             'AdoptRuns': grpc.unary_stream_rpc_method_handler(
                     servicer.AdoptRuns,
@@ -360,6 +405,60 @@ class DispatcherService:
             '/periplus.dispatcher.v1.DispatcherService/ReadLogs',
             periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsRequest.SerializeToString,
             periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReadLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.dispatcher.v1.DispatcherService/AdoptTemplate',
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptTemplateRequest.SerializeToString,
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.AdoptTemplateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.dispatcher.v1.DispatcherService/ReleaseTemplate',
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReleaseTemplateRequest.SerializeToString,
+            periplus_dot_dispatcher_dot_v1_dot_dispatcher__pb2.ReleaseTemplateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,6 +69,23 @@ class DispatcherServiceStub:
     - NOT_FOUND: the run does not exist, or Argo has deleted its Workflow.
     - FAILED_PRECONDITION: no step of the run was executed, because all were hits.
     """
+    AdoptTemplate: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.AdoptTemplateRequest, _dispatcher_pb2.AdoptTemplateResponse]
+    """Rewrite a WorkflowTemplate or CronWorkflow so that every later run of it asks the cache at gates. Idempotent: one that is
+    adopted already is made what it would be now.
+
+    Errors:
+    - INVALID_ARGUMENT: its workflow is invalid; the violation names the field.
+    - NOT_FOUND: there is no such object.
+    - FAILED_PRECONDITION: its runs would not be observed; it has no entrypoint or no templates of its own; or it was edited
+      since it was adopted, and still has gates.
+    - ALREADY_EXISTS: it was changed meanwhile. Repeat the call.
+    - UNAVAILABLE: Argo can not be reached. Repeat the call.
+    """
+    ReleaseTemplate: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.ReleaseTemplateRequest, _dispatcher_pb2.ReleaseTemplateResponse]
+    """Make an adopted WorkflowTemplate or CronWorkflow what it was before. One that is not adopted stays as it is.
+
+    Errors: those of AdoptTemplate.
+    """
     AdoptRuns: _grpc.UnaryStreamMultiCallable[_dispatcher_pb2.AdoptRunsRequest, _dispatcher_pb2.AdoptRunsResponse]
     """Record the Workflows that others submitted and that Argo still has, live or archived, as runs of the project, as if they had
     been observed. Those that are recorded already stay as they are, so that the call can be repeated.
@@ -141,6 +158,23 @@ class DispatcherServiceAsyncStub(DispatcherServiceStub):
     Errors:
     - NOT_FOUND: the run does not exist, or Argo has deleted its Workflow.
     - FAILED_PRECONDITION: no step of the run was executed, because all were hits.
+    """
+    AdoptTemplate: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.AdoptTemplateRequest, _dispatcher_pb2.AdoptTemplateResponse]  # type: ignore[assignment]
+    """Rewrite a WorkflowTemplate or CronWorkflow so that every later run of it asks the cache at gates. Idempotent: one that is
+    adopted already is made what it would be now.
+
+    Errors:
+    - INVALID_ARGUMENT: its workflow is invalid; the violation names the field.
+    - NOT_FOUND: there is no such object.
+    - FAILED_PRECONDITION: its runs would not be observed; it has no entrypoint or no templates of its own; or it was edited
+      since it was adopted, and still has gates.
+    - ALREADY_EXISTS: it was changed meanwhile. Repeat the call.
+    - UNAVAILABLE: Argo can not be reached. Repeat the call.
+    """
+    ReleaseTemplate: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.ReleaseTemplateRequest, _dispatcher_pb2.ReleaseTemplateResponse]  # type: ignore[assignment]
+    """Make an adopted WorkflowTemplate or CronWorkflow what it was before. One that is not adopted stays as it is.
+
+    Errors: those of AdoptTemplate.
     """
     AdoptRuns: _aio.UnaryStreamMultiCallable[_dispatcher_pb2.AdoptRunsRequest, _dispatcher_pb2.AdoptRunsResponse]  # type: ignore[assignment]
     """Record the Workflows that others submitted and that Argo still has, live or archived, as runs of the project, as if they had
@@ -241,6 +275,35 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - NOT_FOUND: the run does not exist, or Argo has deleted its Workflow.
         - FAILED_PRECONDITION: no step of the run was executed, because all were hits.
+        """
+
+    @_abc_1.abstractmethod
+    def AdoptTemplate(
+        self,
+        request: _dispatcher_pb2.AdoptTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.AdoptTemplateResponse, _abc.Awaitable[_dispatcher_pb2.AdoptTemplateResponse]]:
+        """Rewrite a WorkflowTemplate or CronWorkflow so that every later run of it asks the cache at gates. Idempotent: one that is
+        adopted already is made what it would be now.
+
+        Errors:
+        - INVALID_ARGUMENT: its workflow is invalid; the violation names the field.
+        - NOT_FOUND: there is no such object.
+        - FAILED_PRECONDITION: its runs would not be observed; it has no entrypoint or no templates of its own; or it was edited
+          since it was adopted, and still has gates.
+        - ALREADY_EXISTS: it was changed meanwhile. Repeat the call.
+        - UNAVAILABLE: Argo can not be reached. Repeat the call.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseTemplate(
+        self,
+        request: _dispatcher_pb2.ReleaseTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.ReleaseTemplateResponse, _abc.Awaitable[_dispatcher_pb2.ReleaseTemplateResponse]]:
+        """Make an adopted WorkflowTemplate or CronWorkflow what it was before. One that is not adopted stays as it is.
+
+        Errors: those of AdoptTemplate.
         """
 
     @_abc_1.abstractmethod

@@ -7,7 +7,7 @@ from periplus_common.digest import sha256
 from periplus_common.object_key import PROJECT_LABEL
 from periplus_dispatcher.domain import MANAGED_LABEL, Json, Run
 from periplus_dispatcher.follow.nodes import parse_time
-from periplus_dispatcher.observed import rewritten
+from periplus_dispatcher.manifest import rewritten
 from periplus_dispatcher.observed.run import REQUEST_PREFIX, workflow_parameters
 from periplus_model.steps import Outputs, RunPhase
 
@@ -56,8 +56,10 @@ def has_other_arguments(run: Run, workflow: Json) -> bool:
     """Whether a Workflow that was rewritten when others submitted it was resubmitted with other parameters."""
     if not run.state.generated or not original_of(workflow):
         return False
-    rewrite = rewritten.read(workflow)
-    return rewrite is not None and rewrite.arguments != rewritten.arguments_digest(workflow.get("spec") or {})
+    rewrite = rewritten.read(workflow["metadata"])
+    if rewrite is None or rewrite.is_of_template:
+        return False
+    return rewrite.arguments != rewritten.arguments_digest(workflow.get("spec") or {})
 
 
 def has_other_parameters(workflow: Json, original_workflow: Json) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from periplus_common.errors import Invalid
 from periplus_dispatcher.domain import Json
 from periplus_dispatcher.manifest.calls import is_loop, items_of
+from periplus_dispatcher.manifest.rewritten import released
 from periplus_manifest.bounds import MAX_NESTING
 from periplus_manifest.check import shape
 from periplus_manifest.errors import ManifestError
@@ -182,7 +183,7 @@ class LibraryReader:
             )
         if _is_deep(found):
             raise _invalid(f"{ref}: nested deeper than {MAX_NESTING}", origin, "TEMPLATES_TOO_LARGE")
-        found = without_nulls(found)
+        found = released(without_nulls(found))
         found.setdefault("spec", {})
         self._size += len(json.dumps(found))
         if self._size > self._bounds.size_bytes:

@@ -18,11 +18,12 @@ from periplus_dispatcher.domain import (
     StepNode,
 )
 from periplus_dispatcher.manifest import read as manifests
-from periplus_dispatcher.manifest.calls import ExpandedWorkflow, is_invocator
+from periplus_dispatcher.manifest import rewritten
+from periplus_dispatcher.manifest.calls import Call, ExpandedWorkflow, is_invocator
 from periplus_dispatcher.manifest.defaults import COMMON_FIELDS
+from periplus_dispatcher.manifest.rewritten import Rewrite
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
-from periplus_dispatcher.observed import kubeflow, rewritten
-from periplus_dispatcher.observed.rewritten import Rewrite
+from periplus_dispatcher.observed import kubeflow
 from periplus_dispatcher.observed.workflow import run_id
 from periplus_model.steps import CacheMode, RunPhase, Verdict
 
@@ -74,9 +75,9 @@ def new_run(
         observed=replace(observed, display_name=display_name),
     )
     run = replace(run, resolved=_resolved(workflow, spec, run.pipeline))
-    rewrite = rewritten.read(workflow)
-    if rewrite is not None:
-        return _rewritten(run, rewrite, spec, is_recorded=is_recorded)
+    rewrite = rewritten.read(metadata)
+    if rewrite is not None and rewrite.entrypoint == spec.get("entrypoint"):
+        return _rewritten(run, rewrite, workflow, environment, is_recorded=is_recorded)
     expanded = _expand(workflow, environment)
     calls = [call for call in expanded.calls if not call.is_invocator] if expanded else []
     nodes = [StepNode(call.path, call.template, call.depends_on, Verdict.UNSPECIFIED) for call in calls]
@@ -85,15 +86,34 @@ def new_run(
     return replace(run, state=state), nodes
 
 
-def _rewritten(run: Run, rewrite: Rewrite, spec: Json, *, is_recorded: bool) -> tuple[Run, list[StepNode]]:
+def _rewritten(
+    run: Run, rewrite: Rewrite, workflow: Json, environment: StepEnvironment, *, is_recorded: bool
+) -> tuple[Run, list[StepNode]]:
     """The run of a Workflow with the rewrite that it carries."""
+    spec, state, nodes = _spec(workflow), rewrite.state, list(rewrite.nodes)
+    before = rewrite.source
+    if rewrite.is_of_template:
+        given = {name: value for name, value in spec.items() if name != "workflowTemplateRef"}
+        before = given | {name: before[name] for name in ("entrypoint", "templates") if name in before}
+        expanded = _expand_spec(before, workflow, environment)
+        calls = [call for call in expanded.calls if not call.is_expanded] if expanded else []
+        nodes = [StepNode(c.path, c.template, c.depends_on, _verdict(c), c.uncacheable_reason) for c in calls]
+        templates = dict(expanded.templates) if expanded else {}
+        state = replace(state, templates=templates, verdicts={node.path: node.verdict for node in nodes})
     mode = rewrite.cache_mode(spec, is_recorded=is_recorded)
+    if not rewritten.has_templates(state):
+        mode = CacheMode.OFF
+        state = replace(state, generated={}, stretches={}, fan_outs={})
     if mode is CacheMode.OFF:
-        log.warning("%s: was changed after it was rewritten: its gates are answered as misses", run.id)
-    source = json.dumps(rewrite.source, sort_keys=True)
-    resolved = json.dumps({**json.loads(run.resolved), "spec": _without_reference(rewrite.source)})
-    run = replace(run, state=rewrite.state, cache_mode=mode, source=source, resolved=resolved)
-    return run, list(rewrite.nodes)
+        log.warning("%s: was changed after it was rewritten: none of its steps is served or recorded", run.id)
+    source = json.dumps(before, sort_keys=True)
+    resolved = json.dumps({**json.loads(run.resolved), "spec": _without_reference(before)})
+    return replace(run, state=state, cache_mode=mode, source=source, resolved=resolved), nodes
+
+
+def _verdict(call: Call) -> Verdict:
+    """Of a call of an adopted template, before its gate was answered."""
+    return Verdict.UNCACHEABLE if call.uncacheable_reason else Verdict.UNKNOWN
 
 
 def with_stored_templates(run: Run, workflow: Json, environment: StepEnvironment) -> Run:
@@ -208,7 +228,11 @@ def _describe(template: Json, workflow: Json, environment: StepEnvironment) -> C
 
 def _expand_spec(spec: Json, workflow: Json, environment: StepEnvironment) -> ExpandedWorkflow | None:
     annotations = workflow["metadata"].get("annotations") or {}
-    policies = {name: value for name, value in annotations.items() if name.startswith("periplus.dev/")}
+    policies = {
+        name: value
+        for name, value in annotations.items()
+        if name.startswith("periplus.dev/") and name != rewritten.ANNOTATION
+    }
     manifest = {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Workflow",

@@ -62,9 +62,17 @@ _NAME_SUFFIXES = {
 
 
 def rewrite(
-    manifest: Json, plan: Plan, templates: Mapping[str, ContainerTemplate], *, gate_timeout: timedelta
+    manifest: Json,
+    plan: Plan,
+    templates: Mapping[str, ContainerTemplate],
+    *,
+    gate_timeout: timedelta,
+    copies_entrypoint: bool = False,
 ) -> RewrittenManifest:
-    """Write a plan into a manifest. Gives the manifest itself if nothing changes or the result would be too large."""
+    """Write a plan into a manifest. Gives the manifest itself if nothing changes or the result would be too large.
+
+    With `copies_entrypoint` no template is changed: those that the rewrite changes are copied, also where no others call them.
+    """
     if all(step.action is StepAction.KEEP for step in plan.steps):
         return RewrittenManifest(manifest)
     for has_stretches in (
@@ -72,7 +80,7 @@ def rewrite(
         False,
     ):  # the calls of a stretch are longer than those with gates of their own
         rewriter = _Rewriter(manifest, plan, templates, gate_timeout, has_stretches=has_stretches)
-        rewritten = rewriter.rewrite()
+        rewritten = rewriter.rewrite(copies_entrypoint=copies_entrypoint)
         if len(json.dumps(rewritten.manifest, ensure_ascii=False).encode()) <= MAX_MANIFEST_BYTES:
             return rewritten
     return RewrittenManifest(manifest, is_too_large=True)
@@ -138,12 +146,12 @@ class _Rewriter:
         self._shared_names: dict[str, str] = {}
         self._no_op = ""
 
-    def rewrite(self) -> RewrittenManifest:
+    def rewrite(self, *, copies_entrypoint: bool) -> RewrittenManifest:
         spec = self._manifest["spec"]
         entrypoint = spec["entrypoint"]
         changed = self._rewrite_template(self._originals[entrypoint], "")
         templates = spec["templates"]
-        if changed is not None and self._is_called(entrypoint):
+        if changed is not None and (copies_entrypoint or self._is_called(entrypoint)):
             # Other calls of the entrypoint are other steps: they call the original.
             spec["entrypoint"] = self._add(entrypoint, TemplateRole.COPY, changed)
         elif changed is not None:

@@ -89,7 +89,7 @@ _COMMANDS = {
     "runs": ("runs", "watch", "cancel", "logs"),
     "cache": ("cache", "why"),
     "lineage": ("lineage", "diff"),
-    "observed": ("shadow", "adopt"),
+    "observed": ("shadow", "adopt", "release"),
     "reproduction": ("reproduce", "rollback"),
     "snapshot": ("snapshot",),
     "images": ("images",),

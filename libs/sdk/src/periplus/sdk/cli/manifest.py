@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from periplus.sdk.cli import source
 from periplus.sdk.cli.options import Format, Output, Project, client, project_name, width
 from periplus.sdk.cli.outcome import Failure
 from periplus.sdk.cli.terminal import say, say_block
-from periplus.sdk.cli.text import printable
+from periplus.sdk.cli.text import yaml_difference, yaml_text
 
 
 def plan(
@@ -66,17 +66,9 @@ def plan(
     if show_rewrite:
         say("")
         if response.submitted:
-            say_block(difference(response.source, response.submitted))
+            say_block(yaml_difference(response.source, response.submitted, "manifest", "submitted"))
         else:
             say("nothing would be submitted: every step is cached")
-
-
-def difference(source: str, submitted: str, names: tuple[str, str] = ("manifest", "submitted")) -> str:
-    """The unified diff of two manifests in JSON, as YAML."""
-    import difflib
-
-    before, after = (yaml_text(json.loads(text)).splitlines(keepends=True) for text in (source, submitted))
-    return "".join(difflib.unified_diff(before, after, *names)) or "no difference\n"
 
 
 def compile_(
@@ -106,15 +98,6 @@ def compile_(
         print_json(manifest)
         return
     say_block(yaml_text(manifest))
-
-
-def yaml_text(manifest: Any) -> str:
-    # Imported here: no other command needs yaml.
-    import yaml
-
-    # A character that steers terminals is written as an escape, as then are all that are not ASCII.
-    text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100)
-    return text if printable(text) == text else yaml.safe_dump(manifest, sort_keys=False, width=100)
 
 
 def add(app: typer.Typer) -> None:

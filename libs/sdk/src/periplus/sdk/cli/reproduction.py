@@ -15,7 +15,7 @@ from periplus.sdk.cli import watching
 from periplus.sdk.cli.options import Format, Output, Project, Run, client, resolve, width
 from periplus.sdk.cli.outcome import Exit, Failure, exit_code_of_run
 from periplus.sdk.cli.terminal import say, say_block
-from periplus.sdk.cli.text import counted, one_line, shorten_digests, table
+from periplus.sdk.cli.text import counted, one_line, shorten_digests, table, yaml_difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -214,7 +214,7 @@ def _end(
 
 
 def _print_manifest(manifest: str) -> None:
-    from periplus.sdk.cli.manifest import yaml_text
+    from periplus.sdk.cli.text import yaml_text
 
     say_block(yaml_text(json.loads(manifest)))
 
@@ -312,9 +312,7 @@ def _print_template(checked: pb.RollBackPipelineResponse) -> None:
     if template.kept_reason:
         say(f"the {name} stays as it is: {one_line(template.kept_reason)}")
         return
-    from periplus.sdk.cli.manifest import difference
-
-    say_block(difference(template.current, template.earlier, names=(f"{name} now", f"{name} then")))
+    say_block(yaml_difference(template.current, template.earlier, f"{name} now", f"{name} then"))
 
 
 def _print_rollback(found: pb.RollBackPipelineResponse, earlier: str) -> None:

@@ -22,6 +22,24 @@ _CONTROLS = re.compile(
 )
 
 
+def yaml_text(manifest: Any) -> str:
+    # Imported here: few commands need yaml.
+    import yaml
+
+    # A character that steers terminals is written as an escape, as then are all that are not ASCII.
+    text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100)
+    return text if printable(text) == text else yaml.safe_dump(manifest, sort_keys=False, width=100)
+
+
+def yaml_difference(before: str, after: str, name_before: str, name_after: str) -> str:
+    """The unified diff of two manifests in JSON, as YAML."""
+    import difflib
+    import json
+
+    old, new = (yaml_text(json.loads(text)).splitlines(keepends=True) for text in (before, after))
+    return "".join(difflib.unified_diff(old, new, name_before, name_after)) or "no difference\n"
+
+
 def printable(text: str) -> str:
     """Text without escape sequences and control characters, except newline and tab."""
     return _CONTROLS.sub("", _ESCAPES.sub("", text))

@@ -136,6 +136,35 @@ class Client:
         request = AdoptRunsRequest(project=self._project, namespace=namespace, validate_only=validate_only)
         return self._stream("dispatcher", "AdoptRuns", request)
 
+    def adopt_template(
+        self, kind: int, name: str, namespace: str = "", *, validate_only: bool = False
+    ) -> dispatcher.AdoptTemplateResponse:
+        """Let every later run of a template ask the cache; `kind` is a `TemplateKind`, `validate_only` only shows the change."""
+        from periplus.dispatcher.v1.dispatcher_pb2 import AdoptTemplateRequest
+
+        template = self._template_name(kind, name, namespace)
+        request = AdoptTemplateRequest(template=template, validate_only=validate_only)
+        response: dispatcher.AdoptTemplateResponse = self._call("dispatcher", "AdoptTemplate", request)
+        return response
+
+    def release_template(
+        self, kind: int, name: str, namespace: str = "", *, validate_only: bool = False
+    ) -> dispatcher.ReleaseTemplateResponse:
+        """Make an adopted template what it was before; `validate_only` only shows the change."""
+        from periplus.dispatcher.v1.dispatcher_pb2 import ReleaseTemplateRequest
+
+        template = self._template_name(kind, name, namespace)
+        request = ReleaseTemplateRequest(template=template, validate_only=validate_only)
+        response: dispatcher.ReleaseTemplateResponse = self._call("dispatcher", "ReleaseTemplate", request)
+        return response
+
+    def _template_name(self, kind: int, name: str, namespace: str) -> dispatcher.TemplateName:
+        from periplus.dispatcher.v1.dispatcher_pb2 import TemplateKind, TemplateName
+
+        return TemplateName(
+            project=self._project, namespace=namespace, kind=TemplateKind.ValueType(kind), name=name
+        )
+
     def reproduce(
         self,
         run: str,

@@ -1,8 +1,9 @@
 """A Workflow that was rewritten before others submitted it carries what its run is followed with, in an annotation.
 
-Nothing of it is stored before the Workflow is seen: whoever is asked to rewrite may be asked for one that is never made.
-The annotation is trusted as little as the Workflow that it is part of, and binds its spec: after another change of it
-nothing is served to its gates any more, and nothing is recorded.
+It was rewritten when it was created, or it is one of a template that was adopted, whose Workflows get the annotation by
+`workflowMetadata`. Nothing of it is stored before the Workflow is seen: whoever is asked to rewrite may be asked for one that is
+never made. The annotation is trusted as little as the Workflow that it is part of, and binds its spec: after another
+change of it nothing is served to its gates any more, and nothing is recorded.
 """
 
 import base64
@@ -40,15 +41,25 @@ class Rewrite:
     """What a rewritten Workflow carries.
 
     `nodes` are the steps of its plan, `source` is its spec before the rewrite. `spec` and `arguments` are digests of the
-    rewritten spec and of the values of its parameters, which it was planned with.
+    rewritten spec and of the values of its parameters, which it was planned with. Of an adopted template, nodes, arguments and
+    the templates of the state are empty, as each run has its own; `whole` is the digest of all of the rewritten spec, and
+    `workflow_metadata` what a CronWorkflow had before.
     """
 
     state: RunState
     nodes: tuple[StepNode, ...]
     source: Json
+    entrypoint: str
     spec: str
-    arguments: str
+    arguments: str = ""
+    whole: str = ""
+    workflow_metadata: Json | None = None
     version: Literal[1] = 1
+
+    @property
+    def is_of_template(self) -> bool:
+        """Whether it is that of an adopted template."""
+        return bool(self.whole)
 
     def cache_mode(self, spec: Json, *, is_recorded: bool) -> CacheMode | None:
         """The cache mode of the run: OFF if this spec is not the one that the rewrite made; else results of its steps become
@@ -84,20 +95,44 @@ def decode(text: str) -> Rewrite:
         raise Invalid(f"{place}: {first['msg']}", field=field) from None
     except (ValueError, zlib.error) as error:
         raise Invalid(f"is not one of Periplus: {error}", field=field) from None
-    _check(found.state, field)
+    if not found.is_of_template and not has_templates(found.state):
+        raise Invalid("names a template that it does not have", field=field)
     return found
 
 
-def read(workflow: Json) -> Rewrite | None:
-    """The rewrite that a Workflow carries; None if it carries none that can be read."""
-    text = (workflow["metadata"].get("annotations") or {}).get(ANNOTATION)
-    if text is None:
+def read(metadata: Json) -> Rewrite | None:
+    """The rewrite that a Workflow with this metadata carries; None if it carries none that can be read."""
+    text = (metadata.get("annotations") or {}).get(ANNOTATION)
+    if not isinstance(text, str):
         return None
     try:
         return decode(text)
     except Invalid as error:
-        log.warning("%s: its rewrite can not be read: %s", workflow["metadata"]["name"], error)
+        log.warning("%s: its rewrite can not be read: %s", metadata.get("name"), error)
         return None
+
+
+def whole_digest(spec: Json) -> str:
+    """The digest of all of a template's spec, but for what the rewrite adds to the metadata of its Workflows."""
+    return _digest(_normal(without_metadata(spec)))
+
+
+def without_metadata(spec: Json) -> Json:
+    """A spec without what the rewrite adds to the metadata of its Workflows."""
+    metadata = dict(spec.get("workflowMetadata") or {})
+    for field, ours in (("labels", REWRITTEN_LABEL), ("annotations", ANNOTATION)):
+        if ours in (present := metadata.get(field) or {}):
+            metadata[field] = {name: value for name, value in present.items() if name != ours}
+    return {**spec, "workflowMetadata": metadata} if "workflowMetadata" in spec else spec
+
+
+def released(template: Json) -> Json:
+    """A WorkflowTemplate as it was before it was adopted; as it is, if it was not, or was edited since."""
+    spec = template.get("spec") or {}
+    rewrite = read(spec.get("workflowMetadata") or {})
+    if rewrite is None or rewrite.whole != whole_digest(spec):
+        return template
+    return {**template, "spec": rewrite.source}
 
 
 def spec_digest(spec: Json) -> str:
@@ -120,13 +155,12 @@ def _digest(value: Any) -> str:
     return digest.sha256(json.dumps(value, sort_keys=True).encode())
 
 
-def _check(state: RunState, field: str) -> None:
-    """Raise `Invalid` for a state that names templates which it does not have."""
+def has_templates(state: RunState) -> bool:
+    """Whether a state has the templates that its gates stand for."""
     named = {each.template for each in state.generated.values() if each.role in _GATES}
     named |= {member.template for members in state.stretches.values() for member in members.values()}
     gates = {n for n, each in state.generated.items() if each.role is TemplateRole.STRETCH_GATE}
-    if not named <= state.templates.keys() or not gates <= state.stretches.keys():
-        raise Invalid("names a template that it does not have", field=field)
+    return named <= state.templates.keys() and gates <= state.stretches.keys()
 
 
 def _normal(value: Any) -> Any:
