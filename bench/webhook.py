@@ -18,6 +18,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import ssl
 import statistics
 import subprocess
@@ -39,7 +40,8 @@ STEPS, CONNECTIONS = 10, 128
 LIMIT_SECONDS = 2.0
 SERVICES = ("periplus_dispatcher", "periplus_cache")
 TOKEN = secrets.token_urlsafe(24)
-PORT = 9443
+with socket.create_server(("127.0.0.1", 0)) as free:
+    PORT = free.getsockname()[1]
 LABEL = f"periplus.dev/bench-{os.getpid()}"
 Json = dict[str, Any]
 

@@ -230,6 +230,26 @@ def test_the_dispatcher_may_read_secrets_and_config_maps_only_where_a_team_choos
         kubernetes_validate.validate(each, "1.34", strict=True)
 
 
+@needs_kubectl
+def test_the_dispatcher_may_change_templates_only_where_a_team_chooses_so(tmp_path: Path) -> None:
+    def writers(folder: Path) -> list[Json]:
+        roles = [each for each in rendered(folder) if each["kind"] in ("Role", "ClusterRole")]
+        rules = [rule for role in roles for rule in role["rules"] if "update" in rule["verbs"]]
+        return [rule for rule in rules if rule["resources"] != ["workflows"]]
+
+    assert writers(K8S / "argo") == []
+    chosen = tmp_path / "argo"
+    shutil.copytree(K8S / "argo", chosen)
+    listed = (chosen / "kustomization.yaml").read_text().replace("# - adopt.yaml", "- adopt.yaml")
+    (chosen / "kustomization.yaml").write_text(listed)
+    assert writers(chosen) == [
+        {
+            "apiGroups": ["argoproj.io"], "resources": ["workflowtemplates", "cronworkflows"],
+            "verbs": ["get", "update"],
+        }
+    ]  # fmt: skip
+
+
 def test_the_paths_in_the_readme_exist() -> None:
     named = re.findall(r"deploy/k8s/[\w/]+", (K8S / "README.md").read_text())
     assert named

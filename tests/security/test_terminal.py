@@ -74,6 +74,8 @@ COMMANDS = {
     "diff": ["diff", "r-1", "r-2"],
     "shadow": ["shadow"],
     "adopt": ["adopt", "--dry-run"],
+    "adopt a template": ["adopt", "wftmpl/x"],
+    "release": ["release", "wftmpl/x"],
     "reproduce --dry-run": ["reproduce", "r-1", "--dry-run"],
     "reproduce": ["reproduce", "r-1"],
     "rollback": ["rollback", "p", "--to", "r-1", "--yes"],

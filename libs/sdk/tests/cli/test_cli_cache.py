@@ -286,6 +286,32 @@ def test_adopted_workflows_are_listed_and_counted(script, periplus):
     ]
 
 
+def test_a_template_is_adopted_and_released_by_its_kind_and_name(script, periplus):
+    before, after = '{"spec": {"entrypoint": "main"}}', '{"spec": {"entrypoint": "main--call"}}'
+    script.answers["AdoptTemplate"] = dispatcher.AdoptTemplateResponse(namespace="ml", before=before, after=after, steps=[
+        dispatcher.PlannedStep(path="a", verdict=types.VERDICT_UNKNOWN),
+        dispatcher.PlannedStep(path="b", verdict=types.VERDICT_UNCACHEABLE, reason="it has volumes"),
+    ])  # fmt: skip
+    shown = periplus("adopt", "wftmpl/train", "--dry-run").out
+    assert "-  entrypoint: main\n+  entrypoint: main--call\n" in shown
+    assert shown.endswith(
+        "b: runs always: it has volumes\nwftmpl/train would be adopted: 1 step will ask the cache in every run of it\n"
+    )
+    found = periplus("adopt", "cron/nightly", "--namespace", "ml", "-o", "json").document
+    assert (found["changed"], found["before"], len(found["steps"])) == (True, json.loads(before), 2)
+    asked = script.requests("AdoptTemplate")
+    assert [(each.template.kind, each.template.name, each.template.namespace, each.validate_only) for each in asked] == [
+        (dispatcher.TEMPLATE_KIND_WORKFLOW_TEMPLATE, "train", "", True),
+        (dispatcher.TEMPLATE_KIND_CRON_WORKFLOW, "nightly", "ml", False),
+    ]  # fmt: skip
+    script.answers["ReleaseTemplate"] = dispatcher.ReleaseTemplateResponse(before=after, after=before)
+    assert periplus("release", "wftmpl/train").out == "wftmpl/train released\n"
+    script.answers["ReleaseTemplate"] = dispatcher.ReleaseTemplateResponse(before=before, after=before)
+    assert periplus("release", "wftmpl/train").out == "wftmpl/train is not adopted\n"
+    refused = periplus("adopt", "train")
+    assert "neither wftmpl/NAME nor cron/NAME" in refused.err
+
+
 def snapshot() -> snapshotter.Snapshot:
     found = snapshotter.Snapshot(id=SHA, environment=OTHER, taken_at=Timestamp(seconds=1_800_000_000))
     found.claim.git.commit, found.claim.git.branch = "c" * 40, "main"

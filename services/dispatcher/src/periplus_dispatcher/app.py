@@ -135,7 +135,9 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             config,
         )
         following = tasks.create_task(follower.follow())
-        templates = TemplateAdoption(observed, observation, observer.environment, gate_timeout)
+        # A step whose image is known only when its pod was seen has no key at a gate.
+        at_gates = replace(environment, without_version=OBSERVED)
+        templates = TemplateAdoption(observed, observation, at_gates, gate_timeout)
         servicer = partial(
             add_DispatcherServiceServicer_to_server,
             DispatcherServicer(dispatcher, Adoption(observer, follower), templates, reproducer, rollbacks),

@@ -77,8 +77,13 @@ class TemplateStore:
         return found[0]
 
     def update(self, kind: str, namespace: str, name: str, template: Any) -> Body:
-        """Replace the spec, the labels and the annotations of a template."""
+        """Replace the spec, the labels and the annotations of a template, unless it has changed since the version that is given."""
         old, new = self.get(kind, namespace, name), self.validated(kind, template)
+        if new["metadata"].get("resourceVersion") not in (None, "", old["metadata"]["resourceVersion"]):
+            raise already_exists(
+                f'Operation cannot be fulfilled on {PLURALS[kind]}.argoproj.io "{name}": the object has been modified; '
+                "please apply your changes to the latest version and try again"
+            )
         version = {"resourceVersion": str(self._state.next_version())}
         labels = {key: value for key, value in new["metadata"].items() if key in {"labels", "annotations"}}
         body = {"metadata": {**old["metadata"], **labels, **version}, "spec": new["spec"]}

@@ -36,11 +36,6 @@ class Observer:
         self._environment = environment
 
     @property
-    def environment(self) -> StepEnvironment:
-        """What observed steps run in."""
-        return self._environment
-
-    @property
     def namespaces(self) -> tuple[str, ...]:
         return tuple(self._argos)
 

@@ -160,7 +160,7 @@ def _adopt_template(template: str, namespace: str, dry_run: bool, project: str, 
     done = (
         "would be adopted" if dry_run else "adopted" if found.before != found.after else "is adopted already"
     )
-    say(f"{template} {done}: {counted(len(gated), 'step')} ask the cache in every run of it")
+    say(f"{template} {done}: {counted(len(gated), 'step')} will ask the cache in every run of it")
 
 
 def release(
