@@ -19,10 +19,9 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from cluster import GATE_SECONDS, Argo
+from cluster import GATE_SECONDS, Argo, connected, prepare_cluster
 from stack import FINAL_PHASES, WAIT_SECONDS, Stack, up
 
-from conftest import argo_of, needed
 from periplus.lineage.v1 import lineage_pb2
 from periplus.types.v1 import step_pb2
 
