@@ -83,8 +83,8 @@ COMMANDS = {
 }
 MAY_HAVE_LINES = {"logs of a step", "snapshot show --content"}
 """Logs and patches have lines of their own; nothing else of a command is printed among them."""
-WITHOUT_TEXT = {"cancel", "cache savings", "cache invalidate"}
-"""Commands whose responses have numbers only."""
+WITHOUT_TEXT = {"cancel", "cache savings", "cache invalidate", "release"}
+"""Commands that print nothing of a response but numbers."""
 STREAMS = {"WatchRun", "ReadLogs", "AdoptRuns"}
 
 

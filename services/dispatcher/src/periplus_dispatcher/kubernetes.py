@@ -19,7 +19,11 @@ log = logging.getLogger(__name__)
 _ATTEMPTS = 5
 """Of a patch that fails as the controller changes the Workflow at the same time; each reads the Workflow anew."""
 _MAX_ANSWER_CHARACTERS = 500
-_PLURALS = {"WorkflowTemplate": "workflowtemplates", "CronWorkflow": "cronworkflows"}
+_PLURALS = {
+    "Workflow": "workflows",
+    "WorkflowTemplate": "workflowtemplates",
+    "CronWorkflow": "cronworkflows",
+}
 
 
 class KubernetesWorkflows:
@@ -42,7 +46,7 @@ class KubernetesWorkflows:
         Raises `Unavailable`, also where the status is compressed or kept elsewhere and can not be patched, and `NotFound`.
         """
         for _ in range(_ATTEMPTS):
-            workflow = await self._request("GET", "workflows", name)
+            workflow = await self._request("GET", "Workflow", name)
             status = workflow.get("status") or {}
             if status.get("compressedNodes") or status.get("offloadNodeStatusVersion"):
                 raise Unavailable("the status of the Workflow is compressed or kept elsewhere")
@@ -58,7 +62,7 @@ class KubernetesWorkflows:
                     "status": {"nodes": {node: _ended(answer) for node, answer in open_nodes.items()}},
                 }
                 try:
-                    await self._request("PATCH", "workflows", name, json=patch)
+                    await self._request("PATCH", "Workflow", name, json=patch)
                 except _ConflictError:
                     continue
             return set(answers) - set(open_nodes)
@@ -67,22 +71,22 @@ class KubernetesWorkflows:
     async def read(self, kind: str, name: str) -> Json | None:
         """A WorkflowTemplate or CronWorkflow as it is stored; None if there is none of this name. Raises `Unavailable`."""
         try:
-            return await self._request("GET", _PLURALS[kind], name)
+            return await self._request("GET", kind, name)
         except NotFound:
             return None
 
     async def replace(self, kind: str, found: Json) -> None:
         """Store an object that was read and changed. Raises `Conflict` if it has changed since, `Unavailable`, `NotFound`."""
         try:
-            await self._request("PUT", _PLURALS[kind], found["metadata"]["name"], json=found)
+            await self._request("PUT", kind, found["metadata"]["name"], json=found)
         except _ConflictError:
             raise Conflict(
                 f"{kind} {found['metadata']['name']} was changed meanwhile", fix="run it again"
             ) from None
 
-    async def _request(self, method: str, plural: str, name: str, **options: Any) -> Json:
+    async def _request(self, method: str, kind: str, name: str, **options: Any) -> Json:
         headers = {"Content-Type": "application/merge-patch+json"} if method == "PATCH" else {}
-        url = f"{self._namespace}/{plural}/{quote(name, safe='')}"
+        url = f"{self._namespace}/{_PLURALS[kind]}/{quote(name, safe='')}"
         try:
             response = await self._session.request(method, url, headers=headers, **options)
             value = response.json()
@@ -93,7 +97,7 @@ class KubernetesWorkflows:
         if response.status_code == httpx.codes.CONFLICT:
             raise _ConflictError
         if response.status_code == httpx.codes.NOT_FOUND:
-            raise NotFound(f"Kubernetes has no object {name} of {plural}.argoproj.io")
+            raise NotFound(f"Kubernetes has no {kind} {name}")
         if not response.is_success or not isinstance(value, dict):
             raise Unavailable(
                 f"Kubernetes answers {response.status_code}: {response.text[:_MAX_ANSWER_CHARACTERS]}"
