@@ -25,3 +25,11 @@ from periplus_dispatcher.follow.failures import explained
 )
 def test_a_message_is_followed_by_what_to_do_where_it_is_known(message, explanation):
     assert explained(message) == message + explanation
+
+
+def test_a_message_that_a_step_left_can_be_stored():
+    assert (
+        explained("main: Error (exit code 1): a\0b")
+        == "main: Error (exit code 1): a\N{REPLACEMENT CHARACTER}b"
+    )
+    assert len(explained("x" * 100_000)) == 10_000

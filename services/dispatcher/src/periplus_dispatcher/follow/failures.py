@@ -1,6 +1,8 @@
-"""What a failed step's message means, where Argo's words do not say what to do."""
+"""The message of a step: Argo's words, with what to do where these do not say it."""
 
 import re
+
+from periplus_dispatcher.observed.workflow import MAX_MESSAGE_CHARACTERS
 
 _EXPLANATIONS = (
     (
@@ -15,7 +17,10 @@ _EXPLANATIONS = (
 
 
 def explained(message: str) -> str:
-    """The message of a node, with what to do where it is known."""
+    """The message of a node, with what to do where it is known. Any step can leave one, with any character, by
+    `/dev/termination-log`: Postgres takes no U+0000.
+    """
+    message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_MESSAGE_CHARACTERS]
     for pattern, explanation in _EXPLANATIONS:
         if pattern.search(message):
             return f"{message} ({explanation})"

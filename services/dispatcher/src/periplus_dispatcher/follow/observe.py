@@ -224,7 +224,7 @@ class WorkflowStatus:
             phase=_STEP_PHASES.get(node.get("phase", ""), StepPhase.SKIPPED),
             template=generated.template if generated else self._template(node),
             node=node["id"],
-            message=node.get("message", ""),
+            message=explained(node.get("message", "")),
             finished_at=parse_time(node.get("finishedAt")),
             outer_attempt=self._outer_attempt(node),
         )
