@@ -4,12 +4,15 @@ import json
 import time
 import uuid
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from stack import ROOT, WAIT_SECONDS, Stack
 
+from periplus.dispatcher.v1 import dispatcher_pb2
 from periplus.lineage.v1 import lineage_pb2
+from periplus.snapshotter.v1 import snapshotter_pb2
 from periplus.types.v1 import step_pb2
 
 TRAIN = (ROOT / "examples" / "yaml" / "train.yaml").read_text()
@@ -32,9 +35,9 @@ def finish(stack: Stack, text: str, **parameters: str) -> lineage_pb2.Run:
     return run
 
 
-def reproduce(stack: Stack, *arguments: str) -> tuple[int, Json]:
+def reproduce(stack: Stack, *arguments: str, cwd: Path = ROOT) -> tuple[int, Json]:
     """The exit code and the document of `periplus reproduce`."""
-    done = stack.periplus("reproduce", *arguments, "-o", "json", check=False)
+    done = stack.periplus("reproduce", *arguments, "-o", "json", check=False, cwd=cwd)
     return done.returncode, json.loads(done.stdout)
 
 
@@ -251,3 +254,54 @@ def test_a_run_that_failed_is_nothing_to_roll_back_to(stack: Stack, key: str) ->
     assert roll_back(stack, failed.pipeline, failed.id, "--yes")[0] == 6
     code, found = reproduce(stack, failed.id)
     assert (code, found["different"]) == (0, 0)
+
+
+PIPELINE = """
+from helper import twice
+from periplus.sdk import pipeline, step
+
+@step
+def first(x: int) -> int:
+    return twice(x)  # SALT
+
+@pipeline
+def doubled(x: int = 4) -> int:
+    return first(first(x))
+"""
+
+
+def needs_of(found: Json, kind: str) -> list[tuple[str, str]]:
+    return [(each["name"], each["state"]) for each in found["requirements"] if each["kind"] == kind]
+
+
+def test_a_pipeline_of_the_sdk_is_reproduced_from_its_archive_which_planning_it_stores_again(
+    stack: Stack, tmp_path: Path
+) -> None:
+    file, elsewhere = tmp_path / "project" / "doubled.py", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    file.parent.mkdir()
+    file.write_text(PIPELINE)
+    (file.parent / "helper.py").write_text(f"def twice(x):\n    return 2 * x + 0 * len('{uuid.uuid4()}')\n")
+    run = json.loads(stack.periplus("run", str(file), "-o", "json").stdout)["run"]
+    code, found = reproduce(stack, run, cwd=elsewhere)
+    assert (code, found["grade"], found["different"]) == (0, "IDENTICAL", 0), found
+    assert needs_of(found, "ENVIRONMENT") == [("packages, interpreter and platform", "MET")]
+    ((archive, state),) = needs_of(found, "CODE")
+    assert state == "MET"
+    stack.delete(archive)
+    code, found = reproduce(stack, run, "--dry-run")
+    assert (code, needs_of(found, "CODE")) == (6, [(archive, "MISSING")])
+    stack.periplus("plan", str(file))
+    code, found = reproduce(stack, run, "--dry-run")
+    assert (code, needs_of(found, "CODE")) == (0, [(archive, "MET")])
+
+
+def test_a_run_of_another_environment_is_not_reproduced_in_this_one(stack: Stack, key: str) -> None:
+    claim = snapshotter_pb2.Claim(installed=[snapshotter_pb2.Package(name="numpy", version="0.1")])
+    claim.platform.python_version = "2.7.18"
+    spec = dispatcher_pb2.RunSpec(project="default", manifest=manifest(key), claim=claim)
+    request = dispatcher_pb2.SubmitRunRequest(spec=spec, request_id=str(uuid.uuid4()))
+    run = stack.wait_for_run(stack.dispatcher.SubmitRun(request, timeout=60).run)
+    code, found = reproduce(stack, run.id)
+    assert (code, found["run"]) == (6, "")
+    assert needs_of(found, "ENVIRONMENT") == [("packages, interpreter and platform", "CHANGED")]

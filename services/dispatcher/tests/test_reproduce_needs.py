@@ -1,18 +1,24 @@
 """What a resolved manifest needs from outside, and whether it is as it was."""
 
+import inspect
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from manifests import PROCESSES
 
 from periplus_common.errors import NotFound, Refused
+from periplus_dispatcher.clients import MAX_DIGESTED_OBJECTS, CacheClient
 from periplus_dispatcher.domain import ObjectContent, RecordedRun, RecordedStep, ResolvedImage
 from periplus_dispatcher.manifest import read as manifests
+from periplus_dispatcher.manifest.images import MAX_IMAGES
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.reproduce.needs import needs
 from periplus_dispatcher.reproduce.one_step import one_step
 from periplus_dispatcher.reproduce.requirements import (
+    MAX_STEPS,
     NeededImage,
     NeededObject,
     Needs,
@@ -231,3 +237,14 @@ def test_one_step_has_the_inputs_that_it_had() -> None:
     for bad in (ran("a"), ran("a", StepPhase.SKIPPED), tagged):
         with pytest.raises(Refused):
             one_step(manifest, recorded(bad), "a")
+
+
+def test_the_bounds_are_published() -> None:
+    section = (
+        (Path(__file__).parents[3] / "docs" / "limits.md")
+        .read_text()
+        .partition("## Reproductions and rollbacks")[2]
+    )
+    bounds = [int(row.replace(",", "")) for row in re.findall(r"^\|[^|]*\| ([\d,]+)", section, re.MULTILINE)]
+    assert bounds[:3] == [MAX_STEPS, MAX_IMAGES, MAX_DIGESTED_OBJECTS]
+    assert f"| {inspect.signature(CacheClient).parameters['read_timeout'].default.seconds} s |" in section

@@ -153,12 +153,6 @@ class HeraArgo:
         except NotFound:
             return None
 
-    async def replace_template(self, template: Json) -> None:
-        name = template["metadata"]["name"]
-        body = {"name": name, "namespace": self._namespace, "template": template}
-        with _errors():
-            await self._request("PUT", f"workflow-templates/{self._namespace}/{name}", json=body)
-
     async def read(self, kind: str, name: str) -> Json | None:
         if self._kubernetes:  # Argo's server gives what its own types hold of an object
             return await self._kubernetes.read(kind, name)

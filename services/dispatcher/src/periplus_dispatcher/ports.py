@@ -85,13 +85,6 @@ class Templates(Protocol):
         """A WorkflowTemplate or ClusterWorkflowTemplate; None if there is none of this name. Raises `Unavailable`."""
 
 
-class EditableTemplates(Templates, Protocol):
-    """The same, to be changed."""
-
-    async def replace_template(self, template: Json) -> None:
-        """Replace a WorkflowTemplate by one with the resourceVersion of what was read. Raises `Conflict`, `Refused`, `Unavailable`."""
-
-
 class WorkflowTemplates(Protocol):
     """The WorkflowTemplates and CronWorkflows of a namespace, to be changed."""
 

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from periplus_common import digest, telemetry
 from periplus_common.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from periplus_dispatcher.domain import Json, RecordedRun, RecordedStep, Run, RunState, StepNode, StepStatus
-from periplus_dispatcher.ports import Cache, EditableTemplates, Lineage, Runs, Snapshots
+from periplus_dispatcher.manifest.rewritten import REWRITTEN_LABEL
+from periplus_dispatcher.ports import Cache, Lineage, Runs, Snapshots, WorkflowTemplates
 from periplus_dispatcher.reproduce.record import complete_record
 from periplus_dispatcher.reproduce.requirements import MAX_STEPS, Requirement, in_order, of_output
 from periplus_dispatcher.service import run_id
 from periplus_model.queries import StepVerdict
 from periplus_model.steps import Artifact, ObjectRef, Outputs, RunPhase, StepPhase, Verdict
 
+TEMPLATE = "WorkflowTemplate"
 _SERVED = (StepPhase.SUCCEEDED, StepPhase.CACHED)
 
 
@@ -58,7 +60,7 @@ class Rollbacks:
         lineage: Lineage | None,
         cache: Cache,
         snapshotter: Snapshots,
-        templates: EditableTemplates,
+        templates: WorkflowTemplates,
     ) -> None:
         self._runs = runs
         self._lineage = lineage
@@ -137,20 +139,27 @@ class Rollbacks:
 
     async def _template(self, request: RollbackRequest, run: Run) -> TemplateRollback | None:
         """The WorkflowTemplate of the pipeline's name; None if there is none."""
-        found = await self._templates.get_template(request.pipeline, cluster_scope=False)
+        found = await self._templates.read(TEMPLATE, request.pipeline)
         if found is None:
             return None
         current = TemplateRollback(request.pipeline, found)
         if request.keep_template:
             return replace(current, kept_reason="the request says so")
+        if _is_adopted(found):
+            return replace(
+                current,
+                kept_reason=f"it is adopted; release it first: periplus release wftmpl/{request.pipeline}",
+            )
         earlier = None
         if run.snapshot:
             try:
                 earlier = await self._snapshotter.library_template(
-                    run.project, run.snapshot, f"WorkflowTemplate/{request.pipeline}"
+                    run.project, run.snapshot, f"{TEMPLATE}/{request.pipeline}"
                 )
             except NotFound:
                 earlier = None
+        if earlier is not None and _is_adopted(earlier):
+            return replace(current, kept_reason=f"it was adopted when the run {run.id} used it")
         if earlier is None:
             return replace(current, kept_reason=f"its spec is not stored with the run {run.id}")
         if described(earlier) == described(found):
@@ -165,7 +174,7 @@ class Rollbacks:
             return template
         content = json.dumps(described(template.current), sort_keys=True).encode()
         snapshot, _, _ = await self._snapshotter.take(
-            request.project, b"", [(f"WorkflowTemplate/{template.name}", content)]
+            request.project, b"", [(f"{TEMPLATE}/{template.name}", content)]
         )
         metadata = {
             name: value
@@ -173,12 +182,17 @@ class Rollbacks:
             if name not in ("labels", "annotations", "managedFields")
         }
         earlier = described(template.earlier)
-        restored = {**earlier, "metadata": {**metadata, **earlier["metadata"]}}
+        restored = {
+            **template.current,
+            "metadata": {**metadata, **earlier["metadata"]},
+            "spec": earlier["spec"],
+        }
         try:
-            await self._templates.replace_template(restored)
-        except Conflict as error:
+            await self._templates.replace(TEMPLATE, restored)
+        except (Conflict, Unavailable) as error:
             raise Unavailable(
-                f"the WorkflowTemplate {template.name} was changed meanwhile: {error.message}"
+                f"the WorkflowTemplate {template.name} can not be replaced: {error.message}",
+                fix="try again; or leave it as it is: --keep-template; the right is in deploy/k8s/argo/adopt.yaml",
             ) from error
         return replace(template, replaced_snapshot=snapshot)
 
@@ -211,12 +225,17 @@ class Rollbacks:
             raise Unavailable(f"{error.message}; repeat the request") from error
 
 
+def _is_adopted(template: Json) -> bool:
+    metadata = (template.get("spec") or {}).get("workflowMetadata") or {}
+    return REWRITTEN_LABEL in (metadata.get("labels") or {})
+
+
 def described(template: Json) -> Json:
     """Kind, name, labels, annotations and spec of a WorkflowTemplate, as a snapshot has them."""
     metadata = template.get("metadata") or {}
     kept = {name: metadata[name] for name in ("labels", "annotations") if metadata.get(name)}
     return {
-        "kind": "WorkflowTemplate",
+        "kind": TEMPLATE,
         "metadata": {"name": metadata.get("name"), **kept},
         "spec": template.get("spec") or {},
     }

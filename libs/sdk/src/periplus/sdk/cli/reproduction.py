@@ -131,9 +131,8 @@ def _graded(services: Client, run: str) -> lineage.GradeReproductionResponse:
 def _requirement_lines(run: str, requirements: Sequence[pb.Requirement]) -> Iterator[str]:
     counts = Counter(_state(each) for each in requirements)
     listed = ", ".join(f"{count:,} {state}" for state, count in counts.items())
-    yield f"{one_line(run)} needs {counted(len(requirements), 'thing')} as it was" + (
-        f": {listed}" if listed else ""
-    )
+    count = counted(len(requirements), "requirement")
+    yield f"{one_line(run)}: {count}" + (f": {listed}" if listed else "")
     rows = [each for each in requirements if each.state != MET]
     if not rows:
         return
