@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from periplus_common.errors import NotFound, Unavailable
+from periplus_common.errors import Conflict, NotFound, Unavailable
 from periplus_dispatcher import argo, kubernetes
 from periplus_dispatcher.domain import GateAnswer
 from periplus_dispatcher.kubernetes import KubernetesWorkflows
@@ -188,3 +188,25 @@ async def test_a_token_file_that_is_missing_or_a_server_that_does_not_answer_is_
         assert session is not None
         with pytest.raises(Unavailable, match="can not be reached"):
             await KubernetesWorkflows(session, "ml").answer_gates("w", {"a": HIT})
+
+
+@pytest.mark.parametrize("kind", ["WorkflowTemplate", "CronWorkflow"])
+async def test_an_object_is_replaced_with_the_version_that_was_read(token_file: Path, kind: str) -> None:
+    stored: Json = {"metadata": {"name": "train", "resourceVersion": "7"}, "spec": {"unknown-to-argo": 1}}
+    async with cluster((200, stored), (200, {}), token_file=token_file) as (api, client):
+        read = await client.read(kind, "train")
+        assert read == stored
+        await client.replace(kind, {**stored, "spec": {"changed": True}})
+    path = f"/apis/argoproj.io/v1alpha1/namespaces/ml/{kind.lower()}s/train"
+    assert [(method, where) for method, where, *_ in api.requests] == [("GET", path), ("PUT", path)]
+    assert api.requests[1][3] == {**stored, "spec": {"changed": True}}
+
+
+async def test_an_object_that_was_changed_meanwhile_is_not_overwritten_and_one_that_is_not_there_is_none(
+    token_file: Path,
+) -> None:
+    conflict = (409, {"kind": "Status", "message": "the object has been modified"})
+    async with cluster(conflict, (404, {"kind": "Status"}), token_file=token_file) as (_, client):
+        with pytest.raises(Conflict, match="WorkflowTemplate train was changed meanwhile"):
+            await client.replace("WorkflowTemplate", {"metadata": {"name": "train"}, "spec": {}})
+        assert await client.read("WorkflowTemplate", "train") is None
