@@ -3,7 +3,8 @@
     python bench/real_argo.py [items] [gates] [manifest]
 
 Needs the environment variables of tests/e2e: the Argo, its store, and PERIPLUS_TEST_IMAGE. Starts the services on this machine
-with `periplus up --cluster`. Per run: seconds on the clock, pods, and nodes in Argo's status.
+with `periplus up --cluster`. Per run: seconds on the clock, pods, and nodes in Argo's status; and, with DISPATCHER_KUBERNETES_URL and a token
+that may read /metrics, how many requests for Workflows its API server got, of everybody: controller, Argo's server and Periplus.
 
 - `manifest` (examples/yaml/train.yaml): plain, cold, warm.
 - A fan-out of `items` (20) that only the first step of the run knows, and a step that collects them.
@@ -14,6 +15,7 @@ with `periplus up --cluster`. Per run: seconds on the clock, pods, and nodes in 
 
 import json
 import os
+import ssl
 import statistics
 import sys
 import tempfile
@@ -52,21 +54,39 @@ class Measured:
     pods: int
     nodes: int
     gates: int
+    requests: int
 
     def __str__(self) -> str:
-        return f"{self.seconds:6.1f} s  {self.pods:4} pods  {self.nodes:4} nodes  {self.gates:3} gates"
+        return (
+            f"{self.seconds:6.1f} s  {self.pods:4} pods  {self.nodes:4} nodes  {self.gates:3} gates"
+            f"  {self.requests:5} requests"
+        )
 
 
 class Argo:
-    """The Argo server, asked directly."""
+    """The Argo server, asked directly, and the API server behind it."""
 
     def __init__(self) -> None:
         token = os.environ.get("ARGO_TOKEN")
         self._http = httpx.Client(headers={"Authorization": token} if token else {}, timeout=60)
+        self._kubernetes = None
+        if url := os.environ.get("DISPATCHER_KUBERNETES_URL"):
+            bearer = Path(os.environ["DISPATCHER_KUBERNETES_TOKEN_FILE"]).read_text().strip()
+            context = ssl.create_default_context(cafile=os.environ["DISPATCHER_KUBERNETES_CA_FILE"])
+            headers = {"Authorization": f"Bearer {bearer}"}
+            self._kubernetes = httpx.Client(base_url=url, headers=headers, verify=context, timeout=60)
+
+    def requests(self) -> int:
+        """Requests for Workflows that the API server has answered, and watches that have ended; 0 if that is not known."""
+        if self._kubernetes is None:
+            return 0
+        lines = self._kubernetes.get("/metrics").raise_for_status().text.splitlines()
+        counted = (line for line in lines if line.startswith("apiserver_request_total{"))
+        return sum(int(float(line.rpartition(" ")[2])) for line in counted if 'resource="workflows"' in line)
 
     def run(self, manifest: Manifest) -> Measured:
         """Create a Workflow as it is, and wait for its end."""
-        began = time.perf_counter()
+        began, before = time.perf_counter(), self.requests()
         created = self._http.post(ADDRESS, json={"workflow": manifest}).raise_for_status().json()
         name = created["metadata"]["name"]
         for found in _changes(name):
@@ -74,16 +94,17 @@ class Argo:
             if phase in FINAL_PHASES:
                 assert phase == "Succeeded", found["status"]["message"]
                 break
-        return self.measured(name, time.perf_counter() - began)
+        return self.measured(name, time.perf_counter() - began, before)
 
-    def measured(self, name: str, seconds: float) -> Measured:
+    def measured(self, name: str, seconds: float, requests_before: int) -> Measured:
         """The pods and nodes of a Workflow; none, if there is no such Workflow."""
+        requests = self.requests() - requests_before
         found = self._http.get(f"{ADDRESS}/{name}")
         if found.status_code == 404:
-            return Measured(seconds, 0, 0, 0)
+            return Measured(seconds, 0, 0, 0, requests)
         nodes = found.raise_for_status().json()["status"].get("nodes", {}).values()
         kinds = [node["type"] for node in nodes]
-        return Measured(seconds, kinds.count("Pod"), len(kinds), kinds.count("Suspend"))
+        return Measured(seconds, kinds.count("Pod"), len(kinds), kinds.count("Suspend"), requests)
 
 
 def _changes(name: str) -> Iterator[Any]:
@@ -106,7 +127,7 @@ class Runs:
 
     def run(self, manifest: Manifest, during: "GateTimes | None" = None) -> Measured:
         """Submit, and wait until lineage reports the end."""
-        began = time.perf_counter()
+        began, before = time.perf_counter(), self._argo.requests()
         spec = dispatcher_pb2.RunSpec(project="default", manifest=json.dumps(manifest))
         accepted = self._client.submit(spec, str(uuid.uuid4()))
         if during:
@@ -115,7 +136,7 @@ class Runs:
         for change in self._client.watch(accepted.run, wait_seconds=60):
             phase = change.run.phase
         assert phase == step_pb2.RUN_PHASE_SUCCEEDED, self._client.get_run(accepted.run)
-        return self._argo.measured(accepted.run, time.perf_counter() - began)
+        return self._argo.measured(accepted.run, time.perf_counter() - began, before)
 
     def fill_cache(self, manifest: Manifest, steps: int) -> Measured:
         """Run until `steps` are hits or wait for one: the cache records a moment after the run has ended."""
