@@ -69,6 +69,14 @@ def test_a_run_is_reproduced_with_the_template_of_then_and_rolled_back_to_with_i
     assert (code, found["grade"], found["different"]) == (0, "IDENTICAL", 0)
     assert len(argo.pods(found["run"])) == 8
 
+    code, found = command(cluster, "reproduce", first.id, "--step", "train(1)")
+    assert (code, found["grade"], {each["step"] for each in found["outputs"]}) == (
+        0,
+        "IDENTICAL",
+        {"train(1)"},
+    )
+    assert len(argo.pods(found["run"])) == 1
+
     code, found = command(cluster, "rollback", name, "--to", first.id, "--dry-run")
     assert (code, found["run"], found["template"]["kept_reason"]) == (0, "", "")
     assert "draw.gauss(0.5," in found["template"]["current"]

@@ -1,12 +1,15 @@
 """Reproductions on the real stack: the same outputs, other outputs, and what is said before anything runs."""
 
 import json
+import re
 import time
 import uuid
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from stack import ROOT, WAIT_SECONDS, Stack
 
@@ -305,3 +308,52 @@ def test_a_run_of_another_environment_is_not_reproduced_in_this_one(stack: Stack
     code, found = reproduce(stack, run.id)
     assert (code, found["run"]) == (6, "")
     assert needs_of(found, "ENVIRONMENT") == [("packages, interpreter and platform", "CHANGED")]
+    (needed,) = [each for each in found["requirements"] if each["kind"] == "ENVIRONMENT"]
+    assert re.search(r"package\.\S+: \S+ -> ", needed["reason"])
+
+
+def code_of(call: Callable[[], object]) -> grpc.StatusCode | None:
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error.code()
+    return None
+
+
+def test_the_service_refuses_what_is_unmet_whoever_calls_and_one_request_is_one_run(
+    stack: Stack, key: str
+) -> None:
+    good = finish(stack, manifest(key))
+    (copy,) = [a.object.key for step in good.steps for a in step.outputs.artifacts]
+    again = dispatcher_pb2.ReproduceRunRequest(project="default", run=good.id, request_id=str(uuid.uuid4()))
+    back = dispatcher_pb2.RollBackPipelineRequest(
+        project="default", run=good.id, pipeline=good.pipeline, request_id=str(uuid.uuid4())
+    )
+
+    def reproduce_run(**more: str) -> dispatcher_pb2.ReproduceRunResponse:
+        request = dispatcher_pb2.ReproduceRunRequest()
+        request.CopyFrom(again)
+        request.MergeFrom(dispatcher_pb2.ReproduceRunRequest(**more))
+        return stack.dispatcher.ReproduceRun(request, timeout=60)
+
+    put(stack, key, b"other")
+    put(stack, copy, b"other")
+    assert code_of(reproduce_run) is grpc.StatusCode.FAILED_PRECONDITION
+    assert code_of(lambda: stack.dispatcher.RollBackPipeline(back, timeout=60)) is (
+        grpc.StatusCode.FAILED_PRECONDITION
+    )
+    put(stack, key, b"1,2,3")
+    put(stack, copy, b"1,2,3")
+    first, second = (reproduce_run() for _ in range(2))
+    assert first.run == second.run
+    assert (len(first.requirements) > 0, len(second.requirements)) == (True, 0)
+    assert code_of(lambda: reproduce_run(step="other")) is grpc.StatusCode.INVALID_ARGUMENT
+    one, other = (stack.dispatcher.RollBackPipeline(back, timeout=60) for _ in range(2))
+    assert one.run == other.run
+    back.run = first.run
+    assert (
+        code_of(lambda: stack.dispatcher.RollBackPipeline(back, timeout=60))
+        is grpc.StatusCode.INVALID_ARGUMENT
+    )
+    again.request_id = ""
+    assert code_of(reproduce_run) is grpc.StatusCode.INVALID_ARGUMENT

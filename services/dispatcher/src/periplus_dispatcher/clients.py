@@ -116,6 +116,15 @@ class SnapshotterClient:
         # Without a client's claim, a snapshot of library templates has the digest of nothing.
         return found.environment if found.claim.platform.python_version else ""
 
+    async def differences(self, project: str, old: str, new: str) -> list[str]:
+        request = snapshotter_pb2.DiffSnapshotsRequest(project=project, old=old, new=new)
+        with _errors(may_be_absent=True):
+            response = await self._stub.DiffSnapshots(request, timeout=self._image_timeout)
+        return [
+            f"{each.field}: {each.old if each.HasField('old') else 'none'} -> {each.new if each.HasField('new') else 'none'}"
+            for each in response.changes
+        ]
+
     async def library_template(self, project: str, snapshot: str, name: str) -> Json | None:
         request = snapshotter_pb2.GetSnapshotRequest(project=project, snapshot=snapshot, with_content=True)
         with _errors(may_be_absent=True):

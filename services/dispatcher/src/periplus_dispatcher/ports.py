@@ -63,6 +63,9 @@ class Snapshots(Snapshotter, Protocol):
     async def environment(self, project: str, snapshot: str) -> str:
         """The digest of the environment of a snapshot; empty if it has none. Raises `NotFound`, `Unavailable`."""
 
+    async def differences(self, project: str, old: str, new: str) -> list[str]:
+        """What differs between two snapshots, as `package.numpy: 1.26 -> 2.0`. Raises `NotFound`, `Unavailable`."""
+
     async def library_template(self, project: str, snapshot: str, name: str) -> Json | None:
         """The library object of a snapshot with a name as `WorkflowTemplate/train`. Raises `NotFound`, `Unavailable`."""
 

@@ -171,11 +171,14 @@ class Reproducer:
 
     async def _environment_requirement(self, request: ReproductionRequest, run: Run) -> Requirement:
         expected = actual = ""
+        differences: list[str] = []
         if run.snapshot:
             try:
                 expected = await self._snapshotter.environment(run.project, run.snapshot)
             except NotFound:
                 expected = ""
         if request.claim is not None:
-            _, actual, _ = await self._snapshotter.take(run.project, request.claim, ())
-        return of_environment(run.snapshot, expected, actual)
+            now, actual, _ = await self._snapshotter.take(run.project, request.claim, ())
+            if expected and expected != actual:
+                differences = await self._snapshotter.differences(run.project, run.snapshot, now)
+        return of_environment(run.snapshot, expected, actual, differences)

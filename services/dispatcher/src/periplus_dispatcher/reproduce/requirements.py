@@ -9,6 +9,9 @@ from periplus_model.steps import Artifact, ObjectRef
 
 MAX_STEPS = 100
 """Steps that one requirement names."""
+MAX_NAMED = 5
+"""Differences of two environments that are named."""
+_ENVIRONMENT = ("package.", "python", "platform")
 
 
 class Kind(IntEnum):
@@ -165,8 +168,8 @@ def of_output(artifact: Artifact, found: ObjectContent, steps: tuple[str, ...]) 
     return requirement(State.MET)
 
 
-def of_environment(snapshot: str, expected: str, actual: str) -> Requirement:
-    """Whether this machine has the packages, interpreter and platform of the run."""
+def of_environment(snapshot: str, expected: str, actual: str, differences: Sequence[str]) -> Requirement:
+    """Whether this machine has the packages, interpreter and platform of the run. `differences` are those of the snapshots."""
     steps_are = "the steps are processes of this machine"
 
     def requirement(state: State, reason: str = "", fix: str = "") -> Requirement:
@@ -179,7 +182,10 @@ def of_environment(snapshot: str, expected: str, actual: str) -> Requirement:
     if not actual:
         return requirement(State.UNKNOWN, f"{steps_are}, and the request does not say what it has")
     if expected != actual:
-        reason = f"{steps_are}, which has not the environment of the run"
+        named = [each for each in differences if each.startswith(_ENVIRONMENT)]
+        more = f", and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+        listed = f": {', '.join(named[:MAX_NAMED])}{more}" if named else ""
+        reason = f"{steps_are}, which has not the environment of the run{listed}"
         return requirement(
             State.CHANGED, reason, f"install what the run had: periplus snapshot show {snapshot} -o json"
         )
