@@ -286,3 +286,28 @@ def test_fields_of_another_type_than_kubernetes_has_are_survived(patch: Json) ->
     manifest["spec"]["podSpecPatch"] = json.dumps(patch)
     getting_config(manifests.read(json.dumps(manifest), {}))
     described(manifest)
+
+
+@pytest.mark.parametrize("by_parameter", [False, True])
+def test_what_a_workflow_adds_to_all_of_its_templates_is_bounded(by_parameter: bool) -> None:
+    """It is part of each of their documents: a manifest of 1 MiB would make gigabytes of them."""
+    patch = json.dumps({"containers": [{"name": "main", "args": ["secret" * 2000]}]})
+    manifest = workflow(*(sh(f"t{number}", "true", outputs=gives("o")) for number in range(1500)))
+    manifest["spec"]["podSpecPatch"] = "{{workflow.parameters.p}}" if by_parameter else patch
+    manifest["spec"]["arguments"] = {"parameters": [{"name": "p", "value": patch}]}
+    checked = manifests.read(json.dumps(manifest), {})
+    assert getting_config(checked) == []
+    expanded = checked.expand(PROCESSES)
+    assert (expanded.calls, dict(expanded.templates)) == ((), {})
+    assert expanded.warnings == (
+        "no step is planned or cached: podSpecPatch and templateDefaults add more than 16777216 characters to the templates",
+    )
+
+
+def test_many_volumes_of_many_templates_are_found_by_their_names() -> None:
+    """Compared one by one, they kept a processor for minutes."""
+    mount = {"container": {"image": "b", "volumeMounts": [{"name": "v7", "mountPath": "/x"}]}}
+    manifest = workflow(*({"name": f"t{number}", "outputs": gives("o"), **mount} for number in range(3000)))
+    manifest["spec"]["volumes"] = [{"name": f"v{number}", "emptyDir": {}} for number in range(8000)]
+    (call,) = manifests.read(json.dumps(manifest), {}).expand(PROCESSES).calls
+    assert call.query is not None

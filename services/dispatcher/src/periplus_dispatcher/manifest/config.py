@@ -4,14 +4,16 @@ from collections.abc import Sequence
 
 from periplus_dispatcher.manifest.pod_template import (
     CACHEABLE_KINDS,
+    MAX_ADDED_CHARACTERS,
     PodTemplate,
+    added_characters,
     common_spec,
     merged_annotations,
     read_pod_template,
 )
 from periplus_dispatcher.manifest.policy import ANNOTATION_PREFIX
 from periplus_dispatcher.manifest.read import CheckedManifest, errors_in_manifest
-from periplus_dispatcher.manifest.undeclared import ANY_NAME, IgnoredSources
+from periplus_dispatcher.manifest.undeclared import IgnoredSources
 
 _WORDS = ("secret", "Secret", "configMap", f"{ANNOTATION_PREFIX}ignore-")
 _IGNORED = tuple(IgnoredSources().by_annotation)
@@ -26,6 +28,8 @@ def getting_config(checked: CheckedManifest) -> list[PodTemplate]:
         return []
     workflow, constants = checked.manifest, {f"workflow.parameters.{name}": v for name, v in checked.values}
     annotations = (workflow.get("metadata") or {}).get("annotations") or {}
+    if added_characters(workflow["spec"], constants) > MAX_ADDED_CHARACTERS:
+        return []  # no step of it is planned
     common = common_spec(workflow["spec"])
     with errors_in_manifest():
         return [
@@ -48,9 +52,9 @@ def ignored_warnings(pods: Sequence[PodTemplate]) -> list[str]:
         applied: dict[frozenset[str], set[str]] = {}
         for pod in pods:
             names = pod.ignored.by_annotation[annotation]
-            applied.setdefault(names, set()).update(pod.defined.by_annotation[annotation])
+            applied.setdefault(names, set()).update(pod.applied.by_annotation[annotation])
         for names, found in applied.items():
-            for name in sorted(names - found if ANY_NAME not in found else ()):
+            for name in sorted(names - found):
                 warnings[
                     f"{ANNOTATION_PREFIX}{annotation} names {name}, which no step has to which it applies"
                 ] = None

@@ -22,7 +22,12 @@ from periplus_dispatcher.manifest.calls import (
     template_kind,
 )
 from periplus_dispatcher.manifest.exit_handler import exit_handler
-from periplus_dispatcher.manifest.pod_template import CACHEABLE_KINDS, common_spec
+from periplus_dispatcher.manifest.pod_template import (
+    CACHEABLE_KINDS,
+    MAX_ADDED_CHARACTERS,
+    added_characters,
+    common_spec,
+)
 from periplus_dispatcher.manifest.scope import (
     OutputRefs,
     Resolver,
@@ -65,6 +70,12 @@ def expand(workflow: Json, parameters: Mapping[str, str], environment: StepEnvir
     `parameters` are the workflow's, with their values. It is without calls, and with a warning that says why, if
     its templates are not in the manifest, or if there is more than a plan may hold. Raises `BoundError`.
     """
+    constants = {f"workflow.parameters.{name}": value for name, value in parameters.items()}
+    if added_characters(workflow["spec"], constants) > MAX_ADDED_CHARACTERS:
+        reason = NOT_PLANNED.format(
+            f"podSpecPatch and templateDefaults add more than {MAX_ADDED_CHARACTERS} characters to the templates"
+        )
+        return ExpandedWorkflow((), {}, {}, {}, steps_decide_all=False, warnings=(reason,))
     expander = _Expander(workflow, parameters, environment)
     try:
         return expander.expand()

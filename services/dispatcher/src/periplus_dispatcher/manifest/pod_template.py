@@ -1,14 +1,17 @@
 """A container template as it is read for its key: with its constants, with what the workflow adds to it, without what is ignored."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from periplus_dispatcher.domain import ConfigRef, Json
 from periplus_dispatcher.manifest.undeclared import (
     IgnoredSources,
     Source,
-    defined,
+    applied,
+    by_name,
     mounted,
     objects_of,
     read_ignored,
@@ -21,6 +24,10 @@ from periplus_manifest.read import read
 
 TAG = "periplus--tag"
 """Stands in a pod spec patch for a tag, in place of a value or inside of a string."""
+MAX_ADDED_CHARACTERS = 16 << 20
+"""As much as the cache takes for all templates of a question."""
+CACHED_PATCHES = 8
+"""The patch of a workflow is one of each of its templates."""
 CACHEABLE_KINDS = ("container", "script")
 _DEFAULTS_WITHOUT_EFFECT = frozenset(
     (
@@ -45,7 +52,7 @@ class CommonSpec:
     """
 
     fields: Json
-    volumes: tuple[Json, ...] = ()
+    volumes: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
     artifact_gc: str = ""
 
 
@@ -58,24 +65,19 @@ class PodTemplate:
 
     `template` and `common` are without what annotations ignore, `raw` are both before the substitution. `parts` are the
     template, the defaults and the pod spec patches: each can have containers and volumes. `unreadable` says why what it gets
-    is not known; then it has no sources. `defined` are the names that annotations could ignore.
+    is not known; then it has no sources. `mounted_volumes` are, by name, the volumes that it mounts as they are declared.
+    `applied` are those of the ignored names that it has.
     """
 
     template: Json
     common: Json
     raw: tuple[Json, Json]
     parts: tuple[Json, ...]
-    volumes: tuple[Json, ...]
+    mounted_volumes: Mapping[str, list[Json]]
     sources: tuple[Source, ...]
     ignored: IgnoredSources
-    defined: IgnoredSources
+    applied: IgnoredSources
     unreadable: str = ""
-
-    @property
-    def mounted_volumes(self) -> Json:
-        """The volumes that it mounts, by name, as they are declared."""
-        names = mounted(self.parts)
-        return {name: [v for v in self.volumes if v.get("name") == name] for name in names}
 
     @property
     def config(self) -> tuple[ConfigRef, ...]:
@@ -90,7 +92,7 @@ def common_spec(spec: Json) -> CommonSpec:
         k: v for k, v in (spec.get("templateDefaults") or {}).items() if k not in _DEFAULTS_WITHOUT_EFFECT
     }
     fields = {"defaults": defaults, "patch": spec.get("podSpecPatch")} | {
-        field: spec.get(field) for field in ("securityContext", "hostAliases")
+        name: spec.get(name) for name in ("securityContext", "hostAliases")
     }
     claims = [
         metadata.get("name")
@@ -99,12 +101,23 @@ def common_spec(spec: Json) -> CommonSpec:
     ]
     return CommonSpec(
         {name: value for name, value in fields.items() if value},
-        (
-            *objects_of(spec.get("volumes")),
-            *({"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims),
+        by_name(
+            (
+                *objects_of(spec.get("volumes")),
+                *({"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims),
+            )
         ),
         str((spec.get("artifactGC") or {}).get("strategy") or ""),
     )
+
+
+def added_characters(spec: Json, constants: Mapping[str, str]) -> int:
+    """Characters that a workflow of this spec adds to the documents of its container templates, all together."""
+    templates = sum(
+        any(kind in template for kind in CACHEABLE_KINDS) for template in spec.get("templates") or ()
+    )
+    added = tags.substitute_all(common_spec(spec).fields, constants.get, strict=False)
+    return templates * len(json.dumps(added))
 
 
 def read_pod_template(
@@ -123,7 +136,7 @@ def read_pod_template(
     found_defaults = found_common.get("defaults") or {}
     try:
         patches = [
-            _read_patch(text)
+            _read_patch(str(text))
             for text in (
                 found.get("podSpecPatch"),
                 found_defaults.get("podSpecPatch"),
@@ -133,12 +146,13 @@ def read_pod_template(
         ]
     except ManifestError:
         unreadable = "its podSpecPatch can not be read before the run"
-        return PodTemplate(found, found_common, raw, (), (), (), ignored, ignored, unreadable)
+        return PodTemplate(found, found_common, raw, (), {}, (), ignored, ignored, unreadable)
     parts = (found, found_defaults, *(without_ignored(patch, ignored) for patch in patches))
-    volumes = (
-        *(v for part in parts for v in objects_of(part.get("volumes"))),
-        *substituted(list(common.volumes)),
-    )
+    own = by_name([v for part in parts for v in objects_of(part.get("volumes"))])
+    volumes = {
+        name: [*own.get(name, ()), *substituted(list(common.volumes.get(name, ())))]
+        for name in mounted(parts)
+    }
     return PodTemplate(
         found,
         found_common,
@@ -147,13 +161,7 @@ def read_pod_template(
         volumes,
         tuple(sources(parts, volumes, ignored)),
         ignored,
-        defined(
-            (template, defaults, *patches),
-            (
-                *(v for p in (template, defaults, *patches) for v in objects_of(p.get("volumes"))),
-                *common.volumes,
-            ),
-        ),
+        applied(ignored, (template, defaults, *patches), common.volumes),
     )
 
 
@@ -168,9 +176,9 @@ def merged_annotations(template: Json, annotations: Json) -> Json:
     return {**annotations, **((template.get("metadata") or {}).get("annotations") or {})}
 
 
-def _read_patch(text: Any) -> Json:
-    """A podSpecPatch with `TAG` for each tag. Raises `ManifestError`."""
-    patch = str(text)
+@lru_cache(CACHED_PATCHES)
+def _read_patch(patch: str) -> Json:
+    """A podSpecPatch with `TAG` for each tag. Nobody changes what is given. Raises `ManifestError`."""
     for tag in reversed(tags.find(patch)):
         patch = patch[: tag.start] + TAG + patch[tag.end :]
     return read(patch)

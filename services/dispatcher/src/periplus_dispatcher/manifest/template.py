@@ -55,7 +55,7 @@ def describe_template(
     if pod.common:
         document["common"] = _without_empty(pod.common)
     if volumes := pod.mounted_volumes:
-        document["volumes"] = volumes
+        document["volumes"] = dict(volumes)
     if pod.config:
         document["config"] = _config(pod, environment)
     outputs = template.get("outputs") or {}
@@ -77,7 +77,7 @@ def describe_template(
 
 def _config(pod: PodTemplate, environment: StepEnvironment) -> Json:
     """The versions of the data of config objects, in the order of the fields that name them."""
-    versions = dict(environment.config)
+    versions = environment.versions
     found: dict[str, list[str]] = {}
     for ref in pod.config:
         known = found.setdefault(ref.label, [])

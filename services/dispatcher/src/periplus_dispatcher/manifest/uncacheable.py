@@ -1,6 +1,7 @@
 """Why a container template can not be cached: it does or reads what is not part of its cache key."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from periplus_dispatcher.domain import ConfigRef, ConfigVersion, Json
 from periplus_dispatcher.manifest.pod_template import TAG, PodTemplate, is_known_only_during_the_run
@@ -36,6 +37,11 @@ class StepEnvironment:
     without_version: str = NOT_READ
     images_are_seen: bool = False
     unknown_defaults: str = ""
+
+    @cached_property
+    def versions(self) -> dict[ConfigRef, ConfigVersion]:
+        """`config`, by what it is a version of."""
+        return dict(self.config)
 
 
 def uncacheable_reason(
@@ -91,11 +97,10 @@ def _source_reason(source: Source, environment: StepEnvironment) -> str:
     ignore = f"annotate {ANNOTATION_PREFIX}{source.annotation} if it does not change the result"
     if not source.refs:
         return f"{source.what} comes from {source.origin}, which is not part of the key: {ignore}"
-    versions = dict(environment.config)
     for ref in source.refs:
         if is_known_only_during_the_run(ref):
             return f"which {ref.object.kind} {source.what} comes from is known only during the run: {ignore}"
-        found = versions.get(ref, ConfigVersion(reason=environment.without_version))
+        found = environment.versions.get(ref, ConfigVersion(reason=environment.without_version))
         if found.reason:
             return f"{source.what} comes from the {source.origin}, {found.reason}, or {ignore}"
     return ""

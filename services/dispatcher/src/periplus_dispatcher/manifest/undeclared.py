@@ -3,7 +3,7 @@
 Templates, defaults and pod spec patches are not merged as Argo merges them: whatever one of them names counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from periplus_dispatcher.manifest.policy import read_names
 
 _CONFIG_KINDS = {"secret": "Secret", "configMap": "ConfigMap"}
 _POD_FIELDS = ("fieldRef", "resourceFieldRef")
-ANY_NAME = "*"
 SCRATCH = "emptyDir"
 """The volume that has nothing that the step did not write."""
 
@@ -115,9 +114,11 @@ def mounted(parts: Sequence[Json]) -> list[str]:
     return list(dict.fromkeys(str(name) for name in mounts))
 
 
-def sources(parts: Sequence[Json], volumes: Sequence[Json], ignored: IgnoredSources) -> list[Source]:
-    """What the containers of a pod get. `parts` are its template, defaults and patches without what is ignored, `volumes` all
-    that it can mount.
+def sources(
+    parts: Sequence[Json], volumes: Mapping[str, Sequence[Json]], ignored: IgnoredSources
+) -> list[Source]:
+    """What the containers of a pod get. `parts` are its template, defaults and patches without what is ignored, `volumes` what it
+    mounts, by name.
     """
     found = [
         source
@@ -125,23 +126,39 @@ def sources(parts: Sequence[Json], volumes: Sequence[Json], ignored: IgnoredSour
         for container in containers_of(part)
         for source in (*_variables(container), *_env_from(container, ignored))
     ]
-    for name in mounted(parts):
+    for name, named in volumes.items():
         what, annotation = f"its volume {name}", f"ignore-volumes: {name}"
-        named = [volume for volume in volumes if volume.get("name") == name]
         if not named:
             found.append(Source(what, "a volume that the workflow does not declare", annotation))
         found += [source for volume in named for source in _volume(volume, what, annotation)]
     return found
 
 
-def defined(parts: Sequence[Json], volumes: Sequence[Json]) -> IgnoredSources:
-    """The names that annotations can ignore. With `envFrom`, variables of any name are possible: `ANY_NAME` stands for them."""
+def by_name(volumes: Iterable[Json]) -> dict[str, tuple[Json, ...]]:
+    """Volumes by their names; several may have one."""
+    found: dict[str, list[Json]] = {}
+    for volume in volumes:
+        found.setdefault(str(volume.get("name")), []).append(volume)
+    return {name: tuple(each) for name, each in found.items()}
+
+
+def applied(
+    ignored: IgnoredSources, parts: Sequence[Json], volumes: Mapping[str, Sequence[Json]]
+) -> IgnoredSources:
+    """Those of the ignored names that the parts of a pod have, or the `volumes` that it can mount besides theirs.
+
+    With `envFrom`, variables of any name are possible.
+    """
+    if ignored == IgnoredSources():
+        return ignored
     containers = [container for part in parts for container in containers_of(part)]
     env_from = {_object_name(s) for container in containers for s in objects_of(container.get("envFrom"))}
     env = {str(v.get("name")) for container in containers for v in objects_of(container.get("env"))}
-    named = {str(volume.get("name")) for volume in volumes}
+    named = {str(volume.get("name")) for part in parts for volume in objects_of(part.get("volumes"))}
     return IgnoredSources(
-        frozenset(env | ({ANY_NAME} if env_from else set())), frozenset(env_from), frozenset(named)
+        ignored.env if env_from else ignored.env & env,
+        ignored.env_from & env_from,
+        frozenset(name for name in ignored.volumes if name in named or name in volumes),
     )
 
 
