@@ -73,8 +73,7 @@ async def test_a_workflow_is_rewritten_and_carries_what_its_run_is_followed_with
     assert {node.path: node.verdict for node in carried.nodes} == {"a": Verdict.HIT, "b": Verdict.UNKNOWN}
     assert carried.state.resolved["a"].outputs == PARTLY["a"].outputs
     assert carried.state.generated["b--gate"].role is TemplateRole.GATE
-    assert carried.cache_mode(created["spec"], is_recorded=True) is None
-    assert carried.cache_mode(created["spec"], is_recorded=False) is CacheMode.READ
+    assert carried.fits(created["spec"])
 
 
 async def test_the_same_object_has_the_same_answer_and_is_not_changed_and_what_was_rewritten_is_left_alone() -> (
@@ -87,6 +86,21 @@ async def test_the_same_object_has_the_same_answer_and_is_not_changed_and_what_w
     assert json.dumps(first.patch) == json.dumps(second.patch)
     again = await asked.admit(patched(before, first.patch), "argo")
     assert (again.patch, again.warnings) == ((), ())
+
+
+async def test_a_workflow_none_of_whose_steps_is_known_keeps_its_spec_and_carries_its_keys() -> None:
+    before = pipeline()
+    created, answer = await admitted(admission(Verdicts(default=MISS)), before)
+    assert {operation["path"] for operation in answer.patch} == {"/metadata/labels", "/metadata/annotations"}
+    assert created["spec"] == before["spec"]
+    carried = rewritten.decode(created["metadata"]["annotations"][ANNOTATION])
+    assert (carried.state.generated, set(carried.state.templates)) == ({}, {"a", "b"})
+    assert {node.verdict for node in carried.nodes} == {Verdict.MISS}
+
+
+async def test_a_workflow_none_of_whose_steps_can_be_cached_is_left_as_it_is() -> None:
+    made = pipeline(annotations={"periplus.dev/side-effects": "true"})
+    assert (await admission(Verdicts(default=MISS)).admit(made, "argo")).patch == ()
 
 
 @settings(max_examples=60, deadline=None)
@@ -114,7 +128,7 @@ async def test_library_templates_are_copied_and_images_stay_as_they_are() -> Non
     assert "workflowTemplateRef" not in created["spec"]
     assert created["metadata"]["labels"]["workflows.argoproj.io/workflow-template"] == "lib"
     carried = rewritten.decode(created["metadata"]["annotations"][ANNOTATION])
-    assert carried.cache_mode(created["spec"], is_recorded=True) is None
+    assert carried.fits(created["spec"])
 
 
 @pytest.mark.parametrize(
@@ -176,7 +190,8 @@ async def test_of_too_many_at_the_same_time_some_run_as_they_are_at_once() -> No
 @pytest.mark.parametrize("cache", [MemoryCache(is_unreachable=True), object()])
 async def test_whatever_fails_the_workflow_runs_as_it_is(cache: Any) -> None:
     answer = await admission(cache).admit(pipeline(), "argo")
-    assert (answer.patch, answer.refusal) == ((), None)
+    assert answer.refusal is None
+    assert not any(operation["path"].startswith("/spec") for operation in answer.patch)
     assert answer.warnings
 
 
@@ -227,18 +242,20 @@ async def test_the_spec_as_argo_writes_it_is_the_spec_that_was_rewritten() -> No
             each["container"] |= {"name": "", "resources": {}}
         for name in ("inputs", "outputs"):
             each[name] = {key: value for key, value in each[name].items() if value}
-    assert carried.cache_mode(spec, is_recorded=True) is None
+    assert carried.fits(spec)
 
 
-@pytest.mark.parametrize("field", ["args", "image", "template"])
+@pytest.mark.parametrize("field", ["args", "image", "template", "parameter"])
 async def test_after_another_change_of_the_spec_nothing_is_served_or_recorded(field: str) -> None:
     created, carried = await made_rewrite()
     spec = created["spec"]
-    if field == "template":
+    if field == "parameter":
+        spec["arguments"]["parameters"][0]["value"] = "2"
+    elif field == "template":
         spec["templates"][0]["dag"]["tasks"][0]["template"] = "b"
     else:
         spec["templates"][1]["container"][field] = ["other"] if field == "args" else "other"
-    assert carried.cache_mode(spec, is_recorded=True) is CacheMode.OFF
+    assert not carried.fits(spec)
 
 
 def packed(value: Any) -> str:

@@ -74,6 +74,7 @@ async def test_a_workflow_of_others_is_served_from_the_cache_the_second_time(sta
     manifest = pipeline(str(uuid.uuid4()))
     cold, _ = await run(started, manifest)
     assert (cold.run.phase, cold.ran, cold.cached) == (RunPhase.SUCCEEDED, {"up", "a", "b"}, set())
+    assert {event.observed for event in cold.finished} == {False}
     warm, found = await run(started, manifest)
     assert (warm.run.phase, warm.ran, warm.cached) == (RunPhase.SUCCEEDED, set(), {"up", "a", "b"})
     assert warm.output == cold.output
@@ -158,6 +159,21 @@ async def test_a_workflow_resubmitted_with_other_parameters_does_not_give_the_re
     done = await ended(started, id_of(await resubmitted(started, found, p="2")))
     assert (done.run.phase, done.run.message) == (RunPhase.ERROR, OTHER_PARAMETERS)
     assert await started.published(FINISHED, done.run.id) == []
+
+
+async def test_a_cold_workflow_resubmitted_with_other_parameters_has_keys_of_its_own(
+    started: Harness,
+) -> None:
+    manifest = pipeline(str(uuid.uuid4()))
+    manifest["spec"]["templates"][0] = dag(
+        task("up", "up", given={"p": "{{workflow.parameters.p}}"}),
+        outputs=shows("tasks.up.outputs.parameters.o"),
+    )
+    cold, found = await run(started, manifest)
+    assert {event.verdict for event in cold.finished} == {step_pb2.VERDICT_MISS}
+    done = await ended(started, id_of(await resubmitted(started, found, p="2")))
+    assert (done.run.phase, done.output != cold.output) == (RunPhase.SUCCEEDED, True)
+    assert {event.observed for event in done.finished} == {True}
 
 
 async def test_nothing_is_stored_before_the_workflow_is_seen(started: Harness) -> None:

@@ -321,8 +321,9 @@ class Run:
 
     @property
     def is_only_observed(self) -> bool:
-        """Whether others submitted its Workflow and it is as they wrote it, so that nothing of it is looked up."""
-        return self.observed is not None and not self.state.generated
+        """Whether others submitted its Workflow and nobody asked the cache about it, so that its steps have no verdicts."""
+        verdicts = self.state.verdicts.values()
+        return self.observed is not None and all(each is Verdict.UNSPECIFIED for each in verdicts)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from periplus_common import digest
 from periplus_common.errors import Invalid
 from periplus_dispatcher.domain import Json, RunState, StepNode, TemplateRole
 from periplus_manifest.gotext import parameter_text
-from periplus_model.steps import CacheMode
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +60,10 @@ class Rewrite:
         """Whether it is that of an adopted template."""
         return bool(self.whole)
 
-    def cache_mode(self, spec: Json, *, is_recorded: bool) -> CacheMode | None:
-        """The cache mode of the run: OFF if this spec is not the one that the rewrite made; else results of its steps become
-        entries only if `is_recorded`.
-        """
-        if self.spec != spec_digest(spec):
-            return CacheMode.OFF
-        return None if is_recorded else CacheMode.READ
+    def fits(self, spec: Json) -> bool:
+        """Whether a spec is the one that the rewrite made, with the parameters that it was planned with."""
+        has_parameters = self.is_of_template or self.arguments == arguments_digest(spec)
+        return has_parameters and self.spec == spec_digest(spec)
 
 
 _REWRITE = TypeAdapter(Rewrite)

@@ -77,7 +77,8 @@ def new_run(
     run = replace(run, resolved=_resolved(workflow, spec, run.pipeline))
     rewrite = rewritten.read(metadata)
     if rewrite is not None and rewrite.entrypoint == spec.get("entrypoint"):
-        return _rewritten(run, rewrite, workflow, environment, is_recorded=is_recorded)
+        if rewrite.state.generated or rewrite.fits(spec):
+            return _rewritten(run, rewrite, workflow, environment, is_recorded=is_recorded)
     expanded = _expand(workflow, environment)
     calls = [call for call in expanded.calls if not call.is_invocator] if expanded else []
     nodes = [StepNode(call.path, call.template, call.depends_on, Verdict.UNSPECIFIED) for call in calls]
@@ -100,11 +101,11 @@ def _rewritten(
         nodes = [StepNode(c.path, c.template, c.depends_on, _verdict(c), c.uncacheable_reason) for c in calls]
         templates = dict(expanded.templates) if expanded else {}
         state = replace(state, templates=templates, verdicts={node.path: node.verdict for node in nodes})
-    mode = rewrite.cache_mode(spec, is_recorded=is_recorded)
+    mode = None if is_recorded else CacheMode.READ
     if not rewritten.has_templates(state):
-        mode = CacheMode.OFF
         state = replace(state, generated={}, stretches={}, fan_outs={})
-    if mode is CacheMode.OFF:
+    if not rewrite.fits(spec) or state.generated.keys() != rewrite.state.generated.keys():
+        mode = CacheMode.OFF
         log.warning("%s: was changed after it was rewritten: none of its steps is served or recorded", run.id)
     source = json.dumps(before, sort_keys=True)
     resolved = json.dumps({**json.loads(run.resolved), "spec": _without_reference(before)})
