@@ -1,5 +1,6 @@
 """Calls of the cache and the snapshotter: which answers are valid, and what their errors mean."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,9 +18,11 @@ from periplus.types.v1 import step_pb2
 from periplus_common import rpc
 from periplus_common.errors import Conflict, Invalid, NotFound, Refused, Unauthenticated, Unavailable
 from periplus_dispatcher.clients import CacheClient, SnapshotterClient
+from periplus_dispatcher.domain import ObjectContent
 from periplus_model.queries import Literal, StepQuery
-from periplus_model.steps import StepTemplate, Verdict
+from periplus_model.steps import ObjectRef, StepTemplate, Verdict
 
+READ_TIMEOUT = timedelta(seconds=1)
 HIT, MISS = step_pb2.VERDICT_HIT, step_pb2.VERDICT_MISS
 GAVE = step_pb2.Outputs(parameters=[step_pb2.Parameter(name="y", value="1")])
 verdict_message = cache_pb2.StepVerdict
@@ -37,6 +40,17 @@ class FakeService(CacheServiceServicer, SnapshotterServiceServicer):
     async def TakeSnapshot(self, request, context):  # noqa: N802
         return self._answer()
 
+    async def GetSnapshot(self, request, context):  # noqa: N802
+        return self._answer()
+
+    async def DigestObjects(self, request, context):  # noqa: N802
+        answer = self._answer()
+        return await answer if asyncio.iscoroutine(answer) else answer
+
+
+def raising(error: Exception) -> None:
+    raise error
+
 
 @asynccontextmanager
 async def services(answer: Callable[[], object]) -> AsyncIterator[tuple[CacheClient, SnapshotterClient]]:
@@ -46,7 +60,7 @@ async def services(answer: Callable[[], object]) -> AsyncIterator[tuple[CacheCli
         rpc.serving("127.0.0.1:0", "t", *(partial(each, service) for each in add), names=[]) as port,
         rpc.channel(f"127.0.0.1:{port}", "t") as channel,
     ):
-        yield CacheClient(channel, timedelta(seconds=5)), SnapshotterClient(channel)
+        yield CacheClient(channel, timedelta(seconds=5), READ_TIMEOUT), SnapshotterClient(channel)
 
 
 async def resolved(*verdicts: cache_pb2.StepVerdict):
@@ -143,3 +157,28 @@ async def test_a_service_that_refuses_the_token_is_unavailable():
     ):
         with pytest.raises(Unavailable):
             await CacheClient(channel, timedelta(seconds=5)).resolve("p", "r", None, {}, [])
+
+
+async def test_objects_that_take_longer_to_read_than_a_call_are_asked_for_again():
+    async with services(lambda: asyncio.sleep(60)) as (cache, _):
+        with pytest.raises(Unavailable) as raised:
+            await cache.digest_objects("p", [ObjectRef("k")])
+    assert raised.value.reason == "OBJECTS_BEING_READ"
+
+
+async def test_objects_are_asked_for_in_requests_of_a_thousand():
+    refs = [ObjectRef(str(number)) for number in range(1001)]
+    sizes = iter((1000, 1))
+
+    def answer():
+        found = cache_pb2.DigestedObject(digest="sha256:1")
+        return cache_pb2.DigestObjectsResponse(objects=[found] * next(sizes))
+
+    async with services(answer) as (cache, _):
+        assert await cache.digest_objects("p", refs) == dict.fromkeys(refs, ObjectContent("sha256:1"))
+
+
+async def test_a_snapshot_that_is_too_large_for_a_message_has_no_template():
+    async with services(partial(raising, Refused("too large"))) as (_, snapshotter):
+        with pytest.raises(NotFound):
+            await snapshotter.library_template("p", "sha256:" + "1" * 64, "WorkflowTemplate/t")

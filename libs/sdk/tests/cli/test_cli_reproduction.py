@@ -6,6 +6,7 @@ import pytest
 
 from periplus.dispatcher.v1 import dispatcher_pb2 as dispatcher
 from periplus.lineage.v1 import lineage_pb2 as lineage
+from periplus_common.errors import Unavailable
 
 CHANGED = dispatcher.Requirement(
     kind="REQUIREMENT_KIND_INPUT", state="REQUIREMENT_STATE_CHANGED", name="data/x.csv", steps=["load"],
@@ -124,3 +125,11 @@ def test_a_rollback_without_proven_bytes_exits_with_6_and_sends_nothing(script, 
     script.answers["RollBackPipeline"] = dispatcher.RollBackPipelineResponse(requirements=[CHANGED])
     assert periplus("rollback", "p", "--to", "p-1", "--yes").code == 6
     assert [each.validate_only for each in script.requests("RollBackPipeline")] == [True]
+
+
+def test_a_check_is_repeated_while_the_cache_reads_large_objects(script, periplus):
+    reading = Unavailable("it reads", reason="OBJECTS_BEING_READ")
+    answers = iter([reading, reading, reading, dispatcher.ReproduceRunResponse(requirements=[MET])])
+    script.answers["ReproduceRun"] = lambda _: next(answers)
+    done = periplus("reproduce", "r-1", "--dry-run")
+    assert (done.code, done.err.count("the cache reads")) == (0, 1)

@@ -28,7 +28,7 @@ class CacheClient:
     """The cache, by gRPC. A call without an answer after `timeout` has failed; one that reads objects, after `read_timeout`."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, timeout: timedelta, read_timeout: timedelta = timedelta(seconds=45)
+        self, channel: grpc.aio.Channel, timeout: timedelta, read_timeout: timedelta = timedelta(seconds=30)
     ) -> None:
         self._stub = CacheServiceStub(channel)
         self._timeout = timeout.total_seconds()
@@ -65,7 +65,15 @@ class CacheClient:
             part = objects[start : start + MAX_DIGESTED_OBJECTS]
             request = cache_pb2.DigestObjectsRequest(project=project, objects=map(codec.encode_object, part))
             with _errors():
-                response = await self._stub.DigestObjects(request, timeout=self._read_timeout)
+                try:
+                    response = await self._stub.DigestObjects(request, timeout=self._read_timeout)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                        raise
+                    raise Unavailable(
+                        "the cache still reads objects: repeat the request, which goes on where it was",
+                        reason="OBJECTS_BEING_READ",
+                    ) from error
             contents = [ObjectContent(each.digest, each.reason, each.is_absent) for each in response.objects]
             found |= zip(part, contents, strict=True)
         return found
@@ -128,7 +136,12 @@ class SnapshotterClient:
     async def library_template(self, project: str, snapshot: str, name: str) -> Json | None:
         request = snapshotter_pb2.GetSnapshotRequest(project=project, snapshot=snapshot, with_content=True)
         with _errors(may_be_absent=True):
-            response = await self._stub.GetSnapshot(request, timeout=self._image_timeout)
+            try:
+                response = await self._stub.GetSnapshot(request, timeout=self._image_timeout)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                    raise
+                raise NotFound("the snapshot is too large for a message") from error
         for template in response.snapshot.claim.templates:
             if template.name == name:
                 found: Json = json.loads(template.content)

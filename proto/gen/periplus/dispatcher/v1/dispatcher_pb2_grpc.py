@@ -193,7 +193,7 @@ class DispatcherServiceServicer:
         - NOT_FOUND: the run or the step does not exist, or lineage has not received it (yet).
         - FAILED_PRECONDITION: RUN_NOT_FINISHED; NOT_REPRODUCIBLE: the manifest of the run is not stored, or can not be run again by
         itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
-        - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
+        - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached; or OBJECTS_BEING_READ. Retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,7 +209,7 @@ class DispatcherServiceServicer:
         - INVALID_ARGUMENT: the run is one of another pipeline.
         - FAILED_PRECONDITION: RUN_NOT_SUCCEEDED; REQUIREMENTS_UNMET: bytes of its outputs are gone, or are not proven to be those of
         the run; see `requirements` with `validate_only`.
-        - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached. Retry.
+        - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached; or OBJECTS_BEING_READ. Retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -103,7 +103,7 @@ class DispatcherServiceStub:
     - NOT_FOUND: the run or the step does not exist, or lineage has not received it (yet).
     - FAILED_PRECONDITION: RUN_NOT_FINISHED; NOT_REPRODUCIBLE: the manifest of the run is not stored, or can not be run again by
       itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
-    - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
+    - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached; or OBJECTS_BEING_READ. Retry.
     """
     RollBackPipeline: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.RollBackPipelineRequest, _dispatcher_pb2.RollBackPipelineResponse]
     """Make the outputs of an earlier run the newest of its pipeline, by a new run that is served all of them: nothing runs. That each
@@ -115,7 +115,7 @@ class DispatcherServiceStub:
     - INVALID_ARGUMENT: the run is one of another pipeline.
     - FAILED_PRECONDITION: RUN_NOT_SUCCEEDED; REQUIREMENTS_UNMET: bytes of its outputs are gone, or are not proven to be those of
       the run; see `requirements` with `validate_only`.
-    - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached. Retry.
+    - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached; or OBJECTS_BEING_READ. Retry.
     """
 
 @_typing.type_check_only
@@ -193,7 +193,7 @@ class DispatcherServiceAsyncStub(DispatcherServiceStub):
     - NOT_FOUND: the run or the step does not exist, or lineage has not received it (yet).
     - FAILED_PRECONDITION: RUN_NOT_FINISHED; NOT_REPRODUCIBLE: the manifest of the run is not stored, or can not be run again by
       itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
-    - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
+    - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached; or OBJECTS_BEING_READ. Retry.
     """
     RollBackPipeline: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.RollBackPipelineRequest, _dispatcher_pb2.RollBackPipelineResponse]  # type: ignore[assignment]
     """Make the outputs of an earlier run the newest of its pipeline, by a new run that is served all of them: nothing runs. That each
@@ -205,7 +205,7 @@ class DispatcherServiceAsyncStub(DispatcherServiceStub):
     - INVALID_ARGUMENT: the run is one of another pipeline.
     - FAILED_PRECONDITION: RUN_NOT_SUCCEEDED; REQUIREMENTS_UNMET: bytes of its outputs are gone, or are not proven to be those of
       the run; see `requirements` with `validate_only`.
-    - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached. Retry.
+    - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached; or OBJECTS_BEING_READ. Retry.
     """
 
 class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -334,7 +334,7 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
         - NOT_FOUND: the run or the step does not exist, or lineage has not received it (yet).
         - FAILED_PRECONDITION: RUN_NOT_FINISHED; NOT_REPRODUCIBLE: the manifest of the run is not stored, or can not be run again by
           itself; REQUIREMENTS_UNMET: something is not as it was, which `validate_only` lists.
-        - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached. Retry.
+        - UNAVAILABLE: lineage, the cache or the snapshotter can not be reached; or OBJECTS_BEING_READ. Retry.
         """
 
     @_abc_1.abstractmethod
@@ -352,7 +352,7 @@ class DispatcherServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT: the run is one of another pipeline.
         - FAILED_PRECONDITION: RUN_NOT_SUCCEEDED; REQUIREMENTS_UNMET: bytes of its outputs are gone, or are not proven to be those of
           the run; see `requirements` with `validate_only`.
-        - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached. Retry.
+        - UNAVAILABLE: lineage, the cache, the snapshotter or Argo can not be reached; or OBJECTS_BEING_READ. Retry.
         """
 
 def add_DispatcherServiceServicer_to_server(servicer: DispatcherServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

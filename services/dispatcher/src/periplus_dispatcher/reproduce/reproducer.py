@@ -124,7 +124,12 @@ class Reproducer:
             cache_mode=CacheMode.OFF,
             reproduces=Reproduced(run.id, request.step, run.snapshot),
         )
-        planned = await self._dispatcher.plan(run_request)
+        try:
+            planned = await self._dispatcher.plan(run_request)
+        except Invalid as error:  # it is not the caller's manifest
+            raise Refused(
+                f"its manifest is refused now: {error}", reason="NOT_REPRODUCIBLE", fix=error.fix
+            ) from error
         needed = needs(manifest, planned.parameters, planned.expanded, record, run.state.templates)
         return run_request, planned, in_order(await self._requirements(request, run, needed))
 

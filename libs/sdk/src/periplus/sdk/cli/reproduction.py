@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -18,7 +18,7 @@ from periplus.sdk.cli.terminal import say, say_block
 from periplus.sdk.cli.text import counted, one_line, shorten_digests, table, yaml_difference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from periplus.dispatcher.v1 import dispatcher_pb2 as pb
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from periplus.sdk.client import Client
     from periplus.snapshotter.v1.snapshotter_pb2 import Claim
 
+Answer = TypeVar("Answer")
 IDENTICAL = 1
 MET = 1
 REFUSING = (2, 3, 5)
 """RequirementState that refuses a reproduction: CHANGED, MISSING, UNSAFE."""
 CANCELLED = 6
 MAX_ROWS = 50
+MAX_READING_SECONDS = 1800.0
 MAX_DIGEST_WAIT_SECONDS = 60.0
 """For the digests of the reproduction's artifacts, which are computed after it has finished."""
 
@@ -73,7 +75,10 @@ def reproduce(
     with client(project) as services:
         original = resolve(services, run)
         claim = _environment()
-        checked = services.reproduce(original, step=step, validate_only=True, claim=claim)
+        checked = _repeated(
+            lambda: services.reproduce(original, step=step, validate_only=True, claim=claim),
+            quiet=not is_text,
+        )
         if is_text:
             say(*_requirement_lines(original, checked.requirements))
             if show_manifest:
@@ -100,6 +105,22 @@ def reproduce(
     if final.phase == CANCELLED:
         raise typer.Exit(exit_code_of_run(final.phase))
     raise typer.Exit(Exit.OK if graded.grade == IDENTICAL else Exit.FAILED)
+
+
+def _repeated(call: Callable[[], Answer], *, quiet: bool) -> Answer:
+    """The answer to a check; large objects take the cache longer than one call."""
+    from periplus.sdk.client.call_error import CallError
+
+    until, said = time.monotonic() + MAX_READING_SECONDS, quiet
+    while True:
+        try:
+            return call()
+        except CallError as error:
+            if error.reason != "OBJECTS_BEING_READ" or time.monotonic() > until:
+                raise
+            if not said:
+                say("the cache reads the objects, to compare their digests …", error=True)
+                said = True
 
 
 def _environment() -> Claim:
@@ -268,7 +289,10 @@ def rollback(
     is_text = output is Format.TEXT
     with client(project) as services:
         earlier = resolve(services, to)
-        checked = services.roll_back(pipeline, earlier, validate_only=True, keep_template=keep_template)
+        checked = _repeated(
+            lambda: services.roll_back(pipeline, earlier, validate_only=True, keep_template=keep_template),
+            quiet=not is_text,
+        )
         unmet = [each for each in checked.requirements if each.state in REFUSING]
         if is_text:
             say(*_requirement_lines(f"a rollback to {earlier}", checked.requirements))
