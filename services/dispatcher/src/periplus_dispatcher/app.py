@@ -20,7 +20,7 @@ from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.kubernetes import KubernetesWorkflows
 from periplus_dispatcher.manifest.locations import SharedKeys
-from periplus_dispatcher.manifest.uncacheable import OBSERVED, StepEnvironment
+from periplus_dispatcher.manifest.uncacheable import ADMITTED, OBSERVED, StepEnvironment
 from periplus_dispatcher.observed.observer import Observer
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.pods import KubernetesPods
@@ -98,7 +98,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
                 cache,
                 snapshots,
                 templates,
-                environment,
+                environment if templates is workflows else replace(environment, without_version=ADMITTED),
                 shared,
                 image_policy=settings.image_policy,
                 argo_demands_references=settings.argo_demands_references,

@@ -15,6 +15,7 @@ _STABLE_REFERENCES = ("inputs.", "outputs.", "item")
 _FIELDS = {"daemon": "it is a daemon", "memoize": "it has Argo's memoize"}
 NOT_READ = "whose content the dispatcher does not read: set DISPATCHER_KUBERNETES_URL and DISPATCHER_CONFIG_VERSION_KEY"
 OBSERVED = "whose content when an observed step started is not known"
+ADMITTED = "whose content is not read at the admission of a Workflow of others"
 
 
 @dataclass(frozen=True)
