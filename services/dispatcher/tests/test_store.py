@@ -19,6 +19,7 @@ from periplus_dispatcher.domain import (
     FanOut,
     GateAnswer,
     GeneratedTemplate,
+    Reproduced,
     Run,
     RunState,
     StepNode,
@@ -367,3 +368,25 @@ async def test_rows_with_unlimited_retention_stay(aged: None, db: Database, dsn:
     before = await rows(db)
     assert await delete_expired(dsn, retentions(None, None, None)) == {}
     assert await rows(db) == before
+
+
+async def test_the_resolved_manifest_of_a_run_is_kept_as_long_as_the_run(
+    runs: PostgresRuns, db: Database, dsn: str
+) -> None:
+    stored = await runs.add(replace(run("r"), resolved='{"kind": "Workflow"}'), [], [])
+    assert await runs.get_resolved(stored.id) == '{"kind": "Workflow"}'
+    assert await runs.get_resolved("another") == ""
+    await runs.finish(stored, [], RunPhase.SUCCEEDED, "", Outputs(), NOON)
+    assert await delete_expired(dsn, retentions(LONG_AGO, LONG_AGO, LONG_AGO)) == {
+        "run": 1,
+        "published": 0,
+        "gate_answer": 0,
+    }
+    assert await runs.get_resolved(stored.id) == ""
+
+
+async def test_a_reproduction_stays_one_when_its_run_is_read_again(runs: PostgresRuns) -> None:
+    stored = await runs.add(replace(run("r"), reproduces=Reproduced("first", "train(2)", "sha256:s")), [], [])
+    found = await runs.get(stored.id)
+    assert found
+    assert found.reproduces == Reproduced("first", "train(2)")

@@ -28,7 +28,7 @@ class Exit(IntEnum):
 
 
 CODES = """\
-Exit codes: 0 success; 1 the run failed, `doctor` found a problem, or an image has moved; 2 bad input; 3 the stack is not reachable;
+Exit codes: 0 success; 1 the run failed, `doctor` found a problem, an image has moved, or a reproduction is not identical; 2 bad input; 3 the stack is not reachable;
 4 the run was cancelled; 5 no such run, step, entry, snapshot or node; 6 not possible in this state;
 70 a defect of periplus; 130 interrupted."""
 
