@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from cluster import GATE_SECONDS, Argo, connected, prepare_cluster
+from cluster import Argo, connected, prepare_cluster
 from stack import FINAL_PHASES, WAIT_SECONDS, Stack, up
 
 from periplus.lineage.v1 import lineage_pb2
@@ -58,7 +58,7 @@ def others(tmp_path_factory: pytest.TempPathFactory, authority: Path) -> Iterato
     """Services that observe the namespace, record its results, and serve the webhook."""
     namespace = os.environ.get("ARGO_NAMESPACE", "argo") if "ARGO_SERVER" in os.environ else "argo"
     settings = {
-        "GATE_SECONDS": str(GATE_SECONDS), "OBSERVE": f"{namespace}=default", "OBSERVE_LABEL": f"{LABEL}=true",
+        "GATE_SECONDS": "120", "OBSERVE": f"{namespace}=default", "OBSERVE_LABEL": f"{LABEL}=true",
         "OBSERVE_RECORDED_PROJECTS": "default", "WEBHOOK_ADDRESS": f"127.0.0.1:{PORT}", "WEBHOOK_TOKEN": TOKEN,
         "WEBHOOK_CERT_FILE": str(authority), "WEBHOOK_KEY_FILE": str(authority.with_suffix(".key")),
         "WEBHOOK_SECONDS": "30",  # of a busy machine

@@ -155,25 +155,37 @@ async def test_nobody_without_the_token_is_answered(webhook: Asked) -> None:
         assert "patch" not in response.text
 
 
-async def test_a_request_that_is_too_large_or_too_slow_is_refused(tmp_path: Path) -> None:
-    certificate = pair(tmp_path, "tls")
-    limits = WebhookLimits(body=timedelta(seconds=0.2), head=timedelta(seconds=0.2), body_bytes=10_000)
+async def test_a_request_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    certificate, limits = pair(tmp_path, "tls"), WebhookLimits(body_bytes=10_000)
     async with serving(admission(), "127.0.0.1:0", TOKEN, certificate, limits) as port:
         asked = Asked(port, certificate[0])
         assert (await asked.post(b" " * 10_001)).status_code == 413
-
-        async def slow() -> AsyncIterator[bytes]:
-            yield b"{"
-            await asyncio.sleep(WAIT_SECONDS)
-
-        context = ssl.create_default_context(cafile=str(certificate[0]))
-        async with httpx.AsyncClient(verify=context, trust_env=False, timeout=WAIT_SECONDS) as http:
-            assert (await http.post(asked.url, content=slow())).status_code == 408
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-        async with asyncio.timeout(WAIT_SECONDS):
-            assert await reader.read() == b""  # it sent no head, and was closed
-        writer.close()
         assert (await asked.post(review(pipeline()))).status_code == 200
+
+
+async def test_a_request_whose_body_does_not_arrive_is_answered(tmp_path: Path) -> None:
+    certificate, limits = pair(tmp_path, "tls"), WebhookLimits(body=timedelta(seconds=0.1))
+    async with serving(admission(), "127.0.0.1:0", TOKEN, certificate, limits) as port:
+        context = ssl.create_default_context(cafile=str(certificate[0]))
+        async with asyncio.timeout(WAIT_SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            writer.write(f"POST /mutate/{TOKEN} HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n{{".encode())
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+            writer.close()
+
+
+async def test_a_connection_that_sends_no_request_is_closed(tmp_path: Path) -> None:
+    certificate, limits = pair(tmp_path, "tls"), WebhookLimits(head=timedelta(seconds=0.1))
+    async with serving(admission(), "127.0.0.1:0", TOKEN, certificate, limits) as port:
+        context = ssl.create_default_context(cafile=str(certificate[0]))
+        async with asyncio.timeout(WAIT_SECONDS):
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+                writer.write(b"POST /mutate/")
+                assert await reader.read() == b""
+                writer.close()
+            except ConnectionError:
+                pass  # it was closed while it was greeted
 
 
 async def test_a_refusal_names_the_field(tmp_path: Path) -> None:
