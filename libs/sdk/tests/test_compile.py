@@ -90,17 +90,25 @@ def test_compiling_twice_gives_the_same_bytes(compiled):
     assert first.archive == second.archive
 
 
-def test_the_archive_holds_the_files_of_the_closures_below_one_folder(write):
+def test_the_archive_holds_the_modules_of_the_project_below_one_folder(write):
     folder = write({
         "flow.py": "from periplus.sdk import pipeline, step\nfrom pkg.used import f\n"
                    "@step\ndef one() -> int:\n    return f()\n@pipeline\ndef flow() -> int:\n    return one()\n",
-        "pkg/__init__.py": "", "pkg/used.py": "def f(): return 1\n", "pkg/unused.py": "", "notes.txt": "",
+        "pkg/__init__.py": "", "pkg/used.py": "def f(): return 1\n", "pkg/by_name.py": "", "notes.txt": "",
+        "broken.py": "(", "random.py": "", "pytest.py": "", "env/pyvenv.cfg": "", "env/installed.py": "",
     })  # fmt: skip
     result = compile(load(folder / "flow.py"))
     with tarfile.open(fileobj=io.BytesIO(result.archive)) as tar:
         entries = {one.name: (one.mtime, one.uid, one.uname) for one in tar.getmembers()}
     of_project = [name for name in entries if not name.startswith("code/periplus-runner")]
-    assert of_project == ["code", "code/pkg", "code/flow.py", "code/pkg/__init__.py", "code/pkg/used.py"]
+    assert of_project == [
+        "code",
+        "code/pkg",
+        "code/flow.py",
+        "code/pkg/__init__.py",
+        "code/pkg/by_name.py",
+        "code/pkg/used.py",
+    ]
     assert set(entries.values()) == {(0, 0, "")}
     assert result.archive[4:8] == bytes(4)  # gzip's own time
     hexadecimal = result.archive_digest.removeprefix("sha256:")
@@ -347,7 +355,7 @@ def test_a_file_inside_a_package_is_imported_from_above_it(write):
     folder = write({"project/__init__.py": "", "project/flow.py": text, "project/steps.py": steps})
     result = compile(load(folder / "project/flow.py"))
     assert [one.entry for one in result.steps] == ["project.steps:one"]
-    assert result.files == ("project/__init__.py", "project/steps.py")
+    assert result.files == ("project/__init__.py", "project/flow.py", "project/steps.py")
 
 
 def test_a_step_is_found_in_its_own_module_when_its_decorator_is_in_another(write):

@@ -27,6 +27,7 @@ from periplus_cache.domain import (
     replacement_reason,
     write_outcome,
 )
+from periplus_cache.ports import MAX_PER_BASE
 from periplus_cache.record.finished import EXECUTED
 from periplus_cache.wire import published
 from periplus_common import digest
@@ -78,7 +79,10 @@ class MemoryStore:
             for key, limit in limits.items()
             for entry in [e for e in live if e.static_key == key][: limit + 1]
         ]
-        return by_static_key, [_candidate(entry) for entry in live if entry.fingerprint in fingerprints]
+        exact = [e for e in live if e.fingerprint in fingerprints and not e.base_fingerprint]
+        for base in fingerprints:
+            exact += [e for e in live if e.base_fingerprint == base][:MAX_PER_BASE]
+        return by_static_key, [_candidate(entry) for entry in exact]
 
     async def invalidate(self, project: str, invalidations: Collection[Invalidation], now: datetime) -> None:
         for wanted in invalidations:
@@ -303,6 +307,8 @@ def _candidate(entry: Entry) -> Candidate:
         confirmed_at=entry.confirmed_at,
         duration=entry.producer.duration,
         load_outputs=lambda: entry.outputs,
+        base_fingerprint=entry.base_fingerprint,
+        discovered=entry.inputs.discovered,
     )
 
 

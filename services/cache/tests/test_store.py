@@ -374,7 +374,7 @@ async def test_the_candidates_query_uses_an_index(dsn):
             await connection.execute("ANALYZE entry")
             static = await connection.fetchval("SELECT sha256('1'::bytea)")
             plan = await connection.fetch(
-                f"EXPLAIN (ANALYZE, BUFFERS) {CANDIDATES}", [static], [100], [static], NOON, "p"
+                f"EXPLAIN (ANALYZE, BUFFERS) {CANDIDATES}", [static], [100], [static], NOON, "p", 16
             )
         text = "\n".join(row[0] for row in plan)
         assert "Seq Scan" not in text

@@ -36,6 +36,7 @@ class MemoryCache:
         cache_mode: CacheMode | None,
         templates: Mapping[str, StepTemplate],
         queries: Sequence[StepQuery],
+        code_index: Mapping[str, str],
     ) -> dict[str, StepVerdict]:
         if self.is_unreachable:
             raise Unavailable("the cache can not be reached")

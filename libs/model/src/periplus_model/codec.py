@@ -193,12 +193,15 @@ def decode_inputs(message: step_pb2.Inputs) -> Inputs:
     return Inputs(
         parameters=decode_parameters(message.parameters),
         artifacts=tuple(map(decode_artifact, message.artifacts)),
+        discovered=dict(message.discovered),
     )
 
 
 def encode_inputs(inputs: Inputs) -> step_pb2.Inputs:
     return step_pb2.Inputs(
-        parameters=encode_parameters(inputs.parameters), artifacts=map(encode_artifact, inputs.artifacts)
+        parameters=encode_parameters(inputs.parameters),
+        artifacts=map(encode_artifact, inputs.artifacts),
+        discovered=inputs.discovered,
     )
 
 

@@ -156,10 +156,14 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Inputs of a step. Parameters are in the template's order."""
+    """Inputs of a step. Parameters are in the template's order.
+
+    `discovered`: what it used of the project's code beyond its template's document, with digests by name.
+    """
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
+    discovered: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,10 @@ class Producer:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A result that can be served. `confirmed_at`: when a run last produced the same outputs."""
+    """A result that can be served. `confirmed_at`: when a run last produced the same outputs.
+
+    `base_fingerprint`: of an entry with discovered inputs, the fingerprint without them, by which it is looked up.
+    """
 
     project: str
     fingerprint: str
@@ -83,6 +86,7 @@ class Entry:
     confirmed_at: datetime
     expires_at: datetime | None = None
     invalidation_reason: str = ""
+    base_fingerprint: str = ""
 
     def is_expired(self, now: datetime) -> bool:
         """Whether its time to live has passed."""
@@ -126,7 +130,10 @@ class EntryPage:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A live entry that a step may hit. `load_outputs` decodes its outputs, which most candidates do not need."""
+    """A live entry that a step may hit. `load_outputs` decodes its outputs, which most candidates do not need.
+
+    With a `base_fingerprint` it is one of several entries for one key, a hit only where its `discovered` inputs are the same.
+    """
 
     fingerprint: str
     static_key: str
@@ -135,6 +142,8 @@ class Candidate:
     confirmed_at: datetime
     duration: timedelta
     load_outputs: Callable[[], Outputs]
+    base_fingerprint: str = ""
+    discovered: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

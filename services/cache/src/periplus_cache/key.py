@@ -1,8 +1,9 @@
 """A step's key, its fingerprint, and the static key, which is known before the inputs are.
 
-The key is a map: {v, project, tier, epoch, template, parameters, artifacts}. The fingerprint is the digest of its
-canonical form; the static key is the digest of the same map without parameters and artifacts. Canonical CBOR sorts
-shorter names first, and `artifacts` and `parameters` are the two longest: the bytes of all other members come first,
+The key is a map: {v, project, tier, epoch, template, parameters, artifacts}, with `discovered` if the step has discovered
+inputs. The fingerprint is the digest of its canonical form; the base fingerprint is that of the map without `discovered`, which
+is known before the step runs; the static key is the digest of the map without inputs of any kind. Canonical CBOR sorts
+shorter names first, and `artifacts`, `discovered` and `parameters` are the longest: the bytes of all other members come first,
 and are hashed once for all steps of a template.
 """
 
@@ -22,6 +23,7 @@ _STATIC_MEMBERS = 5
 _ALL_MEMBERS = 7
 _MAP = 0xA0  # CBOR: a map of up to 23 pairs, their number in the low bits
 _PARAMETERS = digest.canonical("parameters")
+_DISCOVERED = digest.canonical("discovered")
 _ARTIFACTS = digest.canonical("artifacts")
 
 
@@ -45,27 +47,41 @@ def static_members(scope: Scope, text: str) -> dict[str, Any]:
 
 
 def whole_key(
-    scope: Scope, text: str, parameters: Mapping[str, str], artifacts: Mapping[str, str]
+    scope: Scope,
+    text: str,
+    parameters: Mapping[str, str],
+    artifacts: Mapping[str, str],
+    discovered: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The key. `artifacts` are content digests by name. Raises `Invalid` for an invalid document."""
-    return {**static_members(scope, text), "parameters": dict(parameters), "artifacts": dict(artifacts)}
+    key = {**static_members(scope, text), "parameters": dict(parameters), "artifacts": dict(artifacts)}
+    return {**key, "discovered": dict(discovered)} if discovered else key
 
 
 class TemplateKey:
     """What the keys of all steps of a template have in common."""
 
-    __slots__ = ("_prefix", "static_key")
+    __slots__ = ("_prefix", "_prefix_with_discovered", "static_key")
 
     def __init__(self, scope: Scope, text: str) -> None:
         canonical = digest.canonical(static_members(scope, text))
         self.static_key = digest.sha256(canonical)
         self._prefix = hashlib.sha256(bytes([_MAP | _ALL_MEMBERS]) + canonical[1:])
+        self._prefix_with_discovered = hashlib.sha256(bytes([_MAP | (_ALL_MEMBERS + 1)]) + canonical[1:])
         assert canonical[0] == _MAP | _STATIC_MEMBERS
 
-    def fingerprint(self, parameters: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
+    def fingerprint(
+        self,
+        parameters: Mapping[str, str],
+        artifacts: Mapping[str, str],
+        discovered: Mapping[str, str] | None = None,
+    ) -> str:
         """The digest of `whole_key` with these inputs."""
-        hashed = self._prefix.copy()
-        hashed.update(_ARTIFACTS + digest.canonical(artifacts) + _PARAMETERS + digest.canonical(parameters))
+        hashed = (self._prefix_with_discovered if discovered else self._prefix).copy()
+        hashed.update(_ARTIFACTS + digest.canonical(artifacts))
+        if discovered:
+            hashed.update(_DISCOVERED + digest.canonical(discovered))
+        hashed.update(_PARAMETERS + digest.canonical(parameters))
         return "sha256:" + hashed.hexdigest()
 
 

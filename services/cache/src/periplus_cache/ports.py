@@ -24,6 +24,9 @@ from periplus_cache.domain import (
 )
 from periplus_model.steps import ObjectRef
 
+MAX_PER_BASE = 16
+"""Entries of one key that differ in their discovered inputs and are considered for a step, the newest first."""
+
 
 class Store(Protocol):
     """Entries, attempts, hits and content digests. Every method raises `Unavailable` if Postgres can not be reached."""
@@ -31,7 +34,10 @@ class Store(Protocol):
     async def candidates(
         self, project: str, limits: Mapping[str, int], fingerprints: Collection[str], now: datetime
     ) -> tuple[list[Candidate], list[Candidate]]:
-        """Live entries: the newest of each static key, at most its limit plus one; and those with these fingerprints."""
+        """Live entries: the newest of each static key, at most its limit plus one; and those with these fingerprints.
+
+        With these base fingerprints, the newest of each, at most MAX_PER_BASE.
+        """
 
     async def record(self, *recordings: Recording) -> list[WriteOutcome | None]:
         """Store what finished steps add, and queue the events. None: it was stored before, or has no entry."""

@@ -133,6 +133,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             FollowerTimings(),
             KubernetesPods(cluster) if cluster else None,
             config,
+            steps_are_processes=settings.steps_are_processes,
         )
         following = tasks.create_task(follower.follow())
         # A step whose image is known only when its pod was seen has no key at a gate.

@@ -41,6 +41,7 @@ class CacheClient:
         cache_mode: CacheMode | None,
         templates: Mapping[str, StepTemplate],
         queries: Sequence[StepQuery],
+        code_index: Mapping[str, str],
     ) -> dict[str, StepVerdict]:
         used = {query.template for query in queries}
         request = cache_pb2.ResolveStepsRequest(
@@ -49,6 +50,7 @@ class CacheClient:
             templates={name: codec.encode_template(t) for name, t in templates.items() if name in used},
             steps=map(codec.encode_query, queries),
             cache_mode=codec.encode_run_mode(cache_mode),
+            code_index=code_index,
         )
         with _errors():
             response = await self._stub.ResolveSteps(request, timeout=self._timeout)

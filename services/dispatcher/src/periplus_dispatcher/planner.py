@@ -18,6 +18,7 @@ from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow
 from periplus_dispatcher.manifest.config import getting_config, ignored_warnings
 from periplus_dispatcher.manifest.defaults import with_defaults
+from periplus_dispatcher.manifest.discovered import read_index
 from periplus_dispatcher.manifest.images import (
     ImagePolicy,
     accepted,
@@ -166,12 +167,13 @@ class Planner:
             *ignored_warnings(pods),
             *expanded.warnings,
         ]
+        index = read_index(checked.manifest)
         verdicts: dict[str, StepVerdict] = {}
         if queries := [call.query for call in expanded.calls if call.query is not None]:
             templates = {name: template.step for name, template in expanded.templates.items()}
             try:
                 verdicts = await self._cache.resolve(
-                    request.project, "", request.cache_mode, templates, queries
+                    request.project, "", request.cache_mode, templates, queries, index
                 )
             except (Unavailable, Invalid) as error:
                 # `Invalid` as well: the steps run, as the request itself is valid.

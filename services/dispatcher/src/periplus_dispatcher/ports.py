@@ -33,8 +33,9 @@ class Cache(Protocol):
         cache_mode: CacheMode | None,
         templates: Mapping[str, StepTemplate],
         queries: Sequence[StepQuery],
+        code_index: Mapping[str, str],
     ) -> dict[str, StepVerdict]:
-        """The verdict of each query, by its id. `cache_mode` is the run's. Raises `Unavailable`, `Invalid`."""
+        """The verdict of each query, by its id. `cache_mode` and `code_index` are the run's. Raises `Unavailable`, `Invalid`."""
 
     async def digest_objects(
         self, project: str, objects: Sequence[ObjectRef]

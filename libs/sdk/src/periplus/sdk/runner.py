@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from periplus.sdk import discovery
 from periplus.sdk.errors import MismatchError, PipelineError
 from periplus.sdk.pipelines import ports
 from periplus.sdk.pipelines.definition import StepDefinition
@@ -66,17 +67,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # so that a log can be followed while the step runs
     try:
-        if requirements := environment.get(ports.REQUIREMENTS_VARIABLE):
-            from periplus.sdk.step_packages import add_packages
-
-            add_packages(requirements)
-        if code := environment.get(ports.CODE_VARIABLE):
-            sys.path.insert(0, code)
-        step = _find(arguments[0])
-        values = {port.name: _read(step, port, environment) for port in step.inputs}
-        result = _call(step, values)
-        for port, value in _results(step, result):
-            _write(step, port, value, environment)
+        _run(arguments[0], environment)
     except PipelineError as wrong:
         _print_error(str(wrong))
         return BAD_VALUE
@@ -86,11 +77,33 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         traceback.print_exception(raised.error)
         if isinstance(raised.error, ModuleNotFoundError):
             _print_error(str(_missing_module(raised.error)))
+        elif missing := _missing_file(raised.error, environment.get(ports.CODE_VARIABLE)):
+            _print_error(str(missing))
         else:
             # Not its text, which may hold a secret: the message is stored and published, and read by more than the log.
             _leave_message(f"the step raised {type(raised.error).__qualname__}")
         return USER_CODE_FAILED
     return 0
+
+
+def _run(entry: str, environment: Mapping[str, str]) -> None:
+    if requirements := environment.get(ports.REQUIREMENTS_VARIABLE):
+        from periplus.sdk.step_packages import add_packages
+
+        add_packages(requirements)
+    code = environment.get(ports.CODE_VARIABLE)
+    # After the packages were installed, and before anything of the user's runs.
+    used = discovery.start(entry, environment, code)
+    if code:
+        sys.path.insert(0, code)
+    step = _find(entry)
+    used.imported()
+    values = {port.name: _read(step, port, environment) for port in step.inputs}
+    result = _call(step, values)
+    for port, value in _results(step, result):
+        _write(step, port, value, environment)
+    if report_to := environment.get(ports.DISCOVERED_VARIABLE):
+        discovery.write(used.report(), report_to)
 
 
 class _UserError(Exception):
@@ -150,6 +163,24 @@ def _read(step: StepDefinition, port: Port, environment: Mapping[str, str]) -> A
     except (PipelineError, OSError, ValueError) as wrong:
         what = wrong.what if isinstance(wrong, PipelineError) else f"cannot be read: {wrong}"
         raise PipelineError(what, function=step.name, argument=port.name) from wrong
+
+
+def _missing_file(error: BaseException, code: str | None) -> PipelineError | None:
+    """What to do about a file beside the code that did not travel; None for another error."""
+    if (
+        not code
+        or not isinstance(error, FileNotFoundError)
+        or not isinstance(error.filename, str | os.PathLike)
+    ):
+        return None
+    path = Path(error.filename).absolute()
+    if not path.is_relative_to(Path(code).absolute()):
+        return None
+    name = path.relative_to(Path(code).absolute()).as_posix()
+    return PipelineError(
+        f"{name} did not travel with the step's code: only modules do, and the files that the step declares",
+        fix=f'declare it, from the folder of the step\'s module, as @step(files=["{path.name}"])',
+    )
 
 
 def _missing_module(error: ModuleNotFoundError) -> PipelineError:

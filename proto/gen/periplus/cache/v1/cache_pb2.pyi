@@ -256,11 +256,32 @@ class ResolveStepsRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class CodeIndexEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PROJECT_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
     TEMPLATES_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     CACHE_MODE_FIELD_NUMBER: _builtins.int
+    CODE_INDEX_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The project; entries of other projects are never used."""
     run: _builtins.str
@@ -275,6 +296,10 @@ class ResolveStepsRequest(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepQuery]:
         """In an order in which every step is after the steps that it refers to."""
 
+    @_builtins.property
+    def code_index(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The digest of each name of the run's code. An entry with discovered inputs is a hit only if each has the same digest here."""
+
     def __init__(
         self,
         *,
@@ -283,10 +308,11 @@ class ResolveStepsRequest(_message.Message):
         templates: _abc.Mapping[_builtins.str, _step_pb2.StepTemplate] | None = ...,
         steps: _abc.Iterable[Global___StepQuery] | None = ...,
         cache_mode: _step_pb2.CacheMode.ValueType = ...,
+        code_index: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_mode", b"cache_mode", "project", b"project", "run", b"run", "steps", b"steps", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_mode", b"cache_mode", "code_index", b"code_index", "project", b"project", "run", b"run", "steps", b"steps", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,14 @@ class Change:
             return f"{name} is new ({self.new})"
         if self.new is None:
             return f"{name} is gone (was {self.old})"
-        if self.field.startswith(("code.", "config.", "inputs.artifacts.")):
+        if self.field.startswith("discovered."):
+            name = name.removeprefix("discovered.")
+            name = (
+                f"the import of {name[:-1]}, which it uses,"
+                if name.endswith(":")
+                else f"{name}, which it uses,"
+            )
+        if self.field.startswith(("code.", "config.", "discovered.", "inputs.artifacts.")):
             return f"{name} has other contents"
         return f"{name} was {self.old} and is {self.new}"
 
@@ -130,7 +137,7 @@ def _short(text: str) -> str:
 
 
 def _rank(field: str) -> int:
-    if field.startswith("code."):
+    if field.startswith(("code.", "discovered.")):
         return 0
     if field.endswith((".image", "image")):
         return 1

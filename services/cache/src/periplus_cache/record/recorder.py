@@ -99,12 +99,14 @@ class Recorder:
         key_inputs = Inputs(
             parameters={n: v for n, v in step.inputs.parameters.items() if n not in policy.ignore_inputs},
             artifacts=tuple(artifact for artifact in inputs if artifact.name not in policy.ignore_inputs),
+            discovered=step.inputs.discovered,
         )
         missing = [reason for name, reason in missing_inputs.items() if name not in policy.ignore_inputs]
-        fingerprint = ""
+        fingerprint = base = ""
         if not missing:
             digests = {artifact.name: artifact.digest for artifact in key_inputs.artifacts}
-            fingerprint = key.fingerprint(key_inputs.parameters, digests)
+            fingerprint = key.fingerprint(key_inputs.parameters, digests, key_inputs.discovered)
+            base = key.fingerprint(key_inputs.parameters, digests) if key_inputs.discovered else ""
         attempt = replace(
             recording.attempt,
             fingerprint=fingerprint,
@@ -122,7 +124,7 @@ class Recorder:
             log.warning("no entry for step %s of run %s: %s", step.step, step.run, reason)
             return replace(recording, attempt=replace(attempt, not_recorded_reason=reason))
         entry = _entry(step, attempt, key_inputs, replace(step.outputs, artifacts=outputs))
-        return replace(recording, entry=entry)
+        return replace(recording, entry=replace(entry, base_fingerprint=base))
 
 
 def _attempt(step: FinishedStep) -> Attempt:

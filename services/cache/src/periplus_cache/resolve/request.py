@@ -1,7 +1,7 @@
 """A ResolveSteps request: the steps to look up and their templates."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from periplus_cache.domain import restricted
 from periplus_common.errors import Invalid
@@ -12,12 +12,16 @@ from periplus_model.steps import CacheMode, StepTemplate
 
 @dataclass(frozen=True, slots=True)
 class ResolveRequest:
-    """Steps to look up, each after the steps that it refers to. `run_mode` restricts the policy of every template."""
+    """Steps to look up, each after the steps that it refers to. `run_mode` restricts the policy of every template.
+
+    `code_index` has the digest of each name of the run's code.
+    """
 
     project: str
     templates: Mapping[str, StepTemplate]
     steps: tuple[StepQuery, ...]
     run_mode: CacheMode | None = None
+    code_index: Mapping[str, str] = field(default_factory=dict)
 
     def restricted(self) -> "ResolveRequest":
         """The same request with the run's cache mode applied to each template."""

@@ -8,7 +8,7 @@ from periplus_cache.content import Content, Unreadable
 from periplus_cache.domain import uncacheable_reason
 from periplus_cache.key import TemplateKey
 from periplus_cache.resolve import fanout
-from periplus_cache.resolve.candidates import CandidateIndex
+from periplus_cache.resolve.candidates import CandidateIndex, changed
 from periplus_cache.resolve.inputs import InputValues, Unresolved, output_name, output_value
 from periplus_cache.resolve.request import ResolveRequest
 from periplus_common.errors import Invalid
@@ -141,9 +141,10 @@ class ResolutionPass:
         fingerprint = key.fingerprint(parameters, artifacts)  # type: ignore[arg-type]  # none is Unresolved
         if not policy.mode.is_looked_up:
             return StepVerdict(id_, Verdict.MISS, _not_looked_up(policy), fingerprint)
-        candidate = self._candidates.by_fingerprint.get(fingerprint)
+        candidate = self._candidates.find(fingerprint, self._request.code_index)
         if candidate is None:
             return self._without_entry(id_, key.static_key, fingerprint)
+        fingerprint = candidate.fingerprint
         if policy.ttl is not None and candidate.confirmed_at + policy.ttl <= self._now:
             reason = f"the result of run {candidate.producer_run} is older than its ttl of {_duration_text(policy.ttl)}"
             return StepVerdict(id_, Verdict.MISS, reason, fingerprint)
@@ -172,6 +173,10 @@ class ResolutionPass:
         self.missed.add(static_key)
         if fingerprint not in candidates.fetched and static_key not in candidates.complete:
             self.missing.add(fingerprint)
+        if others := candidates.by_base.get(fingerprint):
+            used = changed(others[0], self._request.code_index)
+            reason = f"run {others[0].producer_run} did the same, but it used {_named(used)}, which {'is' if len(used) == 1 else 'are'} not the same now"
+            return StepVerdict(id_, Verdict.MISS, reason, fingerprint)
         live = static_key in candidates.live
         reason = "it was run before, but not with these inputs" if live else _NEVER_RUN
         return StepVerdict(id_, Verdict.MISS, reason, fingerprint)
@@ -230,6 +235,12 @@ def _combined(id_: str, items: tuple[StepVerdict, ...], items_json: str) -> Step
         return StepVerdict(id_, Verdict.MISS, reason, items=items, items_json=items_json)
     reason = f"{hits} of {len(items)} items are hits"
     return StepVerdict(id_, Verdict.UNKNOWN, reason, items=items, items_json=items_json)
+
+
+def _named(names: list[str]) -> str:
+    """Names of the code index in words: the first, and how many more."""
+    text = f"the import of {names[0][:-1]}" if names[0].endswith(":") else names[0]
+    return text if len(names) == 1 else f"{text} and {len(names) - 1} more"
 
 
 def _not_looked_up(policy: CachePolicy) -> str:

@@ -24,6 +24,7 @@ from periplus_cache.store.rows import (
     decode_outputs,
     encode_digest,
     encode_inputs,
+    encode_optional_digest,
     encode_outputs,
 )
 from periplus_cache.wire import published
@@ -46,6 +47,7 @@ _COLUMNS = {
     "last_used_at": "timestamptz",
     "duration": "interval",
     "invalidation_reason": "text",
+    "base_fingerprint": "bytea",
 }
 _COLUMN_LIST = ", ".join(_COLUMNS)
 _INSERT = f"""
@@ -352,6 +354,7 @@ def _encode(entry: Entry) -> dict[str, object]:
         "last_used_at": entry.confirmed_at,
         "duration": entry.producer.duration,
         "invalidation_reason": entry.invalidation_reason,
+        "base_fingerprint": encode_optional_digest(entry.base_fingerprint),
     }
 
 
@@ -372,4 +375,5 @@ def _decode(row: Row) -> Entry:
         confirmed_at=row["confirmed_at"],
         expires_at=row["expires_at"],
         invalidation_reason=row["invalidation_reason"],
+        base_fingerprint=decode_digest(row["base_fingerprint"]),
     )

@@ -27,13 +27,16 @@ def decode_digest(stored: bytes | None) -> str:
 
 
 def encode_inputs(inputs: Inputs) -> bytes:
-    return _dump({"parameters": inputs.parameters, "artifacts": _encode_artifacts(inputs.artifacts)})
+    members = {"parameters": inputs.parameters, "artifacts": _encode_artifacts(inputs.artifacts)}
+    return _dump({**members, "discovered": inputs.discovered} if inputs.discovered else members)
 
 
 def decode_inputs(stored: bytes) -> Inputs:
     members = json.loads(stored)
     return Inputs(
-        parameters=members.get("parameters", {}), artifacts=_decode_artifacts(members.get("artifacts", ()))
+        parameters=members.get("parameters", {}),
+        artifacts=_decode_artifacts(members.get("artifacts", ())),
+        discovered=members.get("discovered", {}),
     )
 
 

@@ -53,7 +53,8 @@ def _key_json(details: EntryDetails) -> str:
     scope = Scope(entry.project, details.epoch)
     digests = {artifact.name: artifact.digest for artifact in entry.inputs.artifacts}
     return json.dumps(
-        whole_key(scope, details.document, entry.inputs.parameters, digests), ensure_ascii=False
+        whole_key(scope, details.document, entry.inputs.parameters, digests, entry.inputs.discovered),
+        ensure_ascii=False,
     )
 
 

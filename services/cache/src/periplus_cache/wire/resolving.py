@@ -28,6 +28,7 @@ async def decode_request(message: cache_pb2.ResolveStepsRequest) -> ResolveReque
         templates={name: decode_template(template) for name, template in message.templates.items()},
         steps=tuple(steps),
         run_mode=decode_run_mode(message.cache_mode),
+        code_index=dict(message.code_index),
     )
 
 

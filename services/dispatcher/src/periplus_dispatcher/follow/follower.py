@@ -1,6 +1,7 @@
 """Follow the runs that Argo has: publish what happens to their steps, answer their gates, and store their ends."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from periplus_dispatcher.follow.gates import gate_answer, gate_query, without_ca
 from periplus_dispatcher.follow.images import SeenImages, check_images
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.follow.observe import Gate, WorkflowStatus
+from periplus_dispatcher.manifest.discovered import read_index
 from periplus_dispatcher.observed.observer import Observer
 from periplus_dispatcher.observed.workflow import run_id
 from periplus_dispatcher.ports import Argo, Cache, ConfigObjects, Pods, Runs
@@ -91,7 +93,10 @@ class Follower:
         timings: FollowerTimings,
         pods: Pods | None = None,
         config: ConfigObjects | None = None,
+        *,
+        steps_are_processes: bool = False,
     ) -> None:
+        self._steps_are_processes = steps_are_processes
         self._launch = launch
         self._runs = runs
         self._argo = argo
@@ -335,7 +340,9 @@ class Follower:
                 await self._finish(run, RunPhase.ERROR, resubmitted.OTHER_PARAMETERS)
                 return True
         answers = await self._runs.get_answers(run.id) if run.state.generated else {}
-        status = WorkflowStatus(workflow, run.state, answers, self._repository)
+        status = WorkflowStatus(
+            workflow, run.state, answers, self._repository, steps_are_processes=self._steps_are_processes
+        )
         gates = [gate for gate in status.open_gates() if gate.node not in followed.answered]
         if gates and not status.phase.is_final:
             await self._answer_gates(followed, gates, answers)
@@ -406,7 +413,10 @@ class Follower:
             queries = [query for gate in gates for query in _queries(run, gate)]
             asked = {query.template: run.state.templates[query.template] for query in queries}
             templates = await with_current_config(run, asked, self._config)
-            verdicts = await self._cache.resolve(run.project, run.id, run.cache_mode, templates, queries)
+            index = read_index(json.loads(run.manifest)) if run.manifest else {}
+            verdicts = await self._cache.resolve(
+                run.project, run.id, run.cache_mode, templates, queries, index
+            )
         except (Unavailable, Invalid) as error:
             log.warning("%s: its gates are answered without the cache: %s", run.id, error)
             verdicts = {}

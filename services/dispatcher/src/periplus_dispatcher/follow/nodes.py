@@ -7,6 +7,7 @@ from typing import Any
 
 from periplus_common import digest
 from periplus_dispatcher.domain import Json
+from periplus_dispatcher.manifest import discovered
 from periplus_model.queries import ArtifactSource, Raw, Unknown
 from periplus_model.steps import Artifact, Inputs, ObjectRef, Outputs
 
@@ -39,11 +40,22 @@ class NodeReader:
         exit_code = outputs.get("exitCode")
         artifacts = self._artifacts(outputs.get("artifacts") or ())
         return Outputs(
-            {p["name"]: p["value"] for p in outputs.get("parameters") or () if p.get("value") is not None},
+            {
+                p["name"]: p["value"]
+                for p in outputs.get("parameters") or ()
+                if p.get("value") is not None and p["name"] != discovered.OUTPUT
+            },
             tuple(a for a in artifacts if declared is None or a.name in declared),
             outputs.get("result"),
             int(exit_code) if exit_code not in (None, "") else None,
         )
+
+    def report(self, node: Json) -> str | None:
+        """What the step reported of its discovered inputs; None if its template does not say that it reports."""
+        for parameter in field_list(node, "outputs", "parameters"):
+            if parameter["name"] == discovered.OUTPUT:
+                return str(parameter.get("value") or "")
+        return None
 
     def source(self, artifact: Json) -> ArtifactSource:
         """An artifact as the source of an input."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -28,6 +28,7 @@ from periplus_dispatcher.follow.nodes import (
     parse_time,
     template_name,
 )
+from periplus_dispatcher.manifest.discovered import Discovered, read_report
 from periplus_dispatcher.observed.kubeflow import COMPONENT
 from periplus_dispatcher.rewrite.generated import ASK, IS_HIT, REMAINING_ITEMS, SERVED, VERDICT
 from periplus_model.queries import ArtifactSource, StepVerdict
@@ -98,7 +99,10 @@ class WorkflowStatus:
         state: RunState,
         answers: Mapping[str, GateAnswer],
         repository: ArtifactRepository,
+        *,
+        steps_are_processes: bool = False,
     ) -> None:
+        self._steps_are_processes = steps_are_processes
         self._state = state
         self._answers = answers
         self._name = workflow["metadata"]["name"]
@@ -232,13 +236,18 @@ class WorkflowStatus:
     def _executed(self, node: Json) -> StepStatus:
         name = self._template(node)
         template = self._state.templates.get(name)
+        phase, found = self._step_phase(node), Discovered()
+        report = self._reader.report(node)
+        if report is not None and phase is StepPhase.SUCCEEDED:
+            found = read_report(report, steps_are_processes=self._steps_are_processes)
         return StepStatus(
             path=self._path(node),
-            phase=self._step_phase(node),
+            phase=phase,
             template=name,
             node=node["id"],
             message=explained(node.get("message", "")),
-            inputs=self._reader.inputs(node),
+            inputs=replace(self._reader.inputs(node), discovered=found.code),
+            uncacheable_reason=found.uncacheable_reason,
             outputs=self._reader.outputs(node, template.artifacts if template else None),
             started_at=parse_time(node.get("startedAt")),
             finished_at=parse_time(node.get("finishedAt")),

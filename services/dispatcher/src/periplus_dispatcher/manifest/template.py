@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from periplus_dispatcher.domain import ContainerTemplate, Json
+from periplus_dispatcher.manifest import discovered
 from periplus_dispatcher.manifest.pod_template import (
     CACHEABLE_KINDS,
     NOTHING_COMMON,
@@ -68,7 +69,7 @@ def describe_template(
             or uncacheable_reason(pod, document, policy, environment)
             or deleted_output_reason(outputs, common.artifact_gc),
         ),
-        parameters=tuple(p["name"] for p in outputs.get("parameters") or ()),
+        parameters=tuple(p["name"] for p in _parameters(outputs)),
         artifacts=tuple(a["name"] for a in outputs.get("artifacts") or ()),
         config=tuple(dict.fromkeys(ref.object.id for ref in pod.config)),
         images=images_to_see(pod, environment),
@@ -105,10 +106,15 @@ def _document(template: Json) -> Json:
         "artifacts": {a["name"]: _fields(a, ("path", "mode")) for a in inputs.get("artifacts") or ()},
     }
     document["outputs"] = {
-        "parameters": {p["name"]: p.get("valueFrom", {}) for p in outputs.get("parameters") or ()},
+        "parameters": {p["name"]: p.get("valueFrom", {}) for p in _parameters(outputs)},
         "artifacts": {a["name"]: _fields(a, ("path", "archive")) for a in outputs.get("artifacts") or ()},
     }
     return document
+
+
+def _parameters(outputs: Json) -> list[Json]:
+    """The output parameters without that of discovered inputs, which is no output."""
+    return [p for p in outputs.get("parameters") or () if p["name"] != discovered.OUTPUT]
 
 
 def _container(container: Json) -> Json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from periplus.sdk import step_packages
 from periplus.sdk.compiler.archive import archive
-from periplus.sdk.compiler.closure import Project, closure
+from periplus.sdk.compiler.closure import Closure, Project, closure
+from periplus.sdk.compiler.closure.index import CodeIndex, code_index
+from periplus.sdk.compiler.files import with_files
 from periplus.sdk.compiler.loading import module_path
 from periplus.sdk.compiler.requirements import Requirements, read_requirements
 from periplus.sdk.compiler.templates import DOMAIN, StepCode, TemplateVariant, container_template
 from periplus.sdk.compiler.travelling_runner import FOLDER, runner_files
+from periplus.sdk.discovery.names import INDEX_FILE
 from periplus.sdk.errors import PipelineError
 from periplus.sdk.pipelines.binding import Binding, Constant, ItemRef
 from periplus.sdk.pipelines.graph import Task, argo_name
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from periplus.sdk.pipelines.pipeline import Pipeline
 
 ENTRYPOINT = "main"
+MAX_OTHER_BYTES = 2 << 20
+"""Of modules that travel although no step's code names them."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def compile(  # noqa: A001
     code = Project(root)
     variants = _variants(recorded.tasks)
     entries = {variant.step: _entry(code, variant.step) for variant in variants}
-    closures = {step: closure(code, *entries[step]) for step in entries}
+    closures = {step: _closure(code, step, *entries[step]) for step in entries}
     requirements = {step: _requirements(step, pipeline) for step in entries}
     files = {name: path for one in closures.values() for name, path in one.files.items()}
     installed = {
@@ -90,7 +97,10 @@ def compile(  # noqa: A001
         for one in requirements.values()
         if one
     }
-    packed = archive({**files, **runner_files(), **installed})
+    files = _others(code, files)
+    index = code_index(files, code.read_modules())
+    travelling = index.travelling({":".join(entries[step]): one.statements for step, one in closures.items()})
+    packed = archive({**files, **runner_files(), **installed, INDEX_FILE: travelling})
     key = packed.key(project)
     codes = {
         step: StepCode(":".join(entries[step]), closures[step], key, requirements[step]) for step in entries
@@ -110,7 +120,7 @@ def compile(  # noqa: A001
         for variant, name in variants.items()
     ]
     return Compiled(
-        manifest=_workflow(pipeline.name, arguments, [main, *templates]),
+        manifest=_workflow(pipeline.name, arguments, [main, *templates], index),
         archive=packed.data,
         archive_digest=packed.digest,
         archive_key=key,
@@ -120,7 +130,30 @@ def compile(  # noqa: A001
     )
 
 
-def _workflow(name: str, arguments: dict[str, str | None], templates: list[Any]) -> dict[str, Any]:
+def _closure(code: Project, step: StepDefinition, module: str, name: str) -> Closure:
+    found = closure(code, module, name)
+    if not step.files:
+        return found
+    return with_files(found, step.files, _file(step.function).parent, code.root, step.name)
+
+
+def _others(code: Project, files: dict[str, Path]) -> dict[str, Path]:
+    """The files of closures, and those of further modules that could be imported by a name at run time."""
+    others = dict(files)
+    size = 0
+    for name in code.modules_that_names_can_mean():
+        path = code.file(name)
+        if path is None or path.suffix != ".py":
+            continue
+        with contextlib.suppress(OSError, PipelineError):  # one that no step imports may be broken
+            size += path.stat().st_size
+            others[code.module(name).file] = path
+    return others if size <= MAX_OTHER_BYTES else files
+
+
+def _workflow(
+    name: str, arguments: dict[str, str | None], templates: list[Any], index: CodeIndex
+) -> dict[str, Any]:
     parameters = [
         {"name": one} if text is None else {"name": one, "value": text} for one, text in arguments.items()
     ]
@@ -132,7 +165,13 @@ def _workflow(name: str, arguments: dict[str, str | None], templates: list[Any])
     return {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Workflow",
-        "metadata": {"generateName": f"{prefix}-", "annotations": {f"{DOMAIN}/pipeline": name}},
+        "metadata": {
+            "generateName": f"{prefix}-",
+            "annotations": {
+                f"{DOMAIN}/pipeline": name,
+                f"{DOMAIN}/code-index": json.dumps(index.digests, separators=(",", ":")),
+            },
+        },
         "spec": spec,
     }
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CODE_ARTIFACT = "periplus-code"
 WORK_VOLUME = "periplus-work"
 DOMAIN = "periplus.dev"
+_DISCOVERED_PATH = f"{ports.OUTPUT_PATH}{ports.DISCOVERED}.json"
 DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -50,8 +51,7 @@ def container_template(
     step = variant.step
     template: dict[str, Any] = {"name": name, "metadata": {"annotations": _annotations(step, code)}}
     template["inputs"] = _inputs(variant, code)
-    if outputs := _outputs(variant):
-        template["outputs"] = outputs
+    template["outputs"] = _outputs(variant)
     template["container"] = {
         "image": step.policy.image or image or DEFAULT_IMAGE,
         # Debian's images have no `python`, and all have `python3`.
@@ -107,6 +107,7 @@ def _outputs(variant: TemplateVariant) -> dict[str, Any]:
         parameters.append({"name": port.name, "valueFrom": {"path": path}})
         if port.items and not variant.is_item:
             parameters.append({"name": port.items, "valueFrom": {"path": _items_path(port)}})
+    parameters.append({"name": ports.DISCOVERED, "valueFrom": {"path": _DISCOVERED_PATH, "default": ""}})
     return _without_empty(parameters=parameters, artifacts=artifacts)
 
 
@@ -133,6 +134,7 @@ def _environment(variant: TemplateVariant, code: StepCode) -> list[dict[str, str
         variables.append((variable + port.name, ports.OUTPUT_PATH + port.file))
         if port.items and not variant.is_item:
             variables.append((ports.ITEMS_VARIABLE + port.name, _items_path(port)))
+    variables.append((ports.DISCOVERED_VARIABLE, _DISCOVERED_PATH))
     return [{"name": name, "value": value} for name, value in variables]
 
 

@@ -10,7 +10,7 @@ FOLDER = "periplus-runner"
 _SDK = Path(__file__).parents[1]
 _MODULES = ("__init__.py", "errors.py", "runner.py", "step_packages.py")
 # All that `periplus.sdk` itself exports: a user's module imports from it at its top.
-_PACKAGES = ("pipelines", "values", "compiler")
+_PACKAGES = ("pipelines", "values", "compiler", "discovery")
 
 
 def runner_files() -> dict[str, Path]:

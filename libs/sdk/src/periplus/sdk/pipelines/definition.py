@@ -80,6 +80,7 @@ class StepDefinition:
     function: Callable[..., Any]
     name: str
     policy: StepPolicy
+    files: tuple[str, ...] = ()
 
     @functools.cached_property
     def signature(self) -> inspect.Signature:

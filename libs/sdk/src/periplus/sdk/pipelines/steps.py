@@ -83,6 +83,7 @@ def step(
     ignore_inputs: Sequence[str] = (),
     side_effects: bool = False,
     requirements: str | None = None,
+    files: Sequence[str] = (),
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -96,6 +97,7 @@ def step(
     ignore_inputs: Sequence[str] = (),
     side_effects: bool = False,
     requirements: str | None = None,
+    files: Sequence[str] = (),
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a typed function a step.
 
@@ -103,6 +105,7 @@ def step(
     the function's; what the image lacks of it is installed when the step starts. `retries`: how often a failed step is tried
     again. `cache`: the cache mode. `ttl`: how long a result stays usable, as `90s`, `1h30m`, `7d`.
     `ignore_inputs`: arguments that do not change the result. `side_effects`: never take the result from the cache.
+    `files`: files and folders that the step opens, from the folder of its module; they are part of its key.
     """
 
     def decorate(function: Callable[P, R]) -> Step[P, R]:
@@ -114,8 +117,10 @@ def step(
                 function=called,
                 fix=f"write ignore_inputs=[{ignore_inputs!r}]",
             )
+        if isinstance(files, str):
+            raise PipelineError("files is a list of names", function=called, fix=f"write files=[{files!r}]")
         policy = StepPolicy(retries, cache, ttl, image, tuple(ignore_inputs), side_effects, requirements)
         policy.check(called)
-        return Step(function, StepDefinition(function, called, policy))
+        return Step(function, StepDefinition(function, called, policy, tuple(files)))
 
     return decorate if function is None else decorate(function)

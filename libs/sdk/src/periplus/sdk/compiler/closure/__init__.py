@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from periplus.sdk.compiler.closure.canonical import digest
+from periplus.sdk.compiler.closure.index import spans
 from periplus.sdk.compiler.closure.project import Project
 from periplus.sdk.compiler.closure.traversal import CodeTraversal
+from periplus.sdk.discovery.names import WHOLE
 
 if TYPE_CHECKING:
     from periplus.sdk.compiler.closure.modules import Module
@@ -26,11 +30,13 @@ class Closure:
 
     `digests`: `helpers.py:normalise` → `sha256:…` for each name used; `helpers.py:<imports>` for what the used
     imported names refer to, `helpers.py:<module>` for statements that run on import, `helpers.py` for a module
-    used as a whole. `files`: the files that an import of it needs, by their path from the import root.
+    used as a whole. `files`: the files that an import of it needs, by their path from the import root. `statements`: for each of
+    these, which of the spans of its code index are in the digests; WHOLE for a file that is in them as a whole.
     """
 
     digests: dict[str, str]
     files: dict[str, Path]
+    statements: dict[str, list[int]] = field(default_factory=dict)
 
 
 def closure(project: Project, module: str, name: str) -> Closure:
@@ -46,7 +52,25 @@ def closure(project: Project, module: str, name: str) -> Closure:
     if len(digests) > MAX_NAMES:
         digests = _by_file(digests)
     files = {project.module(reached).file: project.file(reached) for reached in sorted(traversal.reached)}
-    return Closure(digests, {name: path for name, path in files.items() if path})
+    statements = {
+        module.file: _statements(traversal, module)
+        for module in map(project.module, sorted(traversal.reached))
+    }
+    return Closure(digests, {name: path for name, path in files.items() if path}, statements)
+
+
+def _statements(traversal: CodeTraversal, module: Module) -> list[int]:
+    if module.opaque is not None or module.name in traversal.whole:
+        return WHOLE
+    included = traversal.included.get(module.name, set())
+    nodes = {one.node for one in included}
+    ends = [end for end, _ in spans(module)]
+    complete = dict.fromkeys(range(len(ends)), True)
+    for node in module.body:
+        # Imports run no code of this module.
+        if node not in nodes and not isinstance(node, ast.Import | ast.ImportFrom):
+            complete[bisect_left(ends, node.lineno)] = False
+    return [position for position, is_complete in complete.items() if is_complete]
 
 
 def _digests(traversal: CodeTraversal, module: Module) -> dict[str, str]:

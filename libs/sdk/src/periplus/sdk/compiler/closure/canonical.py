@@ -15,15 +15,28 @@ _LEFT_OUT = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
 
 def digest(nodes: Iterable[ast.AST], *, docstrings: bool = False) -> str:
     """`sha256:…` of statements in order. `docstrings` counts them, for code that reads its own."""
+    return _sha256(token for node in nodes for token in _tokens(node, docstrings))
+
+
+def digest_without_bodies(statements: Iterable[ast.AST], *, docstrings: bool = False) -> str:
+    """`sha256:…` of what an import of a module with these statements runs: not the bodies of its functions and methods."""
+    return _sha256(
+        token
+        for node in statements
+        if not is_idle(node)
+        for token in _tokens(node, docstrings, bodies=not isinstance(node, _DOCUMENTED))
+    )
+
+
+def _sha256(tokens: Iterable[str]) -> str:
     hashed = hashlib.sha256()
-    for node in nodes:
-        for token in _tokens(node, docstrings):
-            hashed.update(token.encode())
-            hashed.update(b"\0")
+    for token in tokens:
+        hashed.update(token.encode())
+        hashed.update(b"\0")
     return "sha256:" + hashed.hexdigest()
 
 
-def _tokens(value: Any, docstrings: bool) -> Iterable[str]:
+def _tokens(value: Any, docstrings: bool, *, bodies: bool = True) -> Iterable[str]:
     """A tree as a stream of tokens that determines the tree, so that two trees never give the same stream.
 
     Not `ast.dump`, whose output changes between Python versions. Empty fields are left out: a field that a newer
@@ -33,15 +46,17 @@ def _tokens(value: Any, docstrings: bool) -> Iterable[str]:
     if isinstance(value, ast.AST):
         yield f"({type(value).__name__}"
         for name in sorted(set(value._fields) - _LEFT_OUT):
+            if name == "body" and not bodies and isinstance(value, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
             child = _body(value, docstrings) if name == "body" else getattr(value, name, None)
             if isinstance(value, ast.Constant) or (child is not None and child != []):
                 yield f".{name}"
-                yield from _tokens(child, docstrings)
+                yield from _tokens(child, docstrings, bodies=bodies)
         yield ")"
     elif isinstance(value, list):
         yield "["
         for one in value:
-            yield from _tokens(one, docstrings)
+            yield from _tokens(one, docstrings, bodies=bodies)
         yield "]"
     else:
         yield f"{type(value).__name__} {value!a}"

@@ -32,7 +32,7 @@ class Module:
 
     `bindings`: name → the statements that bind it. `imports`: name → what an import binds it to. `imported_modules`:
     the modules that its import imports. `stars`: modules of an `import *`. `effects`: statements that do
-    something when the module is imported, beyond binding a name.
+    something when the module is imported, beyond binding a name. `body`: the whole of its top level.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Module:
     imported_modules: set[tuple[str, int]] = field(default_factory=set)
     stars: set[tuple[str, int]] = field(default_factory=set)
     effects: list[Statement] = field(default_factory=list)
+    body: list[ast.stmt] = field(default_factory=list)
 
     def absolute(self, module: str, level: int) -> str:
         """The full name of a module as an import in this one names it."""
@@ -67,7 +68,7 @@ def read_module(name: str, path: Path, file: str) -> Module:
         tree = ast.parse(data, file)
     except (SyntaxError, ValueError) as broken:
         raise PipelineError(f"{file} cannot be parsed: {broken}") from broken
-    module = Module(name, file, package, docstring=ast.get_docstring(tree, clean=False))
+    module = Module(name, file, package, docstring=ast.get_docstring(tree, clean=False), body=tree.body)
     for node in tree.body:
         _add(module, node)
     _strip_sdk_decorators(module)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import sysconfig
-from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from pathlib import Path
 
 from periplus.sdk.compiler.closure.modules import Module, read_module
 
 # In the order of Python's import system.
 _SUFFIXES = (*EXTENSION_SUFFIXES, ".py")
+
+MAX_SEEN_FILES = 5_000
+MAX_OTHER_MODULES = 500
+"""Of files under the root, and of modules among them, that travel although no step's code names them."""
 
 # The SDK is no part of what a step computes, even where it is installed as editable.
 _NEVER_OF_A_PROJECT = frozenset({"periplus"})
@@ -49,6 +54,38 @@ class Project:
             assert path is not None, name
             self._read[name] = read_module(name, path, self._relative(name, path))
         return self._read[name]
+
+    def read_modules(self) -> list[Module]:
+        """The modules that were read so far."""
+        return list(self._read.values())
+
+    def modules_that_names_can_mean(self) -> list[str]:
+        """The modules under the root that a library could import by a name that it is given, such as a plugin: all, but for a name
+        that another package or the standard library has. None at all if there are too many.
+        """
+        found: list[str] = []
+        folders, seen = [self.root], 0
+        while folders:
+            folder = folders.pop()
+            try:
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            except OSError:
+                continue
+            seen += len(entries)
+            if seen > MAX_SEEN_FILES:
+                return []
+            for entry in entries:
+                name = entry.name.removesuffix(".py")
+                if not name.isidentifier() or (folder == self.root and _is_taken(name, self.root)):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if not os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):  # noqa: PTH110, PTH118
+                        folders.append(Path(entry.path))
+                elif name != entry.name and entry.is_file():
+                    inside = (*Path(entry.path).relative_to(self.root).parts[:-1], name)
+                    found.append(".".join(inside[:-1] if name == "__init__" else inside))
+        found = sorted(filter(None, found))
+        return found if len(found) <= MAX_OTHER_MODULES else []
 
     def every_module(self) -> list[str]:
         """The names of all modules under the root, folders with a dot in front and environments left out."""
@@ -89,6 +126,16 @@ class Project:
             self._editable_roots[top] = None if found else _editable_root(top)
         other = self._editable_roots[top]
         return [self.root] if other is None else [self.root, other]
+
+
+def _is_taken(top: str, root: Path) -> bool:
+    """Whether a top-level name means something else where the root is not on the import path."""
+    if top in _NEVER_OF_A_PROJECT or top in sys.stdlib_module_names:
+        return True
+    elsewhere = [path for path in sys.path if Path(path or ".").resolve() != root]
+    spec = PathFinder.find_spec(top, elsewhere)
+    # A folder without __init__.py is a namespace that both can have a part of.
+    return spec is not None and spec.origin is not None and _is_installed(Path(spec.origin))
 
 
 def _editable_root(top: str) -> Path | None:
