@@ -14,6 +14,7 @@ import pytest
 from periplus.sdk.compiler.loading import load
 from periplus.sdk.compiler.manifest import Compiled, compile  # noqa: A004 - the public name
 from periplus.sdk.compiler.travelling_runner import FOLDER, runner_files
+from periplus.sdk.discovery.names import INDEX_FILE
 from periplus.sdk.pipelines import ports
 
 BARE = [sys.executable, "-I", "-S"]
@@ -195,11 +196,13 @@ def test_the_archive_has_sources_only_and_no_trace_of_the_machine(unpacked, writ
     with tarfile.open(fileobj=io.BytesIO(made.archive)) as tar:
         members = tar.getmembers()
     runner = [one for one in members if one.name.startswith(f"code/{FOLDER}/")]
-    assert {Path(one.name).suffix for one in runner if one.isfile()} == {".py"}
+    assert {Path(one.name).suffix for one in runner if one.isfile()} == {".py", ".json"}
     assert {(one.mtime, one.uid, one.gid, one.uname, one.mode) for one in runner} == {
         (0, 0, 0, "", 0o755), (0, 0, 0, "", 0o644)
     }  # fmt: skip
-    assert [one.name for one in runner if one.isfile()] == sorted(f"code/{name}" for name in runner_files())
+    assert [one.name for one in runner if one.isfile()] == sorted(
+        f"code/{name}" for name in (*runner_files(), INDEX_FILE)
+    )
     assert len(made.archive) < 100_000
 
 

@@ -138,7 +138,16 @@ def _raise_users(raised: Exception) -> NoReturn:
 
 
 def _users_frames(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame that belongs neither to this module nor to the import system."""
+    """The traceback from the first frame that belongs neither to this module nor to the import system, without the hooks."""
+    last = frames
+    while last is not None:
+        if (
+            last.tb_next is not None
+            and last.tb_next.tb_frame.f_globals.get("__package__") == discovery.__name__
+        ):
+            last.tb_next = last.tb_next.tb_next
+        else:
+            last = last.tb_next
     first = frames
     while first is not None and (
         first.tb_frame.f_globals.get("__spec__") is __spec__

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Paths are texts here: a hook sees each file that is opened, and must be quick.
-# ruff: noqa: PTH100, PTH110, PTH111, PTH118
+# ruff: noqa: PTH100, PTH110, PTH111, PTH118, PTH120
 
 _SYSTEM = (
     "/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc", "/proc", "/sys", "/dev", "/run", "/periplus",
@@ -39,9 +37,10 @@ def stood_for(environment: Mapping[str, str]) -> tuple[str, ...]:
         for name, value in environment.items()
         if name.startswith(("PERIPLUS_INPUT_", "PERIPLUS_OUTPUT_", "PERIPLUS_ITEMS_"))
     ]
+    temporary = environment.get("TMPDIR") or "/tmp"  # noqa: S108 - where none is named; importing tempfile takes long
     folders = {
-        *_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, tempfile.gettempdir(),
-        *sysconfig.get_paths().values(), *(path for path in sys.path if path),
+        *_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, os.path.dirname(os.__file__), temporary,
+        *(path for path in sys.path if path),
     }  # fmt: skip
     found = {os.path.join(os.path.abspath(folder), "") for folder in folders} - {"/"}
     return (*sorted(found), *own, os.path.join(os.path.expanduser("~"), "."))

@@ -130,7 +130,11 @@ class Project:
 
 def _is_taken(top: str, root: Path) -> bool:
     """Whether a top-level name means something else where the root is not on the import path."""
-    if top in _NEVER_OF_A_PROJECT or top in sys.stdlib_module_names:
+    if (
+        top in _NEVER_OF_A_PROJECT
+        or top in sys.stdlib_module_names
+        or top in ("sitecustomize", "usercustomize")
+    ):
         return True
     elsewhere = [path for path in sys.path if Path(path or ".").resolve() != root]
     spec = PathFinder.find_spec(top, elsewhere)
