@@ -35,7 +35,13 @@ class Verdicts:
         self.modes: list[CacheMode | None] = []
 
     async def resolve(
-        self, project: str, run: str, cache_mode: CacheMode | None, templates: Any, queries: Any
+        self,
+        project: str,
+        run: str,
+        cache_mode: CacheMode | None,
+        templates: Any,
+        queries: Any,
+        code_index: Any,
     ) -> dict[str, StepVerdict]:
         self.modes.append(cache_mode)
         return {query.id: self.by_step.get(query.id, self.default) for query in queries}
