@@ -420,6 +420,8 @@ REQUESTS = {
     "GetSavings": [{"run": "{cached_run}"}, {}],
     "GetShadowSavings": [{"pipeline": "wall"}, {}],
     "AdoptRuns": [{}, {"namespace": "argo"}],
+    "AdoptTemplate": [{"template": {"kind": 1, "name": "{template}"}, "validate_only": True}],
+    "ReleaseTemplate": [{"template": {"kind": 1, "name": "{template}"}, "validate_only": True}],
     "ReproduceRun": [
         {"run": "{run}", "validate_only": True},
         {"run": "{run}", "step": "{step}", "validate_only": True},
@@ -469,7 +471,12 @@ def answer(
     service, method = METHODS[rpc]
     name = next(name for name in stack.channels if f".{name}." in service)
     request = message_factory.GetMessageClass(method.input_type)()
-    json_format.ParseDict({"project": project, **filled(fields, things)}, request)
+    filled_in = filled(fields, things)
+    if isinstance(named := filled_in.get("template"), dict):  # what these RPCs name has the project in it
+        named["project"] = project
+    else:
+        filled_in["project"] = project
+    json_format.ParseDict(filled_in, request)
     response = message_factory.GetMessageClass(method.output_type)
     channel = stack.channels[name]
     call = channel.unary_stream if method.server_streaming else channel.unary_unary
