@@ -78,6 +78,7 @@ bench: setup  ## run every benchmark with few rounds: about six minutes on two c
 	$(BIN)/python bench/stack.py 1
 	$(BIN)/python bench/first_run.py 3
 	$(BIN)/python bench/step_start.py 10
+	$(BIN)/python bench/discovery.py 5
 	$(BIN)/python bench/cached_run.py 10
 	$(BIN)/python bench/cache_resolve.py 50
 	$(BIN)/python bench/lineage_ingest.py 20000 1

@@ -216,17 +216,17 @@ def test_whether_a_function_was_executed_is_known():
         return [one for one in range(100)]  # noqa: C416 - a loop of its own
 
     executed = Executed()
-    executed.watch([never.__code__, once.__code__, often.__code__])
+    executed.watch(lambda: [never.__code__, once.__code__, often.__code__])
     once()
     for _ in range(100):
         often()
-    assert not executed.count(never.__code__)
-    assert executed.count(once.__code__)
-    assert executed.count(often.__code__)
-    before = executed.count(once.__code__)
+    assert not executed.counts([never.__code__])[0]
+    assert executed.counts([once.__code__])[0]
+    assert executed.counts([often.__code__])[0]
+    before = executed.counts([once.__code__])[0]
     executed.begin_again()
     once()
-    assert executed.count(once.__code__) != before
+    assert executed.counts([once.__code__])[0] != before
 
 
 def test_the_report_of_a_large_project_names_files_then_everything(write):

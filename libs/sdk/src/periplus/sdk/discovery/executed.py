@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import CodeType
 
 _TOOL = 4
@@ -33,10 +33,10 @@ class Executed:
         self._started = {}
         monitoring.register_callback(_TOOL, monitoring.events.PY_START, self._on_start)
 
-    def watch(self, functions: Iterable[CodeType]) -> None:
-        """Count these from now on. Without it, some Pythons count nothing."""
+    def watch(self, functions: Callable[[], Iterable[CodeType]]) -> None:
+        """Count these from now on. Without it, some Pythons count nothing, and others need not know them yet."""
         if self._started is not None:
-            for code in functions:
+            for code in functions():
                 self._monitoring.set_local_events(_TOOL, code, self._monitoring.events.PY_START)
 
     def begin_again(self) -> None:
@@ -45,12 +45,12 @@ class Executed:
             self._round += 1
             self._monitoring.restart_events()
 
-    def count(self, code: CodeType) -> int:
-        """How often a function was executed: 0, or a number that is another one when it was executed again."""
+    def counts(self, functions: Iterable[CodeType]) -> list[int]:
+        """How often each was executed: 0, or a number that is another one when it was executed again."""
         if self._started is not None:
-            return self._started.get(code, 0)
+            return [self._started.get(code, 0) for code in functions]
         read = _counter()
-        return _FULL if read is None else _FULL + read(code)
+        return [_FULL if read is None else _FULL + read(code) for code in functions]
 
     def is_full(self, count: int) -> bool:
         """Whether a count does not rise any more, so that two that are equal say nothing."""

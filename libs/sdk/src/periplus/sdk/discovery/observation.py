@@ -48,6 +48,8 @@ class Observation:
         self._starts_processes = False
         self._executed = Executed()
         self._early: dict[CodeType, int] = {}
+        self._found: list[CodeType] = []
+        self._walked = 0
 
     def begin(self) -> None:
         """Set the hooks, but those for what runs after the import."""
@@ -81,7 +83,8 @@ class Observation:
     def imported(self) -> None:
         """The step's module is imported: what runs from now on runs in the step's function."""
         self._looked_up.discard(self._entry.partition(":")[0])
-        self._early = {code: self._executed.count(code) for code in self._functions()}
+        functions = self._functions()
+        self._early = dict(zip(functions, self._executed.counts(functions), strict=True))
         self._executed.begin_again()
         original: Any = builtins.__import__
 
@@ -120,7 +123,7 @@ class Observation:
     def _on_exec(self, code: Any) -> None:
         if isinstance(code, CodeType) and self._file(code.co_filename):
             self._modules.append(code)
-            self._executed.watch(_functions_in(code))
+            self._executed.watch(self._functions)
 
     def _on_find_class(self, module: Any, name: Any) -> None:
         self._classes.add((str(module), str(name)))
@@ -150,10 +153,13 @@ class Observation:
         """The definitions beyond the closure that were executed, and whether one was executed after the import."""
         found: set[str] = set()
         is_beyond = False
-        for code in self._functions():
-            count, early = self._executed.count(code), self._early.get(code, 0)
+        functions = self._functions()
+        for code, count in zip(functions, self._executed.counts(functions), strict=True):
+            if not count:
+                continue
+            early = self._early.get(code, 0)
             file = self._file(code.co_filename)
-            name, is_in_closure = names.at(file, code.co_firstlineno) if count else ("", True)
+            name, is_in_closure = names.at(file, code.co_firstlineno)
             is_late = count != early or self._executed.is_full(early)
             if is_in_closure or (not name and (not is_late or code.co_name in _COMPREHENSIONS)):
                 continue
@@ -195,9 +201,11 @@ class Observation:
         paths |= {str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}
         return {file for file in map(self._file, paths) if file}
 
-    def _functions(self) -> Iterator[CodeType]:
-        for module in self._modules:
-            yield from _functions_in(module)
+    def _functions(self) -> list[CodeType]:
+        for module in self._modules[self._walked :]:
+            _add_functions(module, self._found)
+        self._walked = len(self._modules)
+        return self._found
 
     def _file_of(self, module: str) -> str:
         return self._file(str(getattr(sys.modules.get(module), "__file__", None)))
@@ -209,12 +217,12 @@ class Observation:
         return "" if is_other else name
 
 
-def _functions_in(code: CodeType) -> Iterator[CodeType]:
+def _add_functions(code: CodeType, found: list[CodeType]) -> None:
     for one in code.co_consts:
-        if isinstance(one, CodeType):
+        if type(one) is CodeType:
             if one.co_flags & _IS_FUNCTION:
-                yield one
-            yield from _functions_in(one)
+                found.append(one)
+            _add_functions(one, found)
 
 
 def _environment_class(base: type, notice: Callable[[str], None]) -> type:
