@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -241,3 +242,17 @@ def test_the_report_of_a_large_project_names_files_then_everything(write):
     assert found == {"*": "e" * 32}
     assert len(json.dumps(found)) <= MAX_NAMES_BYTES
     assert Names(str(folder / os.devnull), "m:f").with_digests(["a.py:b"]) == {"*": ""}
+
+
+def test_the_published_bounds_are_those_of_the_code():
+    from periplus.sdk.compiler.closure import index, project
+    from periplus.sdk.compiler.files import MAX_FILES
+    from periplus.sdk.compiler.manifest import MAX_OTHER_BYTES
+    from periplus.sdk.discovery.names import MAX_NAMES_BYTES
+
+    text = (Path(__file__).parents[3] / "docs/limits.md").read_text().partition("## Discovered inputs")[2]
+    bounds = (
+        index.MAX_INDEX_BYTES, MAX_NAMES_BYTES, project.MAX_OTHER_MODULES, project.MAX_SEEN_FILES, MAX_OTHER_BYTES, MAX_FILES
+    )  # fmt: skip
+    for bound in bounds:
+        assert f"{bound:,}" in text

@@ -52,7 +52,7 @@ def read_report(text: str, *, steps_are_processes: bool) -> Discovered:
         if len(text) > MAX_REPORT_CHARACTERS:
             raise ValueError(f"has more than {MAX_REPORT_CHARACTERS} characters")
         report = json.loads(text)
-        code, files, variables = (report.get(name) or empty for name, empty in _MEMBERS.items())
+        code, files, variables = (report.get(name, empty) for name, empty in _MEMBERS.items())
         files, variables = [str(file)[:200] for file in files], [str(name)[:200] for name in variables]
         found = _digests(code)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
