@@ -138,6 +138,15 @@ def test_source_that_is_read_as_data_is_named(report):
     assert report("return len(inspect.getsource(models.tree))")["files"] == ["models.py"]
 
 
+def test_annotations_that_only_a_type_checker_imports_are_no_file_that_the_step_reads(report):
+    decorator = (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy as np\n"
+        "def pixels(text) -> 'np.ndarray': ...\n@step"
+    )
+    body = "from periplus.sdk.values.annotations import hints; return len(hints(pixels))"
+    assert report(body, decorator=decorator).get("files") is None
+
+
 def test_a_declared_file_travels_and_is_part_of_the_key(write, execute):
     body = "return int((Path(__file__).parent / 'conf/a.txt').read_text())"
     text = FLOW.format(body=body).replace("@step", '@step(files=["conf"])')

@@ -6,7 +6,7 @@ import importlib
 import sys
 import typing
 from functools import cache
-from pathlib import Path
+from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from periplus.sdk.errors import PipelineError
@@ -70,7 +70,8 @@ def _checked_names(module: str) -> dict[str, Any]:
     path = getattr(sys.modules.get(module), "__file__", None)
     if path is None:
         return {}
-    tree = ast.parse(Path(path).read_bytes(), path)
+    # By the import system, as when it was imported: to the observation of a step's process it is no file that the step reads.
+    tree = ast.parse(SourceFileLoader(module, path).get_data(path), path)
     names: dict[str, Any] = {}
     for block in tree.body:
         if isinstance(block, ast.If) and ast.unparse(block.test).endswith("TYPE_CHECKING"):
