@@ -129,6 +129,7 @@ def test_the_runner_and_the_work_folder_are_found_where_no_namespaces_are_made(c
         "PERIPLUS_CODE": f"{root}/periplus/code",
         "TMPDIR": f"{root}/periplus/work",
         "PERIPLUS_OUTPUT_output": f"{root}/periplus/work/out/output.json",
+        "PERIPLUS_DISCOVERED": f"{root}/periplus/work/out/periplus-discovered.json",
     }
 
 

@@ -66,7 +66,7 @@ async def services(answer: Callable[[], object]) -> AsyncIterator[tuple[CacheCli
 async def resolved(*verdicts: cache_pb2.StepVerdict):
     queries = [StepQuery("one", "t", {}, {}), StepQuery("fan", "t", {}, {}, (Literal('["a","b"]'),))]
     async with services(lambda: cache_pb2.ResolveStepsResponse(verdicts=verdicts)) as (cache, _):
-        return await cache.resolve("p", "r", None, {"t": StepTemplate("t", "{}")}, queries)
+        return await cache.resolve("p", "r", None, {"t": StepTemplate("t", "{}")}, queries, {})
 
 
 async def test_a_valid_answer_of_the_cache_is_decoded():
@@ -128,7 +128,7 @@ async def test_every_other_failure_of_a_service_is_unavailable(kind: type[Except
 
     async with services(fail) as (cache, snapshotter):
         with pytest.raises(Unavailable):
-            await cache.resolve("p", "r", None, {}, [])
+            await cache.resolve("p", "r", None, {}, [], {})
         with pytest.raises(Unavailable):
             await snapshotter.take("p", b"", [])
 
@@ -156,7 +156,7 @@ async def test_a_service_that_refuses_the_token_is_unavailable():
         rpc.channel(f"127.0.0.1:{port}", "t") as channel,
     ):
         with pytest.raises(Unavailable):
-            await CacheClient(channel, timedelta(seconds=5)).resolve("p", "r", None, {}, [])
+            await CacheClient(channel, timedelta(seconds=5)).resolve("p", "r", None, {}, [], {})
 
 
 async def test_objects_that_take_longer_to_read_than_a_call_are_asked_for_again():

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from argo_proxy import Stream, argo_proxy, silent
@@ -15,7 +15,7 @@ from test_service import gated, opened_gates, two
 
 from periplus_dispatcher import argo
 from periplus_dispatcher.domain import Json, Run
-from periplus_dispatcher.follow.follower import Follower, FollowerTimings, _is_older
+from periplus_dispatcher.follow.follower import FollowedRun, Follower, FollowerTimings
 
 RESTARTED_WITHIN_SECONDS = 1.0
 GONE = b'data: {"error":{"grpc_code":13,"http_code":410,"message":"too old resource version: 1 (2)"}}\n\n'
@@ -177,11 +177,14 @@ async def test_a_follower_that_is_stopped_as_a_check_becomes_due_ends(harness: H
     assert done
 
 
-def test_of_two_states_of_a_workflow_the_older_does_not_take_the_place_of_the_newer() -> None:
-    def state(version: str | None) -> dict[str, Any]:
-        return {"metadata": {} if version is None else {"resourceVersion": version}}
-
-    assert _is_older(state("9"), state("10"))
-    assert not _is_older(state("10"), state("10"))
-    assert not _is_older(state("10"), state("9"))
-    assert not _is_older(state(None), state("10")), "an archived Workflow has no version"
+def test_of_two_states_of_a_workflow_the_older_does_not_follow_the_newer() -> None:
+    follower = Follower(*[cast("Any", None)] * 6, FollowerTimings())
+    followed = FollowedRun(cast("Any", None))
+    taken = []
+    for version in ("9", "10", "9", "10", None, "11"):
+        state = {"metadata": {} if version is None else {"resourceVersion": version}, "given": version}
+        followed.newest = None  # processed
+        follower._put(followed, state)
+        taken.append(followed.newest and followed.newest["given"])
+    assert taken == ["9", "10", None, "10", None, "11"]
+    assert followed.version == "11"

@@ -91,9 +91,9 @@ def test_bad_input_prints_no_traceback_and_exits_with_2(
 
 
 def test_an_error_in_a_users_file_names_its_line(script, periplus, tmp_path):
-    (tmp_path / "failing.py").write_text("x = 1\ny = x / 0\n")
-    result = periplus("run", "failing.py")
-    assert f"  where: {tmp_path}/failing.py:2" in result.err
+    (tmp_path / "divides_by_zero.py").write_text("x = 1\ny = x / 0\n")
+    result = periplus("run", "divides_by_zero.py")
+    assert f"  where: {tmp_path}/divides_by_zero.py:2" in result.err
 
 
 def test_escape_sequences_in_data_are_not_printed(script, periplus, workflow):

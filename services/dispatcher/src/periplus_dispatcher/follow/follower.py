@@ -67,11 +67,14 @@ class FollowerTimings:
 class FollowedRun:
     """A run, the newest state of its Workflow that is not processed yet, and whether a task processes it, or will.
 
+    `version` is the resourceVersion of the newest state since the last check of all runs.
+
     `published`, `answered` and `delays`, the reasons by path, spare the database what was done already.
     """
 
     run: Run
     newest: Json | None = None
+    version: str = ""
     is_queued: bool = False
     published: set[tuple[str, StepPhase, int]] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
@@ -162,6 +165,8 @@ class Follower:
 
     async def _check_open_runs(self) -> None:
         """Launch the runs that Argo does not have yet, and process the Workflows whose changes may have been missed."""
+        for followed in self._followed.values():
+            followed.version = ""  # versions begin anew where a cluster is restored from a backup
         try:
             async for name, _ in self._argo.list(resubmitted.OPEN_SELECTOR, archived=False):
                 if await self._runs.get(name) is None and (workflow := await self._argo.get(name)):
@@ -294,8 +299,10 @@ class Follower:
         return run
 
     def _put(self, followed: FollowedRun, workflow: Json) -> None:
-        if followed.newest is None or not _is_older(workflow, followed.newest):
-            followed.newest = workflow
+        version = str(workflow["metadata"].get("resourceVersion", ""))
+        if _is_older(version, followed.version):
+            return
+        followed.newest, followed.version = workflow, version
         if not followed.is_queued:
             followed.is_queued = True
             self._queue.put_nowait(followed)
@@ -443,10 +450,11 @@ def _answer(run: Run, gate: Gate, verdicts: Mapping[str, StepVerdict]) -> GateAn
     return stretch_gates.with_rest(gate, run.state.templates, verdicts, own)
 
 
-def _is_older(workflow: Json, other: Json) -> bool:
-    """Whether a state of a Workflow is older than another: the stream and a check give states at the same time."""
-    versions = [str(each["metadata"].get("resourceVersion", "")) for each in (workflow, other)]
-    return all(version.isdigit() for version in versions) and int(versions[0]) < int(versions[1])
+def _is_older(version: str, other: str) -> bool:
+    """Whether a resourceVersion is older than another: the stream and a check give states at the same time. One that is archived has
+    none.
+    """
+    return version.isdigit() and other.isdigit() and int(version) < int(other)
 
 
 @contextmanager
