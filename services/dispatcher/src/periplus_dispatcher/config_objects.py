@@ -15,6 +15,7 @@ import httpx
 
 from periplus_common import digest
 from periplus_dispatcher.domain import ABSENT, ConfigObject, ConfigRef, ConfigVersion, Json
+from periplus_dispatcher.kubernetes import TooLargeError, read_body
 
 NOT_ALLOWED = "which the dispatcher may not read: give its role the verb get for {resource} (deploy/k8s/argo/config.yaml)"
 _RESOURCES = {"Secret": "secrets", "ConfigMap": "configmaps"}
@@ -129,12 +130,10 @@ class KubernetesConfig:
                     return _Data(None)
                 if not response.is_success:
                     return f"which can not be read: Kubernetes answers {response.status_code}"
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > self._bounds.size_bytes:
-                        return f"which has more than {self._bounds.size_bytes} bytes"
+                body = await read_body(response, self._bounds.size_bytes)
             return _data(json.loads(body), is_secret=found.kind == "Secret")
+        except TooLargeError:
+            return f"which has more than {self._bounds.size_bytes} bytes"
         except (httpx.HTTPError, OSError) as error:
             return f"which can not be read: {type(error).__name__}"
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):

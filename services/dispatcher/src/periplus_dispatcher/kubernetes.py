@@ -26,6 +26,20 @@ _PLURALS = {
 }
 
 
+class TooLargeError(ValueError):
+    """A response has more bytes than its reader takes."""
+
+
+async def read_body(response: httpx.Response, max_bytes: int) -> bytes:
+    """The body of a response that is streamed. Raises `TooLargeError` as soon as it has more bytes."""
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > max_bytes:
+            raise TooLargeError("it is too large")
+    return bytes(body)
+
+
 class KubernetesWorkflows:
     """The Workflows of one namespace, and what they are made of.
 

@@ -7,6 +7,7 @@ import httpx
 
 from periplus_common.errors import Unavailable
 from periplus_dispatcher.domain import ContainerImage, Json
+from periplus_dispatcher.kubernetes import read_body
 
 PAGE_PODS = 500
 MAX_PAGES = 40
@@ -41,13 +42,9 @@ class KubernetesPods:
     async def _get(self, path: str, parameters: dict[str, str]) -> Json:
         try:
             async with self._session.stream("GET", path, params=parameters) as response:
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > MAX_PAGE_BYTES:
-                        raise ValueError("it is too large")
+                body = await read_body(response, MAX_PAGE_BYTES)
                 response.raise_for_status()
-            page = httpx.Response(200, content=bytes(body)).json()
+            page = httpx.Response(200, content=body).json()
             if not isinstance(page, dict):
                 raise TypeError("it is no object")
         except (httpx.HTTPError, OSError, ValueError, TypeError) as error:
