@@ -85,7 +85,7 @@ class _RequirementStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Requ
     REQUIREMENT_STATE_MISSING: _RequirementState.ValueType  # 3
     """It does not exist any more."""
     REQUIREMENT_STATE_UNKNOWN: _RequirementState.ValueType  # 4
-    """It can not be told: what it was is not recorded, or what it is now can not be read. Nothing is refused for it."""
+    """It can not be determined: what it was is not recorded, or what it is now can not be read. Nothing is refused for it."""
     REQUIREMENT_STATE_UNSAFE: _RequirementState.ValueType  # 5
     """Running again has a consequence outside of the run: an object is overwritten, or the step has declared side effects."""
 
@@ -101,7 +101,7 @@ REQUIREMENT_STATE_CHANGED: RequirementState.ValueType  # 2
 REQUIREMENT_STATE_MISSING: RequirementState.ValueType  # 3
 """It does not exist any more."""
 REQUIREMENT_STATE_UNKNOWN: RequirementState.ValueType  # 4
-"""It can not be told: what it was is not recorded, or what it is now can not be read. Nothing is refused for it."""
+"""It can not be determined: what it was is not recorded, or what it is now can not be read. Nothing is refused for it."""
 REQUIREMENT_STATE_UNSAFE: RequirementState.ValueType  # 5
 """Running again has a consequence outside of the run: an object is overwritten, or the step has declared side effects."""
 Global___RequirementState: _TypeAlias = RequirementState  # noqa: Y015
@@ -711,7 +711,7 @@ class Requirement(_message.Message):
     state: Global___RequirementState.ValueType
     """Whether it is met. CHANGED, MISSING and UNSAFE refuse the reproduction."""
     reason: _builtins.str
-    """Why it is not met or can not be told, as a sentence; empty if it is met."""
+    """Why it is not met or can not be determined, as a sentence; empty if it is met."""
     fix: _builtins.str
     """A command or a change that mends it; may be empty."""
     expected_digest: _builtins.str

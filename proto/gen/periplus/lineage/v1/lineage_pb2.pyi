@@ -83,7 +83,7 @@ class _GradeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Grade.ValueType
     GRADE_DIFFERENT: _Grade.ValueType  # 2
     """Not the same."""
     GRADE_NOT_COMPARABLE: _Grade.ValueType  # 3
-    """It can not be told."""
+    """It can not be determined."""
 
 class Grade(_Grade, metaclass=_GradeEnumTypeWrapper):
     """How outputs compare."""
@@ -95,7 +95,7 @@ GRADE_IDENTICAL: Grade.ValueType  # 1
 GRADE_DIFFERENT: Grade.ValueType  # 2
 """Not the same."""
 GRADE_NOT_COMPARABLE: Grade.ValueType  # 3
-"""It can not be told."""
+"""It can not be determined."""
 Global___Grade: _TypeAlias = Grade  # noqa: Y015
 
 @_typing.final

@@ -193,6 +193,6 @@ def of_environment(snapshot: str, expected: str, actual: str, differences: Seque
 
 
 def in_order(found: Iterable[Requirement]) -> list[Requirement]:
-    """Those that refuse first, then what can not be told; each names at most `MAX_STEPS` steps."""
+    """Those that refuse first, then what can not be determined; each names at most `MAX_STEPS` steps."""
     ranks = {State.UNKNOWN: 1, State.MET: 2}
     return sorted(found, key=lambda each: (ranks.get(each.state, 0), each.kind, each.name))

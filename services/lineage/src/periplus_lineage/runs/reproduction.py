@@ -47,7 +47,7 @@ class GradedReproduction:
 
     @property
     def grade(self) -> Grade:
-        """The grade of the whole: without an output that could be compared, it can not be told."""
+        """The grade of the whole: without an output that could be compared, it can not be determined."""
         grades = {each.grade for each in self.comparisons}
         if Grade.DIFFERENT in grades:
             return Grade.DIFFERENT
