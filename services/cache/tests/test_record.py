@@ -9,9 +9,10 @@ from cache_requests import resolve_request
 
 from periplus.cache.v1 import events_pb2 as out
 from periplus_cache.domain import Invalidation
+from periplus_common import digest
 from periplus_common.errors import Invalid, Unavailable
-from periplus_model.queries import Literal, StepQuery
-from periplus_model.steps import CacheMode, CachePolicy, StepPhase, Verdict
+from periplus_model.queries import Literal, Raw, StepQuery
+from periplus_model.steps import Artifact, CacheMode, CachePolicy, ObjectRef, StepPhase, Verdict
 
 
 def published(memory, kind: str):
@@ -39,6 +40,17 @@ async def test_a_result_becomes_an_entry_and_is_published(cache, memory, finishe
         ("model", 5),
     ]
     assert all(a.digest for a in (*digested.inputs, *digested.outputs))
+
+
+async def test_a_step_with_an_input_in_the_manifest_is_a_hit_with_the_same_text_only(cache, memory, finished):
+    conf = Artifact("conf", ObjectRef("raw"), digest.of_bytes(b"lr: 0.1"), size_bytes=7)
+    recorded = finished(parameters={})
+    await cache.record(replace(recorded, inputs=replace(recorded.inputs, artifacts=(conf,))))
+    assert published(memory, "ArtifactsDigested") == []
+    for text, verdict in (("lr: 0.1", Verdict.HIT), ("lr: 0.9", Verdict.MISS)):
+        query = StepQuery("s", "train", artifacts={"conf": Raw(text)})
+        (found,) = await cache.resolve(resolve_request(query, train=recorded.template))
+        assert found.verdict is verdict
 
 
 async def test_recording_a_step_again_changes_nothing(cache, memory, finished, objects):

@@ -24,7 +24,8 @@ from manifests import (
 )
 
 from periplus_common.errors import Invalid
-from periplus_dispatcher.rewrite.plan import MAX_INLINE_CHARACTERS, Plan, StepAction, decide
+from periplus_dispatcher.domain import RunState
+from periplus_dispatcher.rewrite.plan import MAX_INLINE_CHARACTERS, Plan, StepAction, decide, without_cache
 from periplus_manifest.read import read
 from periplus_model.queries import StepVerdict, literal_text
 from periplus_model.steps import Artifact, ObjectRef, Outputs, Verdict
@@ -217,8 +218,61 @@ def test_a_hit_whose_outputs_can_not_be_written_into_a_manifest_runs_unless_noth
     ):
         known = {"a": hit(o=value), "b": MISS}
         assert actions(planned(manifest, known))["a"] == "keep"
-        assert planned(manifest, known).steps[0].kept_reason.startswith("but it runs: its outputs have ")
-        assert planned(manifest, known | {"b": hit(o="1")}).is_complete
+        assert verdicts(planned(manifest, known))["a"] == "miss"
+        assert (
+            planned(manifest, known).steps[0].verdict.reason.startswith("hit, but it runs: its outputs have ")
+        )
+        assert planned(manifest, known).saved == timedelta()
+        complete = planned(manifest, known | {"b": hit(o="1")})
+        assert (complete.is_complete, complete.steps[0].verdict.reason) == (True, "hit")
+
+
+def test_what_takes_outputs_of_a_hit_that_runs_waits_for_them_and_what_does_not_is_served() -> None:
+    twice = {"x": "{{tasks.b.outputs.parameters.o}}"}
+    tasks = [
+        A, task("b", "t", depends="a", given=FROM_A), task("c", "t", depends="b", given=twice),
+        task("apart", "t", depends="a", given={"x": "1"}), task("last", "t", given={"x": "2"}),
+    ]  # fmt: skip
+    known = {"a": hit(o="{{item}}"), "b": hit(o="1"), "c": hit(o="2"), "apart": hit(o="3"), "last": MISS}
+    plan = planned(workflow(dag(*tasks), T), known)
+    served = {"a": "keep", "b": "gate", "c": "gate", "apart": "serve", "last": "keep"}
+    assert actions(plan) == served
+    reasons = {step.call.path: step.verdict.reason for step in plan.steps}
+    assert reasons["b"] == "its input x is not known yet: a has to run first"
+    assert plan.given_to(RunState({})).unserved == {"a": reasons["a"]}
+
+
+@pytest.mark.parametrize(
+    ("made", "action"),
+    [(hit(), "serve"), (hit(o="{{item}}"), "keep"), (MISS, "keep"), (UNKNOWN, "keep")],
+    ids=["hit", "hit that runs", "miss", "unknown"],
+)
+def test_what_takes_an_optional_artifact_is_served_only_where_its_producer_is(
+    made: StepVerdict, action: str
+) -> None:
+    outputs = gives(*(made.outputs.parameters if made.outputs else ()))
+    make = sh(
+        "make", "true", outputs=outputs | {"artifacts": [{"name": "m", "path": "/m", "optional": True}]}
+    )
+    read = say("read", "1") | {"inputs": {"artifacts": [{"name": "f", "path": "/f"}]}}
+    given = {"artifacts": [{"name": "f", "from": "{{tasks.make.outputs.artifacts.m}}", "optional": True}]}
+    calls = (task("make", "make"), task("read", "read", depends="make", arguments=given), task("other", "t"))
+    manifest = workflow(dag(*calls), make, read, say("t", "2"))
+    plan = planned(manifest, {"make": made, "read": hit(o="1"), "other": MISS})
+    assert actions(plan)["read"] == action
+    assert verdicts(plan)["read"] == ("hit" if action == "serve" else "uncacheable")
+
+
+def test_a_plan_without_the_cache_has_no_hit() -> None:
+    expanded = expand_checked(
+        workflow(dag(A, task("b", "t", given={"x": "2"}), task("c", "t", given={"x": "3"})), T)
+    )
+    plan = without_cache(
+        expanded, decide(expanded, {"a": hit(o="1"), "b": UNKNOWN, "c": MISS}), "it is too large"
+    )
+    assert set(actions(plan).values()) == {"keep"}
+    assert set(verdicts(plan).values()) == {"miss"}
+    assert plan.steps[0].verdict.reason == "hit, but it runs: it is too large"
 
 
 @pytest.mark.parametrize("value", ["{{ user }}", '{{"w": {w}}}', "{% if x %}{{ x }}{% endif %}", "a }} b {"])
@@ -234,7 +288,7 @@ def test_a_hit_with_an_artifact_in_another_repository_runs() -> None:
     )
     plan = planned(workflow(dag(task("a", "t"), task("b", "t")), leaf), {"a": there, "b": MISS})
     assert actions(plan)["a"] == "keep"
-    assert plan.steps[0].kept_reason == "but it runs: its artifacts are in another artifact repository"
+    assert plan.steps[0].verdict.reason == "it runs: its artifacts are in another artifact repository"
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class ContainerTemplate:
     """A template that starts a pod: what its cache key consists of, and the names of the outputs that it declares.
 
     `config` are the ids of the config objects of whose data the key has versions. `images` are, of an observed step, those in its
-    document that are named by a tag: the key has the digests that its pod ran.
+    document that are named by a tag: the key has the digests that its pod ran. `optional` are the artifacts that a step need not write.
     """
 
     step: StepTemplate
@@ -76,6 +76,7 @@ class ContainerTemplate:
     artifacts: tuple[str, ...] = ()
     config: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, order=True)
@@ -236,7 +237,8 @@ class RunState:
     `cached_steps` and `saved` are set for a run that was complete at submission. `images` are, for each image in the words of
     the submitted workflow, the digests by which a node may report what the keys name, that of the tag first;
     `images_are_checked` is whether a step is cached only if its pod was seen to run one of them. `config` are the resource
-    versions, by id, that the config objects had of whose data keys have versions; empty for one that did not exist.
+    versions, by id, that the config objects had of whose data keys have versions; empty for one that did not exist. `unserved` says,
+    by path, why a step runs whose outputs the cache had.
     """
 
     templates: Mapping[str, ContainerTemplate]
@@ -250,6 +252,7 @@ class RunState:
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     images_are_checked: bool = False
     config: Mapping[str, str] = field(default_factory=dict)
+    unserved: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

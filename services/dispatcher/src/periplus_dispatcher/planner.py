@@ -80,18 +80,17 @@ class PlannedRun:
         """What is needed to read the Workflow of the rewritten manifest later."""
         steps = self.plan.steps
         served = [step for step in steps if step.action in _SERVED] if rewritten.generated else []
-        return RunState(
+        state = RunState(
             templates=self.expanded.templates,
             generated=rewritten.generated,
             fan_outs=rewritten.fan_outs,
             stretches=rewritten.stretches,
             resolved={step.call.path: step.verdict for step in served},
-            verdicts={step.call.path: step.verdict.verdict for step in steps}
-            | {path: found.verdict for step in steps for path, found in step.verdicts},
             images=self.images,
             images_are_checked=self.images_are_checked,
             config=self.config,
         )
+        return self.plan.given_to(state)
 
 
 class Planner:

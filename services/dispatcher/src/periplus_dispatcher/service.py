@@ -19,7 +19,7 @@ from periplus_dispatcher.observed.run import REQUEST_PREFIX
 from periplus_dispatcher.planner import PlannedRun, Planner
 from periplus_dispatcher.ports import Argo, ObservedArgo, Runs
 from periplus_dispatcher.rewrite.generated import RewrittenManifest
-from periplus_dispatcher.rewrite.plan import Plan
+from periplus_dispatcher.rewrite.plan import Plan, without_cache
 from periplus_dispatcher.rewrite.rewriter import resolved_manifest, rewrite, to_submit
 from periplus_manifest.bounds import MAX_MANIFEST_BYTES
 from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
@@ -87,8 +87,12 @@ class Dispatcher:
         run, hits = self._new_run(request, request_id, planned)
         with telemetry.log_context(project=run.project, run=run.id):
             if not run.phase.is_final:
+                is_rewritten = bool(run.state.generated)
                 run, warnings = await self._lint(run, planned)
                 planned = replace(planned, warnings=(*planned.warnings, *warnings))
+                if is_rewritten and not run.state.generated:
+                    planned = _without_cache(planned, "Argo refuses what the cache adds to the workflow")
+                    run = replace(run, state=planned.plan.given_to(run.state))
             stored = await self._runs.add(run, hits, planned.plan.nodes)
             if stored.request_digest != run.request_digest or stored.submitted_at != run.submitted_at:
                 return SubmittedRun(_checked_request(stored, request), None)
@@ -223,8 +227,10 @@ class Dispatcher:
             return planned
         # In a thread: thousands of calls take a second, and would delay every other call.
         rewritten = await asyncio.to_thread(self._rewrite, planned)
-        warnings = (*planned.warnings, TOO_LARGE) if rewritten.is_too_large else planned.warnings
-        return replace(planned, rewritten=rewritten, warnings=warnings)
+        if rewritten.is_too_large:
+            planned = _without_cache(planned, "the workflow would be too large with what the cache adds")
+            planned = replace(planned, warnings=(*planned.warnings, TOO_LARGE))
+        return replace(planned, rewritten=rewritten)
 
     def _rewrite(self, planned: PlannedRun) -> RewrittenManifest:
         templates = planned.expanded.templates
@@ -265,6 +271,11 @@ class Dispatcher:
             finished, phase=RunPhase.PENDING, manifest=json.dumps(manifest), state=state, finished_at=None
         )
         return run, []
+
+
+def _without_cache(planned: PlannedRun, reason: str) -> PlannedRun:
+    """The plan of a run that goes to Argo as it is, for a reason."""
+    return replace(planned, plan=without_cache(planned.expanded, planned.plan, reason))
 
 
 def run_id(pipeline: str, project: str, request_id: str) -> str:

@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from periplus_model.steps import CacheMode, CachePolicy, Inputs, Outputs, StepPhase, StepTemplate, Verdict
+from periplus_model.steps import (
+    Artifact,
+    CacheMode,
+    CachePolicy,
+    Inputs,
+    Outputs,
+    StepPhase,
+    StepTemplate,
+    Verdict,
+)
 
 EXECUTED = frozenset({StepPhase.SUCCEEDED, StepPhase.FAILED, StepPhase.ERROR})
 
@@ -13,7 +22,8 @@ EXECUTED = frozenset({StepPhase.SUCCEEDED, StepPhase.FAILED, StepPhase.ERROR})
 class FinishedStep:
     """A finished step. `template.policy` is the step's own; `run_mode` is the run's cache mode, which restricts it.
 
-    `trace_headers` carry the trace in which the step finished. The artifacts have no digests yet. `observed_pipeline` is set
+    `trace_headers` carry the trace in which the step finished. Of the artifacts, only inputs whose content is in the manifest
+    have a digest: they are no objects. `observed_pipeline` is set
     if others submitted the Workflow: the cache was not asked. `pods` is how many it had.
     """
 
@@ -42,6 +52,9 @@ class FinishedStep:
         return self.template.policy.restricted_by(self.run_mode)
 
     @property
-    def has_artifacts_to_read(self) -> bool:
-        """Whether objects have to be read before it can be recorded."""
-        return self.phase in EXECUTED and bool(self.inputs.artifacts or self.outputs.artifacts)
+    def artifacts_to_read(self) -> tuple[Artifact, ...]:
+        """The artifacts whose objects have to be read before it can be recorded."""
+        if self.phase not in EXECUTED:
+            return ()
+        found = (*self.inputs.artifacts, *self.outputs.artifacts)
+        return tuple(artifact for artifact in found if not artifact.digest)

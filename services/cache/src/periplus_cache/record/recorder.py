@@ -43,8 +43,8 @@ class Recorder:
         Raises `Unavailable` if Postgres or S3 can not be reached.
         """
         # Steps without artifacts are stored together. Reading a large artifact takes long and delays no other step.
-        alone = [index for index, step in enumerate(steps) if step.has_artifacts_to_read]
-        together = [index for index, step in enumerate(steps) if not step.has_artifacts_to_read]
+        alone = [index for index, step in enumerate(steps) if step.artifacts_to_read]
+        together = [index for index, step in enumerate(steps) if not step.artifacts_to_read]
         groups = [group for group in (together, *([index] for index in alone)) if group]
         results = await asyncio.gather(
             *(self._record_group([steps[index] for index in group]) for group in groups),
@@ -87,11 +87,13 @@ class Recorder:
         return recording
 
     async def _executed(self, step: FinishedStep, recording: Recording) -> Recording:
-        artifacts = (*step.inputs.artifacts, *step.outputs.artifacts)
-        contents = await self._contents.read(step.project, {artifact.object for artifact in artifacts})
+        stored = step.artifacts_to_read
+        contents = await self._contents.read(step.project, {artifact.object for artifact in stored})
         inputs, missing_inputs = _with_digests(step.inputs.artifacts, contents, step.started_at)
         outputs, missing_outputs = _with_digests(step.outputs.artifacts, contents, step.finished_at)
-        recording = replace(recording, inputs=inputs, outputs=outputs)
+        in_manifest = {artifact.name for artifact in step.inputs.artifacts if artifact.digest}
+        read = tuple(artifact for artifact in inputs if artifact.name not in in_manifest)
+        recording = replace(recording, inputs=read, outputs=outputs)
         if not step.template.document:
             return recording
         policy = step.policy
@@ -193,6 +195,9 @@ def _with_digests(
     """
     found, missing = [], {}
     for artifact in artifacts:
+        if artifact.digest:  # its content is in the manifest
+            found.append(artifact)
+            continue
         content = contents[artifact.object]
         if isinstance(content, Unreadable):
             missing[artifact.name] = content.reason

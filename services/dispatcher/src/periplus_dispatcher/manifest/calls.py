@@ -23,7 +23,7 @@ class Call:
 
     `query` is None if the step is not looked up in the cache; `uncacheable_reason` says why. `condition` is the text of
     `when`. `siblings` are the paths of the tasks that `waits_for` can name. `result_used` is whether others read
-    `outputs.result`.
+    `outputs.result`. `ungated_reason` says why it can be served only where all of its inputs are known at submission.
     """
 
     path: str
@@ -33,6 +33,7 @@ class Call:
     condition_uses_item: bool = False
     query: StepQuery | None = None
     uncacheable_reason: str = ""
+    ungated_reason: str = ""
     waits_for: Depends | None = None
     siblings: Mapping[str, str] = field(default_factory=dict)
     result_used: bool = False

@@ -294,9 +294,15 @@ class _Expander:
         if not task:
             parameters, artifacts = dict(scope.parameters), dict(scope.artifacts)
         inner = self._resolver.inner_scope(template, parameters, artifacts, in_loop=scope.in_loop)
-        if optional := self._missing_artifact(task, template, inner.artifacts):
-            reason = f"whether its optional artifact {optional} exists is known only during the run"
-            return replace(call, uncacheable_reason=reason)
+        missing = self._missing_artifacts(task, template, inner.artifacts)
+        if missing:
+            reason = f"whether its optional artifact {missing[0]} exists is known only during the run"
+            if not all(self._is_known_of_hit(inner.artifacts[name]) for name in missing):
+                return replace(call, uncacheable_reason=reason)
+            call = replace(call, ungated_reason=reason)
+        elif described.optional and not is_loop(task):
+            made = f"whether it makes its optional artifact {described.optional[0]} is known only once it ran"
+            call = replace(call, ungated_reason=f"{made}, and its inputs during the run")
         declared = [p["name"] for p in items_of(template, "inputs", "parameters")]
         query = StepQuery(
             id=call.path,
@@ -307,8 +313,10 @@ class _Expander:
         )
         return replace(call, query=query)
 
-    def _missing_artifact(self, task: Json, template: Json, sources: Mapping[str, ArtifactSource]) -> str:
-        """The first optional input that may have no object: a wrapper, whose inputs must have one, would fail without it."""
+    def _missing_artifacts(
+        self, task: Json, template: Json, sources: Mapping[str, ArtifactSource]
+    ) -> list[str]:
+        """The optional inputs that may have no object: a wrapper, whose inputs must have one, would fail without it."""
         optional = {
             each["name"]
             for each in (
@@ -317,15 +325,19 @@ class _Expander:
             )
             if each.get("optional")
         }
-        return next(
-            (name for name, source in sources.items() if name in optional and self._may_be_missing(source)),
-            "",
-        )
+        return [name for name, source in sources.items() if name in optional and self._may_be_missing(source)]
+
+    def _is_known_of_hit(self, source: ArtifactSource) -> bool:
+        """Whether it is known that there is an object, or none, once the step that writes it is a hit."""
+        return isinstance(source, OutputRef) and self._call(source.step).condition is None
+
+    def _call(self, path: str) -> Call:
+        return next(call for call in self._calls if call.path == path)
 
     def _may_be_missing(self, source: ArtifactSource) -> bool:
         if not isinstance(source, OutputRef):
             return isinstance(source, Unknown)
-        call = next(call for call in self._calls if call.path == source.step)
+        call = self._call(source.step)
         outputs = items_of(self._by_name[call.template][1], "outputs", "artifacts")
         is_written = any(each["name"] == source.name and not each.get("optional") for each in outputs)
         return call.condition is not None or not is_written

@@ -73,6 +73,7 @@ def describe_template(
         artifacts=tuple(a["name"] for a in outputs.get("artifacts") or ()),
         config=tuple(dict.fromkeys(ref.object.id for ref in pod.config)),
         images=images_to_see(pod, environment),
+        optional=tuple(a["name"] for a in outputs.get("artifacts") or () if a.get("optional")),
     )
 
 

@@ -31,13 +31,15 @@ from periplus_dispatcher.rewrite.generated import (
 class TemplateSignature:
     """Inputs and outputs of a container template, which its wrappers must have as well.
 
-    `outputs` are names of output parameters, and `periplus-result` if others read the result.
+    `outputs` are names of output parameters, and `periplus-result` if others read the result. `optional` are the output
+    artifacts that a step need not write.
     """
 
     name: str
     inputs: Json
     outputs: tuple[str, ...]
     artifacts: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
     @property
     def supplied(self) -> list[str]:
@@ -75,6 +77,7 @@ def signature_of(
         {"parameters": parameters, "artifacts": artifacts},
         outputs,
         () if is_fan_out else described.artifacts,
+        () if is_fan_out else described.optional,
     )
 
 
@@ -89,7 +92,10 @@ def hit_template(name: str, no_op: str, signature: TemplateSignature) -> Json:
         "name": name,
         "inputs": {
             "parameters": [{"name": parameter_of(n)} for n in signature.outputs],
-            "artifacts": [{"name": artifact_of(n)} for n in signature.artifacts],
+            "artifacts": [
+                {"name": artifact_of(n), **({"optional": True} if n in signature.optional else {})}
+                for n in signature.artifacts
+            ],
         },
         "dag": {"tasks": [{"name": "run", "template": no_op, "when": "false"}]},
         "outputs": {
@@ -98,7 +104,10 @@ def hit_template(name: str, no_op: str, signature: TemplateSignature) -> Json:
                 for n in signature.outputs
             ],
             "artifacts": [
-                {"name": n, "fromExpression": f"inputs.artifacts['{artifact_of(n)}']"}
+                # Argo leaves out an optional artifact that a reference does not find; an expression would fail.
+                {"name": n, "from": "{{inputs.artifacts." + artifact_of(n) + "}}", "optional": True}
+                if n in signature.optional
+                else {"name": n, "fromExpression": f"inputs.artifacts['{artifact_of(n)}']"}
                 for n in signature.artifacts
             ],
         },

@@ -1,11 +1,11 @@
 """From the verdicts of the cache to a plan: which steps are hits, which wait for a gate, and whether anything runs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from periplus_dispatcher.domain import ContainerTemplate, StepNode
+from periplus_dispatcher.domain import ContainerTemplate, RunState, StepNode
 from periplus_dispatcher.manifest.calls import Call, ExpandedWorkflow
 from periplus_manifest import condition, tags
 from periplus_manifest.errors import ManifestError
@@ -48,8 +48,8 @@ class PlannedStep:
     call: Call
     verdict: StepVerdict
     action: StepAction
-    kept_reason: str = ""
-    """Why it runs though the cache has its outputs, or could have them."""
+    unserved_reason: str = ""
+    """Why the outputs that the cache has, or could have, are not served to a run in which another step runs."""
 
     @property
     def verdicts(self) -> list[tuple[str, StepVerdict]]:
@@ -97,10 +97,95 @@ class Plan:
             for path, verdict in step.verdicts
         ]
 
+    def given_to(self, state: RunState) -> RunState:
+        """The state of a run with the verdicts of this plan."""
+        found = {path: verdict for step in self.steps for path, verdict in step.verdicts}
+        calls = {step.call.path: step.verdict for step in self.steps}
+        return replace(
+            state,
+            verdicts={path: verdict.verdict for path, verdict in (calls | found).items()},
+            unserved={
+                path: verdict.reason
+                for path, verdict in (calls | found).items()
+                if verdict.verdict is Verdict.MISS and verdict.producer_run
+            },
+        )
+
 
 def decide(expanded: ExpandedWorkflow, verdicts: Mapping[str, StepVerdict]) -> Plan:
-    """Decide for each call, in order, given the verdicts of the cache by path; skip what conditions exclude."""
-    decider = _Decider(_without_incomplete_hits(expanded, verdicts))
+    """Decide for each call, in order, given the verdicts of the cache by path; skip what conditions exclude.
+
+    A hit that can not be served to a run in which something else runs has to run itself, unless the plan is complete. It is no hit
+    then, and what takes its outputs waits for them: they may be others than those that the cache has.
+    """
+    found = _without_incomplete_hits(expanded, verdicts)
+    plan = _decide(expanded, found)
+    unserved = {step.call.path: step.unserved_reason for step in plan.steps if step.unserved_reason}
+    if plan.is_complete or not unserved:
+        return plan
+    return _decide(expanded, _with_unserved(expanded, found, unserved))
+
+
+def without_cache(expanded: ExpandedWorkflow, plan: Plan, reason: str) -> Plan:
+    """The plan of a run that goes to Argo as it is, so that every step runs that is not skipped, for a reason."""
+    verdicts = {step.call.path: step.verdict for step in plan.steps}
+    found = {path: _run_anyway(verdict, reason) for path, verdict in verdicts.items()}
+    return _decide(expanded, found)
+
+
+def _with_unserved(
+    expanded: ExpandedWorkflow, verdicts: Mapping[str, StepVerdict], unserved: Mapping[str, str]
+) -> dict[str, StepVerdict]:
+    """The verdicts if these steps run: what takes outputs of theirs, and of what waits for those, is known only then."""
+    found, unknown = dict(verdicts), set(unserved)
+    for call in expanded.calls:
+        verdict = verdicts.get(call.path)
+        if verdict is None:
+            continue
+        if call.path in unserved:
+            found[call.path] = _run_anyway(verdict, unserved[call.path])
+        elif verdict.verdict in (Verdict.HIT, Verdict.UNKNOWN) and (reason := _waits_reason(call, unknown)):
+            found[call.path] = StepVerdict(verdict.id, Verdict.UNKNOWN, reason)
+            unknown.add(call.path)
+    return found
+
+
+def _waits_reason(call: Call, unknown: Collection[str]) -> str:
+    """Which input of a call is not known as long as the outputs of these steps are not; empty if there is none."""
+    query = call.query
+    if query is None:
+        return ""
+    for name, text in query.parameters.items():
+        for part in text:
+            if isinstance(part, OutputRef) and part.step in unknown:
+                return f"its input {name} is not known yet: {part.step} has to run first"
+    for name, source in query.artifacts.items():
+        if isinstance(source, OutputRef) and source.step in unknown:
+            return f"its input {name} is not known yet: {source.step} has to run first"
+    for part in query.items or ():
+        if isinstance(part, OutputRef) and part.step in unknown:
+            return f"its items are not known yet: {part.step} has to run first"
+    return ""
+
+
+def _run_anyway(verdict: StepVerdict, reason: str) -> StepVerdict:
+    """The verdict of a step that runs although the cache has its outputs, or could have them."""
+    has_hits = any(item.verdict is Verdict.HIT for item in verdict.items)
+    if verdict.verdict not in (Verdict.HIT, Verdict.UNKNOWN) and not has_hits:
+        return verdict
+    said = f"{verdict.reason}, but it runs: {reason}" if verdict.reason else f"it runs: {reason}"
+    return replace(
+        verdict,
+        verdict=Verdict.MISS,
+        reason=said,
+        outputs=None,
+        saved=timedelta(),
+        items=tuple(_run_anyway(item, reason) for item in verdict.items),
+    )
+
+
+def _decide(expanded: ExpandedWorkflow, verdicts: Mapping[str, StepVerdict]) -> Plan:
+    decider = _Decider(verdicts)
     steps = tuple(decider.decide(call) for call in expanded.calls)
     parameters = {name: decider.value(text) for name, text in expanded.parameters.items()}
     artifacts = {name: decider.artifact(source) for name, source in expanded.artifacts.items()}
@@ -137,22 +222,25 @@ def _without_incomplete_hits(
         elif missing := missing_output(
             template, verdict, result_used=call.result_used, is_fan_out=call.is_fan_out
         ):
-            found[call.path] = StepVerdict(
-                verdict.id, Verdict.MISS, f"the entry in the cache has no {missing}"
-            )
+            found[call.path] = _run_anyway(replace(verdict, items=()), f"its entry has no {missing}")
     return found
 
 
 def missing_output(
-    template: ContainerTemplate, hit: StepVerdict, *, result_used: bool, is_fan_out: bool = False
+    template: ContainerTemplate,
+    hit: StepVerdict,
+    *,
+    result_used: bool,
+    is_fan_out: bool = False,
 ) -> str:
-    """An output that the hit lacks; empty if it has all. Argo does not aggregate the artifacts of a fan-out."""
+    """An output that the hit lacks; empty if it has all but those that a step need not write. Argo does not aggregate the artifacts of a fan-out."""
     outputs = hit.outputs or Outputs()
     if result_used and outputs.result is None:
         return "result"
     missing = [name for name in template.parameters if name not in outputs.parameters]
     if not is_fan_out:
-        missing += [name for name in template.artifacts if outputs.artifact(name) is None]
+        wanted = [name for name in template.artifacts if name not in template.optional]
+        missing += [name for name in wanted if outputs.artifact(name) is None]
     return f"output {missing[0]}" if missing else ""
 
 
@@ -188,14 +276,20 @@ class _Decider:
         else:
             self._mark_may_run(call.path)
         action, reason = _action(call, verdict)
-        return PlannedStep(call, verdict, action, reason and f"but it runs: {reason}")
+        return PlannedStep(call, verdict, action, reason)
 
     def _verdict(self, call: Call) -> StepVerdict:
         if call.uncacheable_reason:
             return StepVerdict(call.path, Verdict.UNCACHEABLE, call.uncacheable_reason)
-        return self.verdicts.get(call.path) or StepVerdict(
+        found = self.verdicts.get(call.path) or StepVerdict(
             call.path, Verdict.MISS, "the cache gave no verdict"
         )
+        if call.ungated_reason and found.verdict in (Verdict.HIT, Verdict.UNKNOWN):
+            sources = call.query.artifacts.values() if call.query else ()
+            waits = any(isinstance(s, OutputRef) and self.results.get(s.step) != _SUCCEEDED for s in sources)
+            if waits or found.verdict is Verdict.UNKNOWN:
+                return StepVerdict(call.path, Verdict.UNCACHEABLE, call.ungated_reason)
+        return found
 
     def _skip(self, call: Call, reason: str, result: str) -> PlannedStep:
         self.skipped.add(call.path)
@@ -250,19 +344,20 @@ class _Decider:
 
 def _action(call: Call, verdict: StepVerdict) -> tuple[StepAction, str]:
     """What is done with a step; why it is kept, if the cache has its outputs or could have them."""
+    has_hits = any(item.verdict is Verdict.HIT for item in verdict.items)
+    if verdict.verdict not in (Verdict.HIT, Verdict.UNKNOWN) and not has_hits:
+        return StepAction.KEEP, ""
     if call.is_fan_out and (reason := _unwritable_reason("items", verdict.items_json)):
         return StepAction.KEEP, reason
     if verdict.verdict is Verdict.HIT:
         reason = _outputs_reason(verdict.outputs)
         return (StepAction.KEEP, reason) if reason else (StepAction.SERVE, "")
-    if call.is_fan_out and any(item.verdict is Verdict.HIT for item in verdict.items):
+    if call.is_fan_out and has_hits:
         if any(item.verdict not in (Verdict.HIT, Verdict.MISS) for item in verdict.items):
             return StepAction.GATE_FAN_OUT, ""
         reason = _outputs_reason(*(item.outputs for item in verdict.items))
         return (StepAction.KEEP, reason) if reason else (StepAction.SERVE_PART, "")
-    if verdict.verdict is Verdict.UNKNOWN:
-        return (StepAction.GATE_FAN_OUT if call.is_fan_out else StepAction.GATE), ""
-    return StepAction.KEEP, ""
+    return (StepAction.GATE_FAN_OUT if call.is_fan_out else StepAction.GATE), ""
 
 
 def _outputs_reason(*found: Outputs | None) -> str:

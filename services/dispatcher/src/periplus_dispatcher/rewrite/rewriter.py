@@ -353,7 +353,15 @@ class _Rewriter:
     def _shared(self, signature: gates.TemplateSignature, role: TemplateRole) -> str:
         """The name of a wrapper, the same for all calls with one signature."""
         key = json.dumps(
-            [signature.name, signature.inputs, signature.outputs, signature.artifacts, role], sort_keys=True
+            [
+                signature.name,
+                signature.inputs,
+                signature.outputs,
+                signature.artifacts,
+                signature.optional,
+                role,
+            ],
+            sort_keys=True,
         )
         if key not in self._shared_names:
             self._shared_names[key] = self._add(signature.name, role, None)

@@ -40,7 +40,7 @@ def encode_plan(planned: PlannedRun) -> dispatcher_pb2.Plan:
                 path=path,
                 template=step.call.template,
                 verdict=step_pb2.Verdict.ValueType(verdict.verdict),
-                reason=", ".join(filter(None, (verdict.reason, note, step.kept_reason))),
+                reason=", ".join(filter(None, (verdict.reason, note))),
                 producer_run=verdict.producer_run,
                 saved=codec.encode_duration(verdict.saved),
                 fingerprint=verdict.fingerprint,

@@ -27,7 +27,7 @@ def encode_adopted_template(found: AdoptedTemplate) -> pb.AdoptTemplateResponse:
                 path=step.call.path,
                 template=step.call.template,
                 verdict=step_pb2.Verdict.ValueType(step.verdict.verdict),
-                reason=", ".join(filter(None, (step.verdict.reason, step.kept_reason))),
+                reason=step.verdict.reason,
                 depends_on=step.call.depends_on,
             )
     return response
