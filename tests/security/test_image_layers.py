@@ -151,7 +151,7 @@ async def test_a_bomb_ends_within_the_bounds():
     with serving() as registry:
         name = put(registry, bomb + packer.flush())
         assert "unpacks to more than 250 times its size" in await refusal(registry, name)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 100
 
 
 async def test_a_layer_that_never_comes_does_not_hold_its_caller():

@@ -125,5 +125,5 @@ def test_retrying_a_run_as_large_as_allowed_takes_seconds(groups: int) -> None:
     run = large_failed_run(groups)
     began = time.process_time()
     workflow_retry.prepare(run, restart_successful=False, selector="", parameters=["a=b"])
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 30
     assert {node["phase"] for node in run.nodes} == {"Running"}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 BUCKET = "artifacts"
 _REQUEST_TIMEOUT_SECONDS = 5
+_MAX_ANSWER_BYTES = 1 << 20
 _EMPTY_BODY = hashlib.sha256(b"").hexdigest()
 _SERVERS = ("master", "volume", "filer", "admin")
 _GRPC = (*_SERVERS, "s3", "worker", "client", "mq", "msg_broker", "msg_agent")
@@ -197,13 +198,36 @@ def _sockets(ports: Mapping[str, int]) -> tuple[Path, ...]:
 
 
 async def _ready(store: S3) -> None:
-    """Return if the bucket exists; it can be created only some time after the port is open. Raises NotReadyError."""
+    """Return if objects can be written and read, and the bucket exists. Raises NotReadyError.
+
+    The S3 port answers for buckets some time before the volume server has registered with the master: up to 20 seconds
+    if it was refused once. Until then a read is an internal error, and a write waits.
+    """
     try:
-        status = await asyncio.to_thread(_ensure_bucket, store)
-    except (OSError, http.client.HTTPException) as error:
-        raise NotReadyError(str(error)) from error
+        volumes = await asyncio.to_thread(_registered_volumes, store)
+        status = await asyncio.to_thread(_ensure_bucket, store) if volumes else None
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        raise NotReadyError(f"{type(error).__name__}: {error}") from error
+    if not volumes:
+        raise NotReadyError(f"{store.endpoint}: no volume server has registered with the master")
     if status != http.HTTPStatus.OK:
         raise NotReadyError(f"{store.endpoint}: HTTP {status} for the bucket {BUCKET}")
+
+
+def _registered_volumes(store: S3) -> int:
+    """How many volumes the servers that have registered with the master can hold.
+
+    Raises OSError, http.client.HTTPException, and ValueError, LookupError or TypeError if the answer is another.
+    """
+    verified = tls.context(str(store.tls_pair.certificate))
+    verified.load_cert_chain(store.tls_pair.certificate, store.tls_pair.key)
+    address = f"{LOOPBACK}:{store.ports['master']}"
+    connection = http.client.HTTPSConnection(address, timeout=_REQUEST_TIMEOUT_SECONDS, context=verified)
+    try:
+        connection.request("GET", "/dir/status")
+        return int(json.loads(connection.getresponse().read(_MAX_ANSWER_BYTES))["Topology"]["Max"])
+    finally:
+        connection.close()
 
 
 def _ensure_bucket(store: S3) -> int:
