@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +115,14 @@ class Stack:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{run.id}/{step.path} was not recorded within {WAIT_SECONDS} s")
                 time.sleep(0.05)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it was not so within {WAIT_SECONDS} s")
+            time.sleep(0.1)
 
     def _is_recorded(self, request: cache_pb2.ExplainMissRequest) -> bool:
         try:

@@ -1,7 +1,9 @@
 """What a plan says, what the run does and what `why` says afterwards are the same."""
 
 import json
+import tempfile
 import uuid
+from pathlib import Path
 
 import pytest
 from stack import Stack
@@ -65,6 +67,21 @@ def phases(stack: Stack, manifest: str, **values: str) -> tuple[str, dict[str, s
 
 def why(stack: Stack, run: str, step: str) -> str:
     return json.loads(stack.periplus("why", run, step, "-o", "json").stdout)["reason"]
+
+
+WRITES = 'import os, pathlib\npathlib.Path("/tmp/o").write_text(os.environ.get("X", ""))'
+
+
+def writer(name: str = "make", source: str = WRITES, **more: object) -> Json:
+    """A template with the parameter `x` and the output `o`, which is `x` unless its source says otherwise."""
+    made = script(name, source, inputs={"parameters": [{"name": "x"}]}, outputs=parameters("o"), **more)
+    made["script"]["env"] = [{"name": "X", "value": "{{inputs.parameters.x}}"}]  # type: ignore[index]
+    return made
+
+
+def call(name: str, x: str, **more: object) -> Json:
+    given = {"parameters": [{"name": "x", "value": x}]}
+    return {"name": name, "template": name, "arguments": given, **more}
 
 
 READS = """import pathlib
@@ -154,3 +171,83 @@ def test_a_step_that_need_not_make_an_output_is_not_cached_where_its_inputs_are_
     phases(stack, manifest)
     assert verdicts(stack, manifest) == {"feed": "uncacheable", "check": "uncacheable"}
     assert phases(stack, manifest)[1] == {"feed": "succeeded", "check": "succeeded"}
+
+
+@pytest.mark.parametrize("text", ['"a{" + "{workflow.name}}b"', '"y" * 70_000'], ids=["tag", "long"])
+def test_a_hit_that_has_to_run_again_is_to_run_in_the_plan_and_in_why(stack: Stack, text: str) -> None:
+    source = f'import pathlib\npathlib.Path("/tmp/o").write_text({text})'
+    make, apart = writer("make", source), writer("apart")
+    manifest = dag([call("make", "1"), call("apart", "{{workflow.parameters.salt}}")], make, apart, salt="1")
+    first, _ = phases(stack, manifest)
+    assert set(verdicts(stack, manifest).values()) == {"hit"}
+    assert phases(stack, manifest)[1] == {"make": "cached", "apart": "cached"}
+    found = plan(stack, manifest, salt="2")
+    assert {path: verdict for path, (verdict, _) in found.items()} == {"make": "miss", "apart": "miss"}
+    reason = found["make"][1]
+    assert reason.startswith(f"run {first} did the same, but it runs: its outputs have ")
+    text_of_plan = stack.periplus("plan", _file(manifest), "-p", "salt=2").stdout
+    assert "2 steps: 2 to run" in text_of_plan
+    run, again = phases(stack, manifest, salt="2")
+    assert again == {"make": "succeeded", "apart": "succeeded"}
+    assert why(stack, run, "make") == reason
+
+
+def _file(manifest: str) -> str:
+    path = Path(tempfile.mkdtemp()) / "workflow.json"
+    path.write_text(manifest)
+    return str(path)
+
+
+def test_a_plan_says_what_became_of_the_result_of_a_step_that_ran_before(stack: Stack) -> None:
+    short = {"metadata": {"annotations": {"periplus.dev/ttl": "1s"}}}
+    reads = {"metadata": {"annotations": {"periplus.dev/cache": "read"}}}
+    fails = (
+        'import pathlib, sys\npathlib.Path("/tmp/o").write_text("1")\nsys.exit(0 if "OK" in sys.argv else 1)'
+    )
+    templates = [
+        writer("expired", **short),
+        writer("unkept", **reads),
+        writer("gone"),
+        writer("failed", fails),
+    ]
+    gone = templates[2]
+    gone["outputs"] = {"artifacts": [{"name": "o", "path": "/tmp/o"}]}
+    calls = [call(str(t["name"]), "1", continueOn={"failed": True}) for t in templates]
+    manifest = dag(calls, *templates)
+    assert {reason for _, reason in plan(stack, manifest).values()} == {
+        "it was never run before with this code and environment"
+    }
+    first = stack.finish(manifest)
+    keys = {s.path: a.object.key for s in first.steps for a in s.outputs.artifacts}
+    stack.delete(keys["gone"])
+    stack.wait_until(lambda: plan(stack, manifest)["expired"][0] == "miss")
+    found = plan(stack, manifest)
+    same = f"run {first.id} did the same, but "
+    assert found["expired"][1].startswith(f"{same}its time to live was over on 20")
+    assert found["unkept"] == ("miss", f"{same}its cache mode was read, so its result was not recorded")
+    assert found["gone"] == ("miss", f"{same}its result is no longer served: bytes are gone")
+    assert found["failed"] == ("miss", f"run {first.id} tried the same and did not succeed")
+    second = stack.finish(manifest)
+    assert (
+        why(stack, second.id, "expired")
+        == f"run {first.id} did the same in step expired, but its result is no longer served: its time to live was over"
+    )
+    assert (
+        why(stack, second.id, "gone")
+        == f"run {first.id} did the same in step gone, but its result is no longer served: bytes are gone"
+    )
+    assert why(stack, second.id, "unkept") == found["unkept"][1]
+    assert why(stack, second.id, "failed") == found["failed"][1]
+
+
+def test_why_compares_with_a_step_of_its_own_pipeline_while_there_is_one(stack: Stack) -> None:
+    name, other = (f"p{uuid.uuid4().hex[:8]}" for _ in range(2))
+    make = writer()
+    own, _ = phases(stack, dag([call("make", "1")], writer(), name=name))
+    others, _ = phases(stack, dag([call("make", "2")], make, name=other))
+    run, _ = phases(stack, dag([call("make", "3")], make, name=name))
+    found = json.loads(stack.periplus("why", run, "make", "-o", "json").stdout)
+    assert found["producer_run"] == own
+    alone, _ = phases(stack, dag([call("make", "4")], make))
+    found = json.loads(stack.periplus("why", alone, "make", "-o", "json").stdout)
+    assert found["producer_run"] in (run, others)

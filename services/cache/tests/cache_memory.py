@@ -27,6 +27,7 @@ from periplus_cache.domain import (
     replacement_reason,
     write_outcome,
 )
+from periplus_cache.history import PastEntry, PastResult
 from periplus_cache.ports import MAX_PER_BASE
 from periplus_cache.record.finished import EXECUTED
 from periplus_cache.wire import published
@@ -164,6 +165,32 @@ class MemoryStore:
         ]
         return max(found, key=lambda other: other.finished_at, default=None)
 
+    async def past_results(self, project: str, fingerprints: Collection[str]) -> dict[str, PastResult]:
+        found = {}
+        for name in fingerprints:
+            ran = [
+                a
+                for a in self.attempts.values()
+                if (a.project, a.fingerprint) == (project, name) and a.phase is not StepPhase.CACHED
+            ]
+            entries = [
+                e
+                for e in self.entries.values()
+                if e.project == project
+                and (e.fingerprint == name or (e.base_fingerprint == name and not e.invalidation_reason))
+            ]
+            if ran or entries:
+                last = max(ran, key=lambda a: a.finished_at) if ran else None
+                entry = entries[0] if entries else None
+                found[name] = PastResult(
+                    last and replace(last, inputs=None),
+                    entry
+                    and PastEntry(
+                        entry.producer.run, entry.producer.step, entry.invalidation_reason, entry.expires_at
+                    ),
+                )
+        return found
+
     async def last_invalidation(
         self, project: str, fingerprint: str, until: datetime
     ) -> PastInvalidation | None:
@@ -185,10 +212,14 @@ class MemoryStore:
             and (e.producer.run, e.producer.step) != (attempt.run, attempt.step)
         ]
         before.sort(key=lambda e: (e.producer.run == attempt.run, -e.producer.finished_at.timestamp()))
+        own = [e for e in before if attempt.pipeline and e.pipeline == attempt.pipeline]
+        found = self._nearest(own, attempt) or self._nearest(before, attempt)
+        return [self._comparable(e, attempt) for e in found]
+
+    def _nearest(self, before: list[Entry], attempt: Attempt) -> list[Entry]:
         same_key = [e for e in before if e.static_key == attempt.static_key]
         other_runs = [e for e in same_key if e.producer.run != attempt.run]
-        found = other_runs or same_key or [e for e in before if e.template == attempt.template]
-        return [self._comparable(e, attempt) for e in found]
+        return other_runs or same_key or [e for e in before if e.template == attempt.template]
 
     def _comparable(self, entry: Entry, attempt: Attempt) -> ComparableEntry:
         document, epoch = self.templates[entry.static_key]
@@ -200,6 +231,7 @@ class MemoryStore:
             document=None if entry.static_key == attempt.static_key else document,
             epoch=epoch,
             inputs=entry.inputs,
+            expires_at=entry.expires_at,
         )
 
     async def entry(self, project: str, fingerprint: str) -> EntryDetails | None:

@@ -58,6 +58,40 @@ def changed_fields(explanation) -> list[tuple]:
     return [(c.field, c.old, c.new) for c in explanation.changes]
 
 
+async def test_of_two_equal_steps_at_the_same_time_each_says_so(cache, finished, clock):
+    await cache.record(finished("r1", "main.one", document=DOCUMENT, at=clock.now))
+    await cache.record(finished("r1", "main.two", document=DOCUMENT, at=clock.now))
+    found = await cache.explain("p", "r1", "main.two")
+    assert found.reason == "step main.one of run r1 did the same at the same time"
+
+
+async def test_an_entry_that_had_expired_is_said_to_have(cache, finished, clock):
+    policy = CachePolicy(ttl=timedelta(minutes=5))
+    await cache.record(finished("r1", "main.one", document=DOCUMENT, policy=policy, at=clock.now))
+    later = clock.now + timedelta(hours=1)
+    # Its own result was refused by a run that only reads.
+    await cache.record(
+        finished("r2", "main.two", document=DOCUMENT, policy=CachePolicy(CacheMode.READ), at=later)
+    )
+    found = await cache.explain("p", "r2", "main.two")
+    assert found.reason.startswith(
+        "run r1 did the same in step main.one, but its time to live was over on 2026-11-22 at"
+    )
+
+
+async def test_a_step_is_compared_with_one_of_its_own_pipeline_while_there_is_one(cache, finished, clock):
+    async def record(run, pipeline, at, **more):
+        step = finished(run, document=DOCUMENT, at=clock.now + timedelta(hours=at), **more)
+        await cache.record(replace(step, pipeline=pipeline))
+
+    await record("mine", "mine", 1, parameters={"c": "1", "d": "1", "e": "1"})
+    await record("theirs", "theirs", 2, parameters={"c": "2"})
+    await record("new", "mine", 3, parameters={"c": "3"})
+    assert (await cache.explain("p", "new", "main.train")).producer_run == "mine"
+    await record("else", "else", 4, parameters={"c": "4"})
+    assert (await cache.explain("p", "else", "main.train")).producer_run == "new"
+
+
 async def test_a_changed_parameter_is_named_with_its_old_and_new_value(cache, recorded):
     await recorded("r1", parameters={"c": "0.1", "d": "1"})
     await recorded("r2", parameters={"c": "0.5", "d": "1"})

@@ -87,6 +87,7 @@ class Entry:
     expires_at: datetime | None = None
     invalidation_reason: str = ""
     base_fingerprint: str = ""
+    pipeline: str = ""
 
     def is_expired(self, now: datetime) -> bool:
         """Whether its time to live has passed."""
@@ -157,6 +158,7 @@ class ComparableEntry:
     document: str | None
     epoch: int
     inputs: Inputs
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,7 @@ class Attempt:
 
     `uncacheable_reason`: why it was not to be recorded. `not_recorded_reason`: why a step that succeeded and was to be
     recorded has no entry. `observed_pipeline` is set if others submitted the Workflow, so that it was not looked up.
+    `unserved_reason`: why it ran although the cache had outputs of its key.
     """
 
     project: str
@@ -219,6 +222,8 @@ class Attempt:
     observed_pipeline: str | None = None
     duration: timedelta = timedelta()
     pods: int = 0
+    pipeline: str = ""
+    unserved_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

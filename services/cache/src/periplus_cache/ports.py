@@ -22,6 +22,7 @@ from periplus_cache.domain import (
     VersionedObject,
     WriteOutcome,
 )
+from periplus_cache.history import PastResult
 from periplus_model.steps import ObjectRef
 
 MAX_PER_BASE = 16
@@ -66,6 +67,12 @@ class Store(Protocol):
 
     async def previous_attempt(self, attempt: Attempt) -> Attempt | None:
         """The last attempt of another run with the same fingerprint that finished before and was no hit."""
+
+    async def past_results(self, project: str, fingerprints: Collection[str]) -> Mapping[str, PastResult]:
+        """The last attempt that was no hit, and the entry, of each of these keys that has one of the two.
+
+        A key is also that of an entry with discovered inputs whose base fingerprint it is.
+        """
 
     async def last_invalidation(
         self, project: str, fingerprint: str, until: datetime

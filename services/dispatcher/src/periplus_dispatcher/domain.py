@@ -348,6 +348,7 @@ class StepStatus:
     says why its outputs are not to be cached, though its template could be; `drifts` are images that differ. `host` is
     the machine that its pod ran on. `component` is what people call its template, where that has another name in Argo.
     `document` is that of its key, where it is not its template's.
+    `unserved_reason` says why it ran although the cache had outputs of its key.
     `outer_attempt` is, of a step inside of a retried DAG or steps template, how many attempts of that came before.
     """
 
@@ -369,6 +370,7 @@ class StepStatus:
     component: str = ""
     document: str = ""
     outer_attempt: int = 0
+    unserved_reason: str = ""
 
     @property
     def key(self) -> tuple[str, StepPhase, int]:

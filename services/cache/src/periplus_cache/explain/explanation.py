@@ -8,6 +8,7 @@ from typing import Any
 from periplus_cache.domain import Attempt, AttemptDetails, ComparableEntry, PastInvalidation
 from periplus_cache.explain import difference
 from periplus_cache.explain.difference import Change
+from periplus_cache.history import expired, no_entry_reason
 from periplus_cache.key import Scope, whole_key
 from periplus_cache.ports import Store
 from periplus_common.errors import NotFound
@@ -45,11 +46,13 @@ async def explain(store: Store, project: str, run: str, step: str) -> Explanatio
     excluded = _excluded_reason(attempt)
     if excluded:
         return Explanation(excluded, attempt.fingerprint)
+    if attempt.unserved_reason:
+        return await _explain_unserved(store, attempt)
     invalidation = await store.last_invalidation(project, attempt.fingerprint, attempt.finished_at)
     if invalidation is not None:
         return _explain_invalidation(attempt, invalidation)
     previous = await store.previous_attempt(attempt)
-    if previous is not None and (reason := _no_entry_reason(previous)):
+    if previous is not None and (reason := no_entry_reason(previous)):
         return Explanation(
             reason,
             attempt.fingerprint,
@@ -93,6 +96,20 @@ async def _explain_hit(store: Store, attempt: Attempt) -> Explanation:
     )
 
 
+async def _explain_unserved(store: Store, attempt: Attempt) -> Explanation:
+    """Of a step that ran although the cache had outputs of its key: what the plan said, and whose outputs they are."""
+    details = await store.entry(attempt.project, attempt.fingerprint) if attempt.fingerprint else None
+    producer = details.entry.producer if details else None
+    return Explanation(
+        attempt.unserved_reason,
+        attempt.fingerprint,
+        nearest_fingerprint=attempt.fingerprint if producer else "",
+        producer_run=producer.run if producer else "",
+        producer_step=producer.step if producer else "",
+        recorded_at=producer.finished_at if producer else None,
+    )
+
+
 def _explain_invalidation(attempt: Attempt, past: PastInvalidation) -> Explanation:
     return Explanation(
         f"run {past.producer_run} did the same in step {past.producer_step}, "
@@ -104,28 +121,14 @@ def _explain_invalidation(attempt: Attempt, past: PastInvalidation) -> Explanati
     )
 
 
-def _no_entry_reason(previous: Attempt) -> str:
-    """Why an attempt with the same fingerprint has no entry; empty if it has one."""
-    if previous.phase is not StepPhase.SUCCEEDED:
-        return f"run {previous.run} tried the same and did not succeed"
-    if previous.not_recorded_reason:
-        return f"run {previous.run} did the same, but its result could not be recorded: {previous.not_recorded_reason}"
-    if previous.observed_pipeline is not None and not previous.cache_mode.is_recorded:
-        return f"run {previous.run} did the same, but others submitted it, and results of observed steps are not recorded"
-    if previous.cache_mode is CacheMode.READ:
-        return f"run {previous.run} did the same, but its cache mode was read, so its result was not recorded"
-    return ""
-
-
 def _explain_nearest(details: AttemptDetails, entries: Sequence[ComparableEntry]) -> Explanation:
     attempt = details.attempt
     if not entries:
         return Explanation("no step of this template was recorded before", attempt.fingerprint)
     compared = [(_changes(details, entry), entry) for entry in _within_budget(attempt, entries)]
     changes, nearest = min(compared, key=lambda pair: _distance(attempt, *pair))
-    same = f"run {nearest.producer_run} did the same in step {nearest.producer_step}, but not in time or too long ago"
     return Explanation(
-        difference.sentence(changes) if changes else same,
+        difference.sentence(changes) if changes else _same_reason(attempt, nearest),
         attempt.fingerprint,
         nearest_fingerprint=nearest.fingerprint,
         producer_run=nearest.producer_run,
@@ -133,6 +136,17 @@ def _explain_nearest(details: AttemptDetails, entries: Sequence[ComparableEntry]
         recorded_at=nearest.recorded_at,
         changes=tuple(changes),
     )
+
+
+def _same_reason(attempt: Attempt, entry: ComparableEntry) -> str:
+    """Why an entry with the key of an attempt was not served to it, as far as that is known."""
+    started_at = attempt.finished_at - attempt.duration
+    if entry.recorded_at >= started_at:
+        return f"step {entry.producer_step} of run {entry.producer_run} did the same at the same time"
+    same = f"run {entry.producer_run} did the same in step {entry.producer_step}"
+    if entry.expires_at is not None and entry.expires_at <= attempt.finished_at:
+        return f"{same}, but {expired(entry.expires_at)}"
+    return f"{same}, but its result was older than this step's time to live, or the cache could not be asked"
 
 
 def _distance(

@@ -45,6 +45,8 @@ class FinishedStep:
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     observed_pipeline: str | None = None
     pods: int = 0
+    pipeline: str = ""
+    unserved_reason: str = ""
 
     @property
     def policy(self) -> CachePolicy:

@@ -149,6 +149,8 @@ def _attempt(step: FinishedStep) -> Attempt:
         observed_pipeline=step.observed_pipeline,
         duration=max(step.finished_at - step.started_at, timedelta()),
         pods=step.pods,
+        pipeline=step.pipeline,
+        unserved_reason=step.unserved_reason,
     )
 
 
@@ -180,6 +182,7 @@ def _entry(step: FinishedStep, attempt: Attempt, inputs: Inputs, outputs: Output
         outputs=outputs,
         confirmed_at=step.finished_at,
         expires_at=None if ttl is None else step.finished_at + ttl,
+        pipeline=step.pipeline,
     )
 
 

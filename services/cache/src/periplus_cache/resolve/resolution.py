@@ -17,6 +17,9 @@ from periplus_model.queries import Item, OutputRef, StepQuery, StepVerdict, Text
 from periplus_model.steps import CachePolicy, ObjectRef, Outputs, Verdict
 
 _NEVER_RUN = "it was never run before with this code and environment"
+_OTHER_INPUTS = "it was run before, but not with these inputs"
+WITHOUT_ENTRY = (_NEVER_RUN, _OTHER_INPUTS)
+"""Reasons of steps whose key has no live entry: what became of an earlier result, if there was one, says more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,7 @@ class ResolutionPass:
             reason = f"run {others[0].producer_run} did the same, but it used {_named(used)}, which {'is' if len(used) == 1 else 'are'} not the same now"
             return StepVerdict(id_, Verdict.MISS, reason, fingerprint)
         live = static_key in candidates.live
-        reason = "it was run before, but not with these inputs" if live else _NEVER_RUN
+        reason = _OTHER_INPUTS if live else _NEVER_RUN
         return StepVerdict(id_, Verdict.MISS, reason, fingerprint)
 
     def _unresolved(

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
+from periplus_cache import history
 from periplus_cache.content import Content, ContentReader, Unreadable
 from periplus_cache.domain import Invalidation, ObjectVersion, uncacheable_reason
 from periplus_cache.key import Scope, TemplateKey, TemplateKeys
 from periplus_cache.ports import ObjectStore, Store
 from periplus_cache.resolve.candidates import CandidateIndex
 from periplus_cache.resolve.request import ResolveRequest
-from periplus_cache.resolve.resolution import ResolutionPass, ResolveLimits
+from periplus_cache.resolve.resolution import WITHOUT_ENTRY, ResolutionPass, ResolveLimits
 from periplus_common.errors import Invalid
 from periplus_common.pauses import Pauses
 from periplus_model.queries import StepVerdict
@@ -63,7 +65,7 @@ class Resolver:
                 continue
             stale = await self._stale_hits(found, candidates, checked)
             if not stale:
-                return found.verdicts
+                return await self._with_history(request.project, found.verdicts, now)
             log.warning(
                 "%d entries of project %s refer to objects that are gone or changed",
                 len(stale),
@@ -71,6 +73,22 @@ class Resolver:
             )
             await self._store.invalidate(request.project, stale, now)
             candidates.remove(invalidation.fingerprint for invalidation in stale)
+
+    async def _with_history(
+        self, project: str, verdicts: list[StepVerdict], now: datetime
+    ) -> list[StepVerdict]:
+        """The verdicts, where a step without an entry whose key ran before says what became of the result."""
+        unexplained = {
+            each.fingerprint
+            for verdict in verdicts
+            for each in (verdict, *verdict.items)
+            if each.fingerprint and each.reason in WITHOUT_ENTRY
+        }
+        if not unexplained:
+            return verdicts
+        past = await self._store.past_results(project, unexplained)
+        reasons = {fingerprint: history.reason(result, now) for fingerprint, result in past.items()}
+        return [_explained(verdict, reasons) for verdict in verdicts] if reasons else verdicts
 
     async def _template_keys(self, request: ResolveRequest, pauses: Pauses) -> Mapping[str, TemplateKey]:
         """The keys of the templates that can be looked up."""
@@ -149,3 +167,14 @@ class Resolver:
                         GONE if version is None else CHANGED,
                     )
         return list(stale.values())
+
+
+def _explained(verdict: StepVerdict, reasons: Mapping[str, str]) -> StepVerdict:
+    """The verdict with what is known of its key; that of a fan-out whose items have one reason has it as well."""
+    items = tuple(_explained(item, reasons) for item in verdict.items)
+    said = {item.reason for item in items}
+    reason = verdict.reason
+    if reason in WITHOUT_ENTRY:
+        own = reasons.get(verdict.fingerprint, "") if verdict.fingerprint else ""
+        reason = own or (said.pop() if len(said) == 1 else reason)
+    return replace(verdict, reason=reason, items=items)

@@ -36,6 +36,8 @@ _COLUMNS = {
     "observed_pipeline": "text",
     "duration": "interval",
     "pods": "int",
+    "pipeline": "text",
+    "unserved_reason": "text",
 }
 _ADD = f"""
     INSERT INTO attempt ({", ".join(_COLUMNS)})
@@ -74,10 +76,13 @@ def _encode(attempt: Attempt) -> dict[str, object]:
         "observed_pipeline": attempt.observed_pipeline,
         "duration": attempt.duration,
         "pods": attempt.pods,
+        "pipeline": attempt.pipeline or None,
+        "unserved_reason": attempt.unserved_reason,
     }
 
 
-def _decode(row: Row) -> Attempt:
+def decode(row: Row) -> Attempt:
+    """The attempt of a row with its columns."""
     return Attempt(
         project=row["project"],
         run=row["run"],
@@ -97,6 +102,8 @@ def _decode(row: Row) -> Attempt:
         observed_pipeline=row["observed_pipeline"],
         duration=row["duration"],
         pods=row["pods"],
+        pipeline=row["pipeline"] or "",
+        unserved_reason=row["unserved_reason"],
     )
 
 
@@ -114,7 +121,7 @@ async def find(database: Database, project: str, run: str, step: str) -> Attempt
         )
     if row is None:
         return None
-    return AttemptDetails(_decode(row), document=(row["document"] or b"").decode(), epoch=row["epoch"] or 0)
+    return AttemptDetails(decode(row), document=(row["document"] or b"").decode(), epoch=row["epoch"] or 0)
 
 
 async def find_previous(database: Database, attempt: Attempt) -> Attempt | None:
@@ -131,7 +138,7 @@ async def find_previous(database: Database, attempt: Attempt) -> Attempt | None:
             attempt.run,
             attempt.finished_at,
         )
-    return _decode(row) if row else None
+    return decode(row) if row else None
 
 
 async def add_hits(connection: Connection, hits: Sequence[Hit]) -> None:

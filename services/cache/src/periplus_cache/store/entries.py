@@ -48,6 +48,7 @@ _COLUMNS = {
     "duration": "interval",
     "invalidation_reason": "text",
     "base_fingerprint": "bytea",
+    "pipeline": "text",
 }
 _COLUMN_LIST = ", ".join(_COLUMNS)
 _INSERT = f"""
@@ -355,6 +356,7 @@ def _encode(entry: Entry) -> dict[str, object]:
         "duration": entry.producer.duration,
         "invalidation_reason": entry.invalidation_reason,
         "base_fingerprint": encode_optional_digest(entry.base_fingerprint),
+        "pipeline": entry.pipeline or None,
     }
 
 
@@ -376,4 +378,5 @@ def _decode(row: Row) -> Entry:
         expires_at=row["expires_at"],
         invalidation_reason=row["invalidation_reason"],
         base_fingerprint=decode_digest(row["base_fingerprint"]),
+        pipeline=row["pipeline"] or "",
     )

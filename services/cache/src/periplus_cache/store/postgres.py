@@ -25,9 +25,11 @@ from periplus_cache.domain import (
     WriteOutcome,
     differing_outputs,
 )
+from periplus_cache.history import PastResult
 from periplus_cache.store import attempts, contents, entries
 from periplus_cache.store.candidates import candidates
 from periplus_cache.store.comparable import comparable_entries
+from periplus_cache.store.history import past_results
 from periplus_cache.store.rows import encode_digest
 from periplus_cache.wire import published
 from periplus_common import outbox, telemetry
@@ -119,6 +121,9 @@ class PostgresStore:
 
     async def previous_attempt(self, attempt: Attempt) -> Attempt | None:
         return await attempts.find_previous(self._database, attempt)
+
+    async def past_results(self, project: str, fingerprints: Collection[str]) -> dict[str, PastResult]:
+        return await past_results(self._database, project, fingerprints)
 
     async def last_invalidation(
         self, project: str, fingerprint: str, until: datetime

@@ -55,6 +55,8 @@ def decode_finished(event: StepFinished, headers: Mapping[str, str]) -> Finished
         trace_headers=headers,
         observed_pipeline=decode_name(event.pipeline, "pipeline") if event.observed else None,
         pods=max(event.attempts, 0),
+        pipeline=decode_name(event.pipeline, "pipeline"),
+        unserved_reason=decode_name(event.unserved_reason, "unserved_reason"),
     )
 
 

@@ -8,7 +8,7 @@ from periplus_dispatcher.domain import ContainerTemplate, GateAnswer, Run, plan_
 from periplus_dispatcher.follow.observe import Gate
 from periplus_dispatcher.rewrite.answers import fan_out_answer, hit_answer, is_small_enough
 from periplus_dispatcher.rewrite.generated import ITEMS, RESULT, parameter_of
-from periplus_dispatcher.rewrite.plan import missing_output
+from periplus_dispatcher.rewrite.plan import missing_output, run_anyway
 from periplus_manifest import tags
 from periplus_model.queries import Item, Literal, StepQuery, StepVerdict, Text, TextPart, literal
 from periplus_model.steps import Verdict
@@ -92,9 +92,7 @@ def step_answer(
         return GateAnswer({}, verdict)
     parameters = {n: v for n, v in hit_answer(verdict.outputs).items() if n in supplied}
     if not is_small_enough(parameters):
-        return GateAnswer(
-            {}, StepVerdict(verdict.id, Verdict.MISS, "its outputs are too large for the Workflow's status")
-        )
+        return GateAnswer({}, run_anyway(verdict, "its outputs are too large for the Workflow's status"))
     return GateAnswer(parameters, verdict)
 
 
@@ -105,9 +103,7 @@ def _usable(
     if verdict.verdict is not Verdict.HIT:
         return verdict
     if missing := missing_output(template, verdict, result_used=result_used, is_fan_out=is_fan_out):
-        return StepVerdict(verdict.id, Verdict.MISS, f"the entry in the cache has no {missing}")
+        return run_anyway(verdict, f"its entry has no {missing}")
     if not is_fan_out and verdict.outputs and any(a.object.bucket for a in verdict.outputs.artifacts):
-        return StepVerdict(
-            verdict.id, Verdict.MISS, "its outputs are in another artifact repository than the run's"
-        )
+        return run_anyway(verdict, "its outputs are in another artifact repository than the run's")
     return verdict

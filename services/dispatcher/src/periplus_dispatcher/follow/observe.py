@@ -256,7 +256,18 @@ class WorkflowStatus:
             host=self._host(node),
             component=node.get(COMPONENT, ""),
             outer_attempt=self._outer_attempt(node),
+            unserved_reason=self._unserved.get(self._path(node), ""),
         )
+
+    @cached_property
+    def _unserved(self) -> dict[str, str]:
+        """By path, why a step runs although the cache has outputs of its key: of those known at submission, and of gates."""
+        found = dict(self._state.unserved)
+        for node_id, answer in self._answers.items():
+            verdict, gate = answer.verdict, self._nodes.get(node_id)
+            if gate is not None and verdict.verdict is Verdict.MISS and verdict.producer_run:
+                found[self._path(gate)] = verdict.reason
+        return found
 
     def _pod(self, node: Json) -> str:
         """The node of the pod whose outputs a step has: of its last attempt."""

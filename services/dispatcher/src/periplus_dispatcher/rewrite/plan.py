@@ -129,7 +129,7 @@ def decide(expanded: ExpandedWorkflow, verdicts: Mapping[str, StepVerdict]) -> P
 def without_cache(expanded: ExpandedWorkflow, plan: Plan, reason: str) -> Plan:
     """The plan of a run that goes to Argo as it is, so that every step runs that is not skipped, for a reason."""
     verdicts = {step.call.path: step.verdict for step in plan.steps}
-    found = {path: _run_anyway(verdict, reason) for path, verdict in verdicts.items()}
+    found = {path: run_anyway(verdict, reason) for path, verdict in verdicts.items()}
     return _decide(expanded, found)
 
 
@@ -143,7 +143,7 @@ def _with_unserved(
         if verdict is None:
             continue
         if call.path in unserved:
-            found[call.path] = _run_anyway(verdict, unserved[call.path])
+            found[call.path] = run_anyway(verdict, unserved[call.path])
         elif verdict.verdict in (Verdict.HIT, Verdict.UNKNOWN) and (reason := _waits_reason(call, unknown)):
             found[call.path] = StepVerdict(verdict.id, Verdict.UNKNOWN, reason)
             unknown.add(call.path)
@@ -168,7 +168,7 @@ def _waits_reason(call: Call, unknown: Collection[str]) -> str:
     return ""
 
 
-def _run_anyway(verdict: StepVerdict, reason: str) -> StepVerdict:
+def run_anyway(verdict: StepVerdict, reason: str) -> StepVerdict:
     """The verdict of a step that runs although the cache has its outputs, or could have them."""
     has_hits = any(item.verdict is Verdict.HIT for item in verdict.items)
     if verdict.verdict not in (Verdict.HIT, Verdict.UNKNOWN) and not has_hits:
@@ -180,7 +180,7 @@ def _run_anyway(verdict: StepVerdict, reason: str) -> StepVerdict:
         reason=said,
         outputs=None,
         saved=timedelta(),
-        items=tuple(_run_anyway(item, reason) for item in verdict.items),
+        items=tuple(run_anyway(item, reason) for item in verdict.items),
     )
 
 
@@ -222,7 +222,7 @@ def _without_incomplete_hits(
         elif missing := missing_output(
             template, verdict, result_used=call.result_used, is_fan_out=call.is_fan_out
         ):
-            found[call.path] = _run_anyway(replace(verdict, items=()), f"its entry has no {missing}")
+            found[call.path] = run_anyway(replace(verdict, items=()), f"its entry has no {missing}")
     return found
 
 

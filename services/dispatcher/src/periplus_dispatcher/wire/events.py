@@ -148,6 +148,7 @@ def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
         observed=run.is_only_observed,
         pipeline=run.pipeline,
         host=step.host,
+        unserved_reason=step.unserved_reason,
     )
     if step.uncacheable_reason and not message.template.uncacheable_reason:
         message.template.uncacheable_reason = step.uncacheable_reason
