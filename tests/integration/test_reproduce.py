@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import time
 import uuid
 from collections.abc import Callable
@@ -297,6 +298,26 @@ def test_a_pipeline_of_the_sdk_is_reproduced_from_its_archive_which_planning_it_
     stack.periplus("plan", str(file))
     code, found = reproduce(stack, run, "--dry-run")
     assert (code, needs_of(found, "CODE")) == (0, [(archive, "MET")])
+
+
+def test_files_that_a_snapshot_has_not_are_named_before_a_reproduction(stack: Stack, tmp_path: Path) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+    (tmp_path / "one.yaml").write_text(
+        SCRIPT.replace("s3: {key: KEY}", "raw: {data: '1'}").replace("VALUE", "'1'")
+    )
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "a"]):
+        subprocess.run(["git", *identity, *command], cwd=tmp_path, check=True)
+    (tmp_path / "model.bin").write_bytes(bytes(3 << 20))
+    done = stack.periplus("run", "one.yaml", "-o", "json", cwd=tmp_path)
+    reason = "3145728 bytes are too many"
+    ran = json.loads(done.stdout)
+    run = ran["run"]
+    assert ran["warnings"] == [f"model.bin is not in the snapshot: {reason}"]
+    code, found = reproduce(stack, run, "--dry-run")
+    (named,) = [each for each in found["requirements"] if each["name"] == "model.bin"]
+    assert (code, named["kind"], named["state"]) == (0, "CODE", "UNKNOWN")
+    assert named["reason"] == f"the run's snapshot has it not: {reason}"
+    assert f"  model.bin: {reason}" in stack.periplus("snapshot", "show", run).stdout.splitlines()
 
 
 def test_a_run_of_another_environment_is_not_reproduced_in_this_one(stack: Stack, key: str) -> None:

@@ -42,7 +42,7 @@ DECOYS = (
     "pyproject.toml", "setup.cfg", "setup.py", "periplus.toml", "periplus.yaml", ".periplusrc", ".env", ".envrc", "conftest.py",
     "sitecustomize.py", "usercustomize.py", "git",
     ".python-version", "tox.ini", "pip.conf", "Makefile", ".netrc", ".gitconfig", "logging.conf", "pyvenv.cfg", "decoy.pth",
-    ".condarc", "environment.yml", "Pipfile.lock", "helper.txt", "other.py", ".config/git/config",
+    ".condarc", "environment.yml", "pixi.lock", "conda-lock.yml", "helper.txt", "other.py", ".config/git/config",
 )  # fmt: skip
 PIPELINE = """
 from helper import double
@@ -58,6 +58,7 @@ def main(text: str = "a") -> str:
 """
 MANIFEST = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\n"
 COMMANDS = (
+    ["plan", "workflow.yaml"],
     ["plan", "workflow.yaml"],
     ["run", "workflow.yaml", "--no-watch"],
     ["runs"],
@@ -99,7 +100,15 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "pipeline.py").write_text(PIPELINE)
     (tmp_path / "helper.py").write_text("def double(text: str) -> str:\n    return 2 * text\n")
     (tmp_path / "workflow.yaml").write_text(MANIFEST)
-    for name in ("uv.lock", "pylock.toml", "poetry.lock", "requirements.txt", "requirements.lock"):
+    for name in (
+        "uv.lock",
+        "pylock.toml",
+        "poetry.lock",
+        "pdm.lock",
+        "requirements.txt",
+        "requirements.lock",
+        "Pipfile.lock",
+    ):
         (tmp_path / name).write_text("a==1\n")
     for name in ("a-1.dist-info/direct_url.json", "b.egg-info/PKG-INFO"):
         (tmp_path / name).parent.mkdir()
@@ -123,7 +132,7 @@ def test_a_command_opens_the_listed_files_of_a_project_and_no_other(script: Any,
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 script.answers[method.name] = getattr(module, method.output_type.name)()
-    lockfiles = iter(("uv.lock", "pylock.toml", "poetry.lock"))
+    lockfiles = iter((("uv.lock",), ("pylock.toml",), ("poetry.lock",), ("pdm.lock",)))
     opened, started = set(), set()
     for arguments in COMMANDS:
         record = project.parent / "record.json"
@@ -139,7 +148,8 @@ def test_a_command_opens_the_listed_files_of_a_project_and_no_other(script: Any,
         opened |= {names(project, path) for path in found["opened"] if Path(path).is_relative_to(project)}
         started |= set(found["started"])
         if arguments[0] in ("plan", "run"):  # the next one is then the nearest
-            (project / next(lockfiles, "none")).unlink(missing_ok=True)
+            for name in next(lockfiles, ()):
+                (project / name).unlink()
     # These three are opened in a folder that is open already.
     home = {"client.json": ".periplus/client.json", "run": ".periplus/run/lock", "lock": ".periplus/run/lock"}
     files = {home.get(name, name) for name in opened if not (project / name).is_dir() or name in home}

@@ -18,6 +18,7 @@ from periplus_snapshotter.snapshots.claim import (
     GitState,
     LibraryTemplate,
     Lockfile,
+    OmittedFile,
     Package,
     Platform,
 )
@@ -189,6 +190,10 @@ def claim() -> Claim:
         templates=(
             LibraryTemplate("WorkflowTemplate/train", Blob.of(b'{"spec": {}}')),
             LibraryTemplate("ClusterWorkflowTemplate/train", Blob.of(b"{}")),
+        ),
+        omitted=(
+            OmittedFile(b"model\xff.bin", "20000000 bytes are too many"),
+            OmittedFile(b"nested/", "not read"),
         ),
     )
     return claim.canonical()

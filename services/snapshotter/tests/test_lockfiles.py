@@ -30,6 +30,27 @@ POETRY_1 = (
     '[[package]]\nname = "attrs"\nversion = "25.1.0"\n[metadata]\nlock-version = "1.1"\ncontent-hash = "c"\n'
     f'[metadata.files]\nattrs = [{{ file = "attrs.whl", hash = "{A}" }}]\n'
 )
+PDM = (
+    '[metadata]\nlock_version = "4.5.0"\n'
+    f'[[package]]\nname = "attrs"\nversion = "25.1.0"\nfiles = [{{ file = "attrs.whl", hash = "{A}" }}]\n'
+    f'[[package]]\nname = "attrs"\nversion = "25.1.0"\nextras = ["x"]\nfiles = [{{ file = "attrs.whl", hash = "{A}" }}]\n'
+    '[[package]]\nname = "mine"\nversion = "0.1"\npath = "./mine"\n'
+)
+PIPFILE = json.dumps(
+    {
+        "_meta": {
+            "hash": {"sha256": "c"},
+            "pipfile-spec": 6,
+            "sources": [{"url": "https://$USER:${PASSWORD}@index.example/simple", "name": "a"}],
+        },
+        "default": {
+            "attrs": {"hashes": [A], "index": "pypi", "version": "==25.1.0"},
+            "mine": {"editable": True, "path": "."},
+            "forked": {"git": "https://code.example/forked.git", "ref": "a" * 40},
+        },
+        "develop": {"attrs": {"hashes": [A, B], "version": "==25.1.0"}},
+    }
+)
 REQUIREMENTS = (
     f"# made by a tool\n--index-url https://index.example/simple\nattrs==25.1.0 \\\n    --hash={A} \\\n"
     f"    --hash={B}\n    # via something\nZope.Interface[test]==7.0 ; python_version > '3' --hash={A}  # why\n"
@@ -45,6 +66,12 @@ def test_each_format_gives_names_versions_and_hashes() -> None:
     assert read("pylock.toml", PYLOCK) == [("attrs", "25.1.0", (A,))]
     assert read("poetry.lock", POETRY) == [("attrs", "25.1.0", (A,))]
     assert read("poetry.lock", POETRY_1) == [("attrs", "25.1.0", (A,))]
+    assert read("pdm.lock", PDM) == [("attrs", "25.1.0", (A,)), ("mine", "0.1", ())]
+    assert read("Pipfile.lock", PIPFILE) == [
+        ("attrs", "25.1.0", (A, B)),
+        ("forked", "", ()),
+        ("mine", "", ()),
+    ]
     assert read("requirements.txt", REQUIREMENTS) == [
         ("attrs", "25.1.0", (A, B)),
         ("zope-interface", "7.0", (A,)),
@@ -56,10 +83,23 @@ def test_crlf_and_a_byte_order_mark_are_accepted() -> None:
     assert read("uv.lock", UV.replace("\n", "\r\n"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_requirements_in_the_encodings_that_pip_reads_are_read(encoding: str) -> None:
+    assert parse_lockfile("requirements.txt", REQUIREMENTS.encode(encoding)) == read(
+        "requirements.txt", REQUIREMENTS
+    )
+    secret = "--index-url https://me:secret@index.example/simple\n" + REQUIREMENTS
+    with pytest.raises(Invalid, match="a URL contains a user or a password"):
+        parse_lockfile("requirements.txt", secret.encode(encoding))
+    with pytest.raises(Invalid, match="is not UTF"):
+        parse_lockfile("requirements.txt", REQUIREMENTS.encode(encoding)[:4] + b"\xff")
+
+
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("text", [UV, PYLOCK, POETRY, REQUIREMENTS])
+@pytest.mark.parametrize("text", [UV, PYLOCK, POETRY, PDM, PIPFILE, REQUIREMENTS])
 def test_a_lockfile_with_the_name_of_another_format_is_refused(name: str, text: str) -> None:
     own = {"uv.lock": UV, "pylock.toml": PYLOCK, "poetry.lock": POETRY, "requirements.txt": REQUIREMENTS}
+    own |= {"pdm.lock": PDM, "Pipfile.lock": PIPFILE}
     if own[name] != text:
         with pytest.raises(Invalid):
             read(name, text)

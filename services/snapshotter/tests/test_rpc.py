@@ -55,6 +55,7 @@ def request_() -> pb.TakeSnapshotRequest:
     for path in (b"new file.txt", "größe\n.txt".encode(), b"raw\xff"):
         claim.git.untracked.add(path=path, content=path)
     claim.templates.add(name="WorkflowTemplate/train", content=b'{"spec": {}}')
+    claim.omitted.add(path=b"model.bin", reason="20000000 bytes are too many")
     return pb.TakeSnapshotRequest(project="p", claim=claim)
 
 
@@ -72,6 +73,7 @@ async def test_a_claim_is_stored_in_postgres_and_s3_and_returned(stub, request_,
     assert snapshot.claim.git.patch == request_.claim.git.patch
     assert snapshot.claim.lockfile == request_.claim.lockfile
     assert snapshot.claim.templates == request_.claim.templates
+    assert snapshot.claim.omitted == request_.claim.omitted
     assert [(p.name, p.version) for p in snapshot.locked] == [("numpy", "2.1.0")]
     assert set(snapshot.digests) == {
         "git.patch", "lockfile", "code", "untracked/new file.txt", "untracked/größe\\n.txt", "untracked/raw\\xff",
@@ -140,7 +142,7 @@ async def test_invalid_requests_are_refused_with_the_field(stub, request_) -> No
     cases = [
         (lambda r: set_(r.claim.lockfile, "content", b"x = "), "claim.lockfile.content"),
         (lambda r: set_(r.claim.lockfile, "name", "poetry.lock"), "claim.lockfile.content"),
-        (lambda r: set_(r.claim.lockfile, "name", "Pipfile.lock"), "claim.lockfile.name"),
+        (lambda r: set_(r.claim.lockfile, "name", "pixi.lock"), "claim.lockfile.name"),
         (lambda r: set_(r.claim.git, "commit", "main"), "claim.git.commit"),
         (lambda r: set_(r.claim.git, "remote", "https://a:b@code.example"), "claim.git.remote"),
         (lambda r: set_(r.claim.git.untracked[1], "path", b"../x"), "claim.git.untracked[1].path"),
@@ -148,6 +150,8 @@ async def test_invalid_requests_are_refused_with_the_field(stub, request_) -> No
         (lambda r: set_(r.claim, "code_archive", b"PK"), "claim.code_archive"),
         (lambda r: set_(r.claim.templates[0], "name", "Pod/x"), "claim.templates[0].name"),
         (lambda r: r.claim.templates.add(name="WorkflowTemplate/train"), "claim.templates[1].name"),
+        (lambda r: r.claim.omitted.add(path=b"x", reason="\x1b[2J"), "claim.omitted[1].reason"),
+        (lambda r: r.claim.omitted.add(path=b"model.bin", reason="a"), "claim.omitted[1].path"),
         (lambda r: r.ClearField("claim"), "claim"),
         (lambda r: set_(r, "project", "No Project"), "project"),
     ]

@@ -25,6 +25,8 @@ def test_every_field_of_a_claim_changes_its_id(claim: Claim) -> None:
         replace(claim, code_archive=None),
         replace(claim, templates=()),
         replace(claim, templates=claim.templates[1:]),
+        replace(claim, omitted=()),
+        replace(claim, omitted=(replace(claim.omitted[0], reason="another"), claim.omitted[1])),
     ]
     assert len({claim.id, *(other.id for other in others)}) == len(others) + 1
 
@@ -47,7 +49,7 @@ def test_the_canonical_form_does_not_change(claim: Claim) -> None:
     """A change gives every snapshot another id, and every step without an image another cache key."""
     assert claim.environment == "sha256:50be293425b4ccc197bea8520c3cb43eaa498fd48f70088217e93dc0f233c30c"
     assert (
-        replace(claim, templates=()).id
+        replace(claim, templates=(), omitted=()).id
         == "sha256:4741317e457ae0bcbe7ea6dd978d0dbc74a8df9764d863f061b229673ca060d3"
     )
 

@@ -126,6 +126,15 @@ class SnapshotterClient:
         # Without a client's claim, a snapshot of library templates has the digest of nothing.
         return found.environment if found.claim.platform.python_version else ""
 
+    async def omitted(self, project: str, snapshot: str) -> list[tuple[str, str]]:
+        request = snapshotter_pb2.GetSnapshotRequest(project=project, snapshot=snapshot)
+        with _errors(may_be_absent=True):
+            response = await self._stub.GetSnapshot(request, timeout=self._image_timeout)
+        return [
+            (each.path.decode("utf-8", "backslashreplace"), each.reason)
+            for each in response.snapshot.claim.omitted
+        ]
+
     async def differences(self, project: str, old: str, new: str) -> list[str]:
         request = snapshotter_pb2.DiffSnapshotsRequest(project=project, old=old, new=new)
         with _errors(may_be_absent=True):

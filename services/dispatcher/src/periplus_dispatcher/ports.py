@@ -64,6 +64,9 @@ class Snapshots(Snapshotter, Protocol):
     async def environment(self, project: str, snapshot: str) -> str:
         """The digest of the environment of a snapshot; empty if it has none. Raises `NotFound`, `Unavailable`."""
 
+    async def omitted(self, project: str, snapshot: str) -> list[tuple[str, str]]:
+        """What a work tree had and its snapshot has not, as printable text, and why. Raises `NotFound`, `Unavailable`."""
+
     async def differences(self, project: str, old: str, new: str) -> list[str]:
         """What differs between two snapshots, as `package.numpy: 1.26 -> 2.0`. Raises `NotFound`, `Unavailable`."""
 

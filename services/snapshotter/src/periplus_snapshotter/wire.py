@@ -17,6 +17,7 @@ from periplus_snapshotter.snapshots.claim import (
     GitState,
     LibraryTemplate,
     Lockfile,
+    OmittedFile,
     Package,
     Platform,
     normalize_package_name,
@@ -44,6 +45,7 @@ def decode_claim(message: pb.Claim) -> Claim:
         ),
         code_archive=Blob.of_optional(message.code_archive),
         templates=tuple(LibraryTemplate(each.name, Blob.of(each.content)) for each in message.templates),
+        omitted=tuple(OmittedFile(each.path, each.reason) for each in message.omitted),
     )
 
 
@@ -174,6 +176,8 @@ def _encode_claim(claim: Claim) -> pb.Claim:
         message.lockfile.content = claim.lockfile.blob.content
     for template in claim.templates:
         message.templates.add(name=template.name, content=template.blob.content)
+    for omitted in claim.omitted:
+        message.omitted.add(path=omitted.path, reason=omitted.reason)
     return message
 
 

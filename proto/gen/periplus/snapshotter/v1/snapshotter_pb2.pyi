@@ -65,10 +65,12 @@ class GitState(_message.Message):
     remote: _builtins.str
     """URL of the remote without user and password; empty if there is no remote."""
     patch: _builtins.bytes
-    """Output of `git diff HEAD --binary`; empty if the work tree is clean. At most 8 MiB."""
+    """Output of `git diff HEAD --binary` without filters, then that of each changed submodule against the commit that it has
+    checked out, with its folder before the paths; empty if the work tree is clean. At most 8 MiB.
+    """
     @_builtins.property
     def untracked(self) -> _containers.RepeatedCompositeFieldContainer[Global___File]:
-        """Files that are neither tracked nor ignored."""
+        """Files that are neither tracked nor ignored, and changed ones that git does not compare (assume-unchanged, skip-worktree)."""
 
     def __init__(
         self,
@@ -88,6 +90,32 @@ class GitState(_message.Message):
 Global___GitState: _TypeAlias = GitState  # noqa: Y015
 
 @_typing.final
+class OmittedFile(_message.Message):
+    """A file or another part of the work tree that a run had and its claim has not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    path: _builtins.bytes
+    """Its path as in File, of a folder with "/" at its end; or what it is, such as "changes" of a patch that is too large."""
+    reason: _builtins.str
+    """Why the claim has it not."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OmittedFile: _TypeAlias = OmittedFile  # noqa: Y015
+
+@_typing.final
 class Lockfile(_message.Message):
     """A lockfile."""
 
@@ -96,7 +124,7 @@ class Lockfile(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name: "uv.lock", "pylock.toml", "requirements.txt" or "poetry.lock"."""
+    """Its name: "uv.lock", "pylock.toml", "requirements.txt", "poetry.lock", "pdm.lock" or "Pipfile.lock"."""
     content: _builtins.bytes
     """Its content. At most 8 MiB."""
     def __init__(
@@ -197,6 +225,7 @@ class Claim(_message.Message):
     PLATFORM_FIELD_NUMBER: _builtins.int
     CODE_ARCHIVE_FIELD_NUMBER: _builtins.int
     TEMPLATES_FIELD_NUMBER: _builtins.int
+    OMITTED_FIELD_NUMBER: _builtins.int
     code_archive: _builtins.bytes
     """The code of SDK steps: a gzipped tar, stored by its digest under `code/<project>/sha256/…`. At most 8 MiB."""
     @_builtins.property
@@ -219,6 +248,10 @@ class Claim(_message.Message):
     def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___LibraryTemplate]:
         """The library templates that the workflow refers to. Written by the dispatcher, whatever a client sends."""
 
+    @_builtins.property
+    def omitted(self) -> _containers.RepeatedCompositeFieldContainer[Global___OmittedFile]:
+        """What the work tree had and the claim has not. A client that finds more says how many as the path of the last."""
+
     def __init__(
         self,
         *,
@@ -228,10 +261,11 @@ class Claim(_message.Message):
         platform: Global___Platform | None = ...,
         code_archive: _builtins.bytes = ...,
         templates: _abc.Iterable[Global___LibraryTemplate] | None = ...,
+        omitted: _abc.Iterable[Global___OmittedFile] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["git", b"git", "lockfile", b"lockfile", "platform", b"platform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_archive", b"code_archive", "git", b"git", "installed", b"installed", "lockfile", b"lockfile", "platform", b"platform", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_archive", b"code_archive", "git", b"git", "installed", b"installed", "lockfile", b"lockfile", "omitted", b"omitted", "platform", b"platform", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -500,7 +534,7 @@ class SnapshotChange(_message.Message):
     NEW_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """What differs: "package.numpy", "python", "platform", "git.commit", "git.branch", "file.src/a.py", "lockfile",
-    "template.WorkflowTemplate/train".
+    "omitted.data.bin", "template.WorkflowTemplate/train".
     """
     old: _builtins.str
     """The value in the older snapshot; absent if it has none."""

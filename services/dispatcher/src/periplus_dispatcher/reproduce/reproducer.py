@@ -19,6 +19,7 @@ from periplus_dispatcher.reproduce.requirements import (
     of_environment,
     of_image,
     of_object,
+    of_omitted,
 )
 from periplus_dispatcher.service import Dispatcher
 from periplus_model.steps import CacheMode
@@ -151,7 +152,7 @@ class Reproducer:
         return found
 
     async def _requirements(self, request: ReproductionRequest, run: Run, needed: Needs) -> list[Requirement]:
-        found = [*needed.others, *await self._objects(request.project, needed)]
+        found = [*needed.others, *await self._objects(request.project, needed), *await self._omitted(run)]
         if self._environment.runs_images:
             return [*found, *await self._images(request.project, needed)]
         return [*found, await self._environment_requirement(request, run)]
@@ -160,6 +161,14 @@ class Reproducer:
         refs = list(dict.fromkeys(each.ref for each in needed.objects))
         contents = await self._cache.digest_objects(project, refs)
         return [of_object(each, contents[each.ref]) for each in needed.objects]
+
+    async def _omitted(self, run: Run) -> list[Requirement]:
+        if not run.snapshot:
+            return []
+        try:
+            return of_omitted(await self._snapshotter.omitted(run.project, run.snapshot))
+        except NotFound:
+            return []
 
     async def _images(self, project: str, needed: Needs) -> list[Requirement]:
         asked = [each.image for each in needed.images if "@sha256:" in each.image and not each.is_local]

@@ -9,6 +9,8 @@ from periplus_model.steps import Artifact, ObjectRef
 
 MAX_STEPS = 100
 """Steps that one requirement names."""
+MAX_OMITTED = 20
+"""Omitted files that have a requirement of their own."""
 MAX_NAMED = 5
 """Differences of two environments that are named."""
 _ENVIRONMENT = ("package.", "python", "platform")
@@ -190,6 +192,18 @@ def of_environment(snapshot: str, expected: str, actual: str, differences: Seque
             State.CHANGED, reason, f"install what the run had: periplus snapshot show {snapshot} -o json"
         )
     return requirement(State.MET)
+
+
+def of_omitted(omitted: Sequence[tuple[str, str]]) -> list[Requirement]:
+    """Files that the run's work tree had and its snapshot has not: whether a step used one of them is not known."""
+    found = [
+        Requirement(Kind.CODE, name, State.UNKNOWN, f"the run's snapshot has it not: {why}")
+        for name, why in omitted[:MAX_OMITTED]
+    ]
+    if more := len(omitted) - len(found):
+        reason = "the run's snapshot has them not: periplus snapshot show RUN lists them"
+        found.append(Requirement(Kind.CODE, f"{more} more files", State.UNKNOWN, reason))
+    return found
 
 
 def in_order(found: Iterable[Requirement]) -> list[Requirement]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from periplus_common.errors import Invalid
-from periplus_snapshotter.lockfiles import poetry, pylock, requirements, uv
+from periplus_snapshotter.lockfiles import pdm, pipfile, poetry, pylock, requirements, uv
 from periplus_snapshotter.lockfiles.pins import Pin, merge_pins, refuse_credentials
 
 MAX_LOCKFILE_BYTES = 8 << 20
@@ -12,6 +12,8 @@ FORMATS: dict[str, Callable[[bytes], Iterator[Pin]]] = {
     "uv.lock": uv.pins,
     "pylock.toml": pylock.pins,
     "poetry.lock": poetry.pins,
+    "pdm.lock": pdm.pins,
+    "Pipfile.lock": pipfile.pins,
     "requirements.txt": requirements.pins,
 }
 
@@ -22,6 +24,8 @@ def parse_lockfile(name: str, content: bytes) -> list[tuple[str, str, tuple[str,
         raise Invalid(f"{name[:40]!r} is not one of the supported lockfiles: {', '.join(FORMATS)}")
     if len(content) > MAX_LOCKFILE_BYTES:
         raise Invalid(f"is larger than {MAX_LOCKFILE_BYTES} bytes")
+    if name == "requirements.txt":
+        content = requirements.as_utf8(content)
     refuse_credentials(content)
     found = merge_pins(FORMATS[name](content))
     if not found:

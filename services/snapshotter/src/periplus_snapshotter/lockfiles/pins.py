@@ -14,7 +14,7 @@ MAX_PACKAGES = 20_000
 _HASH = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}|md5:[0-9a-f]{32})")
 # A URL with a password or, over HTTP, with a user, as users are often tokens.
 _CREDENTIALS = re.compile(
-    rb"(?:https?://(?!\$\{)[^/\s\"'@<>]{1,512}@|[a-z][a-z0-9+.-]{0,20}://[^/\s\"'@:<>$]{0,256}:[^/\s\"'@<>]{1,256}@)",
+    rb"(?:https?://(?!\$\{|\$\w{1,100}(?:@|:\$))[^/\s\"'@<>]{1,512}@|[a-z][a-z0-9+.-]{0,20}://[^/\s\"'@:<>$]{0,256}:[^/\s\"'@<>]{1,256}@)",
     re.IGNORECASE,
 )
 

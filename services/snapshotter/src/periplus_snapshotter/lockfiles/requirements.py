@@ -1,5 +1,6 @@
 """requirements.txt as a lockfile: every line pins one version, with the hashes of its files."""
 
+import codecs
 import re
 from collections.abc import Iterator
 
@@ -8,6 +9,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from periplus_common.errors import Invalid
 from periplus_snapshotter.lockfiles.pins import Pin, validated_pin
 
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+"""Those of UTF-32 first: that of UTF-16 is the beginning of one."""
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 _HASH = re.compile(r"\s--hash(?:=|\s+)(\S+)")
 _INCLUDES = ("-r", "--requirement", "-c", "--constraint", "-e", "--editable")
@@ -18,13 +23,19 @@ _IGNORED_OPTIONS = (
 )  # fmt: skip
 
 
-def pins(content: bytes) -> Iterator[Pin]:
-    """Every requirement. Includes, editable packages and URLs are refused, as they pin no version."""
+def as_utf8(content: bytes) -> bytes:
+    """The file in UTF-8, if its byte order mark says that it is UTF-16 or UTF-32, which PowerShell writes and pip reads."""
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), "utf-8-sig")
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Invalid(f"byte {error.start} is not UTF-8") from error
-    for number, line in _lines(text):
+        return content.decode(encoding).encode()
+    except UnicodeError as error:
+        start = getattr(error, "start", 0)
+        raise Invalid(f"byte {start} is not {encoding.removesuffix('-sig').upper()}") from error
+
+
+def pins(content: bytes) -> Iterator[Pin]:
+    """Every requirement, of a file in UTF-8. Includes, editable packages and URLs are refused, as they pin no version."""
+    for number, line in _lines(content.decode()):
         where = f"line {number}"
         if line.startswith("-"):
             _option(line, where)

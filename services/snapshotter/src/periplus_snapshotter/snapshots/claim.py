@@ -72,6 +72,14 @@ class File:
     blob: Blob
 
 
+@dataclass(frozen=True, order=True)
+class OmittedFile:
+    """A file or another part of the work tree that the claim has not, and why."""
+
+    path: bytes
+    reason: str
+
+
 @dataclass(frozen=True)
 class GitState:
     """The state of a git work tree."""
@@ -114,6 +122,7 @@ class Claim:
     platform: Platform = Platform()
     code_archive: Blob | None = None
     templates: tuple[LibraryTemplate, ...] = ()
+    omitted: tuple[OmittedFile, ...] = ()
 
     def canonical(self) -> "Claim":
         """The same claim in canonical order: packages sorted and without duplicates, files by path, templates by name."""
@@ -121,7 +130,13 @@ class Claim:
         if git:
             git = replace(git, untracked=tuple(sorted(git.untracked, key=lambda file: file.path)))
         templates = tuple(sorted(self.templates, key=lambda template: template.name))
-        return replace(self, git=git, installed=tuple(sorted(set(self.installed))), templates=templates)
+        return replace(
+            self,
+            git=git,
+            installed=tuple(sorted(set(self.installed))),
+            templates=templates,
+            omitted=tuple(sorted(self.omitted)),
+        )
 
     @cached_property
     def environment(self) -> str:
@@ -135,9 +150,11 @@ class Claim:
         """Digest of the claim, which must be canonical."""
         git, lockfile = self.git, self.lockfile
         templates = [[template.name, template.blob.digest] for template in self.templates]
+        omitted = [[file.path, file.reason] for file in self.omitted]
         return digest.of(
             {
                 **({"templates": templates} if templates else {}),
+                **({"omitted": omitted} if omitted else {}),
                 "version": CANONICAL_FORM_VERSION,
                 "environment": self.environment,
                 "code": self.code_archive.digest if self.code_archive else None,

@@ -3,7 +3,7 @@
 import re
 
 from periplus_common.errors import Invalid
-from periplus_snapshotter.snapshots.claim import Claim, File, GitState, Package
+from periplus_snapshotter.snapshots.claim import Claim, File, GitState, OmittedFile, Package
 
 MAX_UNTRACKED_BYTES = 32 << 20
 """Of all untracked files together."""
@@ -23,6 +23,7 @@ def validate_claim(claim: Claim) -> None:
         raise Invalid("is not a gzipped tar", field="claim.code_archive", reason="CODE_ARCHIVE_INVALID")
     if claim.git:
         _validate_git(claim.git)
+    _validate_omitted(claim.omitted)
     names = [template.name for template in claim.templates]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -70,6 +71,15 @@ def _validate_files(files: tuple[File, ...]) -> None:
             reason="UNTRACKED_TOO_LARGE",
             fix="list files that are not source code in .gitignore",
         )
+
+
+def _validate_omitted(omitted: tuple[OmittedFile, ...]) -> None:
+    paths: set[bytes] = set()
+    for index, file in enumerate(omitted):
+        _validate_text(file.reason, f"claim.omitted[{index}].reason")
+        if file.path in paths:
+            raise Invalid("is a duplicate", field=f"claim.omitted[{index}].path", reason="PATH_DUPLICATE")
+        paths.add(file.path)
 
 
 def _validate_path(path: bytes, field: str) -> None:

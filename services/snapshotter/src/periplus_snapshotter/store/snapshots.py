@@ -12,6 +12,7 @@ from periplus_snapshotter.snapshots.claim import (
     GitState,
     LibraryTemplate,
     Lockfile,
+    OmittedFile,
     Platform,
 )
 from periplus_snapshotter.snapshots.snapshot import Snapshot, StoredContent, StoredObject, TakenSnapshot
@@ -93,6 +94,7 @@ class PostgresSnapshots:
             if is_new:
                 await _add_untracked_files(connection, snapshot)
                 await _add_templates(connection, snapshot)
+                await _add_omitted(connection, snapshot)
                 event = bus.cloud_event(
                     wire.encode_snapshot_taken(snapshot),
                     project=snapshot.project,
@@ -133,6 +135,11 @@ class PostgresSnapshots:
                 project,
                 snapshot,
             )
+            omitted = await connection.fetch(
+                "SELECT path, reason FROM omitted_file WHERE project = $1 AND snapshot = $2 ORDER BY path",
+                project,
+                snapshot,
+            )
             installed = await get_packages(connection, row["installed_set"])
             locked = await get_packages(connection, row["locked_set"])
         claim = Claim(
@@ -149,6 +156,7 @@ class PostgresSnapshots:
             templates=tuple(
                 LibraryTemplate(each["name"], Blob(each["digest"], each["size_bytes"])) for each in templates
             ),
+            omitted=tuple(OmittedFile(each["path"], each["reason"]) for each in omitted),
         )
         return Snapshot(
             project=project,
@@ -292,4 +300,20 @@ async def _add_templates(connection: Connection, snapshot: Snapshot) -> None:
         [template.name for template in templates],
         [template.blob.digest for template in templates],
         [template.blob.size_bytes for template in templates],
+    )
+
+
+async def _add_omitted(connection: Connection, snapshot: Snapshot) -> None:
+    omitted = snapshot.claim.omitted
+    if not omitted:
+        return
+    await connection.execute(
+        """
+        INSERT INTO omitted_file (project, snapshot, path, reason)
+        SELECT $1, $2, path, reason FROM unnest($3::bytea[], $4::text[]) AS file (path, reason)
+        """,
+        snapshot.project,
+        snapshot.id,
+        [file.path for file in omitted],
+        [file.reason for file in omitted],
     )

@@ -130,6 +130,7 @@ def _environment() -> Claim:
     found, _ = claim(Path())
     found.ClearField("git")
     found.ClearField("lockfile")
+    found.ClearField("omitted")
     return found
 
 

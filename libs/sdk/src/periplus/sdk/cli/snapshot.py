@@ -147,6 +147,9 @@ def _lines(snapshot: pb.Snapshot) -> Iterator[str]:
         yield from ("", "untracked:", *(f"  {name}" for name in untracked[:MAX_LISTED_FILES]))
         if len(untracked) > MAX_LISTED_FILES:
             yield f"  … and {len(untracked) - MAX_LISTED_FILES:,} more"
+    if claim.omitted:
+        named = (f"  {each.path.decode(errors='backslashreplace')}: {each.reason}" for each in claim.omitted)
+        yield from ("", "not in the snapshot:", *map(one_line, named))
 
 
 def add(app: typer.Typer) -> None:

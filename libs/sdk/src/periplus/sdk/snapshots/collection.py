@@ -5,6 +5,7 @@ It is a claim because a client makes it: what really ran is observed by the serv
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from periplus.sdk.snapshots.repository import Repository, read_repository
+from periplus.sdk.snapshots.working_tree import LEADS_OUT, is_inside
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class SnapshotLimits:
 class Lockfile:
     """A file that pins packages. `path` is relative to the directory that was collected, and may lead upwards.
 
-    `format`: uv, pylock, poetry or requirements.
+    `format`: uv, pylock, poetry, pdm, pipfile or requirements.
     """
 
     path: str
@@ -50,9 +52,9 @@ class Lockfile:
 class Snapshot:
     """What `collect` found. Texts are empty where nothing was found.
 
-    `commit` is a full id. `patch` is `git diff --binary` against it, and `untracked` maps paths, relative to the
-    repository's root and as `os.fsdecode` gives them, to the bytes of files that git neither tracks nor ignores.
-    `omitted` maps what was left out to the reason, as a snapshot with omissions does not say all that ran.
+    `commit` is a full id. `patch` is `git diff --binary` against it, of submodules as well, and `untracked` maps paths, relative
+    to the repository's root and as `os.fsdecode` gives them, to the bytes of files that git neither tracks nor ignores, and of
+    changed ones that it was told not to compare. `omitted` maps what was left out to the reason, as a snapshot with omissions does not say all that ran.
     """
 
     commit: str = ""
@@ -87,7 +89,7 @@ def collect(directory: Path, limits: SnapshotLimits | None = None) -> Snapshot:
     if not directory.is_dir():
         raise NotADirectoryError(directory)
     limits = limits or SnapshotLimits()
-    repository = read_repository(directory, limits.patch_bytes)
+    repository = read_repository(directory, limits.patch_bytes, limits.file_bytes, limits.untracked_files)
     omitted = dict(repository.omitted)
     untracked = _untracked(repository, omitted, limits)
     lockfile = _lockfile(directory, repository.root, omitted, limits.lockfile_bytes)
@@ -174,6 +176,8 @@ def _untracked(repository: Repository, omitted: dict[str, str], limits: Snapshot
             status = file.lstat()
             if not stat.S_ISREG(status.st_mode):
                 omitted[path] = "no regular file"
+            elif not is_inside(repository.root, path):
+                omitted[path] = LEADS_OUT
             elif status.st_size > limits.file_bytes or total + status.st_size > limits.untracked_bytes:
                 omitted[path] = f"{status.st_size} bytes are too many"
             else:
@@ -188,17 +192,28 @@ _LOCKFILES = (
     ("uv.lock", "uv"),
     ("pylock.toml", "pylock"),
     ("poetry.lock", "poetry"),
+    ("pdm.lock", "pdm"),
     ("requirements.txt", "requirements"),
     ("requirements.lock", "requirements"),
+    ("Pipfile.lock", "pipfile"),
 )
+_NOT_READ = ("pixi.lock", "conda-lock.yml", "conda-lock.yaml")
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+"""Those of UTF-32 first: that of UTF-16 is the beginning of one."""
 
 
 def _lockfile(directory: Path, root: Path | None, omitted: dict[str, str], max_bytes: int) -> Lockfile | None:
-    """The nearest lockfile, from the directory up to the repository's root."""
+    """The nearest lockfile, from the directory up to the repository's root; those that are not read are named in `omitted`."""
+    pins_nothing: dict[str, str] = {}
     folders = [directory]
     while root is not None and folders[-1] != root and folders[-1] != folders[-1].parent:
         folders.append(folders[-1].parent)
     for folder in folders:
+        for name in _NOT_READ:
+            if (folder / name).is_file():
+                omitted[os.path.relpath(folder / name, directory)] = "lockfiles of this format are not read"
         for name, form in _LOCKFILES:
             file = folder / name
             if not file.is_file():
@@ -206,7 +221,7 @@ def _lockfile(directory: Path, root: Path | None, omitted: dict[str, str], max_b
             path = os.path.relpath(file, directory)
             try:
                 if not file.resolve().is_relative_to(root or directory):
-                    omitted[path] = "it leads out of the project"
+                    omitted[path] = LEADS_OUT
                     continue
                 if file.stat().st_size > max_bytes:
                     omitted[path] = "too large for a lockfile"
@@ -215,10 +230,17 @@ def _lockfile(directory: Path, root: Path | None, omitted: dict[str, str], max_b
             except OSError as unreadable:
                 omitted[path] = unreadable.strerror or "cannot be read"
                 continue
-            # Without hashes a requirements.txt pins nothing.
-            if form != "requirements" or b"--hash=" in content:
+            if form != "requirements" or "--hash" in _text(content):
                 return Lockfile(path, form, content)
+            pins_nothing[path] = "it has no hashes, so that it pins nothing, and is not read"
+    omitted |= pins_nothing
     return None
+
+
+def _text(content: bytes) -> str:
+    """A file of requirements as pip decodes it: by its byte order mark, as PowerShell writes UTF-16."""
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), "utf-8")
+    return content.decode(encoding, "replace")
 
 
 def _libc() -> str:
