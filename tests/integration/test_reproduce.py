@@ -302,9 +302,8 @@ def test_a_pipeline_of_the_sdk_is_reproduced_from_its_archive_which_planning_it_
 
 def test_files_that_a_snapshot_has_not_are_named_before_a_reproduction(stack: Stack, tmp_path: Path) -> None:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
-    (tmp_path / "one.yaml").write_text(
-        SCRIPT.replace("s3: {key: KEY}", "raw: {data: '1'}").replace("VALUE", "'1'")
-    )
+    put(stack, key := f"datasets/{uuid.uuid4().hex}.csv", b"1")
+    (tmp_path / "one.yaml").write_text(manifest(key))
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "a"]):
         subprocess.run(["git", *identity, *command], cwd=tmp_path, check=True)
     (tmp_path / "model.bin").write_bytes(bytes(3 << 20))
@@ -312,6 +311,7 @@ def test_files_that_a_snapshot_has_not_are_named_before_a_reproduction(stack: St
     reason = "3145728 bytes are too many"
     ran = json.loads(done.stdout)
     run = ran["run"]
+    stack.wait_for_run(run)
     assert ran["warnings"] == [f"model.bin is not in the snapshot: {reason}"]
     code, found = reproduce(stack, run, "--dry-run")
     (named,) = [each for each in found["requirements"] if each["name"] == "model.bin"]
