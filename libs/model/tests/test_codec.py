@@ -169,7 +169,7 @@ def test_a_long_reason_is_shortened_to_what_the_contract_takes():
         (codec.decode_object, step_pb2.ObjectRef(key="\0"), "object.key"),
         (codec.decode_object, step_pb2.ObjectRef(key="k", bucket="\0"), "object.bucket"),
         (codec.decode_object, step_pb2.ObjectRef(key="k", endpoint="\0"), "object.endpoint"),
-        (codec.decode_verdict, cache_pb2.StepVerdict(verdict=3), "verdict"),  # type: ignore[arg-type]
+        (codec.decode_verdict, cache_pb2.StepVerdict(verdict=99), "verdict"),  # type: ignore[arg-type]
         (codec.decode_verdict, cache_pb2.StepVerdict(verdict=step_pb2.VERDICT_HIT), "outputs"),
         (lambda message: codec.decode_time(message, "at"), Timestamp(seconds=2**60), "at"),
     ],

@@ -16,6 +16,8 @@ from periplus_common.errors import Invalid
 from periplus_model.queries import (
     ArtifactSource,
     Item,
+    Lease,
+    LeaseMode,
     Literal,
     OutputRef,
     Raw,
@@ -297,6 +299,9 @@ def decode_query(message: cache_pb2.StepQuery) -> StepQuery:
         parameters={p.name: decode_text(p.value) for p in message.parameters},
         artifacts={a.name: _decode_source(a) for a in message.artifacts},
         items=decode_text(message.items) if message.HasField("items") else None,
+        step=decode_name(message.step, "step"),
+        lease=LeaseMode(message.lease),
+        planned_fingerprint=message.planned_fingerprint,
     )
 
 
@@ -310,6 +315,9 @@ def encode_query(query: StepQuery) -> cache_pb2.StepQuery:
         ],
         artifacts=[_encode_source(name, source) for name, source in query.artifacts.items()],
         items=encode_text(query.items) if query.items is not None else None,
+        step=query.step,
+        lease=cache_pb2.LeaseMode.ValueType(query.lease),
+        planned_fingerprint=query.planned_fingerprint,
     )
 
 
@@ -328,6 +336,8 @@ def decode_verdict(message: cache_pb2.StepVerdict) -> StepVerdict:
         saved=decode_duration(message.saved),
         items=tuple(map(decode_verdict, message.items)),
         items_json=message.items_json,
+        lease=_decode_lease(message.lease) if message.HasField("lease") else None,
+        planned_fingerprint=message.planned_fingerprint,
     )
 
 
@@ -343,4 +353,16 @@ def encode_verdict(verdict: StepVerdict) -> cache_pb2.StepVerdict:
         saved=encode_duration(verdict.saved) if verdict.saved else None,
         items=map(encode_verdict, verdict.items),
         items_json=verdict.items_json,
+        lease=_encode_lease(verdict.lease) if verdict.lease is not None else None,
+        planned_fingerprint=verdict.planned_fingerprint,
+    )
+
+
+def _decode_lease(message: cache_pb2.Lease) -> Lease:
+    return Lease(message.token, message.run, message.step, decode_time(message.acquired_at, "acquired_at"))
+
+
+def _encode_lease(lease: Lease) -> cache_pb2.Lease:
+    return cache_pb2.Lease(
+        token=lease.token, run=lease.run, step=lease.step, acquired_at=encode_time(lease.acquired_at)
     )

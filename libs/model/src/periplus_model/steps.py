@@ -66,6 +66,7 @@ class Verdict(_ContractEnum):
     UNSPECIFIED = 0
     HIT = 1
     MISS = 2
+    PENDING = 3
     UNKNOWN = 4
     UNCACHEABLE = 5
     SKIPPED = 6

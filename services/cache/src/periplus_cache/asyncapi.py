@@ -7,7 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from periplus.cache.v1.events_pb2 import ArtifactsDigested, EntryDiverged, EntryInvalidated, EntryRecorded
-from periplus.dispatcher.v1.events_pb2 import StepFinished
+from periplus.dispatcher.v1.events_pb2 import RunFinished, StepFinished
 from periplus.types.v1 import step_pb2
 from periplus_cache import events
 from periplus_common.bus import Broker, asyncapi
@@ -33,6 +33,17 @@ _EXAMPLES = (
         producer_step="main.train(0)",
         saved=Duration(seconds=90),
         finished_at=_AT,
+    ),
+    RunFinished(
+        project="digits",
+        run="train-x7k2p",
+        phase=step_pb2.RUN_PHASE_SUCCEEDED,
+        pipeline="train",
+        submitted_at=_AT,
+        finished_at=_AT,
+        cached_steps=1,
+        saved=Duration(seconds=90),
+        finished_steps=1,
     ),
     EntryRecorded(
         project="digits",

@@ -17,6 +17,8 @@ from periplus_model.steps import (
     Verdict,
 )
 
+LEASE_LOST = "its lease was not renewed in time, and had ended or was another run's when its result arrived"
+
 
 def restricted(template: StepTemplate, run_mode: CacheMode | None) -> StepTemplate:
     """The template with its policy as it applies in a run with a cache mode of its own."""
@@ -277,7 +279,8 @@ class PipelineShadow:
 class Recording:
     """What a finished step adds to the store, in one transaction.
 
-    `document` is JSON text, empty if the step did not run. Inputs and outputs are the artifacts with a digest.
+    `document` is JSON text, empty if the step did not run. Inputs and outputs are the artifacts with a digest. With a `lease_token`
+    the entry is stored only if the token is current, and the step's lease ends.
     """
 
     attempt: Attempt
@@ -289,6 +292,13 @@ class Recording:
     entry: Entry | None = None
     hit: Hit | None = None
     trace_headers: Mapping[str, str] = field(default_factory=dict)
+    lease_token: int = 0
+
+    def fenced(self) -> "Recording":
+        """What is stored of a step whose lease another run had taken over before its result arrived."""
+        if self.entry is None:
+            return self
+        return replace(self, entry=None, attempt=replace(self.attempt, not_recorded_reason=LEASE_LOST))
 
 
 class WriteOutcome(Enum):

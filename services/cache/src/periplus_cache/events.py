@@ -1,7 +1,7 @@
-"""Events in: records the steps that the dispatcher reports as finished. Declares the events that the outbox publishes."""
+"""Events in: records the steps and the ends of runs that the dispatcher reports. Declares the events that the outbox publishes."""
 
 from periplus.cache.v1.events_pb2 import ArtifactsDigested, EntryDiverged, EntryInvalidated, EntryRecorded
-from periplus.dispatcher.v1.events_pb2 import StepFinished
+from periplus.dispatcher.v1.events_pb2 import RunFinished, StepFinished
 from periplus_cache.record.finished import FinishedStep
 from periplus_cache.service import Cache
 from periplus_cache.wire.steps import decode_finished
@@ -12,13 +12,17 @@ MAX_IN_FLIGHT = 8  # batches: reading a large artifact takes long and occupies i
 
 
 def subscribe(broker: Broker, cache: Cache, *, max_in_flight: int = MAX_IN_FLIGHT) -> None:
-    """Register the consumer of StepFinished events."""
+    """Register the consumer of StepFinished and RunFinished events."""
 
     @broker.batches("DISPATCHER", "cache", batch=128, max_in_flight=max_in_flight)
-    async def on_finished_steps(batch: Batch[StepFinished]) -> None:
-        """Record finished steps: their attempts, content digests, entries and hits."""
-        steps: list[tuple[Event[StepFinished], FinishedStep]] = []
+    async def on_finished(batch: Batch[StepFinished | RunFinished]) -> None:
+        """Record finished steps: their attempts, content digests, entries and hits. End the leases of finished runs."""
+        steps: list[tuple[Event[StepFinished | RunFinished], FinishedStep]] = []
+        runs: list[RunFinished] = []
         for event in batch:
+            if isinstance(event.data, RunFinished):
+                runs.append(event.data)
+                continue
             try:
                 steps.append((event, decode_finished(event.data, event.headers)))
             except Invalid as error:
@@ -27,5 +31,7 @@ def subscribe(broker: Broker, cache: Cache, *, max_in_flight: int = MAX_IN_FLIGH
         for (event, _), reason in zip(steps, refused, strict=True):
             if reason is not None:
                 batch.refuse(event, reason)
+        for run in runs:
+            await cache.end_run(run.project, run.run)
 
     broker.publishes(EntryRecorded, EntryDiverged, EntryInvalidated, ArtifactsDigested)

@@ -1,6 +1,8 @@
 """The gRPC service: decodes requests, calls the cache, encodes answers."""
 
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, Protocol
 
 from periplus.cache.v1 import cache_pb2 as pb
 from periplus.cache.v1 import cache_pb2_grpc as grpc
@@ -8,6 +10,7 @@ from periplus_cache.service import Cache
 from periplus_cache.wire import entries, resolving
 from periplus_common import telemetry
 from periplus_model.codec import decode_name, decode_object, decode_time
+from periplus_model.queries import LeaseState
 
 _verdicts = telemetry.counter(
     "periplus.cache.verdicts",
@@ -16,14 +19,22 @@ _verdicts = telemetry.counter(
     attributes=("periplus.verdict",),
 )
 
+
+class EndedWaits(Protocol):
+    """Which runs' waits for a lease have ended."""
+
+    def watch(self, project: str) -> AsyncGenerator[list[str]]:
+        """Runs of a project whose waits have ended; first none, when none is missed any more. Raises `Unavailable`."""
+
+
 NAME = pb.DESCRIPTOR.services_by_name["CacheService"].full_name
 
 
 class CacheServicer(grpc.CacheServiceServicer):
     """`periplus.cache.v1.CacheService`."""
 
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
+    def __init__(self, cache: Cache, waits: EndedWaits) -> None:
+        self._cache, self._waits = cache, waits
 
     async def ResolveSteps(self, request: pb.ResolveStepsRequest, context: Any) -> pb.ResolveStepsResponse:
         verdicts = await self._cache.resolve(await resolving.decode_request(request))
@@ -31,6 +42,19 @@ class CacheServicer(grpc.CacheServiceServicer):
             for each in verdict.items or (verdict,):
                 _verdicts.add(1, {"periplus.verdict": each.verdict.label})
         return resolving.encode_response(verdicts)
+
+    async def RenewLeases(self, request: pb.RenewLeasesRequest, context: Any) -> pb.RenewLeasesResponse:
+        states = {renewal.token: LeaseState(renewal.state) for renewal in request.leases}
+        runs = {decode_name(run, f"waiting_runs[{i}]") for i, run in enumerate(request.waiting_runs)}
+        lost = await self._cache.renew_leases(request.project, states, runs)
+        return pb.RenewLeasesResponse(lost_tokens=lost)
+
+    async def WatchWaits(
+        self, request: pb.WatchWaitsRequest, context: Any
+    ) -> AsyncIterator[pb.WatchWaitsResponse]:
+        async with aclosing(self._waits.watch(request.project)) as ended:
+            async for runs in ended:
+                yield pb.WatchWaitsResponse(runs=runs)
 
     async def ExplainMiss(self, request: pb.ExplainMissRequest, context: Any) -> pb.ExplainMissResponse:
         explanation = await self._cache.explain(

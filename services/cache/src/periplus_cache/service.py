@@ -15,6 +15,8 @@ from periplus_cache.domain import (
 )
 from periplus_cache.explain.explanation import Explanation, explain
 from periplus_cache.key import TemplateKeys
+from periplus_cache.lease.leasing import Leasing
+from periplus_cache.lease.unit import Leases, LeaseTimings
 from periplus_cache.ports import ObjectStore, Store
 from periplus_cache.record.finished import FinishedStep
 from periplus_cache.record.recorder import Recorder
@@ -22,7 +24,7 @@ from periplus_cache.resolve.request import ResolveRequest
 from periplus_cache.resolve.resolution import ResolveLimits
 from periplus_cache.resolve.resolver import Resolver
 from periplus_common.errors import Invalid, NotFound
-from periplus_model.queries import StepVerdict
+from periplus_model.queries import LeaseState, StepVerdict
 from periplus_model.steps import ObjectRef
 
 DEFAULT_PAGE_SIZE = 50
@@ -45,12 +47,23 @@ class Cache:
         epoch: int = 0,
         clock: Callable[[], datetime] = _now,
         limits: ResolveLimits | None = None,
+        leases: Leases | None = None,
+        lease_timings: LeaseTimings | None = None,
     ) -> None:
         self._store, self._clock = store, clock
         keys, contents = TemplateKeys(), ContentReader(store, objects)
         self._contents = contents
+        self._leases = leases
+        leasing = Leasing(leases, lease_timings or LeaseTimings()) if leases is not None else None
         self._resolver = Resolver(
-            store, objects, contents, keys, epoch=epoch, clock=clock, limits=limits or ResolveLimits()
+            store,
+            objects,
+            contents,
+            keys,
+            epoch=epoch,
+            clock=clock,
+            limits=limits or ResolveLimits(),
+            leasing=leasing,
         )
         self._recorder = Recorder(store, contents, keys, epoch=epoch, clock=clock)
 
@@ -64,6 +77,19 @@ class Cache:
         Raises `Unavailable` if Postgres or S3 can not be reached.
         """
         return await self._recorder.record(steps)
+
+    async def renew_leases(
+        self, project: str, states: Mapping[int, LeaseState], waiting_runs: Collection[str]
+    ) -> list[int]:
+        """Renew leases by token, and the waits of runs. Gives the tokens that are not current any more. Raises `Unavailable`."""
+        if self._leases is None:
+            return list(states)
+        return await self._leases.renew(project, states, waiting_runs)
+
+    async def end_run(self, project: str, run: str) -> None:
+        """A run has finished: what it did not make, others may. Raises `Unavailable`."""
+        if self._leases is not None:
+            await self._leases.end_run(project, run)
 
     async def explain(self, project: str, run: str, step: str) -> Explanation:
         """Why a step was not a hit. Raises `NotFound` if it is not recorded."""

@@ -28,6 +28,9 @@ class Settings(ObjectStoreSettings):
 
     epoch: int = Field(default=0, ge=0, le=2**31 - 1)
     """Part of every key. Raising it makes all existing entries unreachable without deleting any."""
+    lease_seconds: float = Field(default=15.0, ge=1.0, le=3600.0)
+    """A run's hold on the steps that it makes ends after this time without renewal, and other runs make them. The dispatcher renews
+    every 5 seconds."""
     keep_entries: KeepFor = timedelta(days=180)
     """Entries, valid or not, since they were last recorded, confirmed or hit."""
     keep_attempts: Annotated[KeepFor, AfterValidator(_outlives_events)] = timedelta(days=90)

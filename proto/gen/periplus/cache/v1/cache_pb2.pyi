@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from periplus.types.v1 import step_pb2 as _step_pb2
 import builtins as _builtins
 import sys
@@ -20,6 +21,54 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _LeaseMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LeaseModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LeaseMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LEASE_MODE_UNSPECIFIED: _LeaseMode.ValueType  # 0
+    """Nothing: leases are only read, as for a plan."""
+    LEASE_MODE_RESERVE: _LeaseMode.ValueType  # 1
+    """The lease: the run makes the step when its turn comes."""
+    LEASE_MODE_ACQUIRE: _LeaseMode.ValueType  # 2
+    """The lease, or else to wait until it ends: the step is ready, and runs at once if it gets the lease."""
+
+class LeaseMode(_LeaseMode, metaclass=_LeaseModeEnumTypeWrapper):
+    """What a step that is no hit asks for. A lease is held by one step of one run, and keeps others from making the same."""
+
+LEASE_MODE_UNSPECIFIED: LeaseMode.ValueType  # 0
+"""Nothing: leases are only read, as for a plan."""
+LEASE_MODE_RESERVE: LeaseMode.ValueType  # 1
+"""The lease: the run makes the step when its turn comes."""
+LEASE_MODE_ACQUIRE: LeaseMode.ValueType  # 2
+"""The lease, or else to wait until it ends: the step is ready, and runs at once if it gets the lease."""
+Global___LeaseMode: _TypeAlias = LeaseMode  # noqa: Y015
+
+class _LeaseState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LeaseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LeaseState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LEASE_STATE_UNSPECIFIED: _LeaseState.ValueType  # 0
+    """It has not started."""
+    LEASE_STATE_STARTED: _LeaseState.ValueType  # 1
+    """It has started, so that it ends without waiting for another run."""
+    LEASE_STATE_ENDED: _LeaseState.ValueType  # 2
+    """It has ended, and its result is about to be recorded: the lease ends a second later."""
+
+class LeaseState(_LeaseState, metaclass=_LeaseStateEnumTypeWrapper):
+    """How far the step of a lease is."""
+
+LEASE_STATE_UNSPECIFIED: LeaseState.ValueType  # 0
+"""It has not started."""
+LEASE_STATE_STARTED: LeaseState.ValueType  # 1
+"""It has started, so that it ends without waiting for another run."""
+LEASE_STATE_ENDED: LeaseState.ValueType  # 2
+"""It has ended, and its result is about to be recorded: the lease ends a second later."""
+Global___LeaseState: _TypeAlias = LeaseState  # noqa: Y015
 
 @_typing.final
 class OutputRef(_message.Message):
@@ -186,6 +235,42 @@ class ArtifactSource(_message.Message):
 Global___ArtifactSource: _TypeAlias = ArtifactSource  # noqa: Y015
 
 @_typing.final
+class Lease(_message.Message):
+    """Who makes a step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ACQUIRED_AT_FIELD_NUMBER: _builtins.int
+    token: _builtins.int
+    """Greater than those of all earlier leases. The result of a step is recorded only while its token is current."""
+    run: _builtins.str
+    """The run that holds it."""
+    step: _builtins.str
+    """The step of that run; of a fan-out whose items were not known, the fan-out."""
+    @_builtins.property
+    def acquired_at(self) -> _timestamp_pb2.Timestamp:
+        """When the run got it."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.int = ...,
+        run: _builtins.str = ...,
+        step: _builtins.str = ...,
+        acquired_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acquired_at", b"acquired_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquired_at", b"acquired_at", "run", b"run", "step", b"step", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lease: _TypeAlias = Lease  # noqa: Y015
+
+@_typing.final
 class StepQuery(_message.Message):
     """A step to look up."""
 
@@ -196,10 +281,19 @@ class StepQuery(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    PLANNED_FINGERPRINT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique within the request: the step's path in the run, "main.train"."""
     template: _builtins.str
     """A key of `templates`."""
+    step: _builtins.str
+    """The step's path in the run, which holds its lease; empty: `id`."""
+    lease: Global___LeaseMode.ValueType
+    """What it asks for if it is no hit. It needs `ResolveStepsRequest.run`."""
+    planned_fingerprint: _builtins.str
+    """`StepVerdict.planned_fingerprint` of the run's plan, for a step whose inputs are values by now; else empty."""
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___ParameterSource]:
         """Every parameter that the template declares."""
@@ -220,10 +314,13 @@ class StepQuery(_message.Message):
         parameters: _abc.Iterable[Global___ParameterSource] | None = ...,
         artifacts: _abc.Iterable[Global___ArtifactSource] | None = ...,
         items: Global___Text | None = ...,
+        step: _builtins.str = ...,
+        lease: Global___LeaseMode.ValueType = ...,
+        planned_fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "id", b"id", "items", b"items", "parameters", b"parameters", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "id", b"id", "items", b"items", "lease", b"lease", "parameters", b"parameters", "planned_fingerprint", b"planned_fingerprint", "step", b"step", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -285,7 +382,7 @@ class ResolveStepsRequest(_message.Message):
     project: _builtins.str
     """The project; entries of other projects are never used."""
     run: _builtins.str
-    """The run, for logs."""
+    """The run, which holds the leases; empty for a plan."""
     cache_mode: _step_pb2.CacheMode.ValueType
     """The run's cache mode: OFF or REFRESH restrict the policy of every step. Unspecified: the steps' own policies."""
     @_builtins.property
@@ -334,10 +431,14 @@ class StepVerdict(_message.Message):
     SAVED_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     ITEMS_JSON_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    PLANNED_FINGERPRINT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The step's `id`."""
     verdict: _step_pb2.Verdict.ValueType
-    """The verdict. Of a fan-out: HIT if all items are hits, MISS if no item can be one, else UNKNOWN; see `items`."""
+    """The verdict. Of a fan-out: HIT if all items are hits, PENDING if one is, MISS if no item can be a hit, else UNKNOWN; see
+    `items`.
+    """
     reason: _builtins.str
     """The reason for the verdict, as a sentence."""
     fingerprint: _builtins.str
@@ -348,6 +449,10 @@ class StepVerdict(_message.Message):
     """Of a hit: the step of that run."""
     items_json: _builtins.str
     """Of a fan-out whose items are known: the items as compact JSON."""
+    planned_fingerprint: _builtins.str
+    """The fingerprint with references to the outputs of earlier steps in place of their values, if it has any: known before they have
+    run, and the same in all runs in which these steps do the same. Leases are held under it as well. No entry is found by it.
+    """
     @_builtins.property
     def outputs(self) -> _step_pb2.Outputs:
         """Of a hit: the outputs. Of a fan-out of hits: parameters as JSON arrays of texts, the result as a JSON array."""
@@ -359,6 +464,10 @@ class StepVerdict(_message.Message):
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepVerdict]:
         """Of a fan-out whose items are known: one verdict for each, in order. `id` is "<id>(<index>)"."""
+
+    @_builtins.property
+    def lease(self) -> Global___Lease:
+        """Of a step that is PENDING: the lease that it waits for. Of another that is no hit: the lease that it holds; absent without one."""
 
     def __init__(
         self,
@@ -373,14 +482,146 @@ class StepVerdict(_message.Message):
         saved: _duration_pb2.Duration | None = ...,
         items: _abc.Iterable[Global___StepVerdict] | None = ...,
         items_json: _builtins.str = ...,
+        lease: Global___Lease | None = ...,
+        planned_fingerprint: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["outputs", b"outputs", "saved", b"saved"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "outputs", b"outputs", "saved", b"saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "id", b"id", "items", b"items", "items_json", b"items_json", "outputs", b"outputs", "producer_run", b"producer_run", "producer_step", b"producer_step", "reason", b"reason", "saved", b"saved", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "id", b"id", "items", b"items", "items_json", b"items_json", "lease", b"lease", "outputs", b"outputs", "planned_fingerprint", b"planned_fingerprint", "producer_run", b"producer_run", "producer_step", b"producer_step", "reason", b"reason", "saved", b"saved", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepVerdict: _TypeAlias = StepVerdict  # noqa: Y015
+
+@_typing.final
+class LeaseRenewal(_message.Message):
+    """A lease to renew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    token: _builtins.int
+    """Its token."""
+    state: Global___LeaseState.ValueType
+    """How far its step is."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.int = ...,
+        state: Global___LeaseState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseRenewal: _TypeAlias = LeaseRenewal  # noqa: Y015
+
+@_typing.final
+class RenewLeasesRequest(_message.Message):
+    """Argument of RenewLeases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    LEASES_FIELD_NUMBER: _builtins.int
+    WAITING_RUNS_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The project."""
+    @_builtins.property
+    def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseRenewal]:
+        """The leases that its runs hold."""
+
+    @_builtins.property
+    def waiting_runs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The runs with steps that wait."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        leases: _abc.Iterable[Global___LeaseRenewal] | None = ...,
+        waiting_runs: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "project", b"project", "waiting_runs", b"waiting_runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewLeasesRequest: _TypeAlias = RenewLeasesRequest  # noqa: Y015
+
+@_typing.final
+class RenewLeasesResponse(_message.Message):
+    """Answer to RenewLeases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOST_TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lost_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The tokens that are not current any more: another run has taken the lease over, or it has ended."""
+
+    def __init__(
+        self,
+        *,
+        lost_tokens: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost_tokens", b"lost_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewLeasesResponse: _TypeAlias = RenewLeasesResponse  # noqa: Y015
+
+@_typing.final
+class WatchWaitsRequest(_message.Message):
+    """Argument of WatchWaits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The project."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchWaitsRequest: _TypeAlias = WatchWaitsRequest  # noqa: Y015
+
+@_typing.final
+class WatchWaitsResponse(_message.Message):
+    """Answer to WatchWaits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Runs of which a wait has ended. The first answer has none: from then on no end is missed unless the call ends."""
+
+    def __init__(
+        self,
+        *,
+        runs: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchWaitsResponse: _TypeAlias = WatchWaitsResponse  # noqa: Y015
 
 @_typing.final
 class ResolveStepsResponse(_message.Message):

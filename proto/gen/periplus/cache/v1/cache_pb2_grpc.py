@@ -40,6 +40,16 @@ class CacheServiceStub:
                 request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ResolveStepsRequest.SerializeToString,
                 response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ResolveStepsResponse.FromString,
                 _registered_method=True)
+        self.RenewLeases = channel.unary_unary(
+                '/periplus.cache.v1.CacheService/RenewLeases',
+                request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.RenewLeasesRequest.SerializeToString,
+                response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.RenewLeasesResponse.FromString,
+                _registered_method=True)
+        self.WatchWaits = channel.unary_stream(
+                '/periplus.cache.v1.CacheService/WatchWaits',
+                request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.WatchWaitsRequest.SerializeToString,
+                response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.WatchWaitsResponse.FromString,
+                _registered_method=True)
         self.ExplainMiss = channel.unary_unary(
                 '/periplus.cache.v1.CacheService/ExplainMiss',
                 request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ExplainMissRequest.SerializeToString,
@@ -88,10 +98,37 @@ class CacheServiceServicer:
         of a hit are inputs of later steps. An entry is a hit only while every object that it refers to can be read; an
         entry with a missing or changed object is invalidated and is a miss. The outputs of an uncacheable step are unknown.
 
+        No work is done twice: a step that is no hit, and of which another run holds the lease, is PENDING. Of the other steps that
+        are no hits the run gets the leases that it asks for (`StepQuery.lease`), all in one transaction. A lease ends when its step
+        is recorded, fails or is skipped, when its run ends, and when it is not renewed. Steps that are never looked up or never
+        recorded hold none. Where leases can not be read, the steps run without them: one may run twice.
+
         Errors:
         - INVALID_ARGUMENT: a field breaks its rule, a step names an unknown template, or refers to a step
         that is not before it in the request.
         - UNAVAILABLE: Postgres or S3 can not be reached. The caller runs the steps without the cache.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewLeases(self, request, context):
+        """Renew leases, and the waits of runs, before they expire. A lease that another run took over is not renewed.
+
+        Errors:
+        - UNAVAILABLE: Postgres can not be reached. Repeat the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchWaits(self, request, context):
+        """Watch for the ends of waits: for each, its run is sent, which then asks again by ResolveSteps. Of the runs that wait for one
+        lease, all are sent if its step was recorded, else one, which is the next to make it. An end may be missed: ask again from
+        time to time.
+
+        Errors:
+        - UNAVAILABLE: Postgres can not be reached. Ask again for every wait, and repeat the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +208,16 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ResolveStepsRequest.FromString,
                     response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ResolveStepsResponse.SerializeToString,
             ),
+            'RenewLeases': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLeases,
+                    request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.RenewLeasesRequest.FromString,
+                    response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.RenewLeasesResponse.SerializeToString,
+            ),
+            'WatchWaits': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchWaits,
+                    request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.WatchWaitsRequest.FromString,
+                    response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.WatchWaitsResponse.SerializeToString,
+            ),
             'ExplainMiss': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainMiss,
                     request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ExplainMissRequest.FromString,
@@ -235,6 +282,60 @@ class CacheService:
             '/periplus.cache.v1.CacheService/ResolveSteps',
             periplus_dot_cache_dot_v1_dot_cache__pb2.ResolveStepsRequest.SerializeToString,
             periplus_dot_cache_dot_v1_dot_cache__pb2.ResolveStepsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.cache.v1.CacheService/RenewLeases',
+            periplus_dot_cache_dot_v1_dot_cache__pb2.RenewLeasesRequest.SerializeToString,
+            periplus_dot_cache_dot_v1_dot_cache__pb2.RenewLeasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchWaits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/periplus.cache.v1.CacheService/WatchWaits',
+            periplus_dot_cache_dot_v1_dot_cache__pb2.WatchWaitsRequest.SerializeToString,
+            periplus_dot_cache_dot_v1_dot_cache__pb2.WatchWaitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

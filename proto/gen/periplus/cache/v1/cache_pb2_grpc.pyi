@@ -40,10 +40,29 @@ class CacheServiceStub:
     of a hit are inputs of later steps. An entry is a hit only while every object that it refers to can be read; an
     entry with a missing or changed object is invalidated and is a miss. The outputs of an uncacheable step are unknown.
 
+    No work is done twice: a step that is no hit, and of which another run holds the lease, is PENDING. Of the other steps that
+    are no hits the run gets the leases that it asks for (`StepQuery.lease`), all in one transaction. A lease ends when its step
+    is recorded, fails or is skipped, when its run ends, and when it is not renewed. Steps that are never looked up or never
+    recorded hold none. Where leases can not be read, the steps run without them: one may run twice.
+
     Errors:
     - INVALID_ARGUMENT: a field breaks its rule, a step names an unknown template, or refers to a step
       that is not before it in the request.
     - UNAVAILABLE: Postgres or S3 can not be reached. The caller runs the steps without the cache.
+    """
+    RenewLeases: _grpc.UnaryUnaryMultiCallable[_cache_pb2.RenewLeasesRequest, _cache_pb2.RenewLeasesResponse]
+    """Renew leases, and the waits of runs, before they expire. A lease that another run took over is not renewed.
+
+    Errors:
+    - UNAVAILABLE: Postgres can not be reached. Repeat the call.
+    """
+    WatchWaits: _grpc.UnaryStreamMultiCallable[_cache_pb2.WatchWaitsRequest, _cache_pb2.WatchWaitsResponse]
+    """Watch for the ends of waits: for each, its run is sent, which then asks again by ResolveSteps. Of the runs that wait for one
+    lease, all are sent if its step was recorded, else one, which is the next to make it. An end may be missed: ask again from
+    time to time.
+
+    Errors:
+    - UNAVAILABLE: Postgres can not be reached. Ask again for every wait, and repeat the call.
     """
     ExplainMiss: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ExplainMissRequest, _cache_pb2.ExplainMissResponse]
     """Explain why a step of a run was not a hit: the most similar entry and each field of the key that differs.
@@ -95,10 +114,29 @@ class CacheServiceAsyncStub(CacheServiceStub):
     of a hit are inputs of later steps. An entry is a hit only while every object that it refers to can be read; an
     entry with a missing or changed object is invalidated and is a miss. The outputs of an uncacheable step are unknown.
 
+    No work is done twice: a step that is no hit, and of which another run holds the lease, is PENDING. Of the other steps that
+    are no hits the run gets the leases that it asks for (`StepQuery.lease`), all in one transaction. A lease ends when its step
+    is recorded, fails or is skipped, when its run ends, and when it is not renewed. Steps that are never looked up or never
+    recorded hold none. Where leases can not be read, the steps run without them: one may run twice.
+
     Errors:
     - INVALID_ARGUMENT: a field breaks its rule, a step names an unknown template, or refers to a step
       that is not before it in the request.
     - UNAVAILABLE: Postgres or S3 can not be reached. The caller runs the steps without the cache.
+    """
+    RenewLeases: _aio.UnaryUnaryMultiCallable[_cache_pb2.RenewLeasesRequest, _cache_pb2.RenewLeasesResponse]  # type: ignore[assignment]
+    """Renew leases, and the waits of runs, before they expire. A lease that another run took over is not renewed.
+
+    Errors:
+    - UNAVAILABLE: Postgres can not be reached. Repeat the call.
+    """
+    WatchWaits: _aio.UnaryStreamMultiCallable[_cache_pb2.WatchWaitsRequest, _cache_pb2.WatchWaitsResponse]  # type: ignore[assignment]
+    """Watch for the ends of waits: for each, its run is sent, which then asks again by ResolveSteps. Of the runs that wait for one
+    lease, all are sent if its step was recorded, else one, which is the next to make it. An end may be missed: ask again from
+    time to time.
+
+    Errors:
+    - UNAVAILABLE: Postgres can not be reached. Ask again for every wait, and repeat the call.
     """
     ExplainMiss: _aio.UnaryUnaryMultiCallable[_cache_pb2.ExplainMissRequest, _cache_pb2.ExplainMissResponse]  # type: ignore[assignment]
     """Explain why a step of a run was not a hit: the most similar entry and each field of the key that differs.
@@ -153,10 +191,41 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         of a hit are inputs of later steps. An entry is a hit only while every object that it refers to can be read; an
         entry with a missing or changed object is invalidated and is a miss. The outputs of an uncacheable step are unknown.
 
+        No work is done twice: a step that is no hit, and of which another run holds the lease, is PENDING. Of the other steps that
+        are no hits the run gets the leases that it asks for (`StepQuery.lease`), all in one transaction. A lease ends when its step
+        is recorded, fails or is skipped, when its run ends, and when it is not renewed. Steps that are never looked up or never
+        recorded hold none. Where leases can not be read, the steps run without them: one may run twice.
+
         Errors:
         - INVALID_ARGUMENT: a field breaks its rule, a step names an unknown template, or refers to a step
           that is not before it in the request.
         - UNAVAILABLE: Postgres or S3 can not be reached. The caller runs the steps without the cache.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewLeases(
+        self,
+        request: _cache_pb2.RenewLeasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.RenewLeasesResponse, _abc.Awaitable[_cache_pb2.RenewLeasesResponse]]:
+        """Renew leases, and the waits of runs, before they expire. A lease that another run took over is not renewed.
+
+        Errors:
+        - UNAVAILABLE: Postgres can not be reached. Repeat the call.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchWaits(
+        self,
+        request: _cache_pb2.WatchWaitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cache_pb2.WatchWaitsResponse], _abc.AsyncIterator[_cache_pb2.WatchWaitsResponse]]:
+        """Watch for the ends of waits: for each, its run is sent, which then asks again by ResolveSteps. Of the runs that wait for one
+        lease, all are sent if its step was recorded, else one, which is the next to make it. An end may be missed: ask again from
+        time to time.
+
+        Errors:
+        - UNAVAILABLE: Postgres can not be reached. Ask again for every wait, and repeat the call.
         """
 
     @_abc_1.abstractmethod

@@ -334,6 +334,7 @@ class StepFinished(_message.Message):
     PIPELINE_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
     UNSERVED_REASON_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     run: _builtins.str
@@ -370,6 +371,8 @@ class StepFinished(_message.Message):
     """The name of the machine that its pod ran on; empty if Argo does not say."""
     unserved_reason: _builtins.str
     """Of a step that ran although the cache had outputs of its key: why they were not served, as a sentence; else empty."""
+    lease_token: _builtins.int
+    """The token of the lease that it ran under; 0 without one. Its result is recorded only while no other run has taken the lease over."""
     @_builtins.property
     def template(self) -> _step_pb2.StepTemplate:
         """What the step does. Without `document` if the step did not run."""
@@ -420,10 +423,11 @@ class StepFinished(_message.Message):
         pipeline: _builtins.str = ...,
         host: _builtins.str = ...,
         unserved_reason: _builtins.str = ...,
+        lease_token: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "inputs", b"inputs", "outputs", b"outputs", "saved", b"saved", "started_at", b"started_at", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache_mode", b"cache_mode", "fingerprint", b"fingerprint", "finished_at", b"finished_at", "host", b"host", "inputs", b"inputs", "message", b"message", "node", b"node", "observed", b"observed", "outputs", b"outputs", "phase", b"phase", "pipeline", b"pipeline", "producer_run", b"producer_run", "producer_step", b"producer_step", "project", b"project", "run", b"run", "saved", b"saved", "snapshot", b"snapshot", "started_at", b"started_at", "step", b"step", "template", b"template", "unserved_reason", b"unserved_reason", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cache_mode", b"cache_mode", "fingerprint", b"fingerprint", "finished_at", b"finished_at", "host", b"host", "inputs", b"inputs", "lease_token", b"lease_token", "message", b"message", "node", b"node", "observed", b"observed", "outputs", b"outputs", "phase", b"phase", "pipeline", b"pipeline", "producer_run", b"producer_run", "producer_step", b"producer_step", "project", b"project", "run", b"run", "saved", b"saved", "snapshot", b"snapshot", "started_at", b"started_at", "step", b"step", "template", b"template", "unserved_reason", b"unserved_reason", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

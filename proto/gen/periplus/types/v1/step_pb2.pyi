@@ -68,6 +68,8 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """A usable entry exists: the step need not run."""
     VERDICT_MISS: _Verdict.ValueType  # 2
     """No usable entry exists: the step runs."""
+    VERDICT_PENDING: _Verdict.ValueType  # 3
+    """Another run makes the same step now or is about to: the step waits for its result and does not run."""
     VERDICT_UNKNOWN: _Verdict.ValueType  # 4
     """Its inputs are known only during the run, and an existing entry might match them."""
     VERDICT_UNCACHEABLE: _Verdict.ValueType  # 5
@@ -84,6 +86,8 @@ VERDICT_HIT: Verdict.ValueType  # 1
 """A usable entry exists: the step need not run."""
 VERDICT_MISS: Verdict.ValueType  # 2
 """No usable entry exists: the step runs."""
+VERDICT_PENDING: Verdict.ValueType  # 3
+"""Another run makes the same step now or is about to: the step waits for its result and does not run."""
 VERDICT_UNKNOWN: Verdict.ValueType  # 4
 """Its inputs are known only during the run, and an existing entry might match them."""
 VERDICT_UNCACHEABLE: Verdict.ValueType  # 5

@@ -24,7 +24,8 @@ class FinishedStep:
 
     `trace_headers` carry the trace in which the step finished. Of the artifacts, only inputs whose content is in the manifest
     have a digest: they are no objects. `observed_pipeline` is set
-    if others submitted the Workflow: the cache was not asked. `pods` is how many it had.
+    if others submitted the Workflow: the cache was not asked. `pods` is how many it had. `lease_token` is that of the lease under
+    which it ran; 0 without one.
     """
 
     project: str
@@ -47,6 +48,7 @@ class FinishedStep:
     pods: int = 0
     pipeline: str = ""
     unserved_reason: str = ""
+    lease_token: int = 0
 
     @property
     def policy(self) -> CachePolicy:

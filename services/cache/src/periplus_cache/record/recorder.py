@@ -79,6 +79,7 @@ class Recorder:
             epoch=self._epoch,
             policy=step.policy,
             trace_headers=step.trace_headers,
+            lease_token=step.lease_token,
         )
         if step.phase in EXECUTED:
             return await self._executed(step, recording)

@@ -14,7 +14,7 @@ from periplus_model.steps import CacheMode, StepTemplate
 class ResolveRequest:
     """Steps to look up, each after the steps that it refers to. `run_mode` restricts the policy of every template.
 
-    `code_index` has the digest of each name of the run's code.
+    `code_index` has the digest of each name of the run's code. `run` holds the leases that steps ask for; empty for a plan.
     """
 
     project: str
@@ -22,6 +22,7 @@ class ResolveRequest:
     steps: tuple[StepQuery, ...]
     run_mode: CacheMode | None = None
     code_index: Mapping[str, str] = field(default_factory=dict)
+    run: str = ""
 
     def restricted(self) -> "ResolveRequest":
         """The same request with the run's cache mode applied to each template."""

@@ -1,15 +1,17 @@
 """One pass over the steps of a request, in order and in memory: the verdict of each with the entries fetched so far."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from periplus_cache.content import Content, Unreadable
 from periplus_cache.domain import uncacheable_reason
 from periplus_cache.key import TemplateKey
-from periplus_cache.resolve import fanout
+from periplus_cache.lease.unit import LeaseUnit
+from periplus_cache.resolve import fanout, planned
 from periplus_cache.resolve.candidates import CandidateIndex, changed
 from periplus_cache.resolve.inputs import InputValues, Unresolved, output_name, output_value
+from periplus_cache.resolve.planned import PlannedFingerprints
 from periplus_cache.resolve.request import ResolveRequest
 from periplus_common.errors import Invalid
 from periplus_common.pauses import Pauses
@@ -42,7 +44,7 @@ class ResolutionPass:
 
     `missing`: fingerprints to look up. `wanted`: static keys of steps whose inputs are not known, with the number of
     entries that may be of use. `missed`: static keys of steps without an entry; whether others have one is part of the
-    reason. `hits`: outputs by fingerprint.
+    reason. `hits`: outputs by fingerprint. `units`: the steps and items that are no hits and may wait for another run, by id.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class ResolutionPass:
         self._request, self._keys, self._candidates, self._now = request, keys, candidates, now
         self._limits, self._pauses = limits, pauses
         self._values = InputValues(contents)
+        self._planned = PlannedFingerprints(self._values)
         self._required = required
         self._items_left = limits.max_items
         self.missing: set[str] = set()
         self.wanted: dict[str, int] = {}
         self.missed: set[str] = set()
         self.hits: dict[str, Outputs] = {}
+        self.units: dict[str, LeaseUnit] = {}
         self.verdicts: list[StepVerdict] = []
 
     async def run(self) -> "ResolutionPass":
@@ -77,6 +81,8 @@ class ResolutionPass:
     async def _step(self, query: StepQuery) -> StepVerdict:
         template = self._request.templates[query.template]
         reason = uncacheable_reason(template)
+        if not reason:
+            self._planned.add(query, self._keys[query.template].static_key, template.policy.ignore_inputs)
         if reason:
             verdict = StepVerdict(query.id, Verdict.UNCACHEABLE, reason)
         elif query.items is not None:
@@ -84,13 +90,18 @@ class ResolutionPass:
         else:
             parameters, artifacts = self._constant_inputs(query, template.policy)
             verdict = self._instance(query.id, query, parameters, artifacts)
+        if verdict.verdict is not Verdict.HIT and (found := self._planned.find(query)):
+            verdict = replace(verdict, planned_fingerprint=found)
         self._values.outputs[query.id] = verdict.outputs or Unresolved(f"{query.id} has to run first")
         return verdict
 
     async def _fan_out(self, query: StepQuery, policy: CachePolicy, items: Text) -> StepVerdict:
         text = self._values.text(items, {})
         if isinstance(text, Unresolved):
-            return self._unresolved(query.id, query.template, text, "its items", self._limits.max_items)
+            verdict = self._unresolved(query.id, query.template, text, "its items", self._limits.max_items)
+            if not text.permanent:
+                self._add_unit(query.id, query, "", None)
+            return verdict
         try:
             scopes, items_json = fanout.scopes(text)
         except Invalid as error:
@@ -118,7 +129,9 @@ class ResolutionPass:
             await self._pauses.take()
             of_item = {name: self._values.text(text, scope) for name, text in varying.items()}
             verdicts.append(
-                self._instance(f"{query.id}({index})", query, {**parameters, **of_item}, artifacts)
+                self._instance(
+                    f"{query.id}({index})", query, {**parameters, **of_item}, artifacts, (index, scope)
+                )
             )
         return _combined(query.id, tuple(verdicts), items_json)
 
@@ -135,15 +148,19 @@ class ResolutionPass:
         query: StepQuery,
         parameters: Mapping[str, str | Unresolved],
         artifacts: Mapping[str, str | Unresolved],
+        item: "_IndexedItem | None" = None,
     ) -> StepVerdict:
         """The verdict of a step or of an item of a fan-out."""
         for name, value in (*parameters.items(), *artifacts.items()):
             if isinstance(value, Unresolved):
+                if not value.permanent:
+                    self._add_unit(id_, query, "", item)
                 return self._unresolved(id_, query.template, value, f"its input {name}")
         key, policy = self._keys[query.template], self._request.templates[query.template].policy
         fingerprint = key.fingerprint(parameters, artifacts)  # type: ignore[arg-type]  # none is Unresolved
         if not policy.mode.is_looked_up:
             return StepVerdict(id_, Verdict.MISS, _not_looked_up(policy), fingerprint)
+        self._add_unit(id_, query, fingerprint, item)
         candidate = self._candidates.find(fingerprint, self._request.code_index)
         if candidate is None:
             return self._without_entry(id_, key.static_key, fingerprint)
@@ -160,6 +177,7 @@ class ResolutionPass:
                     f"run {candidate.producer_run} did the same, but its {output_name(ref)} was not recorded"
                 )
                 return StepVerdict(id_, Verdict.MISS, reason, fingerprint)
+        del self.units[id_]
         return StepVerdict(
             id_,
             Verdict.HIT,
@@ -170,6 +188,25 @@ class ResolutionPass:
             producer_step=candidate.producer_step,
             saved=candidate.duration,
         )
+
+    def _add_unit(self, id_: str, query: StepQuery, fingerprint: str, item: "_IndexedItem | None") -> None:
+        """Note a step that is no hit so far, or an item of a fan-out, whose inputs give a fingerprint or are not known (empty)."""
+        policy = self._request.templates[query.template].policy
+        if not policy.mode.is_looked_up:
+            return
+        whole = self._planned.find(query)
+        own = planned.of_item(whole, item[1]) if item is not None and whole and not fingerprint else whole
+        fingerprints = [fingerprint, own] if item is None or not fingerprint else [fingerprint]
+        if any(fingerprints):
+            self.units[id_] = LeaseUnit(
+                id_,
+                query.path if item is None else f"{query.path}({item[0]})",
+                tuple(filter(None, fingerprints)),
+                others=(whole,) if item is not None and whole else (),
+                mode=query.lease,
+                may_hold=policy.mode.is_recorded,
+                fan_out="" if item is None else query.id,
+            )
 
     def _without_entry(self, id_: str, static_key: str, fingerprint: str) -> StepVerdict:
         candidates = self._candidates
@@ -216,6 +253,10 @@ class ResolutionPass:
             if name not in ignored and (content := self._values.artifact(source)) is not None
         }
         return parameters, artifacts
+
+
+_IndexedItem = tuple[int, Mapping[str, str]]
+"""The index of an item and the values that its tags have."""
 
 
 def _combined(id_: str, items: tuple[StepVerdict, ...], items_json: str) -> StepVerdict:

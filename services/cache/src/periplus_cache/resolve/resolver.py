@@ -9,13 +9,14 @@ from periplus_cache import history
 from periplus_cache.content import Content, ContentReader, Unreadable
 from periplus_cache.domain import Invalidation, ObjectVersion, uncacheable_reason
 from periplus_cache.key import Scope, TemplateKey, TemplateKeys
+from periplus_cache.lease.leasing import Leasing
 from periplus_cache.ports import ObjectStore, Store
 from periplus_cache.resolve.candidates import CandidateIndex
 from periplus_cache.resolve.request import ResolveRequest
 from periplus_cache.resolve.resolution import WITHOUT_ENTRY, ResolutionPass, ResolveLimits
 from periplus_common.errors import Invalid
 from periplus_common.pauses import Pauses
-from periplus_model.queries import StepVerdict
+from periplus_model.queries import OutputRef, StepVerdict
 from periplus_model.steps import ObjectRef
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,9 @@ class Resolver:
         epoch: int,
         clock: Callable[[], datetime],
         limits: ResolveLimits,
+        leasing: Leasing | None = None,
     ) -> None:
+        self._leasing = leasing
         self._store, self._objects, self._contents, self._keys = store, objects, contents, keys
         self._epoch, self._clock, self._limits = epoch, clock, limits
 
@@ -48,8 +51,29 @@ class Resolver:
         request = request.restricted()
         keys = await self._template_keys(request, pauses)
         contents = await self._read_contents(request)
-        now, candidates = self._clock(), CandidateIndex()
         required = await request.required_outputs(pauses)
+
+        async def look_up() -> ResolutionPass:
+            return await self._look_up(request, keys, contents, required, pauses)
+
+        found = await look_up()
+        verdicts: list[StepVerdict] = found.verdicts
+        if self._leasing is not None:
+            verdicts = await self._leasing.complete(
+                request.project, request.run, request.steps, found, look_up
+            )
+        return await self._with_history(request.project, verdicts, self._clock())
+
+    async def _look_up(
+        self,
+        request: ResolveRequest,
+        keys: Mapping[str, TemplateKey],
+        contents: Mapping[ObjectRef, Content | Unreadable],
+        required: Mapping[str, frozenset[OutputRef]],
+        pauses: Pauses,
+    ) -> ResolutionPass:
+        """The pass with which all verdicts are final."""
+        now, candidates = self._clock(), CandidateIndex()
 
         async def next_pass() -> ResolutionPass:
             found = ResolutionPass(request, keys, contents, candidates, required, now, self._limits, pauses)
@@ -65,7 +89,7 @@ class Resolver:
                 continue
             stale = await self._stale_hits(found, candidates, checked)
             if not stale:
-                return await self._with_history(request.project, found.verdicts, now)
+                return found
             log.warning(
                 "%d entries of project %s refer to objects that are gone or changed",
                 len(stale),

@@ -26,7 +26,7 @@ from periplus_cache.domain import (
     differing_outputs,
 )
 from periplus_cache.history import PastResult
-from periplus_cache.store import attempts, contents, entries
+from periplus_cache.store import attempts, contents, entries, leases
 from periplus_cache.store.candidates import candidates
 from periplus_cache.store.comparable import comparable_entries
 from periplus_cache.store.history import past_results
@@ -70,7 +70,10 @@ class PostgresStore:
     async def record(self, *recordings: Recording) -> list[WriteOutcome | None]:
         outcomes: dict[int, WriteOutcome | None] = {}
         all_hits: list[Hit] = []
+        failed, recorded = list[int](), list[int]()
         async with self._database.transaction() as connection:
+            holders = await leases.lock_current(connection, {r.lease_token for r in recordings} - {0})
+            recordings = tuple(r if _is_current(r, holders) else r.fenced() for r in recordings)
             for group in _groups(recordings):
                 added = await attempts.add(connection, [recording.attempt for _, recording in group])
                 new = [(index, recording) for index, recording in group if _step_key(recording) in added]
@@ -80,12 +83,15 @@ class PostgresStore:
                 for index, recording in new:
                     outcome, stored = outcomes_and_stored.get(index, (None, None))
                     outcomes[index] = outcome
+                    if holders.get(recording.lease_token) == _step_key(recording):
+                        (failed if outcome is None else recorded).append(recording.lease_token)
                     events += _events(recording, outcome, stored)
                 hits = [recording.hit for _, recording in new if recording.hit is not None]
                 await attempts.add_hits(connection, hits)
                 await entries.renew(connection, hits)
                 all_hits += hits
                 await outbox.add(connection, events)
+            await leases.end(connection, failed, recorded)
         for outcome in outcomes.values():
             if outcome is not None:
                 _results.add(1, {"periplus.outcome": outcome.value})
@@ -165,6 +171,14 @@ def _groups(recordings: Sequence[Recording]) -> Iterator[list[IndexedRecording]]
         indices = {index for index, _ in group.values()}
         yield [group[key] for key in sorted(group)]
         remaining = [indexed for indexed in remaining if indexed[0] not in indices]
+
+
+def _is_current(recording: Recording, holders: Mapping[int, leases.Holder]) -> bool:
+    """Whether a result may be recorded: its step had no lease, or no other run has taken it over."""
+    holder = holders.get(recording.lease_token)
+    if holder is None:
+        return not recording.lease_token
+    return holder[:2] == _step_key(recording)[:2]
 
 
 def _step_key(recording: Recording) -> attempts.StepKey:

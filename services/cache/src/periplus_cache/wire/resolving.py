@@ -7,7 +7,7 @@ from periplus.cache.v1 import cache_pb2
 from periplus_cache.resolve.request import ResolveRequest
 from periplus_common.errors import Invalid
 from periplus_common.pauses import Pauses
-from periplus_model.codec import decode_query, decode_run_mode, decode_template, encode_verdict
+from periplus_model.codec import decode_name, decode_query, decode_run_mode, decode_template, encode_verdict
 from periplus_model.queries import StepVerdict
 
 _LARGE_STEP_BYTES = 64 << 10
@@ -29,6 +29,7 @@ async def decode_request(message: cache_pb2.ResolveStepsRequest) -> ResolveReque
         steps=tuple(steps),
         run_mode=decode_run_mode(message.cache_mode),
         code_index=dict(message.code_index),
+        run=decode_name(message.run, "run"),
     )
 
 

@@ -57,6 +57,7 @@ def decode_finished(event: StepFinished, headers: Mapping[str, str]) -> Finished
         pods=max(event.attempts, 0),
         pipeline=decode_name(event.pipeline, "pipeline"),
         unserved_reason=decode_name(event.unserved_reason, "unserved_reason"),
+        lease_token=max(event.lease_token, 0),
     )
 
 

@@ -1,0 +1,1 @@
+"""Leases: which run makes a step, and who waits for it."""
