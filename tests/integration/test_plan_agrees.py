@@ -251,3 +251,17 @@ def test_why_compares_with_a_step_of_its_own_pipeline_while_there_is_one(stack: 
     alone, _ = phases(stack, dag([call("make", "4")], make))
     found = json.loads(stack.periplus("why", alone, "make", "-o", "json").stdout)
     assert found["producer_run"] in (run, others)
+
+
+@pytest.mark.parametrize("watch", [["--watch"], ["--no-watch"]], ids=str)
+def test_a_request_that_is_sent_again_tells_what_its_run_did(stack: Stack, watch: list[str]) -> None:
+    file, name = (
+        _file(dag([call("one", "1"), call("two", "2")], writer("one"), writer("two"))),
+        uuid.uuid4().hex,
+    )
+    first = stack.periplus("run", file, "--request-id", name).stdout
+    again = stack.periplus("run", file, "--request-id", name, *watch).stdout
+    assert "2 steps ran, 0 cached" in first
+    assert "was submitted before with this request id" in again
+    assert "2 steps ran, 0 cached" in again
+    assert "nothing to do" not in again

@@ -145,7 +145,9 @@ def test_a_closed_pipe_ends_the_command_without_an_error(script):
 def test_a_cached_run_imports_no_package_that_it_does_not_need(script, tmp_path: Path):
     """Imports are most of the time that a cached run takes."""
     (tmp_path / "flow.py").write_text(PIPELINE)
-    script.answers["SubmitRun"] = dispatcher.SubmitRunResponse(run="r", phase=types.RUN_PHASE_SUCCEEDED)
+    script.answers["SubmitRun"] = dispatcher.SubmitRunResponse(
+        run="r", phase=types.RUN_PHASE_SUCCEEDED, plan={}
+    )
     program = (
         "import sys, json\n"
         "from periplus.sdk.cli import main\n"

@@ -98,7 +98,7 @@ def test_an_error_in_a_users_file_names_its_line(script, periplus, tmp_path):
 
 def test_escape_sequences_in_data_are_not_printed(script, periplus, workflow):
     evil = "\x1b[2J\x1b]0;title\x07\x9b31m\u202eevil\r\nline\x00"
-    answer = dispatcher.SubmitRunResponse(run=evil, phase=types.RUN_PHASE_SUCCEEDED)
+    answer = dispatcher.SubmitRunResponse(run=evil, phase=types.RUN_PHASE_SUCCEEDED, plan={})
     answer.plan.steps.add(path=evil, reason=evil, verdict=types.VERDICT_HIT, producer_run=evil)
     answer.plan.warnings.append(evil)
     answer.outputs.parameters.add(name=evil, value=evil)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from periplus.types.v1.step_pb2 import Outputs
 
 SUCCEEDED = 3
+FINAL = (3, 4, 5, 6, 7)
 HIT = 1
 
 
@@ -66,12 +67,15 @@ def run(
         accepted = services.submit(spec, request_id or _new_id())
         if output is Format.TEXT:
             _announce(accepted, [*warnings, *accepted.plan.warnings])
-        if accepted.phase == SUCCEEDED or not watch:
-            result = _Result(accepted, took=time.monotonic() - started)
-        else:
+        # What the steps of an earlier request's run did is not in its answer.
+        is_earlier = not accepted.HasField("plan")
+        if (is_earlier and accepted.phase in FINAL) or (watch and accepted.phase != SUCCEEDED):
             changes = services.watch(accepted.run, wait_seconds=watching.WAIT_SECONDS)
             progress = watching.follow(accepted.run, changes, quiet=output is Format.JSON)
-            result = _Result(accepted, progress.run, progress.steps, took=time.monotonic() - started)
+            took = progress.span() if is_earlier else time.monotonic() - started
+            result = _Result(accepted, progress.run, progress.steps, took=took)
+        else:
+            result = _Result(accepted, took=time.monotonic() - started)
     if output is Format.JSON:
         result.print_json([*warnings, *accepted.plan.warnings])
     elif result.is_finished:
@@ -90,7 +94,10 @@ def _new_id() -> str:
 def _announce(accepted: SubmitRunResponse, warnings: Sequence[str]) -> None:
     for warning in warnings:
         say(f"warning: {warning}", error=True)
-    say(f"run {accepted.run}", *summary.plan_lines(accepted.plan, width()), "")
+    if accepted.HasField("plan"):
+        say(f"run {accepted.run}", *summary.plan_lines(accepted.plan, width()), "")
+    else:
+        say(f"run {accepted.run} was submitted before with this request id", "")
 
 
 class _Result:
