@@ -265,3 +265,27 @@ def test_a_request_that_is_sent_again_tells_what_its_run_did(stack: Stack, watch
     assert "was submitted before with this request id" in again
     assert "2 steps ran, 0 cached" in again
     assert "nothing to do" not in again
+
+
+def test_a_step_with_values_too_large_for_an_event_is_recorded_and_the_plan_says_what_is_not_kept(
+    stack: Stack,
+) -> None:
+    big = script(
+        "big", 'import pathlib\npathlib.Path("/tmp/o").write_text("x" * 300_000)', outputs=parameters("o")
+    )
+    takes = script("takes", WRITES, inputs={"parameters": [{"name": "text"}]}, outputs=parameters("o"))
+    given = {"parameters": [{"name": "text", "value": "{{tasks.big.outputs.parameters.o}}"}]}
+    tasks: list[Json] = [
+        {"name": "big", "template": "big"},
+        {"name": "takes", "template": "takes", "depends": "big", "arguments": given},
+    ]
+    manifest = dag(tasks, big, takes, text="y" * 300_000)
+    first, _ = phases(stack, manifest)  # its steps are recorded, so that no event is a dead letter
+    found = plan(stack, manifest)
+    kept = "its result could not be recorded: its output o has 300,000 bytes, which is too large to be kept"
+    assert found["big"] == ("miss", f"run {first} did the same, but {kept}")
+    run, again = phases(stack, manifest)
+    assert again == {"big": "succeeded", "takes": "cached"}
+    assert why(stack, run, "big") == found["big"][1]
+    (omitted,) = stack.run(run).steps[0].outputs.omitted
+    assert (omitted.name, omitted.size_bytes) == ("o", 300_000)

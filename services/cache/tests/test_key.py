@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from periplus_cache import key
 from periplus_cache.key import Scope, TemplateKey, TemplateKeys
 from periplus_common import digest
+from periplus_model.steps import MAX_PLAIN_CHARACTERS, Artifact, Inputs, ObjectRef, OmittedValue
 
 VECTORS = Path(__file__).parents[3] / "proto" / "vectors" / "fingerprint.json"
 
@@ -94,9 +95,28 @@ def test_the_fingerprint_is_the_digest_of_the_whole_key(document, parameters_, a
     text = json.dumps(document)
     scope = Scope("p", 3)
     assert TemplateKey(scope, text).fingerprint(parameters_, artifacts_) == digest.of(
-        key.whole_key(scope, text, parameters_, artifacts_)
+        key.whole_key(scope, text, inputs(parameters_, artifacts_))
     )
     assert TemplateKey(scope, text).static_key == digest.of(key.static_members(scope, text))
+
+
+def inputs(parameters_: dict[str, str], artifacts_: dict[str, str]) -> Inputs:
+    found = tuple(Artifact(name, ObjectRef("k"), digest=value) for name, value in artifacts_.items())
+    return Inputs(parameters_, found)
+
+
+def test_a_large_parameter_has_the_same_fingerprint_whether_it_is_whole_or_omitted():
+    scope, text = Scope("p"), "{}"
+    of = TemplateKey(scope, text)
+    large = "é" * (MAX_PLAIN_CHARACTERS + 1)
+    omitted = {"x": OmittedValue(digest.sha256(large.encode()), len(large.encode()))}
+    whole = of.fingerprint({"x": large, "y": "1"}, {})
+    assert whole == of.fingerprint({"y": "1"}, {}, None, omitted)
+    assert whole == digest.of(key.whole_key(scope, text, Inputs({"y": "1"}, omitted=omitted)))
+    assert whole != of.fingerprint({"x": large[1:] + "e", "y": "1"}, {})
+    assert whole != of.fingerprint({"y": "1"}, {})
+    as_text = json.dumps([omitted["x"].digest, omitted["x"].size_bytes])
+    assert whole != of.fingerprint({"x": as_text, "y": "1"}, {})
 
 
 @given(documents, parameters, artifacts, st.randoms())

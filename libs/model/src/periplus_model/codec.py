@@ -33,6 +33,7 @@ from periplus_model.steps import (
     CachePolicy,
     Inputs,
     ObjectRef,
+    OmittedValue,
     Outputs,
     RunPhase,
     StepPhase,
@@ -196,7 +197,19 @@ def decode_inputs(message: step_pb2.Inputs) -> Inputs:
         parameters=decode_parameters(message.parameters),
         artifacts=tuple(map(decode_artifact, message.artifacts)),
         discovered=dict(message.discovered),
+        omitted=decode_omitted(message.omitted),
     )
+
+
+def decode_omitted(messages: Iterable[step_pb2.OmittedValue]) -> dict[str, OmittedValue]:
+    return {message.name: OmittedValue(message.digest, message.size_bytes) for message in messages}
+
+
+def encode_omitted(omitted: Mapping[str, OmittedValue]) -> list[step_pb2.OmittedValue]:
+    return [
+        step_pb2.OmittedValue(name=name, digest=value.digest, size_bytes=value.size_bytes)
+        for name, value in omitted.items()
+    ]
 
 
 def encode_inputs(inputs: Inputs) -> step_pb2.Inputs:
@@ -204,6 +217,7 @@ def encode_inputs(inputs: Inputs) -> step_pb2.Inputs:
         parameters=encode_parameters(inputs.parameters),
         artifacts=map(encode_artifact, inputs.artifacts),
         discovered=inputs.discovered,
+        omitted=encode_omitted(inputs.omitted),
     )
 
 
@@ -213,6 +227,7 @@ def decode_outputs(message: step_pb2.Outputs) -> Outputs:
         artifacts=tuple(map(decode_artifact, message.artifacts)),
         result=message.result if message.HasField("result") else None,
         exit_code=message.exit_code if message.HasField("exit_code") else None,
+        omitted=decode_omitted(message.omitted),
     )
 
 
@@ -222,6 +237,7 @@ def encode_outputs(outputs: Outputs) -> step_pb2.Outputs:
         artifacts=map(encode_artifact, outputs.artifacts),
         result=outputs.result,
         exit_code=outputs.exit_code,
+        omitted=encode_omitted(outputs.omitted),
     )
 
 

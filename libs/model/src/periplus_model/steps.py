@@ -155,26 +155,44 @@ class Artifact:
     size_bytes: int = 0
 
 
+MAX_PLAIN_CHARACTERS = 65_536
+"""A parameter with more is in the key of its step by digest and size, so that an event need not have its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class OmittedValue:
+    """The digest and the size of a text in UTF-8 that is not kept."""
+
+    digest: str
+    size_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Inputs of a step. Parameters are in the template's order.
 
-    `discovered`: what it used of the project's code beyond its template's document, with digests by name.
+    `discovered`: what it used of the project's code beyond its template's document, with digests by name. `omitted` are parameters
+    that are too large to be in `parameters`.
     """
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
     discovered: Mapping[str, str] = field(default_factory=dict)
+    omitted: Mapping[str, OmittedValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Outputs of a step or a workflow. `result` and `exit_code` are None if Argo reports none."""
+    """Outputs of a step or a workflow. `result` and `exit_code` are None if Argo reports none.
+
+    `omitted` are parameters, and under the empty name the result, that are too large to be in the other fields.
+    """
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
     result: str | None = None
     exit_code: int | None = None
+    omitted: Mapping[str, OmittedValue] = field(default_factory=dict)
 
     def artifact(self, name: str) -> Artifact | None:
         """The artifact of this name."""

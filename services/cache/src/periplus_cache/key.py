@@ -1,7 +1,7 @@
 """A step's key, its fingerprint, and the static key, which is known before the inputs are.
 
 The key is a map: {v, project, tier, epoch, template, parameters, artifacts}, with `discovered` if the step has discovered
-inputs. The fingerprint is the digest of its canonical form; the base fingerprint is that of the map without `discovered`, which
+inputs. A parameter of more than `MAX_PLAIN_CHARACTERS` is there as [digest, size]. The fingerprint is the digest of its canonical form; the base fingerprint is that of the map without `discovered`, which
 is known before the step runs; the static key is the digest of the map without inputs of any kind. Canonical CBOR sorts
 shorter names first, and `artifacts`, `discovered` and `parameters` are the longest: the bytes of all other members come first,
 and are hashed once for all steps of a template.
@@ -15,6 +15,7 @@ from typing import Any
 
 from periplus_cache import document
 from periplus_common import digest
+from periplus_model.steps import MAX_PLAIN_CHARACTERS, Inputs, OmittedValue
 
 VERSION = 1
 TIER = "trusted"
@@ -46,16 +47,30 @@ def static_members(scope: Scope, text: str) -> dict[str, Any]:
     }
 
 
-def whole_key(
-    scope: Scope,
-    text: str,
-    parameters: Mapping[str, str],
-    artifacts: Mapping[str, str],
-    discovered: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """The key. `artifacts` are content digests by name. Raises `Invalid` for an invalid document."""
-    key = {**static_members(scope, text), "parameters": dict(parameters), "artifacts": dict(artifacts)}
-    return {**key, "discovered": dict(discovered)} if discovered else key
+def whole_key(scope: Scope, text: str, inputs: Inputs) -> dict[str, Any]:
+    """The key of a step with these inputs. Raises `Invalid` for an invalid document."""
+    key = {
+        **static_members(scope, text),
+        "parameters": _plain(inputs.parameters, inputs.omitted),
+        "artifacts": {artifact.name: artifact.digest for artifact in inputs.artifacts},
+    }
+    return {**key, "discovered": dict(inputs.discovered)} if inputs.discovered else key
+
+
+def _plain(
+    parameters: Mapping[str, str], omitted: Mapping[str, OmittedValue] | None
+) -> Mapping[str, str | list[str | int]]:
+    """Parameters as the key has them."""
+    if not omitted and all(len(value) <= MAX_PLAIN_CHARACTERS for value in parameters.values()):
+        return dict(parameters)
+    plain: dict[str, str | list[str | int]] = {}
+    for name, value in parameters.items():
+        if len(value) > MAX_PLAIN_CHARACTERS:
+            content = value.encode("utf-8", "surrogatepass")
+            plain[name] = [digest.sha256(content), len(content)]
+        else:
+            plain[name] = value
+    return plain | {name: [value.digest, value.size_bytes] for name, value in (omitted or {}).items()}
 
 
 class TemplateKey:
@@ -75,13 +90,14 @@ class TemplateKey:
         parameters: Mapping[str, str],
         artifacts: Mapping[str, str],
         discovered: Mapping[str, str] | None = None,
+        omitted: Mapping[str, OmittedValue] | None = None,
     ) -> str:
         """The digest of `whole_key` with these inputs."""
         hashed = (self._prefix_with_discovered if discovered else self._prefix).copy()
         hashed.update(_ARTIFACTS + digest.canonical(artifacts))
         if discovered:
             hashed.update(_DISCOVERED + digest.canonical(discovered))
-        hashed.update(_PARAMETERS + digest.canonical(parameters))
+        hashed.update(_PARAMETERS + digest.canonical(_plain(parameters, omitted)))
         return "sha256:" + hashed.hexdigest()
 
 

@@ -79,6 +79,7 @@ class RunSubmitted(_message.Message):
     REPRODUCES_FIELD_NUMBER: _builtins.int
     REPRODUCED_STEP_FIELD_NUMBER: _builtins.int
     ROLLED_BACK_TO_FIELD_NUMBER: _builtins.int
+    OMITTED_PARAMETERS_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     """The run's project."""
     run: _builtins.str
@@ -111,6 +112,10 @@ class RunSubmitted(_message.Message):
     def observed(self) -> _step_pb2.ObservedWorkflow:
         """Its Workflow, if others submitted it; absent for a run that Periplus submitted."""
 
+    @_builtins.property
+    def omitted_parameters(self) -> _containers.RepeatedCompositeFieldContainer[_step_pb2.OmittedValue]:
+        """Parameters that are too large to be in `parameters`."""
+
     def __init__(
         self,
         *,
@@ -126,10 +131,11 @@ class RunSubmitted(_message.Message):
         reproduces: _builtins.str = ...,
         reproduced_step: _builtins.str = ...,
         rolled_back_to: _builtins.str = ...,
+        omitted_parameters: _abc.Iterable[_step_pb2.OmittedValue] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["observed", b"observed", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest_digest", b"manifest_digest", "observed", b"observed", "parameters", b"parameters", "pipeline", b"pipeline", "project", b"project", "reproduced_step", b"reproduced_step", "reproduces", b"reproduces", "rolled_back_to", b"rolled_back_to", "run", b"run", "snapshot", b"snapshot", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest_digest", b"manifest_digest", "observed", b"observed", "omitted_parameters", b"omitted_parameters", "parameters", b"parameters", "pipeline", b"pipeline", "project", b"project", "reproduced_step", b"reproduced_step", "reproduces", b"reproduces", "rolled_back_to", b"rolled_back_to", "run", b"run", "snapshot", b"snapshot", "steps", b"steps", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

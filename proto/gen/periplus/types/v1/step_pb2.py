@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cperiplus/types/v1/step.proto\x12\x11periplus.types.v1\x1a\x1egoogle/protobuf/duration.proto\"p\n\tObjectRef\x12$\n\x08\x65ndpoint\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x65ndpoint\x12\x1f\n\x06\x62ucket\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?R\x06\x62ucket\x12\x1c\n\x03key\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x03key\"L\n\tParameter\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\x1f\n\x05value\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10R\x05value\"\xc9\x01\n\x08\x41rtifact\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12<\n\x06object\x18\x02 \x01(\x0b\x32\x1c.periplus.types.v1.ObjectRefB\x06\xbaH\x03\xc8\x01\x01R\x06object\x12\x37\n\x06\x64igest\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^(sha256:[0-9a-f]{64})?$R\x06\x64igest\x12&\n\nsize_bytes\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tsizeBytes\"\xb9\x02\n\x06Inputs\x12G\n\nparameters\x18\x01 \x03(\x0b\x32\x1c.periplus.types.v1.ParameterB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\nparameters\x12\x44\n\tartifacts\x18\x02 \x03(\x0b\x32\x1b.periplus.types.v1.ArtifactB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\tartifacts\x12\x61\n\ndiscovered\x18\x03 \x03(\x0b\x32).periplus.types.v1.Inputs.DiscoveredEntryB\x16\xbaH\x13\x9a\x01\x10\x10\xe8\x07\"\x05r\x03\x18\x80\x08*\x04r\x02\x18@R\ndiscovered\x1a=\n\x0f\x44iscoveredEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xfb\x01\n\x07Outputs\x12G\n\nparameters\x18\x01 \x03(\x0b\x32\x1c.periplus.types.v1.ParameterB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\nparameters\x12\x44\n\tartifacts\x18\x02 \x03(\x0b\x32\x1b.periplus.types.v1.ArtifactB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\tartifacts\x12&\n\x06result\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10H\x00R\x06result\x88\x01\x01\x12 \n\texit_code\x18\x04 \x01(\x05H\x01R\x08\x65xitCode\x88\x01\x01\x42\t\n\x07_resultB\x0c\n\n_exit_code\"\xd1\x01\n\x0b\x43\x61\x63hePolicy\x12:\n\x04mode\x18\x01 \x01(\x0e\x32\x1c.periplus.types.v1.CacheModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12+\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12\x36\n\rignore_inputs\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x64\"\x07r\x05\x10\x01\x18\x80\x02R\x0cignoreInputs\x12!\n\x0cside_effects\x18\x04 \x01(\x08R\x0bsideEffects\"\xc8\x01\n\x0cStepTemplate\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\'\n\x08\x64ocument\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x02(\x80\x80@R\x08\x64ocument\x12\x36\n\x06policy\x18\x03 \x01(\x0b\x32\x1e.periplus.types.v1.CachePolicyR\x06policy\x12\x37\n\x12uncacheable_reason\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x11uncacheableReason\"y\n\x10ObservedWorkflow\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n\x03uid\x18\x03 \x01(\tR\x03uid\x12!\n\x0c\x64isplay_name\x18\x04 \x01(\tR\x0b\x64isplayName*\x98\x01\n\tCacheMode\x12\x1a\n\x16\x43\x41\x43HE_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41\x43HE_MODE_OFF\x10\x01\x12\x13\n\x0f\x43\x41\x43HE_MODE_READ\x10\x02\x12\x14\n\x10\x43\x41\x43HE_MODE_WRITE\x10\x03\x12\x18\n\x14\x43\x41\x43HE_MODE_READWRITE\x10\x04\x12\x16\n\x12\x43\x41\x43HE_MODE_REFRESH\x10\x05*\x9d\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bVERDICT_HIT\x10\x01\x12\x10\n\x0cVERDICT_MISS\x10\x02\x12\x13\n\x0fVERDICT_PENDING\x10\x03\x12\x13\n\x0fVERDICT_UNKNOWN\x10\x04\x12\x17\n\x13VERDICT_UNCACHEABLE\x10\x05\x12\x13\n\x0fVERDICT_SKIPPED\x10\x06*\xcd\x01\n\tStepPhase\x12\x1a\n\x16STEP_PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12STEP_PHASE_PENDING\x10\x01\x12\x16\n\x12STEP_PHASE_RUNNING\x10\x02\x12\x18\n\x14STEP_PHASE_SUCCEEDED\x10\x03\x12\x15\n\x11STEP_PHASE_FAILED\x10\x04\x12\x14\n\x10STEP_PHASE_ERROR\x10\x05\x12\x16\n\x12STEP_PHASE_SKIPPED\x10\x06\x12\x15\n\x11STEP_PHASE_CACHED\x10\x07*\xca\x01\n\x08RunPhase\x12\x19\n\x15RUN_PHASE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_PHASE_PENDING\x10\x01\x12\x15\n\x11RUN_PHASE_RUNNING\x10\x02\x12\x17\n\x13RUN_PHASE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_PHASE_FAILED\x10\x04\x12\x13\n\x0fRUN_PHASE_ERROR\x10\x05\x12\x17\n\x13RUN_PHASE_CANCELLED\x10\x06\x12\x18\n\x14RUN_PHASE_UNOBSERVED\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cperiplus/types/v1/step.proto\x12\x11periplus.types.v1\x1a\x1egoogle/protobuf/duration.proto\"p\n\tObjectRef\x12$\n\x08\x65ndpoint\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x65ndpoint\x12\x1f\n\x06\x62ucket\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?R\x06\x62ucket\x12\x1c\n\x03key\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08R\x03key\"L\n\tParameter\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\x1f\n\x05value\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10R\x05value\"\x8a\x01\n\x0cOmittedValue\x12\x1c\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04name\x12\x34\n\x06\x64igest\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^sha256:[0-9a-f]{64}$R\x06\x64igest\x12&\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tsizeBytes\"\xc9\x01\n\x08\x41rtifact\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12<\n\x06object\x18\x02 \x01(\x0b\x32\x1c.periplus.types.v1.ObjectRefB\x06\xbaH\x03\xc8\x01\x01R\x06object\x12\x37\n\x06\x64igest\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^(sha256:[0-9a-f]{64})?$R\x06\x64igest\x12&\n\nsize_bytes\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tsizeBytes\"\xff\x02\n\x06Inputs\x12G\n\nparameters\x18\x01 \x03(\x0b\x32\x1c.periplus.types.v1.ParameterB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\nparameters\x12\x44\n\tartifacts\x18\x02 \x03(\x0b\x32\x1b.periplus.types.v1.ArtifactB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\tartifacts\x12\x61\n\ndiscovered\x18\x03 \x03(\x0b\x32).periplus.types.v1.Inputs.DiscoveredEntryB\x16\xbaH\x13\x9a\x01\x10\x10\xe8\x07\"\x05r\x03\x18\x80\x08*\x04r\x02\x18@R\ndiscovered\x12\x44\n\x07omitted\x18\x04 \x03(\x0b\x32\x1f.periplus.types.v1.OmittedValueB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x07omitted\x1a=\n\x0f\x44iscoveredEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xc1\x02\n\x07Outputs\x12G\n\nparameters\x18\x01 \x03(\x0b\x32\x1c.periplus.types.v1.ParameterB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\nparameters\x12\x44\n\tartifacts\x18\x02 \x03(\x0b\x32\x1b.periplus.types.v1.ArtifactB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\tartifacts\x12&\n\x06result\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10H\x00R\x06result\x88\x01\x01\x12 \n\texit_code\x18\x04 \x01(\x05H\x01R\x08\x65xitCode\x88\x01\x01\x12\x44\n\x07omitted\x18\x05 \x03(\x0b\x32\x1f.periplus.types.v1.OmittedValueB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x07omittedB\t\n\x07_resultB\x0c\n\n_exit_code\"\xd1\x01\n\x0b\x43\x61\x63hePolicy\x12:\n\x04mode\x18\x01 \x01(\x0e\x32\x1c.periplus.types.v1.CacheModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12+\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12\x36\n\rignore_inputs\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x64\"\x07r\x05\x10\x01\x18\x80\x02R\x0cignoreInputs\x12!\n\x0cside_effects\x18\x04 \x01(\x08R\x0bsideEffects\"\xc8\x01\n\x0cStepTemplate\x12\x1e\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\x04name\x12\'\n\x08\x64ocument\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x02(\x80\x80@R\x08\x64ocument\x12\x36\n\x06policy\x18\x03 \x01(\x0b\x32\x1e.periplus.types.v1.CachePolicyR\x06policy\x12\x37\n\x12uncacheable_reason\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x11uncacheableReason\"y\n\x10ObservedWorkflow\x12\x1c\n\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n\x03uid\x18\x03 \x01(\tR\x03uid\x12!\n\x0c\x64isplay_name\x18\x04 \x01(\tR\x0b\x64isplayName*\x98\x01\n\tCacheMode\x12\x1a\n\x16\x43\x41\x43HE_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41\x43HE_MODE_OFF\x10\x01\x12\x13\n\x0f\x43\x41\x43HE_MODE_READ\x10\x02\x12\x14\n\x10\x43\x41\x43HE_MODE_WRITE\x10\x03\x12\x18\n\x14\x43\x41\x43HE_MODE_READWRITE\x10\x04\x12\x16\n\x12\x43\x41\x43HE_MODE_REFRESH\x10\x05*\x9d\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bVERDICT_HIT\x10\x01\x12\x10\n\x0cVERDICT_MISS\x10\x02\x12\x13\n\x0fVERDICT_PENDING\x10\x03\x12\x13\n\x0fVERDICT_UNKNOWN\x10\x04\x12\x17\n\x13VERDICT_UNCACHEABLE\x10\x05\x12\x13\n\x0fVERDICT_SKIPPED\x10\x06*\xcd\x01\n\tStepPhase\x12\x1a\n\x16STEP_PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12STEP_PHASE_PENDING\x10\x01\x12\x16\n\x12STEP_PHASE_RUNNING\x10\x02\x12\x18\n\x14STEP_PHASE_SUCCEEDED\x10\x03\x12\x15\n\x11STEP_PHASE_FAILED\x10\x04\x12\x14\n\x10STEP_PHASE_ERROR\x10\x05\x12\x16\n\x12STEP_PHASE_SKIPPED\x10\x06\x12\x15\n\x11STEP_PHASE_CACHED\x10\x07*\xca\x01\n\x08RunPhase\x12\x19\n\x15RUN_PHASE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_PHASE_PENDING\x10\x01\x12\x15\n\x11RUN_PHASE_RUNNING\x10\x02\x12\x17\n\x13RUN_PHASE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_PHASE_FAILED\x10\x04\x12\x13\n\x0fRUN_PHASE_ERROR\x10\x05\x12\x17\n\x13RUN_PHASE_CANCELLED\x10\x06\x12\x18\n\x14RUN_PHASE_UNOBSERVED\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARAMETER'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
   _globals['_PARAMETER'].fields_by_name['value']._loaded_options = None
   _globals['_PARAMETER'].fields_by_name['value']._serialized_options = b'\272H\006r\004(\200\200\020'
+  _globals['_OMITTEDVALUE'].fields_by_name['name']._loaded_options = None
+  _globals['_OMITTEDVALUE'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_OMITTEDVALUE'].fields_by_name['digest']._loaded_options = None
+  _globals['_OMITTEDVALUE'].fields_by_name['digest']._serialized_options = b'\272H\031r\0272\025^sha256:[0-9a-f]{64}$'
+  _globals['_OMITTEDVALUE'].fields_by_name['size_bytes']._loaded_options = None
+  _globals['_OMITTEDVALUE'].fields_by_name['size_bytes']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_ARTIFACT'].fields_by_name['name']._loaded_options = None
   _globals['_ARTIFACT'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
   _globals['_ARTIFACT'].fields_by_name['object']._loaded_options = None
@@ -58,12 +64,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INPUTS'].fields_by_name['artifacts']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_INPUTS'].fields_by_name['discovered']._loaded_options = None
   _globals['_INPUTS'].fields_by_name['discovered']._serialized_options = b'\272H\023\232\001\020\020\350\007\"\005r\003\030\200\010*\004r\002\030@'
+  _globals['_INPUTS'].fields_by_name['omitted']._loaded_options = None
+  _globals['_INPUTS'].fields_by_name['omitted']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_OUTPUTS'].fields_by_name['parameters']._loaded_options = None
   _globals['_OUTPUTS'].fields_by_name['parameters']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_OUTPUTS'].fields_by_name['artifacts']._loaded_options = None
   _globals['_OUTPUTS'].fields_by_name['artifacts']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_OUTPUTS'].fields_by_name['result']._loaded_options = None
   _globals['_OUTPUTS'].fields_by_name['result']._serialized_options = b'\272H\006r\004(\200\200\020'
+  _globals['_OUTPUTS'].fields_by_name['omitted']._loaded_options = None
+  _globals['_OUTPUTS'].fields_by_name['omitted']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_CACHEPOLICY'].fields_by_name['mode']._loaded_options = None
   _globals['_CACHEPOLICY'].fields_by_name['mode']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_CACHEPOLICY'].fields_by_name['ignore_inputs']._loaded_options = None
@@ -74,30 +84,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPTEMPLATE'].fields_by_name['document']._serialized_options = b'\272H\010r\006\020\002(\200\200@'
   _globals['_STEPTEMPLATE'].fields_by_name['uncacheable_reason']._loaded_options = None
   _globals['_STEPTEMPLATE'].fields_by_name['uncacheable_reason']._serialized_options = b'\272H\005r\003\030\200\010'
-  _globals['_CACHEMODE']._serialized_start=1588
-  _globals['_CACHEMODE']._serialized_end=1740
-  _globals['_VERDICT']._serialized_start=1743
-  _globals['_VERDICT']._serialized_end=1900
-  _globals['_STEPPHASE']._serialized_start=1903
-  _globals['_STEPPHASE']._serialized_end=2108
-  _globals['_RUNPHASE']._serialized_start=2111
-  _globals['_RUNPHASE']._serialized_end=2313
+  _globals['_CACHEMODE']._serialized_start=1869
+  _globals['_CACHEMODE']._serialized_end=2021
+  _globals['_VERDICT']._serialized_start=2024
+  _globals['_VERDICT']._serialized_end=2181
+  _globals['_STEPPHASE']._serialized_start=2184
+  _globals['_STEPPHASE']._serialized_end=2389
+  _globals['_RUNPHASE']._serialized_start=2392
+  _globals['_RUNPHASE']._serialized_end=2594
   _globals['_OBJECTREF']._serialized_start=83
   _globals['_OBJECTREF']._serialized_end=195
   _globals['_PARAMETER']._serialized_start=197
   _globals['_PARAMETER']._serialized_end=273
-  _globals['_ARTIFACT']._serialized_start=276
-  _globals['_ARTIFACT']._serialized_end=477
-  _globals['_INPUTS']._serialized_start=480
-  _globals['_INPUTS']._serialized_end=793
-  _globals['_INPUTS_DISCOVEREDENTRY']._serialized_start=732
-  _globals['_INPUTS_DISCOVEREDENTRY']._serialized_end=793
-  _globals['_OUTPUTS']._serialized_start=796
-  _globals['_OUTPUTS']._serialized_end=1047
-  _globals['_CACHEPOLICY']._serialized_start=1050
-  _globals['_CACHEPOLICY']._serialized_end=1259
-  _globals['_STEPTEMPLATE']._serialized_start=1262
-  _globals['_STEPTEMPLATE']._serialized_end=1462
-  _globals['_OBSERVEDWORKFLOW']._serialized_start=1464
-  _globals['_OBSERVEDWORKFLOW']._serialized_end=1585
+  _globals['_OMITTEDVALUE']._serialized_start=276
+  _globals['_OMITTEDVALUE']._serialized_end=414
+  _globals['_ARTIFACT']._serialized_start=417
+  _globals['_ARTIFACT']._serialized_end=618
+  _globals['_INPUTS']._serialized_start=621
+  _globals['_INPUTS']._serialized_end=1004
+  _globals['_INPUTS_DISCOVEREDENTRY']._serialized_start=943
+  _globals['_INPUTS_DISCOVEREDENTRY']._serialized_end=1004
+  _globals['_OUTPUTS']._serialized_start=1007
+  _globals['_OUTPUTS']._serialized_end=1328
+  _globals['_CACHEPOLICY']._serialized_start=1331
+  _globals['_CACHEPOLICY']._serialized_end=1540
+  _globals['_STEPTEMPLATE']._serialized_start=1543
+  _globals['_STEPTEMPLATE']._serialized_end=1743
+  _globals['_OBSERVEDWORKFLOW']._serialized_start=1745
+  _globals['_OBSERVEDWORKFLOW']._serialized_end=1866
 # @@protoc_insertion_point(module_scope)

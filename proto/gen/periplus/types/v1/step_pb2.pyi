@@ -241,6 +241,36 @@ class Parameter(_message.Message):
 Global___Parameter: _TypeAlias = Parameter  # noqa: Y015
 
 @_typing.final
+class OmittedValue(_message.Message):
+    """A value that is too large for the message, which has its digest instead."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The parameter's name; empty for the result."""
+    digest: _builtins.str
+    """"sha256:" and 64 hex digits of the value in UTF-8."""
+    size_bytes: _builtins.int
+    """Its size in bytes."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OmittedValue: _TypeAlias = OmittedValue  # noqa: Y015
+
+@_typing.final
 class Artifact(_message.Message):
     """An artifact and the object that holds it."""
 
@@ -307,6 +337,7 @@ class Inputs(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     DISCOVERED_FIELD_NUMBER: _builtins.int
+    OMITTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
         """In the template's order."""
@@ -321,16 +352,21 @@ class Inputs(_message.Message):
         its name in the code index. Known after the step has run.
         """
 
+    @_builtins.property
+    def omitted(self) -> _containers.RepeatedCompositeFieldContainer[Global___OmittedValue]:
+        """Parameters whose values are not in `parameters`: those of more than 256 KiB, and the largest ones of a message that is too large."""
+
     def __init__(
         self,
         *,
         parameters: _abc.Iterable[Global___Parameter] | None = ...,
         artifacts: _abc.Iterable[Global___Artifact] | None = ...,
         discovered: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        omitted: _abc.Iterable[Global___OmittedValue] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "discovered", b"discovered", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "discovered", b"discovered", "omitted", b"omitted", "parameters", b"parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -346,6 +382,7 @@ class Outputs(_message.Message):
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
+    OMITTED_FIELD_NUMBER: _builtins.int
     result: _builtins.str
     """Argo's `outputs.result`: the end of the standard output, if the workflow refers to it."""
     exit_code: _builtins.int
@@ -358,6 +395,10 @@ class Outputs(_message.Message):
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
         """In the template's order, without optional artifacts that the step did not write."""
 
+    @_builtins.property
+    def omitted(self) -> _containers.RepeatedCompositeFieldContainer[Global___OmittedValue]:
+        """Parameters, and the result, whose values are not in the fields above, as in Inputs."""
+
     def __init__(
         self,
         *,
@@ -365,10 +406,11 @@ class Outputs(_message.Message):
         artifacts: _abc.Iterable[Global___Artifact] | None = ...,
         result: _builtins.str | None = ...,
         exit_code: _builtins.int | None = ...,
+        omitted: _abc.Iterable[Global___OmittedValue] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_result", b"_result", "exit_code", b"exit_code", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_result", b"_result", "artifacts", b"artifacts", "exit_code", b"exit_code", "parameters", b"parameters", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_result", b"_result", "artifacts", b"artifacts", "exit_code", b"exit_code", "omitted", b"omitted", "parameters", b"parameters", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

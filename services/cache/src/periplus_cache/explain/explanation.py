@@ -182,6 +182,4 @@ def _within_budget(attempt: Attempt, entries: Sequence[ComparableEntry]) -> list
 
 
 def _key(project: str, document: str, epoch: int, inputs: Inputs | None) -> dict[str, Any]:
-    inputs = inputs or Inputs()
-    digests = {artifact.name: artifact.digest for artifact in inputs.artifacts}
-    return whole_key(Scope(project, epoch), document, inputs.parameters, digests, inputs.discovered)
+    return whole_key(Scope(project, epoch), document, inputs or Inputs())

@@ -92,6 +92,10 @@ class Recorder:
         contents = await self._contents.read(step.project, {artifact.object for artifact in stored})
         inputs, missing_inputs = _with_digests(step.inputs.artifacts, contents, step.started_at)
         outputs, missing_outputs = _with_digests(step.outputs.artifacts, contents, step.finished_at)
+        missing_outputs |= {
+            name: f"its {f'output {name}' if name else 'result'} has {value.size_bytes:,} bytes, which is too large to be kept"
+            for name, value in step.outputs.omitted.items()
+        }
         in_manifest = {artifact.name for artifact in step.inputs.artifacts if artifact.digest}
         read = tuple(artifact for artifact in inputs if artifact.name not in in_manifest)
         recording = replace(recording, inputs=read, outputs=outputs)
@@ -103,13 +107,15 @@ class Recorder:
             parameters={n: v for n, v in step.inputs.parameters.items() if n not in policy.ignore_inputs},
             artifacts=tuple(artifact for artifact in inputs if artifact.name not in policy.ignore_inputs),
             discovered=step.inputs.discovered,
+            omitted={n: v for n, v in step.inputs.omitted.items() if n not in policy.ignore_inputs},
         )
         missing = [reason for name, reason in missing_inputs.items() if name not in policy.ignore_inputs]
         fingerprint = base = ""
         if not missing:
             digests = {artifact.name: artifact.digest for artifact in key_inputs.artifacts}
-            fingerprint = key.fingerprint(key_inputs.parameters, digests, key_inputs.discovered)
-            base = key.fingerprint(key_inputs.parameters, digests) if key_inputs.discovered else ""
+            parameters, omitted = key_inputs.parameters, key_inputs.omitted
+            fingerprint = key.fingerprint(parameters, digests, key_inputs.discovered, omitted)
+            base = key.fingerprint(parameters, digests, None, omitted) if key_inputs.discovered else ""
         attempt = replace(
             recording.attempt,
             fingerprint=fingerprint,

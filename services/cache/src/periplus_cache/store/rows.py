@@ -6,7 +6,7 @@ JSON is stored as `bytea` because values may contain U+0000, which `jsonb` refus
 import json
 from typing import Any
 
-from periplus_model.steps import Artifact, Inputs, ObjectRef, Outputs
+from periplus_model.steps import Artifact, Inputs, ObjectRef, OmittedValue, Outputs
 
 _PREFIX = "sha256:"
 
@@ -27,8 +27,15 @@ def decode_digest(stored: bytes | None) -> str:
 
 
 def encode_inputs(inputs: Inputs) -> bytes:
-    members = {"parameters": inputs.parameters, "artifacts": _encode_artifacts(inputs.artifacts)}
-    return _dump({**members, "discovered": inputs.discovered} if inputs.discovered else members)
+    members: dict[str, Any] = {
+        "parameters": inputs.parameters,
+        "artifacts": _encode_artifacts(inputs.artifacts),
+    }
+    if inputs.discovered:
+        members["discovered"] = inputs.discovered
+    if inputs.omitted:
+        members["omitted"] = {name: [each.digest, each.size_bytes] for name, each in inputs.omitted.items()}
+    return _dump(members)
 
 
 def decode_inputs(stored: bytes) -> Inputs:
@@ -37,6 +44,7 @@ def decode_inputs(stored: bytes) -> Inputs:
         parameters=members.get("parameters", {}),
         artifacts=_decode_artifacts(members.get("artifacts", ())),
         discovered=members.get("discovered", {}),
+        omitted={name: OmittedValue(*each) for name, each in members.get("omitted", {}).items()},
     )
 
 

@@ -51,11 +51,7 @@ def encode_entry(details: EntryDetails) -> cache_pb2.Entry:
 def _key_json(details: EntryDetails) -> str:
     entry = details.entry
     scope = Scope(entry.project, details.epoch)
-    digests = {artifact.name: artifact.digest for artifact in entry.inputs.artifacts}
-    return json.dumps(
-        whole_key(scope, details.document, entry.inputs.parameters, digests, entry.inputs.discovered),
-        ensure_ascii=False,
-    )
+    return json.dumps(whole_key(scope, details.document, entry.inputs), ensure_ascii=False)
 
 
 def decode_filter(request: cache_pb2.ListEntriesRequest) -> EntryFilter:

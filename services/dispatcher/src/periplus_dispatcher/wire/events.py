@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.message import Message
 
 from periplus.dispatcher.v1 import events_pb2
@@ -13,10 +14,12 @@ from periplus_common.digest import sha256
 from periplus_dispatcher.domain import Delay, ImageDrift, Run, StepNode, StepStatus, plan_path
 from periplus_dispatcher.wire.runs import encode_phase, encode_workflow
 from periplus_model import codec
-from periplus_model.steps import StepPhase, StepTemplate, Verdict
+from periplus_model.steps import MAX_PLAIN_CHARACTERS, StepPhase, StepTemplate, Verdict
 
 MAX_EVENT_BYTES = 1_000_000
 """NATS takes messages of up to 1 MiB, headers included."""
+MAX_VALUE_BYTES = 262_144
+"""The contract's bound of a value. A larger one is omitted, and the event has its digest."""
 
 
 def run_submitted(run: Run, nodes: Sequence[StepNode]) -> bus.CloudEvent:
@@ -46,6 +49,7 @@ def run_submitted(run: Run, nodes: Sequence[StepNode]) -> bus.CloudEvent:
     if message.ByteSize() > MAX_EVENT_BYTES:
         for step in message.steps:
             step.ClearField("reason")
+    _omit_large(message, message.parameters, message.omitted_parameters)
     _clear_until_it_fits(message, "steps", "parameters")
     return bus.cloud_event(message, project=run.project, run=run.id, key="submitted", at=run.submitted_at)
 
@@ -66,6 +70,7 @@ def run_finished(run: Run, finished_steps: int, cached_steps: int, saved: timede
         finished_steps=finished_steps,
         reproduces=run.reproduces.run if run.reproduces else "",
     )
+    _omit_large(message, message.outputs.parameters, message.outputs.omitted)
     _clear_until_it_fits(message, "outputs", "message")
     return bus.cloud_event(message, project=run.project, run=run.id, key="finished", at=run.finished_at)
 
@@ -156,6 +161,12 @@ def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
         message.fingerprint = hit.fingerprint
         message.producer_run, message.producer_step = hit.producer_run, hit.producer_step
         message.saved.FromTimedelta(hit.saved)
+    if len(step.outputs.result or "") and len(message.outputs.result.encode()) > MAX_VALUE_BYTES:
+        message.outputs.omitted.append(_omitted("", message.outputs.result))
+        message.outputs.ClearField("result")
+    # Inputs first: the key has the digests of large ones, and a step whose outputs are omitted is not cached.
+    _omit_large(message, message.inputs.parameters, message.inputs.omitted)
+    _omit_large(message, message.outputs.parameters, message.outputs.omitted)
     if _clear_until_it_fits(message, "inputs", "outputs", "message"):
         message.template.document = "{}"
         message.template.uncacheable_reason = "its inputs and outputs are too large for an event"
@@ -192,6 +203,27 @@ def _verdict(run: Run, step: StepStatus) -> Verdict:
     verdicts = run.state.verdicts
     found = verdicts.get(step.path) or verdicts.get(plan_path(step.path)) or Verdict.MISS
     return Verdict.MISS if found is Verdict.HIT else found  # it was executed nevertheless
+
+
+def _omit_large(
+    message: Message,
+    values: RepeatedCompositeFieldContainer[step_pb2.Parameter],
+    omitted: RepeatedCompositeFieldContainer[step_pb2.OmittedValue],
+) -> None:
+    """Omit the values of a message that the contract does not take, and the largest ones until NATS takes the message.
+
+    Only values of more than `MAX_PLAIN_CHARACTERS` are: without others, the key of a step would not be known.
+    """
+    large = [value for value in values if len(value.value) > MAX_PLAIN_CHARACTERS]
+    for value in sorted(large, key=lambda each: len(each.value), reverse=True):
+        if len(value.value.encode()) > MAX_VALUE_BYTES or message.ByteSize() > MAX_EVENT_BYTES:
+            omitted.append(_omitted(value.name, value.value))
+            values.remove(value)
+
+
+def _omitted(name: str, value: str) -> step_pb2.OmittedValue:
+    content = value.encode()
+    return step_pb2.OmittedValue(name=name, digest=sha256(content), size_bytes=len(content))
 
 
 def _clear_until_it_fits(message: Message, *fields: str) -> bool:

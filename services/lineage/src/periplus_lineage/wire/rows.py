@@ -10,7 +10,7 @@ from periplus.snapshotter.v1.events_pb2 import SnapshotTaken
 from periplus_lineage.runs.model import ObservedWorkflow, Run, SnapshotSummary, Step
 from periplus_lineage.wire.events import decode_saved
 from periplus_model import codec
-from periplus_model.steps import Artifact, Inputs, RunPhase, StepPhase, Verdict
+from periplus_model.steps import Artifact, RunPhase, StepPhase, Verdict
 
 
 class ArtifactKey(NamedTuple):
@@ -46,7 +46,9 @@ def step(row: Row, contents: Mapping[ArtifactKey, ReadContent]) -> Step:
         template=row["template"],
         phase=_phase(row["final_phase"], started_at),
         message=(row["delay_reason"] or "") if row["final_phase"] is None else finished.message,
-        inputs=Inputs(inputs.parameters, _with_contents(inputs.artifacts, contents, is_output=False)),
+        inputs=replace(
+            inputs, artifacts=_with_contents(inputs.artifacts, contents, is_output=False), discovered={}
+        ),
         outputs=replace(outputs, artifacts=_with_contents(outputs.artifacts, contents, is_output=True)),
         started_at=started_at,
         finished_at=row["finished_at"],

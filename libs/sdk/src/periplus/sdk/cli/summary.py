@@ -93,6 +93,9 @@ def output_lines(outputs: Outputs, width: int) -> Iterator[str]:
         yield one_line(f"  {one_line(artifact.name)} : {one_line(where)} {one_line(artifact.digest)}", width)
     if outputs.HasField("result") and outputs.result:
         yield one_line(f"  result = {one_line(outputs.result)}", width)
+    for value in outputs.omitted:
+        name = one_line(value.name or "result")
+        yield one_line(f"  {name} : {value.size_bytes:,} bytes, too large to be kept, {value.digest}", width)
 
 
 def print_failed_steps(run: Run, steps: Sequence[Step]) -> None:
