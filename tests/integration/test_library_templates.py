@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from stack import ROOT, Stack
 
-from periplus_dispatcher import argo
+from periplus_dispatcher.argo import client as argo
 from periplus_local.stack.home import Home
 
 Json = dict[str, Any]

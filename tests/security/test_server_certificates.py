@@ -18,7 +18,7 @@ from periplus_common.bus import Broker
 from periplus_common.errors import PeriplusError, Unavailable
 from periplus_common.settings import ObjectStoreSettings
 from periplus_common.streams import declare_streams
-from periplus_dispatcher import argo
+from periplus_dispatcher.argo import client as argo
 from periplus_local.argo.executor.artifact_repository import ArtifactRepository, S3Config
 from periplus_local.argo.executor.job import PodError
 from periplus_local.stack import s3

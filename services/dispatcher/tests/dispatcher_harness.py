@@ -16,8 +16,8 @@ from manifests import ANY_KEYS, PROCESSES
 from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common.postgres import Database, database
-from periplus_dispatcher import argo
-from periplus_dispatcher.argo import HeraArgo
+from periplus_dispatcher.argo import client as argo
+from periplus_dispatcher.argo.client import HeraArgo
 from periplus_dispatcher.domain import Run, RunRequest
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 from periplus_dispatcher.follow.nodes import ArtifactRepository

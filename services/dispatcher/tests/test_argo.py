@@ -14,7 +14,8 @@ from dispatcher_harness import Harness
 from manifests import ANY_KEYS, PROCESSES, say, workflow
 
 from periplus_common.errors import Invalid, Unavailable
-from periplus_dispatcher import argo
+from periplus_dispatcher.argo import client as argo
+from periplus_dispatcher.argo.connection import ArgoTimeouts
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.service import Dispatcher
 from periplus_model.steps import RunPhase
@@ -174,9 +175,9 @@ async def test_followed_logs_do_not_block_other_requests_to_argo() -> None:
 
 async def test_requests_to_an_argo_that_hangs_time_out_before_the_callers_deadline(harness: Harness) -> None:
     requests_of_a_submission = 2  # lint and create
-    usual = argo.ArgoTimeouts()
+    usual = ArgoTimeouts()
     assert requests_of_a_submission * (usual.request + usual.connect) < timedelta(seconds=40)
-    short = argo.ArgoTimeouts(connect=timedelta(seconds=0.2), request=timedelta(seconds=0.2))
+    short = ArgoTimeouts(connect=timedelta(seconds=0.2), request=timedelta(seconds=0.2))
     async with server(("", None)) as url, argo.connect(url, "", "n", short) as hangs:
         planner = Planner(harness.cache, harness.snapshotter, harness.argo, PROCESSES, ANY_KEYS)
         done = await Dispatcher(

@@ -13,7 +13,7 @@ from argo_proxy import Stream, argo_proxy, silent
 from dispatcher_harness import WAIT_SECONDS, Harness
 from test_service import gated, opened_gates, two
 
-from periplus_dispatcher import argo
+from periplus_dispatcher.argo import client as argo
 from periplus_dispatcher.domain import Json, Run
 from periplus_dispatcher.follow.follower import FollowedRun, Follower, FollowerTimings
 

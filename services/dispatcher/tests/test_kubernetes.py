@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from periplus_common.errors import Conflict, NotFound, Unavailable
-from periplus_dispatcher import argo, kubernetes
+from periplus_dispatcher import kubernetes
+from periplus_dispatcher.argo import client as argo
 from periplus_dispatcher.domain import GateAnswer
 from periplus_dispatcher.kubernetes import KubernetesWorkflows
 from periplus_model.queries import StepVerdict

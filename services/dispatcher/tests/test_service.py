@@ -16,7 +16,8 @@ from periplus.dispatcher.v1 import events_pb2
 from periplus.types.v1 import step_pb2
 from periplus_common import telemetry
 from periplus_common.errors import Invalid, NotFound, Refused
-from periplus_dispatcher import argo
+from periplus_dispatcher.argo import client as argo
+from periplus_dispatcher.argo.connection import ArgoTimeouts, Connection
 from periplus_dispatcher.domain import GateAnswer
 from periplus_dispatcher.planner import Planner
 from periplus_dispatcher.service import Dispatcher
@@ -54,9 +55,9 @@ class UnreachableArgo(argo.HeraArgo):
 
     def __init__(self, there: argo.HeraArgo) -> None:
         service = type(there._service)(
-            host="http://127.0.0.1:9/", token="t", namespace="argo", session=there._session
+            host="http://127.0.0.1:9/", token="t", namespace="argo", session=there._service.session
         )
-        super().__init__(service, "argo", argo.ArgoTimeouts())
+        super().__init__(Connection(service, ArgoTimeouts()), "argo")
 
 
 async def test_fields_without_effect_on_the_local_argo_are_warnings_of_the_run(harness: Harness) -> None:

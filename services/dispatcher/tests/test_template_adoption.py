@@ -281,7 +281,7 @@ async def started(harness: Harness) -> AsyncIterator[Harness]:
 
 
 def in_argo(harness: Harness) -> TemplateAdoption:
-    return TemplateAdoption({"argo": harness.argo}, RECORDED, PROCESSES, timedelta(seconds=30))
+    return TemplateAdoption({"argo": harness.argo.templates()}, RECORDED, PROCESSES, timedelta(seconds=30))
 
 
 async def run_of(harness: Harness, name: str, **parameters: str) -> tuple[Any, Json]:
@@ -306,7 +306,7 @@ async def test_later_runs_of_an_adopted_template_are_served_with_the_parameters_
     name = f"train-{uuid.uuid4().hex[:8]}"
     made = wf_template(pipeline(name), name=name)
     started.client.call("POST", "workflow-templates/argo", {"template": made})
-    before = await started.argo.read("WorkflowTemplate", name)
+    before = await started.argo.templates().read("WorkflowTemplate", name)
     await in_argo(started).adopt("default", "", TEMPLATE, name, validate_only=False)
     cold, _ = await run_of(started, name)
     all_of_them = {"up", "a", "f(0)", "f(1)", "u"}
@@ -323,7 +323,7 @@ async def test_later_runs_of_an_adopted_template_are_served_with_the_parameters_
     fewer, _ = await run_of(started, name, items='["y","z"]')
     assert fewer.cached == {"up", "a", "f(0)"}
     await in_argo(started).release("default", "", TEMPLATE, name, validate_only=False)
-    after = await started.argo.read("WorkflowTemplate", name)
+    after = await started.argo.templates().read("WorkflowTemplate", name)
     assert before is not None
     assert after is not None
     assert after["spec"] == before["spec"]

@@ -11,9 +11,10 @@ from pathlib import Path
 from periplus.dispatcher.v1.dispatcher_pb2_grpc import add_DispatcherServiceServicer_to_server
 from periplus_common import bus, outbox, postgres, retention, rpc
 from periplus_common.bus import Broker
-from periplus_dispatcher import argo, events, kubernetes
+from periplus_dispatcher import events, kubernetes
 from periplus_dispatcher.admission import Admission, WithoutSnapshots
 from periplus_dispatcher.adoption import Adoption
+from periplus_dispatcher.argo import client as argo
 from periplus_dispatcher.clients import CacheClient, LineageClient, SnapshotterClient
 from periplus_dispatcher.config_objects import KubernetesConfig
 from periplus_dispatcher.follow.follower import Follower, FollowerTimings
@@ -114,7 +115,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         reproducer = Reproducer(
             dispatcher, runs, lineage, cache, snapshotter, environment, settings.argo_namespace
         )
-        rollbacks = Rollbacks(runs, lineage, cache, snapshotter, workflows)
+        rollbacks = Rollbacks(runs, lineage, cache, snapshotter, workflows.templates())
         observation = settings.observation
         observed = {name: workflows.in_namespace(name) for name in observation.namespaces}
         observer = Observer(
@@ -138,13 +139,14 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         following = tasks.create_task(follower.follow())
         # A step whose image is known only when its pod was seen has no key at a gate.
         at_gates = replace(environment, without_version=OBSERVED)
-        templates = TemplateAdoption(observed, observation, at_gates, gate_timeout)
+        stored = {name: each.templates() for name, each in observed.items()}
+        templates = TemplateAdoption(stored, observation, at_gates, gate_timeout)
         servicer = partial(
             add_DispatcherServiceServicer_to_server,
             DispatcherServicer(dispatcher, Adoption(observer, follower), templates, reproducer, rollbacks),
         )
         admission = Admission(
-            {name: planner(WithoutSnapshots(snapshotter), argo) for name, argo in observed.items()},
+            {name: planner(WithoutSnapshots(snapshotter), each) for name, each in observed.items()},
             observation,
             validation=settings.webhook_validate,
             budget=timedelta(seconds=settings.webhook_seconds),

@@ -1,4 +1,4 @@
-"""The REST API of Argo, real or local. The only file that imports hera.
+"""The Workflows of a namespace of Argo, and the connection to it.
 
 Calls go through hera, except where its models would lose something; the reason is beside each.
 """
@@ -7,11 +7,8 @@ import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -20,77 +17,38 @@ from hera.workflows.async_service import AsyncWorkflowsService
 from pydantic import ValidationError
 
 from periplus_common import unix_socket
-from periplus_common.errors import Conflict, Invalid, NotFound, PeriplusError, Unavailable
+from periplus_common.errors import Invalid, NotFound, Unavailable
+from periplus_dispatcher.argo.connection import (
+    AlreadyExists,
+    ArgoError,
+    ArgoTimeouts,
+    Connection,
+    errors,
+    invalid,
+    raise_for_error,
+)
+from periplus_dispatcher.argo.templates import ArgoTemplates
 from periplus_dispatcher.domain import GateAnswer, Json
 from periplus_dispatcher.kubernetes import KubernetesWorkflows
+from periplus_dispatcher.ports import WorkflowTemplates
 from periplus_dispatcher.token_file import token_auth
 
 log = logging.getLogger(__name__)
 
-# gRPC codes, in the body of an error
-_UNKNOWN = 2
-_ALREADY_EXISTS = 6
-
-_OBJECTS = {
-    "WorkflowTemplate": ("workflow-templates", "template"),
-    "CronWorkflow": ("cron-workflows", "cronWorkflow"),
-}
-"""Path of a kind, and the field of a request that has an object of it."""
-
 _PAGE = 200
 """Workflows of a list that are asked for at a time; only their names are."""
-
-
-@dataclass(frozen=True)
-class ArgoTimeouts:
-    """How long a request may take; streams are not limited once they are open.
-
-    A submission makes two requests, and its caller waits for a minute.
-    """
-
-    connect: timedelta = timedelta(seconds=2)
-    request: timedelta = timedelta(seconds=10)
-    stream_connect: timedelta = timedelta(seconds=5)
-
-
-class _ArgoError(Exception):
-    """An answer of Argo with an error status. `code` is the gRPC code of its body, None without one."""
-
-    def __init__(self, status: int, code: int | None, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-
-    @property
-    def is_already_exists(self) -> bool:
-        return self.code == _ALREADY_EXISTS if self.code is not None else self.status == 409
-
-    def kind(self) -> PeriplusError:
-        """The error for callers."""
-        if self.status == 404:
-            return NotFound(f"Argo: {self.message}")
-        if self.status in (400, 422):
-            return _invalid(self.message)
-        return Unavailable(f"Argo answers {self.status}: {self.message}")
 
 
 class HeraArgo:
     """One namespace of one Argo."""
 
     def __init__(
-        self,
-        service: AsyncWorkflowsService,
-        namespace: str,
-        timeouts: ArgoTimeouts,
-        kubernetes: KubernetesWorkflows | None = None,
+        self, connection: Connection, namespace: str, kubernetes: KubernetesWorkflows | None = None
     ) -> None:
-        self._service = service
-        self._kubernetes = kubernetes
-        self._session = service.session
+        self._connection = connection
+        self._service = connection.service
         self._namespace = namespace
-        self._timeouts = timeouts
-        self._stream_timeout = httpx.Timeout(None, connect=timeouts.stream_connect.total_seconds())
+        self._kubernetes = kubernetes
 
     @property
     def namespace(self) -> str:
@@ -98,7 +56,7 @@ class HeraArgo:
 
     async def lint(self, manifest: Json) -> tuple[str, ...]:
         model = _model(manifest)
-        with _errors():
+        with errors():
             try:
                 if model is not None:
                     linted = await self._service.lint_workflow(
@@ -108,14 +66,14 @@ class HeraArgo:
                     return tuple(c.message or "" for c in conditions if c.type == "SpecWarning")
             except ValidationError as error:
                 log.debug("hera can not read Argo's answer, which is read without it: %s", error)
-            except _ArgoError as error:
+            except ArgoError as error:
                 raise _lint_error(error) from error
             # hera's models drop fields that they do not know, which Argo may refuse or warn of.
             try:
-                answer = await self._request(
+                answer = await self._connection.request(
                     "POST", f"workflows/{self._namespace}/lint", json={"workflow": manifest}
                 )
-            except _ArgoError as error:
+            except ArgoError as error:
                 raise _lint_error(error) from error
         warnings = (answer.get("status") or {}).get("conditions") or ()
         return tuple(w.get("message", "") for w in warnings if w.get("type") == "SpecWarning")
@@ -123,24 +81,26 @@ class HeraArgo:
     async def create(self, manifest: Json) -> None:
         model = _model(manifest)
         try:
-            with _errors():
+            with errors():
                 if model is None:
                     # hera's models drop fields that they do not know: the step would be another one.
-                    await self._request("POST", f"workflows/{self._namespace}", json={"workflow": manifest})
+                    await self._connection.request(
+                        "POST", f"workflows/{self._namespace}", json={"workflow": manifest}
+                    )
                 else:
                     with _unread_answer():
                         await self._service.create_workflow(
                             models.WorkflowCreateRequest(workflow=model), self._namespace
                         )
-        except _AlreadyExists:
+        except AlreadyExists:
             log.info("%s: Argo has this Workflow already", manifest["metadata"]["name"])
 
     async def get(self, name: str) -> Json | None:
         # Not by hera: its models drop what newer Argos add to a status and parse its times, while the same status in
         # an event is JSON. Both are read by the same code.
         try:
-            with _errors():
-                return await self._request("GET", f"workflows/{self._namespace}/{name}")
+            with errors():
+                return await self._connection.request("GET", f"workflows/{self._namespace}/{name}")
         except NotFound:
             return None
 
@@ -148,39 +108,10 @@ class HeraArgo:
         # Not by hera: its models drop fields that they do not know, and what a step does is part of its key.
         kind = "cluster-workflow-templates" if cluster_scope else f"workflow-templates/{self._namespace}"
         try:
-            with _errors():
-                return await self._request("GET", f"{kind}/{name}")
+            with errors():
+                return await self._connection.request("GET", f"{kind}/{name}")
         except NotFound:
             return None
-
-    async def read(self, kind: str, name: str) -> Json | None:
-        if self._kubernetes:  # Argo's server gives what its own types hold of an object
-            return await self._kubernetes.read(kind, name)
-        path, _ = _OBJECTS[kind]
-        try:
-            with _errors():
-                return await self._request("GET", f"{path}/{self._namespace}/{quote(name, safe='')}")
-        except NotFound:
-            return None
-
-    async def replace(self, kind: str, found: Json) -> None:
-        if self._kubernetes:
-            await self._kubernetes.replace(kind, found)
-            return
-        path, field = _OBJECTS[kind]
-        name = found["metadata"]["name"]
-        with _errors():
-            try:
-                await self._request(
-                    "PUT",
-                    f"{path}/{self._namespace}/{quote(name, safe='')}",
-                    json={"name": name, "namespace": self._namespace, field: found},
-                )
-            except _ArgoError as error:
-                # Argo has no code of its own for it.
-                if "the object has been modified" in error.message:
-                    raise Conflict(f"{kind} {name} was changed meanwhile", fix="run it again") from error
-                raise
 
     async def answer_gates(self, name: str, answers: Mapping[str, GateAnswer]) -> set[str]:
         if self._kubernetes:
@@ -207,10 +138,10 @@ class HeraArgo:
             message=message,
             output_parameters=json.dumps(parameters),
         )
-        with _errors(), _unread_answer():
+        with errors(), _unread_answer():
             try:
                 await self._service.set_workflow(name, request, self._namespace)
-            except _ArgoError as error:
+            except ArgoError as error:
                 # Argo has no code for a node that is not suspended any more: 500 and gRPC's INTERNAL.
                 if "no suspend nodes matching" in error.message or "not expecting output" in error.message:
                     raise NotFound(error.message) from error
@@ -218,7 +149,7 @@ class HeraArgo:
 
     async def stop(self, name: str, *, terminate: bool, message: str) -> None:
         try:
-            with _errors(), _unread_answer():
+            with errors(), _unread_answer():
                 if terminate:
                     end = models.WorkflowTerminateRequest(name=name, namespace=self._namespace)
                     await self._service.terminate_workflow(name, end, self._namespace)
@@ -236,7 +167,11 @@ class HeraArgo:
     def in_namespace(self, namespace: str) -> "HeraArgo":
         """The same Argo, another namespace."""
         kubernetes = self._kubernetes.in_namespace(namespace) if self._kubernetes else None
-        return HeraArgo(self._service, namespace, self._timeouts, kubernetes)
+        return HeraArgo(self._connection, namespace, kubernetes)
+
+    def templates(self) -> WorkflowTemplates:
+        """The WorkflowTemplates and CronWorkflows of the namespace, through Kubernetes where its API is given."""
+        return self._kubernetes or ArgoTemplates(self._connection, self._namespace)
 
     async def list(self, selector: str, *, archived: bool) -> AsyncIterator[tuple[str, str]]:
         fields = "metadata,items.metadata.name,items.metadata.uid"
@@ -246,8 +181,8 @@ class HeraArgo:
             path, options["namespace"] = "archived-workflows", self._namespace
         while True:
             # Not by hera: its models would refuse a list with one Workflow that they can not read.
-            with _errors():
-                page = await self._request("GET", path, params=options)
+            with errors():
+                page = await self._connection.request("GET", path, params=options)
             for item in page.get("items") or ():
                 metadata = item.get("metadata") if isinstance(item, dict) else None
                 name, uid = ((metadata or {}).get(key) for key in ("name", "uid"))
@@ -260,8 +195,8 @@ class HeraArgo:
 
     async def get_archived(self, uid: str) -> Json | None:
         try:
-            with _errors():
-                return await self._request(
+            with errors():
+                return await self._connection.request(
                     "GET", f"archived-workflows/{quote(uid, safe='')}", params={"namespace": self._namespace}
                 )
         except NotFound:
@@ -273,7 +208,7 @@ class HeraArgo:
             raise
 
     async def watch(self, selector: str) -> AsyncIterator[Json | None]:
-        with _errors():
+        with errors():
             listed = await self._service.list_workflows(self._namespace, limit="1", fields="metadata")
         # Before the stream is open: argo-server sends nothing, not even the head of its response, until an event or a
         # keep-alive after 15 seconds. What changes from here on is in the stream, as it begins at this version.
@@ -283,61 +218,16 @@ class HeraArgo:
             "listOptions.resourceVersion": listed.metadata.resource_version or "",
         }
         # Not by hera, which has no call for streams of events.
-        async with self._stream(f"workflow-events/{self._namespace}", parameters) as results:
+        async with self._connection.stream(f"workflow-events/{self._namespace}", parameters) as results:
             async for result in results:
                 yield result.get("object")
 
     async def logs(self, name: str, *, follow: bool) -> AsyncIterator[tuple[str, str]]:
         parameters = {"logOptions.container": "main", "logOptions.follow": str(follow).lower()}
         # Not by hera, which reads the whole stream as one JSON object.
-        async with self._stream(f"workflows/{self._namespace}/{name}/log", parameters) as results:
+        async with self._connection.stream(f"workflows/{self._namespace}/{name}/log", parameters) as results:
             async for result in results:
                 yield result.get("podName", ""), result.get("content", "")
-
-    @asynccontextmanager
-    async def _stream(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[AsyncIterator[Json]]:
-        """The results of a streaming call, from server-sent events or lines of JSON. Raises `Unavailable`, `NotFound`."""
-        headers = {"Accept": "text/event-stream", **self._headers}
-        with _errors():
-            async with self._session.stream(
-                "GET", self._url(path), params=dict(parameters), headers=headers, timeout=self._stream_timeout
-            ) as response:
-                # Besides `data`, server-sent events have lines with names of events and comments as keep-alive.
-                yield (
-                    _result(line.removeprefix("data:"))
-                    async for line in _lines(response)
-                    if line.startswith(("data:", "{"))
-                )
-
-    async def _request(self, method: str, path: str, **options: Any) -> Json:
-        response = await self._session.request(method, self._url(path), headers=self._headers, **options)
-        return _json_object(response.text)
-
-    def _url(self, path: str) -> str:
-        return f"{self._service.host}api/v1/{path}"
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": self._service.token or ""}
-
-
-class _AlreadyExists(PeriplusError):
-    """A Workflow of this name exists already."""
-
-
-async def _lines(response: httpx.Response) -> AsyncIterator[str]:
-    """The lines of a response. Only a newline ends one: httpx also ends them at U+0085 or U+2028, which a text in
-    JSON can hold.
-    """
-    parts: list[bytes] = []
-    async for chunk in response.aiter_bytes():
-        first, *others = chunk.split(b"\n")
-        parts.append(first)
-        for other in others:
-            yield b"".join(parts).decode(errors="replace")
-            parts = [other]
-    if last := b"".join(parts):
-        yield last.decode(errors="replace")
 
 
 def _model(manifest: Json) -> models.Workflow | None:
@@ -357,19 +247,6 @@ def _model_of(text: str) -> models.Workflow | None:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
-    """Raise the errors of `periplus_common.errors` for those of Argo and of the connection to it."""
-    try:
-        yield
-    except _ArgoError as error:
-        raise (_AlreadyExists(error.message) if error.is_already_exists else error.kind()) from error
-    except (httpx.HTTPError, OSError) as error:  # OSError: of the file with the token
-        raise Unavailable(f"Argo can not be reached: {error or type(error).__name__}") from error
-    except (ValueError, TypeError) as error:  # of hera, for an answer that is no JSON object
-        raise Unavailable(f"Argo answers no JSON object: {error}") from error
-
-
-@contextmanager
 def _unread_answer() -> Iterator[None]:
     """Argo did what was asked for, and its answer is not needed: it need not suit hera's model."""
     try:
@@ -378,51 +255,9 @@ def _unread_answer() -> Iterator[None]:
         log.debug("hera can not read Argo's answer: %s", error)
 
 
-def _lint_error(error: _ArgoError) -> Exception:
+def _lint_error(error: ArgoError) -> Exception:
     """Argo refuses a manifest in lint with 500 and gRPC's UNKNOWN."""
-    return _invalid(error.message) if error.code == _UNKNOWN else error
-
-
-def _invalid(message: str) -> Invalid:
-    """Argo's messages begin with the path of the field, if there is one."""
-    path, separator, description = message.partition(": ")
-    if not separator or " " in path:
-        return Invalid(message, field="spec.manifest", reason="ARGO_REFUSED")
-    return Invalid(description, field=f"spec.manifest.{path}", reason="ARGO_REFUSED")
-
-
-async def _raise_for_error(response: httpx.Response) -> None:
-    """A hook of the session: hera's own errors lack the gRPC code."""
-    if response.is_success:
-        return
-    text = (await response.aread()).decode(errors="replace")
-    body: object = None
-    with suppress(ValueError):
-        body = json.loads(text)
-    if not isinstance(body, dict):
-        raise _ArgoError(response.status_code, None, text[:500])
-    code = body.get("code")
-    raise _ArgoError(
-        response.status_code, code if isinstance(code, int) else None, str(body.get("message", text))
-    )
-
-
-def _result(line: str) -> Json:
-    entry = _json_object(line)
-    if not isinstance(result := entry.get("result"), dict):
-        raise Unavailable(f"Argo ended the stream: {str(entry.get('error', entry))[:500]}")
-    return result
-
-
-def _json_object(text: str) -> Json:
-    """A JSON object of Argo. Anything else comes from something in between, as a proxy."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Unavailable(f"Argo answers no JSON object: {text[:100]!r}") from error
-    if not isinstance(value, dict):
-        raise Unavailable(f"Argo answers no JSON object: {text[:100]!r}")
-    return value
+    return invalid(error.message) if error.is_unknown else error
 
 
 @asynccontextmanager
@@ -459,9 +294,9 @@ async def connect(
         verify=not insecure_skip_verify and (ssl.create_default_context(cafile=ca_file) if ca_file else True),
         transport=transport,
         auth=token_auth(token_file),
-        event_hooks={"response": [_raise_for_error]},
+        event_hooks={"response": [raise_for_error]},
     ) as session:
         # hera joins the host and its paths: without the last slash, the host's own path would be lost.
         host = url.rstrip("/") + "/"
         service = AsyncWorkflowsService(host=host, token=token or None, namespace=namespace, session=session)
-        yield HeraArgo(service, namespace, timeouts, kubernetes)
+        yield HeraArgo(Connection(service, timeouts), namespace, kubernetes)

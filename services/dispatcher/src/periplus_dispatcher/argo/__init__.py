@@ -1,0 +1,1 @@
+"""Argo, real or local: the only package that imports hera."""
