@@ -90,7 +90,11 @@ def test_an_output_that_was_overwritten_is_not_served(stack: Stack, content: byt
     wanted = manifest("same" if len(content) == 9 else "long")
     first = stack.finish(wanted)
     assert verdicts(stack, wanted)["make"][0] == step_pb2.VERDICT_HIT
-    overwrite(stack, step(first, "make").outputs.artifacts[0].object.key, content)
+    written, read = step(first, "make").outputs.artifacts[0], step(first, "read").inputs.artifacts[0]
+    client, bucket = stack.objects()
+    # Which is compared when it is recorded: a clock would not do.
+    assert client.stat_object(bucket, written.object.key).etag == written.etag == read.etag
+    overwrite(stack, written.object.key, content)
     assert verdicts(stack, wanted)["make"][0] == step_pb2.VERDICT_MISS
     again = stack.finish(wanted)
     assert step(again, "make").phase == step_pb2.STEP_PHASE_SUCCEEDED

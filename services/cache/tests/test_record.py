@@ -223,6 +223,49 @@ async def test_a_step_whose_output_was_overwritten_since_has_no_entry(
     assert attempt.not_recorded_reason == "the object model was overwritten meanwhile"
 
 
+def version_said(step, etag: str):
+    """The step as an Argo reports it that says which versions it read and wrote."""
+    said = tuple(replace(artifact, etag=etag) for artifact in step.outputs.artifacts)
+    read = tuple(replace(artifact, etag=etag) for artifact in step.inputs.artifacts)
+    return replace(
+        step, inputs=replace(step.inputs, artifacts=read), outputs=replace(step.outputs, artifacts=said)
+    )
+
+
+@pytest.mark.parametrize("direction", ["input_artifacts", "output_artifacts"])
+async def test_the_version_that_argo_says_counts_and_no_clock(
+    cache, memory, finished, objects, clock, direction
+):
+    late = objects.put("late", at=clock.now + timedelta(minutes=1))  # a slow upload, or a clock that is ahead
+    (version,) = (await objects.versions([late])).values()
+    await cache.record(version_said(finished("r1", **{direction: {"a": late}}), version.etag))
+    assert [entry.producer.run for entry in memory.entries.values()] == ["r1"]
+    early = objects.put("early", content=b"of another", at=clock.now - timedelta(days=1))
+    await cache.record(version_said(finished("r2", **{direction: {"b": early}}), version.etag))
+    assert len(memory.entries) == 1
+    reasons = {
+        run: attempt.uncacheable_reason + attempt.not_recorded_reason
+        for (_, run, _), attempt in memory.attempts.items()
+    }
+    assert reasons == {"r1": "", "r2": "the object early was overwritten meanwhile"}
+
+
+async def test_an_object_of_a_pod_of_the_run_is_its_own_although_the_clocks_differ(
+    cache, memory, finished, objects, clock
+):
+    """Argo on a cluster does not say the version; nothing else writes below the name of a pod."""
+    ahead = clock.now + timedelta(seconds=30)
+    own = objects.put("projects/p/r1/r1-train-1234567890/model.tgz", at=ahead)
+    await cache.record(finished("r1", output_artifacts={"model": own}))
+    assert len(memory.entries) == 1
+    other = objects.put("projects/p/r3/r3-train-1234567890/model.tgz", at=ahead)
+    await cache.record(finished("r2", parameters={"c": "2"}, output_artifacts={"model": other}))
+    assert len(memory.entries) == 1
+    late = objects.put("projects/p/r4/r4-1/model.tgz", at=clock.now + timedelta(minutes=6))
+    await cache.record(finished("r4", parameters={"c": "3"}, output_artifacts={"model": late}))
+    assert len(memory.entries) == 1
+
+
 async def test_a_step_whose_output_is_gone_has_no_entry(cache, memory, finished, objects, clock):
     present, gone = objects.put("present"), objects.put("gone")
     del objects.objects[gone]

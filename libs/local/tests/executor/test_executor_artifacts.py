@@ -57,6 +57,8 @@ async def test_a_file_and_a_folder_are_passed_from_step_to_step(
         {"name": "f", "path": "/tmp/f.txt", "s3": {"key": f"{job.key_prefix}/f.tgz"}},
         {"name": "d", "path": "/tmp/d", "s3": {"key": f"{job.key_prefix}/d.tgz"}},
     ]
+    versions = {name: s3.stat_object("artifacts", f"{job.key_prefix}/{name}.tgz").etag for name in ("f", "d")}
+    assert produced.written == versions
     with tarfile.open(
         fileobj=io.BytesIO(s3.get_object("artifacts", f"{job.key_prefix}/d.tgz").read())
     ) as tar:
@@ -67,7 +69,7 @@ async def test_a_file_and_a_folder_are_passed_from_step_to_step(
     ]
     line = "cat /in-of-pod/f.txt /in-of-pod/d/sub/two.txt; test -x /in-of-pod/f.txt"
     read = await stored.run(sh(line, inputs={"artifacts": given}, capture_result=True))
-    assert (read.phase, read.result) == ("Succeeded", "one\ntwo")
+    assert (read.phase, read.result, read.read) == ("Succeeded", "one\ntwo", versions)
 
 
 async def test_an_artifact_without_archive_is_stored_as_it_is(

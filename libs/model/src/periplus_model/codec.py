@@ -171,6 +171,7 @@ def decode_artifact(message: step_pb2.Artifact) -> Artifact:
         object=decode_object(message.object),
         digest=message.digest,
         size_bytes=message.size_bytes,
+        etag=message.etag,
     )
 
 
@@ -180,6 +181,7 @@ def encode_artifact(artifact: Artifact) -> step_pb2.Artifact:
         object=encode_object(artifact.object),
         digest=artifact.digest,
         size_bytes=artifact.size_bytes,
+        etag=artifact.etag,
     )
 
 

@@ -144,8 +144,8 @@ class ObjectRef:
 class Artifact:
     """An artifact and the object that holds it.
 
-    `digest`, `etag` and `size_bytes` describe the content when it was read, and are empty or 0 until then. The ETag is
-    known to the cache only; the contract does not carry it.
+    `digest` and `size_bytes` describe the content when it was read, and are empty or 0 until then. `etag` is that of the version
+    that the step wrote or read, where Argo says it; then that of the version which the cache read.
     """
 
     name: str

@@ -280,6 +280,7 @@ class Artifact(_message.Message):
     OBJECT_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The artifact's name in the template."""
     digest: _builtins.str
@@ -288,6 +289,10 @@ class Artifact(_message.Message):
     """
     size_bytes: _builtins.int
     """Size of the stored object in bytes; 0 until the cache has read the object."""
+    etag: _builtins.str
+    """ETag that the object store gave to the version that the step wrote, or read. Empty if it is not known: the local Argo says
+    it, Argo on a cluster does not.
+    """
     @_builtins.property
     def object(self) -> Global___ObjectRef:
         """The object."""
@@ -299,10 +304,11 @@ class Artifact(_message.Message):
         object: Global___ObjectRef | None = ...,
         digest: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "object", b"object", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "etag", b"etag", "name", b"name", "object", b"object", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

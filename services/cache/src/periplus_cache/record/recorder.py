@@ -2,12 +2,22 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from periplus_cache.content import Content, ContentReader, Unreadable
-from periplus_cache.domain import Attempt, Entry, Hit, Producer, Recording, restricted, uncacheable_reason
+from periplus_cache.domain import (
+    Attempt,
+    Entry,
+    Hit,
+    ObjectVersion,
+    Producer,
+    Recording,
+    restricted,
+    uncacheable_reason,
+)
 from periplus_cache.key import Scope, TemplateKeys
 from periplus_cache.ports import Store
 from periplus_cache.record.finished import EXECUTED, FinishedStep
@@ -19,7 +29,9 @@ log = logging.getLogger(__name__)
 MAX_CLOCK_SKEW = timedelta(days=1)
 """A step that finished later than this from now is refused: no later result could replace its entry."""
 MODIFIED_TOLERANCE = timedelta(seconds=1)
-"""Argo and S3 report whole seconds, and their clocks may differ by as much."""
+"""Where Argo does not say which version a step read or wrote: Argo and S3 report whole seconds, and their clocks may differ by as much."""
+OWN_MODIFIED_TOLERANCE = timedelta(minutes=5)
+"""The same of an object of a pod of the run, which nothing else writes: only the clocks of Argo and of the object store differ."""
 
 
 class Recorder:
@@ -90,12 +102,8 @@ class Recorder:
     async def _executed(self, step: FinishedStep, recording: Recording) -> Recording:
         stored = step.artifacts_to_read
         contents = await self._contents.read(step.project, {artifact.object for artifact in stored})
-        inputs, missing_inputs = _with_digests(step.inputs.artifacts, contents, step.started_at)
-        outputs, missing_outputs = _with_digests(step.outputs.artifacts, contents, step.finished_at)
-        missing_outputs |= {
-            name: f"its {f'output {name}' if name else 'result'} has {value.size_bytes:,} bytes, which is too large to be kept"
-            for name, value in step.outputs.omitted.items()
-        }
+        inputs, missing_inputs = _with_digests(step.inputs.artifacts, contents, step.started_at, step.run)
+        outputs, missing_outputs = _with_digests(step.outputs.artifacts, contents, step.finished_at, step.run)
         in_manifest = {artifact.name for artifact in step.inputs.artifacts if artifact.digest}
         read = tuple(artifact for artifact in inputs if artifact.name not in in_manifest)
         recording = replace(recording, inputs=read, outputs=outputs)
@@ -197,11 +205,12 @@ def _with_digests(
     artifacts: tuple[Artifact, ...],
     contents: Mapping[ObjectRef, Content | Unreadable],
     unchanged_since: datetime,
+    run: str,
 ) -> tuple[tuple[Artifact, ...], dict[str, str]]:
     """The artifacts with their digests; and, by name, why an artifact has none that belongs to this step.
 
-    An object that was written after `unchanged_since` is not what the step read or wrote: an entry that refers to it
-    would serve other content than the step produced.
+    An object of another version than the step read or wrote has other content than the step's: an entry that refers to it would
+    serve that. Where Argo does not say which version that was, an object that was written after `unchanged_since` is another one.
     """
     found, missing = [], {}
     for artifact in artifacts:
@@ -213,10 +222,21 @@ def _with_digests(
             missing[artifact.name] = content.reason
             continue
         version = content.version
-        if version.modified_at is not None and version.modified_at > unchanged_since + MODIFIED_TOLERANCE:
+        if _was_overwritten(artifact, version, unchanged_since, run):
             missing[artifact.name] = f"the object {artifact.object.key} was overwritten meanwhile"
             continue
         found.append(
             replace(artifact, digest=content.digest, etag=version.etag, size_bytes=version.size_bytes)
         )
     return tuple(found), missing
+
+
+def _was_overwritten(artifact: Artifact, version: ObjectVersion, since: datetime, run: str) -> bool:
+    if artifact.etag:
+        return artifact.etag != version.etag
+    if version.modified_at is None:
+        return False
+    own = re.search(
+        rf"(^|/){re.escape(run)}-(\S+-)?\d+/", artifact.object.key
+    )  # `<workflow>-<template>-<hash>`
+    return version.modified_at > since + (OWN_MODIFIED_TOLERANCE if own else MODIFIED_TOLERANCE)

@@ -20,6 +20,9 @@ class ArtifactRepository:
     bucket: str
 
 
+MAX_ETAG_CHARACTERS = 256
+
+
 class NodeReader:
     """Reads the nodes of one Workflow, which has an artifact repository of its own or the default one."""
 
@@ -68,7 +71,10 @@ class NodeReader:
     def _artifacts(self, found: Any) -> Iterator[Artifact]:
         for artifact in found:
             if "s3" in artifact:
-                yield Artifact(artifact["name"], self._object(artifact["s3"]))
+                etag = str(artifact.get("etag") or "")  # from the local Argo alone
+                yield Artifact(
+                    artifact["name"], self._object(artifact["s3"]), etag=etag[:MAX_ETAG_CHARACTERS]
+                )
             elif "raw" in artifact:
                 content = artifact["raw"].get("data", "").encode()
                 yield Artifact(

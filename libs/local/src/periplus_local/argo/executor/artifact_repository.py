@@ -60,22 +60,24 @@ class ArtifactRepository:
             http_client=pool,
         )
 
-    def get(self, location: dict[str, Any], to: Path) -> None:
-        """Download an object to the file `to`, or all objects below its key to the folder `to`.
+    def get(self, location: dict[str, Any], to: Path) -> str:
+        """Download an object to the file `to`, or all objects below its key to the folder `to`. The ETag of the object, or "".
 
         Raises NoSuchKeyError when there are none.
         """
         bucket, key = self._bucket_and_key(location)
         try:
-            self._fetch(bucket, key, to)
+            return self._fetch(bucket, key, to)
         except NoSuchKeyError:
             if not self._get_folder(bucket, key.rstrip("/") + "/", to):
                 raise
+            return ""
 
-    def put(self, location: dict[str, Any], file: Path) -> None:
-        """Upload a file."""
+    def put(self, location: dict[str, Any], file: Path) -> str:
+        """Upload a file. The ETag of the object."""
         bucket, key = self._bucket_and_key(location)
-        self._call(lambda: self._client.fput_object(bucket, key, str(file), part_size=PART_BYTES))
+        written = self._call(lambda: self._client.fput_object(bucket, key, str(file), part_size=PART_BYTES))
+        return (written.etag or "").strip('"')
 
     def _get_folder(self, bucket: str, prefix: str, to: Path) -> bool:
         objects = self._client.list_objects(bucket, prefix=prefix, recursive=True)
@@ -92,8 +94,8 @@ class ArtifactRepository:
             self._fetch(bucket, name, to / relative)
         return bool(listing)
 
-    def _fetch(self, bucket: str, name: str, to: Path) -> None:
-        def stream() -> None:
+    def _fetch(self, bucket: str, name: str, to: Path) -> str:
+        def stream() -> str:
             response = self._client.get_object(bucket, name)
             try:
                 to.parent.mkdir(parents=True, exist_ok=True)
@@ -101,11 +103,12 @@ class ArtifactRepository:
                 with to.open("wb") as file:
                     for chunk in response.stream(READ_BYTES):
                         file.write(chunk)
+                return response.headers.get("ETag", "").strip('"')
             finally:
                 response.close()
                 response.release_conn()
 
-        self._call(stream)
+        return self._call(stream)
 
     def _bucket_and_key(self, location: dict[str, Any]) -> tuple[str, str]:
         endpoint = location.get("endpoint")

@@ -55,35 +55,41 @@ class InputLoader:
         script.write_text(source, encoding="utf-8")
         script.chmod(0o755)
 
-    def load(self, entry: dict[str, Any]) -> None:
-        """Put one input artifact at its path; raises PodError with Argo's message when it cannot."""
+    def load(self, entry: dict[str, Any]) -> str:
+        """Put one input artifact at its path, and give the ETag of the object that was read, or "".
+
+        Raises PodError with Argo's message when it cannot.
+        """
         name = entry.get("name", "")
         try:
             path = Path(self.filesystem.host_path(canonical(str(entry["path"]), self.filesystem)))
             path.parent.mkdir(parents=True, exist_ok=True)
             remove(path)
-            self._fetch(entry, path)
+            return self._fetch(entry, path)
         except NoSuchKeyError as error:
             if not entry.get("optional"):
                 raise _load_error(name, error) from error
             path.mkdir()  # as in a pod: an optional artifact that is missing is an empty folder
+            return ""
         except (PodError, OSError, ValueError) as error:
             raise _load_error(name, error) from error
 
-    def _fetch(self, entry: dict[str, Any], path: Path) -> None:
+    def _fetch(self, entry: dict[str, Any], path: Path) -> str:
+        etag = ""
         if isinstance(entry.get("raw"), dict):
             path.write_text(str(entry["raw"].get("data", "")), encoding="utf-8")
         elif isinstance(entry.get("s3"), dict) and entry["s3"].get("key"):
             self.scratch.mkdir(exist_ok=True)
             fetched = self.scratch / "fetched"
-            self.artifacts.get(entry["s3"], fetched)
+            etag = self.artifacts.get(entry["s3"], fetched)
             self._unpack(entry, fetched, path)
         elif entry.get("optional"):
-            return
+            return ""
         else:
             raise PodError("it has no location (s3 or raw)")
         if entry.get("mode") is not None:
             _set_mode(path, int(entry["mode"]), deep=bool(entry.get("recurseMode")))
+        return etag
 
     def _unpack(self, entry: dict[str, Any], fetched: Path, path: Path) -> None:
         strategy = entry.get("archive") or {}

@@ -28,7 +28,8 @@ class Job:
 class JobResult:
     """How a pod ended: phase and message as Argo writes them, its outputs, times in Unix seconds.
 
-    `exit_code` is None where no process was started. `artifacts` are written as in a node's status.
+    `exit_code` is None where no process was started. `artifacts` are written as in a node's status. `read` and `written` are the ETags of the objects
+    that input artifacts came from and output artifacts went to, by their names.
     """
 
     phase: Phase
@@ -39,6 +40,8 @@ class JobResult:
     parameters: dict[str, str] = field(default_factory=dict)
     result: str | None = None
     artifacts: list[dict[str, Any]] = field(default_factory=list)
+    read: dict[str, str] = field(default_factory=dict)
+    written: dict[str, str] = field(default_factory=dict)
 
 
 class PodError(Exception):

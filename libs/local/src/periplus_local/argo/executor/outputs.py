@@ -41,8 +41,11 @@ class OutputCollector:
                 return str(default)
             raise PodError(f"cannot save parameter {path}: {_reason(error, path)}") from error
 
-    def artifact(self, entry: dict[str, Any]) -> dict[str, Any] | None:
-        """Store one output artifact and give its entry for the status; None when it is missing but optional."""
+    def artifact(self, entry: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+        """Store one output artifact, and give its entry for the status and the ETag of its object, "" for several objects.
+
+        None when it is missing but optional.
+        """
         path = str(entry["path"])
         try:
             source = self.locate(path)
@@ -88,7 +91,7 @@ class OutputCollector:
             raise PodError(f"it has more than {MAX_PARAMETER_BYTES} bytes; make it an artifact")
         return content.decode(errors="replace")
 
-    def _save(self, entry: dict[str, Any], source: Path) -> dict[str, Any]:
+    def _save(self, entry: dict[str, Any], source: Path) -> tuple[dict[str, Any], str]:
         strategy = entry.get("archive") or {}
         base = Path(os.path.normpath(str(entry["path"]))).name
         kind = stat.S_IFMT(source.lstat().st_mode)
@@ -97,9 +100,10 @@ class OutputCollector:
         self.scratch.mkdir(exist_ok=True)
         packed = self.scratch / "out"
         location = dict(entry.get("s3") or {})
+        etag = ""
         if "none" in strategy:
             location.setdefault("key", f"{self.job.key_prefix}/{base}")
-            self._put_unpacked(location, source)
+            etag = self._put_unpacked(location, source)
         elif "zip" in strategy:
             if kind == stat.S_IFREG and base != entry["name"]:
                 raise PodError(
@@ -108,23 +112,23 @@ class OutputCollector:
                 )
             location.setdefault("key", f"{self.job.key_prefix}/{entry['name']}.zip")
             archive.pack_zip(source, entry["name"], packed)
-            self.artifacts.put(location, packed)
+            etag = self.artifacts.put(location, packed)
         else:
             location.setdefault("key", f"{self.job.key_prefix}/{entry['name']}.tgz")
             level = (strategy.get("tar") or {}).get("compressionLevel")
             archive.pack_tar(source, base, packed, archive.GZIP_LEVEL if level is None else level)
-            self.artifacts.put(location, packed)
+            etag = self.artifacts.put(location, packed)
         packed.unlink(missing_ok=True)
-        return {**entry, "path": os.path.normpath(str(entry["path"])), "s3": location}
+        return {**entry, "path": os.path.normpath(str(entry["path"])), "s3": location}, etag
 
-    def _put_unpacked(self, location: dict[str, Any], source: Path) -> None:
+    def _put_unpacked(self, location: dict[str, Any], source: Path) -> str:
         if not source.is_dir():
-            self.artifacts.put(location, source)
-            return
+            return self.artifacts.put(location, source)
         for path, inner in archive.below(source):
             if path.is_file() and not path.is_symlink():
                 key = f"{location['key'].rstrip('/')}/{inner}"
                 self.artifacts.put({**location, "key": key}, path)
+        return ""
 
 
 def result_of(stdout: bytes) -> str:

@@ -145,8 +145,8 @@ class Sandbox:
         volumes = [canonical(path, filesystem) for path in mount_paths(job.template)]
         if program.source is not None:
             loader.write_script(program.source)
-        for entry in (job.template.get("inputs") or {}).get("artifacts") or []:
-            loader.load(entry)
+        entries = (job.template.get("inputs") or {}).get("artifacts") or []
+        read = {str(entry.get("name", "")): loader.load(entry) for entry in entries}
         self.folder.write_spec(
             {
                 "argv": program.argv,
@@ -158,6 +158,7 @@ class Sandbox:
                 "max_log_bytes": self.settings.max_log_bytes,
                 "capture_stdout": job.capture_result,
                 "filesystem": filesystem.to_json(),
+                "read": read,
             }
         )
 
@@ -176,6 +177,7 @@ class Sandbox:
         declared = self.job.template.get("outputs") or {}
         parameters: dict[str, str] = {}
         artifacts: list[dict[str, Any]] = []
+        written: dict[str, str] = {}
         errors: list[str] = [ending["log_error"]] if ending["log_error"] else []
         for entry in declared.get("parameters") or []:
             with _collecting_errors(errors):
@@ -186,7 +188,9 @@ class Sandbox:
             with _collecting_errors(errors):
                 saved = collector.artifact(entry)
                 if saved is not None:
-                    artifacts.append(saved)
+                    artifact, etag = saved
+                    artifacts.append(artifact)
+                    written[str(entry["name"])] = etag
         # As in Argo, a failed step reports its own failure and not its missing outputs.
         if errors and phase == "Succeeded":
             phase, message = "Error", f"wait: Error (exit code 64): {errors[0]}"
@@ -200,6 +204,8 @@ class Sandbox:
             parameters,
             result_of(self.folder.stdout()) if captured else None,
             artifacts,
+            (self.folder.spec() or {}).get("read") or {},
+            written,
         )
 
 
