@@ -31,7 +31,7 @@ from periplus.sdk.values.parameters import (
 from periplus.sdk.values.schema import unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from periplus.sdk.pipelines.ports import Port
@@ -41,6 +41,8 @@ BAD_VALUE = 2
 """Exit codes: the user's code raised, or an input or output is not what its annotation says."""
 TERMINATION_LOG = Path("/dev/termination-log")
 MAX_MESSAGE_CHARACTERS = 1_000
+MAX_NAMED_ARGUMENTS = 3
+"""Arguments of a program that may be the script that it runs: `python -u script.py`."""
 
 
 def run_step() -> int:
@@ -176,20 +178,36 @@ def _read(step: StepDefinition, port: Port, environment: Mapping[str, str]) -> A
 
 def _missing_file(error: BaseException, code: str | None) -> PipelineError | None:
     """What to do about a file beside the code that did not travel; None for another error."""
-    if (
-        not code
-        or not isinstance(error, FileNotFoundError)
-        or not isinstance(error.filename, str | os.PathLike)
-    ):
+    if not code:
         return None
-    path = Path(error.filename).absolute()
-    if not path.is_relative_to(Path(code).absolute()):
-        return None
-    name = path.relative_to(Path(code).absolute()).as_posix()
-    return PipelineError(
-        f"{name} did not travel with the step's code: only modules do, and the files that the step declares",
-        fix=f'declare it, from the folder of the step\'s module, as @step(files=["{path.name}"])',
-    )
+    folder = Path(code).absolute()
+    for named in _named_files(error):
+        path = Path(named).absolute()
+        if path.is_relative_to(folder) and not path.exists():
+            name = path.relative_to(folder).as_posix()
+            return PipelineError(
+                f"{name} did not travel with the step's code: only modules do, and the files that are declared",
+                fix=f'declare it, from the folder of the step\'s module, as @step(files=["{path.name}"]), or for all steps in '
+                f'pyproject.toml, from its folder, under [tool.periplus] as files = ["{name}"]',
+            )
+    return None
+
+
+def _named_files(error: BaseException | None) -> Iterator[str]:
+    """The files that an error, or one that it came from, did not find; and the arguments of a program that failed."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str | os.PathLike):
+            yield os.fspath(error.filename)
+        if type(error).__name__ == "CalledProcessError":  # of subprocess, which is not imported for it
+            command = getattr(error, "cmd", ())
+            yield from (
+                command.split()
+                if isinstance(command, str)
+                else map(os.fsdecode, command[:MAX_NAMED_ARGUMENTS])
+            )
+        error = error.__cause__ or error.__context__
 
 
 def _missing_module(error: ModuleNotFoundError) -> PipelineError:

@@ -14,7 +14,7 @@ from periplus.sdk import step_packages
 from periplus.sdk.compiler.archive import archive
 from periplus.sdk.compiler.closure import Closure, Project, closure
 from periplus.sdk.compiler.closure.index import CodeIndex, code_index
-from periplus.sdk.compiler.files import with_files
+from periplus.sdk.compiler.files import Declared, files_of_project, with_files
 from periplus.sdk.compiler.loading import module_path
 from periplus.sdk.compiler.requirements import Requirements, read_requirements
 from periplus.sdk.compiler.templates import DOMAIN, StepCode, TemplateVariant, container_template
@@ -89,7 +89,8 @@ def compile(  # noqa: A001
     code = Project(root)
     variants = _variants(recorded.tasks)
     entries = {variant.step: _entry(code, variant.step) for variant in variants}
-    closures = {step: _closure(code, step, *entries[step]) for step in entries}
+    of_project = files_of_project(root)
+    closures = {step: _closure(code, of_project, step, *entries[step]) for step in entries}
     requirements = {step: _requirements(step, pipeline) for step in entries}
     files = {name: path for one in closures.values() for name, path in one.files.items()}
     installed = {
@@ -130,11 +131,9 @@ def compile(  # noqa: A001
     )
 
 
-def _closure(code: Project, step: StepDefinition, module: str, name: str) -> Closure:
-    found = closure(code, module, name)
-    if not step.files:
-        return found
-    return with_files(found, step.files, _file(step.function).parent, code.root, step.name)
+def _closure(code: Project, of_project: Declared, step: StepDefinition, module: str, name: str) -> Closure:
+    own = Declared(step.files, _file(step.function).parent, step.name)
+    return with_files(closure(code, module, name), [of_project, own], code.root)
 
 
 def _others(code: Project, files: dict[str, Path]) -> dict[str, Path]:
