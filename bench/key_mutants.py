@@ -13,7 +13,7 @@ The base runs once, and leaves its results in the cache. Of each mutant, each st
     true misses  a miss, and the outputs differ
 
 Whether a step uses what was edited is tried: the statement is replaced by one that raises, or a name's value by one that has no use, and
-the step runs again. Steps that are not cached at all are left out. `refused`: mutants that do not compile, such as an import of nothing.
+the step runs again. A step that starts another process uses all code, as that may import it. Steps that are not cached at all are left out. `refused`: mutants that do not compile, such as an import of nothing.
 With -v each false hit and each avoidable miss is printed.
 """
 
@@ -32,6 +32,8 @@ from pathlib import Path
 from mutants.draw import NEUTRAL, Mutant, draw
 from mutants.example import PACKAGES, pinned, project
 from mutants.oracle import Cache, Compiled, Machine, Ran, Version
+
+from periplus.sdk.discovery.names import EVERYTHING
 
 COLUMNS = ("false hits", "true hits", "avoidable", "equal", "true misses")
 MIN_HITS = 0.9
@@ -79,11 +81,7 @@ class Measured:
         found += [
             f"{kind}: {misses} misses, and there must be none"
             for kind in NEUTRAL
-            if (
-                misses := self.total(kind)["avoidable"]
-                + self.total(kind)["equal"]
-                + self.total(kind)["true misses"]
-            )
+            if (misses := self.total(kind)["avoidable"] + self.total(kind)["true misses"])
         ]
         return found
 
@@ -160,6 +158,8 @@ class Look:
                 column = "true hits" if is_equal else "false hits"
             elif not is_equal:
                 column = "true misses"
+            elif name in self.everything:
+                column = "equal"
             else:
                 unused = self._unused(mutant) if unused is None else unused
                 has_same_inputs = (ran[name].parameters, ran[name].artifacts) == (
@@ -183,6 +183,11 @@ class Look:
         if mutant.file not in self.opened or mutant.file.endswith(".txt"):
             return lambda _: True
         return lambda name: name not in self.ran or mutant.file in self.ran[name].opened
+
+    @cached_property
+    def everything(self) -> set[str]:
+        """The steps that use all code of the project: another process that they started might."""
+        return {name for name, one in self.ran.items() if f'"{EVERYTHING}"' in one.report}
 
     @cached_property
     def opened(self) -> set[str]:

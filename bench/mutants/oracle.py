@@ -94,7 +94,9 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._steps = Steps()
-        self._written: dict[str, str] = {}
+        self._written: dict[str, bytes] = {}
+        self._unpacked: dict[str, bytes] = {}
+        self._installed: dict[str, str] = {}
 
     def close(self) -> None:
         self._steps.close()
@@ -102,13 +104,9 @@ class Machine:
     def compile(self, version: Version) -> Compiled | None:
         """None if it cannot be compiled: then nothing is run, and nothing is served."""
         root = self._folder / "project"
-        for name in self._written.keys() - version.files.keys():
-            (root / name).unlink()
-        for name, text in version.files.items():
-            if self._written.get(name) != text:
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                (root / name).write_text(text)
-        self._written = dict(version.files)
+        files = {name: text.encode() for name, text in version.files.items()}
+        _write_changed(root, self._written, files)
+        self._written = files
         found = in_fork(lambda: _compiled(root / "flow.py", version))
         return None if isinstance(found, Failed) else found
 
@@ -116,10 +114,14 @@ class Machine:
         self, compiled: Compiled, version: Version, affected: Callable[[str], bool], base: Mapping[str, Ran]
     ) -> dict[str, Ran]:
         """Each step's end by name. One that is not `affected` and whose inputs are those of `base` ends as there."""
-        code = self._folder / "code"
-        _unpack(compiled.archive, code)
-        site = self._folder / "site"
-        _install({**version.packages, **version.pinned}, site)
+        code, site = self._folder / "code", self._folder / "site"
+        unpacked = _unpacked(compiled.archive)
+        _write_changed(code, self._unpacked, unpacked)
+        self._unpacked = unpacked
+        packages = {**version.packages, **version.pinned}
+        if packages != self._installed:
+            _install(packages, site)
+            self._installed = packages
         arguments = compiled.manifest["spec"]["arguments"]["parameters"]
         values = {f"workflow.parameters.{one['name']}": one["value"] for one in arguments}
         objects: dict[str, bytes] = {}
@@ -244,17 +246,27 @@ def _compiled(flow: Path, version: Version) -> Compiled:
     )
 
 
-def _unpack(archive: bytes, to: Path) -> None:
-    shutil.rmtree(to, ignore_errors=True)
+def _unpacked(archive: bytes) -> dict[str, bytes]:
+    """The files of the project and of the packages to install: the runner is the SDK's own."""
     needless = f"code/{FOLDER}/periplus"
+    found = {}
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
         for one in tar:
             if one.isfile() and not one.name.startswith(needless):
-                path = to / one.name.removeprefix("code/")
-                path.parent.mkdir(parents=True, exist_ok=True)
                 content = tar.extractfile(one)
                 assert content is not None
-                path.write_bytes(content.read())
+                found[one.name.removeprefix("code/")] = content.read()
+    return found
+
+
+def _write_changed(folder: Path, before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:
+    """Make a folder that holds some files hold others."""
+    for name in before.keys() - now.keys():
+        (folder / name).unlink()
+    for name, content in now.items():
+        if before.get(name) != content:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
 
 
 def _install(packages: Mapping[str, str], site: Path) -> None:

@@ -233,8 +233,6 @@ def test_every_way_to_reach_a_function_of_another_module_is_followed(write, body
     [
         "from helpers import *\ndef train():\n    return used()",
         "import helpers\ndef train(name):\n    return getattr(helpers, name)()",
-        "import importlib\ndef train(name):\n    return importlib.import_module(name)",
-        "from importlib import import_module\ndef train(name):\n    return import_module(name)",
         "def train(name):\n    return __import__(name)",
         "import sys\ndef train(name):\n    return sys.modules[name]",
         "import helpers\ndef call(m):\n    return m.used()\ndef train():\n    return call(helpers)",
@@ -243,6 +241,17 @@ def test_every_way_to_reach_a_function_of_another_module_is_followed(write, body
 def test_where_a_name_is_computed_at_run_time_the_whole_module_counts(write, body):
     files = {"flow.py": body, "helpers.py": "def used():\n    return 1\ndef other():\n    return 2\n"}
     assert changed(write, files, "helpers.py", "return 2", "return 3") == {"helpers.py"}
+
+
+def test_modules_that_are_imported_by_a_name_travel_and_are_for_the_process_to_report(write):
+    files = {
+        "flow.py": "import importlib\ndef train(name):\n    return importlib.import_module(name)",
+        "helpers.py": "def used():\n    return 1\n",
+        "broken.py": "def f(:\n",
+    }
+    found = closure(Project(write(files)), "flow", "train")
+    assert set(found.digests) == {"flow.py:<imports>", "flow.py:train"}
+    assert set(found.files) == {"flow.py", "helpers.py"}
 
 
 def test_looking_names_up_in_globals_makes_the_own_module_count_as_a_whole(write):
@@ -288,6 +297,52 @@ def unwrap():
     }
     assert changed(write, files, "loaders.py", "return 1", "return 3") == {"loaders.py:csv"}
     assert changed(write, files, "loaders.py", "return 2", "return 3") == set()
+
+
+@pytest.mark.parametrize(
+    "loaders",
+    [
+        "from core import registry\n@registry.loader\ndef csv():\n    return 1\n",
+        "import core.registry\n@core.registry.loader\ndef csv():\n    return 1\n",
+        "from core.registry import *\n@loader\ndef csv():\n    return 1\n",
+        "from core.again import loader as read\n@read\ndef csv():\n    return 1\n",
+        "from core.registry import loader\nclass Csv:\n    @loader\n    def csv(self):\n        return 1\n",
+        "from core.registry import loader\nclass Csv:\n    csv = loader(lambda: 1)\n",
+        "from core.registry import loader\ndef unused(x=loader(lambda: 1)):\n    return x\n",
+        "from core import registry\nclass Csv(registry.Loader):\n    def csv(self):\n        return 1\n",
+        "from core.again import Loader as Base\nclass Csv(Base):\n    def csv(self):\n        return 1\n",
+        "from core.registry import *\nclass Csv(Loader):\n    def csv(self):\n        return 1\n",
+        "from core.registry import Made\nclass Csv(Made):\n    def csv(self):\n        return 1\n",
+    ],
+)
+def test_what_registers_itself_is_found_however_the_registry_is_imported(write, loaders):
+    registry = """
+LOADERS = []
+def loader(f):
+    LOADERS.append(f)
+    return f
+class Loader:
+    def __init_subclass__(cls):
+        LOADERS.append(cls)
+def make():
+    return Loader
+Made = make()
+"""
+    files = {
+        "core/registry.py": registry,  # core is a namespace package
+        "core/again.py": "from core.registry import Loader, loader\n",
+        "loaders.py": loaders,
+        "flow.py": "import loaders\nfrom core.registry import LOADERS\ndef train(n):\n    return LOADERS[n]()",
+    }
+    assert changed(write, files, "loaders.py", "1", "3")
+
+
+def test_a_text_that_is_evaluated_uses_what_it_names(write):
+    files = {
+        "flow.py": "RATE = 1\nOTHER = 2\ndef train(x):\n    return eval('x * RATE')\n",
+    }
+    assert changed(write, files, "flow.py", "RATE = 1", "RATE = 3") == {"flow.py:RATE"}
+    assert changed(write, files, "flow.py", "OTHER = 2", "OTHER = 3") == set()
 
 
 @pytest.mark.parametrize("target", ["TABLE['a']", "TABLE.attribute", "TABLE[0], other", "_"])

@@ -185,7 +185,9 @@ def test_a_step_that_misses_a_file_says_how_to_declare_it(write, execute):
     assert '@step(files=["config.yaml"])' in str(failed.value)
 
 
-def test_variables_that_differ_from_pod_to_pod_are_named_where_the_project_reads_them(write):
+def test_variables_that_differ_from_pod_to_pod_or_between_machines_are_named_where_the_project_reads_them(
+    write,
+):
     script = """
 import os, sys
 from periplus.sdk import discovery
@@ -212,7 +214,28 @@ print(found.report().get("variables"))
         text=True,
         check=True,
     )
-    assert done.stdout == "['DB_SERVICE_HOST', 'HOSTNAME']\n"
+    assert done.stdout == "['DB_SERVICE_HOST', 'HOME', 'HOSTNAME']\n"
+
+
+READER = "def shown(what):\n    return what.__doc__\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "counts"),
+    [
+        ("return len(pkgutil.resolve_name('reader.shown')(pkgutil.resolve_name('models.tree')) or '')", True),
+        ("return pkgutil.resolve_name('models.tree')(1)", False),
+    ],
+)
+def test_docstrings_count_where_code_that_reads_some_was_loaded(report, body, counts):
+    used = report(body, {"reader.py": READER})["code"]
+    assert ("models.py:<spelling>" in used) == counts
+
+
+def test_a_module_that_is_imported_by_a_name_is_reported(report):
+    plugin = {"plugins/__init__.py": "", "plugins/one.py": "RATE = 1\ndef value():\n    return RATE\n"}
+    body = "import importlib; return importlib.import_module('plugins.' + 'one').value()"
+    assert {"plugins/one.py", "plugins/one.py:value"} <= set(report(body, plugin)["code"])
 
 
 def test_whether_a_function_was_executed_is_known():

@@ -16,7 +16,7 @@ def test_a_report_has_digests_by_name():
     assert read_report("{}", steps_are_processes=True).uncacheable_reason == ""
 
 
-def test_files_count_where_steps_are_processes_and_variables_everywhere():
+def test_files_and_variables_of_the_machine_count_where_steps_are_processes_and_those_of_the_pod_everywhere():
     files = json.dumps({"files": ["/home/me/data.csv", "/b"]})
     reason = read_report(files, steps_are_processes=True).uncacheable_reason
     assert reason.startswith("it read /home/me/data.csv and 1 more, which it does not declare")
@@ -24,6 +24,10 @@ def test_files_count_where_steps_are_processes_and_variables_everywhere():
     variables = json.dumps({"variables": ["HOSTNAME"]})
     for each in (True, False):
         assert "HOSTNAME" in read_report(variables, steps_are_processes=each).uncacheable_reason
+    of_machine = json.dumps({"variables": ["HOME", "PATH"]})
+    reason = read_report(of_machine, steps_are_processes=True).uncacheable_reason
+    assert reason == "it read the environment variable HOME, which differs from machine to machine"
+    assert not read_report(of_machine, steps_are_processes=False).uncacheable_reason
 
 
 @pytest.mark.parametrize(

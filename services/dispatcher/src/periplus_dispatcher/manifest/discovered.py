@@ -44,7 +44,7 @@ def read_index(manifest: Json) -> dict[str, str]:
 def read_report(text: str, *, steps_are_processes: bool) -> Discovered:
     """What a step reported. It may be anything: a step can write what it wants.
 
-    Where steps run in images, the files that they read are those of the image.
+    Where steps run in images, the files and variables that they read are those of the image.
     """
     if not text:
         return Discovered(uncacheable_reason="its process did not report what it used")
@@ -63,12 +63,19 @@ def read_report(text: str, *, steps_are_processes: bool) -> Discovered:
             found,
             f"it read {files[0]}{more}, which it does not declare: keep it beside the code and write @step(files=[…])",
         )
+    if not steps_are_processes:
+        variables = [name for name in variables if name not in _OF_IMAGE]
     if variables:
         return Discovered(
-            found, f"it read the environment variable {variables[0]}, which differs from run to run"
+            found,
+            f"it read the environment variable {variables[0]}, which differs from "
+            f"{'machine to machine' if variables[0] in _OF_IMAGE else 'run to run'}",
         )
     return Discovered(found)
 
+
+_OF_IMAGE = frozenset({"HOME", "LANG", "PATH"})
+"""Variables that an image sets, and which are the machine's where steps are its processes."""
 
 _MEMBERS: dict[str, Json | list[str]] = {"code": {}, "files": [], "variables": []}
 

@@ -18,6 +18,9 @@ EVERYTHING = "*"
 LISTING = "/"
 """Names of the code index: all files, and their names."""
 
+SPELLING = ":<spelling>"
+"""At the end of a name of the code index: docstrings and names of local variables of a file."""
+
 WHOLE = [-1]
 """The statements of a closure that has all of a file."""
 
@@ -26,7 +29,7 @@ MAX_NAMES_BYTES = 8 * 1024
 
 
 class Names:
-    """The code index, and the closure of the step's function."""
+    """The code index, and the closure of the step's function. `readers`: files with code that reads docstrings or variables of others."""
 
     def __init__(self, code: str, entry: str) -> None:
         index: dict[str, Any] = {}
@@ -35,6 +38,7 @@ class Names:
             index = json.loads(Path(code, INDEX_FILE).read_text(encoding="utf-8"))
         self._digests: dict[str, str] = index.get("digests", {})
         self._statements: dict[str, list[tuple[int, str]]] = index.get("statements", {})
+        self.readers: frozenset[str] = frozenset(index.get("readers", ()))
         self._closure: dict[str, list[int]] = index.get("closures", {}).get(entry, {})
 
     def has_file(self, file: str) -> bool:
@@ -62,11 +66,16 @@ class Names:
         known = {self._known(name) for name in names}
         found = {name: self._digests.get(name, "") for name in sorted(known)}
         if len(json.dumps(found)) > MAX_NAMES_BYTES:
-            files = {self._known(name.partition(":")[0]) for name in known}
+            files = {self._known(_in_file(name)) for name in known}
             found = {name: self._digests.get(name, "") for name in sorted(files)}
         if len(json.dumps(found)) > MAX_NAMES_BYTES:
             found = {EVERYTHING: self._digests.get(EVERYTHING, "")}
         return found
 
     def _known(self, name: str) -> str:
-        return next((one for one in (name, name.partition(":")[0]) if one in self._digests), EVERYTHING)
+        return next((one for one in (name, _in_file(name)) if one in self._digests), EVERYTHING)
+
+
+def _in_file(name: str) -> str:
+    """The name of all of a file; the spelling is in no other name."""
+    return name if name.endswith(SPELLING) else name.partition(":")[0]

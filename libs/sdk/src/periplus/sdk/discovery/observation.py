@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from periplus.sdk.discovery import frames
 from periplus.sdk.discovery.executed import Executed
 from periplus.sdk.discovery.files import Files, text
-from periplus.sdk.discovery.names import EVERYTHING, LISTING, Names
+from periplus.sdk.discovery.names import EVERYTHING, LISTING, SPELLING, Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +30,8 @@ _STARTS_PROCESS = (
 _STARTERS = (
     "multiprocessing.popen_fork", "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver",
 )  # fmt: skip
+# Of the pod, and of the machine that runs steps as processes.
+_VOLATILE = frozenset({"HOSTNAME", "HOME", "LANG", "PATH"})
 _VOLATILE_PREFIXES = ("ARGO_", "KUBERNETES_")
 _VOLATILE_PARTS = ("_SERVICE_HOST", "_SERVICE_PORT", "_PORT_")
 
@@ -113,6 +115,8 @@ class Observation:
             used |= {
                 f"{file}:" if file.endswith(".py") else file for file in loaded if not names.is_whole(file)
             }
+            if not names.readers.isdisjoint(loaded):
+                used |= {file + SPELLING for file in loaded if file.endswith(".py")}
         code = names.with_digests(used | referred | set(self._read_in_code(names)))
         files = [*self._files.undeclared(), *self._read_source()][:MAX_NAMED]
         found = {"code": code, "files": files, "variables": sorted(self._variables)[:MAX_NAMED]}
@@ -226,13 +230,13 @@ def _add_functions(code: CodeType, found: list[CodeType]) -> None:
 
 
 def _environment_class(base: type, notice: Callable[[str], None]) -> type:
-    """A class of `os.environ` that notices which variables are read that differ from pod to pod."""
+    """A class of `os.environ` that notices which variables are read that differ from pod to pod, or from machine to machine."""
 
     class ObservedEnvironment(base):  # type: ignore[misc]
         def __getitem__(self, key: str) -> str:
             value: str = super().__getitem__(key)
             if (
-                key == "HOSTNAME"
+                key in _VOLATILE
                 or key.startswith(_VOLATILE_PREFIXES)
                 or any(p in key for p in _VOLATILE_PARTS)
             ):

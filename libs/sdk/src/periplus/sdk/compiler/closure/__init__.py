@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from periplus.sdk.compiler.closure.index import spans
 from periplus.sdk.compiler.closure.project import Project
 from periplus.sdk.compiler.closure.traversal import CodeTraversal
 from periplus.sdk.discovery.names import WHOLE
+from periplus.sdk.errors import PipelineError
 
 if TYPE_CHECKING:
     from periplus.sdk.compiler.closure.modules import Module
@@ -30,7 +32,8 @@ class Closure:
 
     `digests`: `helpers.py:normalise` → `sha256:…` for each name used; `helpers.py:<imports>` for what the used
     imported names refer to, `helpers.py:<module>` for statements that run on import, `helpers.py` for a module
-    used as a whole. `files`: the files that an import of it needs, by their path from the import root. `statements`: for each of
+    used as a whole. `files`: the files that an import of it needs, by their path from the import root; all modules, if it imports some by
+    names that are not known. `statements`: for each of
     these, which of the spans of its code index are in the digests; WHOLE for a file that is in them as a whole.
     """
 
@@ -52,6 +55,9 @@ def closure(project: Project, module: str, name: str) -> Closure:
     if len(digests) > MAX_NAMES:
         digests = _by_file(digests)
     files = {project.module(reached).file: project.file(reached) for reached in sorted(traversal.reached)}
+    for other in project.every_module() if traversal.named_module else ():
+        with contextlib.suppress(PipelineError):  # one that no step imports may be broken
+            files[project.module(other).file] = project.file(other)
     statements = {
         module.file: _statements(traversal, module)
         for module in map(project.module, sorted(traversal.reached))
@@ -79,15 +85,15 @@ def _digests(traversal: CodeTraversal, module: Module) -> dict[str, str]:
     digests = {}
     included = [one for one in module.statements if one in traversal.included.get(module.name, ())]
     if module.name in traversal.whole:
-        digests[module.file] = digest([one.node for one in included], docstrings=traversal.docstrings)
+        digests[module.file] = digest([one.node for one in included], traversal.spelling)
     else:
         bound = sorted({name for one in included if one not in module.effects for name in one.names})
         for name in bound:
             nodes = [one.node for one in module.bindings[name] if one in included]
-            digests[f"{module.file}:{name}"] = digest(nodes, docstrings=traversal.docstrings)
+            digests[f"{module.file}:{name}"] = digest(nodes, traversal.spelling)
         if effects := [one.node for one in included if one in module.effects]:
-            digests[f"{module.file}:<module>"] = digest(effects, docstrings=traversal.docstrings)
-    if traversal.docstrings and module.docstring and included:
+            digests[f"{module.file}:<module>"] = digest(effects, traversal.spelling)
+    if traversal.spelling.docstrings and module.docstring and included:
         digests[f"{module.file}:__doc__"] = _sha256([module.docstring])
     names = module.imports if module.name in traversal.whole else traversal.bound.get(module.name, ())
     if names:

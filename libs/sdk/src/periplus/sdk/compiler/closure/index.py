@@ -3,7 +3,8 @@ by name, and whether it is the same now.
 
 Names: `models.py:tree` is a function or class, `models.py:` is what an import of the file runs, without the bodies of its
 functions, `models.py` is all of it; `config.yaml` is a file that is no module; `*` is all files, `/` their names. Comments and
-layout of modules change none of the digests.
+layout of modules change none of the digests. Docstrings and names of local variables are in `models.py:<spelling>` only, and in `*` of
+a project that has code which reads some.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from periplus.sdk.compiler.closure.canonical import digest, digest_without_bodies
-from periplus.sdk.discovery.names import EVERYTHING, LISTING
+from periplus.sdk.compiler.closure.canonical import Spelling, digest, digest_without_bodies
+from periplus.sdk.discovery.names import EVERYTHING, LISTING, SPELLING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,11 +39,13 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 @dataclass(frozen=True)
 class CodeIndex:
     """`digests`: name → digest. `statements`: for each module, the last line of each statement of its top level, and the name
-    in it that a digest has, or "" for what is part of `models.py:`.
+    in it that a digest has, or "" for what is part of `models.py:`. `readers`: modules with code that reads docstrings or variables
+    of other functions.
     """
 
     digests: dict[str, str]
     statements: dict[str, list[tuple[int, str]]]
+    readers: list[str]
 
     def travelling(self, closures: Mapping[str, Mapping[str, list[int]]]) -> bytes:
         """The file of the code archive from which a step's process tells what is beyond the closure of its function.
@@ -52,6 +55,7 @@ class CodeIndex:
         document: dict[str, Any] = {
             "digests": self.digests,
             "statements": self.statements,
+            "readers": self.readers,
             "closures": closures,
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
@@ -61,20 +65,23 @@ def code_index(files: Mapping[str, Path], modules: Iterable[Module]) -> CodeInde
     """The index of the files of a code archive; `modules` are those that were parsed, some of them perhaps not in it."""
     raw = {name: _short(hashlib.sha256(path.read_bytes())) for name, path in files.items()}
     by_file = {module.file: module for module in modules if module.file in files}
-    # Code that reads docstrings is rare, and is not followed here to whose.
-    docstrings = any(b"__doc__" in files[name].read_bytes() for name in by_file)
-    names, statements = dict(raw), {}
+    names, statements, readers = dict(raw), {}, []
     for file, module in by_file.items():
         if module.opaque is None:
             statements[file] = spans(module)
-            names |= _names(module, docstrings=docstrings)
-    everything = _short(hashlib.sha256(json.dumps([(name, names[name]) for name in sorted(raw)]).encode()))
+            names |= _names(module)
+            if module.reads_spelling:
+                readers.append(file)
+    whole = [(name, names[name]) for name in sorted(raw)]
+    if readers:
+        whole += [(name, names[name]) for name in sorted(names) if name.endswith(SPELLING)]
+    everything = _short(hashlib.sha256(json.dumps(whole).encode()))
     listing = _short(hashlib.sha256(json.dumps(sorted(raw)).encode()))
     for found in (names, {name: names[name] for name in raw}, {}):
         found |= {EVERYTHING: everything, LISTING: listing}
         if len(json.dumps(found)) <= MAX_INDEX_BYTES:
             break
-    return CodeIndex(dict(sorted(found.items())), statements)
+    return CodeIndex(dict(sorted(found.items())), statements, sorted(readers))
 
 
 def spans(module: Module) -> list[tuple[int, str]]:
@@ -90,18 +97,16 @@ def spans(module: Module) -> list[tuple[int, str]]:
     return found
 
 
-def _names(module: Module, *, docstrings: bool) -> dict[str, str]:
+def _names(module: Module) -> dict[str, str]:
     definitions: dict[str, list[ast.stmt]] = {}
     for node in module.body:
         if isinstance(node, _DEFINITIONS):
             definitions.setdefault(node.name, []).append(node)
-    digests = {
-        f"{module.file}:{name}": _of(digest(nodes, docstrings=docstrings))
-        for name, nodes in definitions.items()
-    }
-    digests[f"{module.file}:"] = _of(digest_without_bodies(module.body, docstrings=docstrings))
-    digests[module.file] = _short(hashlib.sha256(json.dumps(sorted(digests.items())).encode()))
-    return digests
+    digests = {f"{module.file}:{name}": _of(digest(nodes)) for name, nodes in definitions.items()}
+    digests[f"{module.file}:"] = _of(digest_without_bodies(module.body))
+    whole = _short(hashlib.sha256(json.dumps(sorted(digests.items())).encode()))
+    spelling = _of(digest(module.body, Spelling(docstrings=True, local_names=True)))
+    return {**digests, module.file: whole, module.file + SPELLING: spelling}
 
 
 def _of(whole: str) -> str:

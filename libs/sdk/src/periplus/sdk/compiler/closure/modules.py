@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from periplus.sdk.compiler.closure.canonical import is_idle
-from periplus.sdk.compiler.closure.scopes import COMPREHENSIONS, Reference, Uses, imported, uses
+from periplus.sdk.compiler.closure.canonical import NOTHING
+from periplus.sdk.compiler.closure.idle import is_idle
+from periplus.sdk.compiler.closure.local_names import COMPREHENSIONS
+from periplus.sdk.compiler.closure.scopes import READ_SPELLING, Reference, Uses, imported, uses
 from periplus.sdk.errors import PipelineError
 
 
@@ -47,6 +49,15 @@ class Module:
     stars: set[tuple[str, int]] = field(default_factory=set)
     effects: list[Statement] = field(default_factory=list)
     body: list[ast.stmt] = field(default_factory=list)
+
+    @cached_property
+    def reads_spelling(self) -> bool:
+        """Whether code in it may read docstrings, or names of variables of other functions."""
+        return any(one.uses.spelling != NOTHING for one in self.statements) or any(
+            not READ_SPELLING.isdisjoint(reference.path)
+            for references in self.imports.values()
+            for reference in references
+        )
 
     def absolute(self, module: str, level: int) -> str:
         """The full name of a module as an import in this one names it."""

@@ -8,15 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from periplus.sdk.compiler.closure.canonical import NOTHING, Spelling
+from periplus.sdk.compiler.closure.local_names import READ_OTHERS, READ_OWN
+
 # With these, code can use any name of its module, or any module of the project.
 _ANY_NAME = frozenset({"globals", "eval", "exec", "__subclasses__"})
-_ANY_MODULE = frozenset(
-    {"__import__", "import_module", "run_path", "run_module", "exec_module", "load_module"}
-)
+_ANY_MODULE = frozenset({"__import__", "run_path", "run_module", "exec_module", "load_module"})
+_NAMED_MODULE = "import_module"
+_READ_DOCSTRINGS = frozenset({"__doc__", "getdoc", "getsource", "getsourcelines"})
+READ_SPELLING = _READ_DOCSTRINGS | READ_OTHERS
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,26 @@ class Uses:
     """What a piece of code uses.
 
     `imported_modules`: modules that it imports, with the level of a relative import. `any_name`, `any_module`: it looks
-    names or modules up at run time, so any may be used. `docstrings`: it reads them.
+    names or modules up at run time, so any may be used; `named_module`: by `import_module`, which a step's process reports.
+    `spelling`: what it reads of the spelling of code.
     """
 
     references: set[Reference] = field(default_factory=set)
     imported_modules: set[tuple[str, int]] = field(default_factory=set)
     any_name: bool = False
     any_module: bool = False
-    docstrings: bool = False
+    named_module: bool = False
+    spelling: Spelling = NOTHING
+
+    def notice(self, names: Sequence[str]) -> None:
+        """Note what follows from the use of a name with these attributes, whatever it is a name of."""
+        self.any_name |= not _ANY_NAME.isdisjoint(names)
+        self.any_module |= not _ANY_MODULE.isdisjoint(names) or tuple(names[:2]) == ("sys", "modules")
+        self.named_module |= _NAMED_MODULE in names
+        if not _READ_DOCSTRINGS.isdisjoint(names):
+            self.spelling |= Spelling(docstrings=True)
+        if not READ_OTHERS.isdisjoint(names):
+            self.spelling |= Spelling(local_names=True)
 
 
 def uses(node: ast.AST) -> Uses:
@@ -76,9 +91,29 @@ class _NameCollector(ast.NodeVisitor):
         self.found = Uses()
         # Each scope maps a bound name to what an import binds it to, or to None for a local variable.
         self.scopes: list[tuple[bool, dict[str, Reference | None]]] = []
+        self._called: set[ast.expr] = set()
 
     def visit_Name(self, node: ast.Name) -> None:
+        self._reads_variables(node, node.id)
         self._use(node.id, ())
+
+    def visit_Call(self, node: ast.Call) -> None:
+        self._called.add(node.func)
+        if isinstance(node.func, ast.Name) and node.func.id == "eval" and not node.keywords:
+            match node.args:
+                case [ast.Constant(value=str(text))]:
+                    with suppress(SyntaxError, ValueError):
+                        self._evaluated(ast.parse(text.strip(), mode="eval").body)
+                        return
+        self.generic_visit(node)
+
+    def _evaluated(self, expression: ast.expr) -> None:
+        """A text that is evaluated uses what the same expression in its place would, or names of the module, as it does not see the
+        variables of functions around.
+        """
+        self.visit(expression)
+        names = {one.id for one in ast.walk(expression) if isinstance(one, ast.Name)}
+        self.found.references |= {Reference((name,)) for name in {*names, "eval"}}
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         attributes: list[str] = []
@@ -86,9 +121,10 @@ class _NameCollector(ast.NodeVisitor):
         while isinstance(value, ast.Attribute):
             attributes.insert(0, value.attr)
             value = value.value
-        self._notice(attributes)
+        self._reads_variables(node, attributes[-1])
+        self.found.notice(attributes)
         if isinstance(value, ast.Name):
-            self.found.any_module |= (value.id, attributes[0]) == ("sys", "modules")
+            self.found.notice((value.id, attributes[0]))
             self._use(value.id, tuple(attributes))
         else:
             self.visit(value)
@@ -176,6 +212,11 @@ class _NameCollector(ast.NodeVisitor):
                 with suppress(SyntaxError):  # not every text in an annotation is a quoted type
                     self.visit(ast.parse(part.value, mode="eval").body)
 
+    def _reads_variables(self, node: ast.expr, name: str) -> None:
+        """What calls a function that reads the caller's variables keeps its names; whoever else calls it must keep them too."""
+        if name in READ_OWN and node not in self._called:
+            self.found.spelling |= Spelling(local_names=True)
+
     def _use(self, name: str, attributes: tuple[str, ...]) -> None:
         for depth, (is_visible_inside, scope) in enumerate(reversed(self.scopes)):
             if name in scope and (is_visible_inside or depth == 0):
@@ -186,13 +227,8 @@ class _NameCollector(ast.NodeVisitor):
         self._add(Reference((name, *attributes)))
 
     def _add(self, reference: Reference) -> None:
-        self._notice(reference.path)
+        self.found.notice(reference.path)
         self.found.references.add(reference)
-
-    def _notice(self, names: Sequence[str]) -> None:
-        self.found.any_name |= not _ANY_NAME.isdisjoint(names)
-        self.found.any_module |= not _ANY_MODULE.isdisjoint(names)
-        self.found.docstrings |= "__doc__" in names
 
 
 def _arguments(arguments: ast.arguments) -> list[ast.arg]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from periplus.sdk.compiler.closure.canonical import NOTHING, Spelling
 from periplus.sdk.compiler.closure.modules import Module, Statement
 from periplus.sdk.compiler.closure.project import Project
-from periplus.sdk.compiler.closure.scopes import Reference
+from periplus.sdk.compiler.closure.scopes import Reference, Uses
 
 
 @dataclass
@@ -15,7 +17,7 @@ class CodeTraversal:
     """The statements, names and modules that were reached so far.
 
     `included`: statements by module, in no order. `bound`: the imported names used, by module. `whole`: modules
-    of which every statement counts. `reached`: modules that are imported.
+    of which every statement counts. `reached`: modules that are imported. `named_module`, `spelling`: as in Uses.
     """
 
     project: Project
@@ -23,7 +25,8 @@ class CodeTraversal:
     bound: dict[str, set[str]] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
-    docstrings: bool = False
+    named_module: bool = False
+    spelling: Spelling = NOTHING
     _resolved: set[tuple[str, Reference]] = field(default_factory=set)
 
     def start(self, module: str, name: str) -> None:
@@ -76,11 +79,15 @@ class CodeTraversal:
             return
         included.add(statement)
         used = statement.uses
-        self.docstrings |= used.docstrings
         for imported_modules in sorted(used.imported_modules):
             self._reach(module.absolute(*imported_modules))
         for reference in sorted(used.references, key=repr):
             self._resolve(module, reference)
+        self._notice(module, used)
+
+    def _notice(self, module: Module, used: Uses) -> None:
+        self.spelling |= used.spelling
+        self.named_module |= used.named_module
         if used.any_name:
             self._whole(module.name)
         if used.any_module:
@@ -99,6 +106,9 @@ class CodeTraversal:
             self._include(module, statement)
         for bound in sorted(module.imports.get(name, ()), key=repr):
             self.bound.setdefault(module.name, set()).add(name)
+            used = Uses()
+            used.notice((*bound.path, *rest))
+            self._notice(module, used)
             self._path(module.absolute(bound.module or "", bound.level), (*bound.path, *rest))
 
     def _path(self, name: str, path: tuple[str, ...]) -> None:
@@ -119,39 +129,29 @@ class CodeTraversal:
             self._whole(name)
 
     def _has_side_effects(self, module: Module, statement: Statement) -> bool:
-        """Whether a definition or assignment runs code of the project that may have side effects.
+        """Whether a definition or assignment runs code of the project, when it is imported, that may have side effects.
 
         A decorator of the project may register the function, a base class its subclass, and a called function may
         do anything. Decorators, base classes and functions of other packages are assumed to have no side effects.
         """
-        node = statement.node
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            if any(self._is_of_project(module, one) for one in node.decorator_list):
-                return True
-            return isinstance(node, ast.ClassDef) and self._registers(module, node, set())
-        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value:
-            calls = [one for one in ast.walk(node.value) if isinstance(one, ast.Call)]
-            return any(self._is_of_project(module, one.func, classes=False) for one in calls)
-        return False
+        return any(
+            self._registers(module, part, set())
+            if isinstance(part, ast.ClassDef)
+            else self._is_of_project(module, part, classes=not isinstance(part, ast.Call))
+            for part in _run_on_import(statement.node)
+        )
 
-    def _is_of_project(self, module: Module, node: ast.expr, *, classes: bool = True) -> bool:
-        """Whether a called expression is defined in the project."""
+    def _is_of_project(self, module: Module, node: ast.expr, *, classes: bool) -> bool:
+        """Whether a decorator or a called expression is defined in the project."""
+        path: list[str] = []
         while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
+            if isinstance(node, ast.Attribute):
+                path.insert(0, node.attr)
             node = node.func if isinstance(node, ast.Call) else node.value
         if not isinstance(node, ast.Name):
-            return not isinstance(node, ast.Constant)
-        bound = module.bindings.get(node.id, [])
-        if bound:
-            return classes or not all(isinstance(one.node, ast.ClassDef) for one in bound)
-        for reference in module.imports.get(node.id, ()):
-            source = module.absolute(reference.module or "", reference.level)
-            if self.project.file(source) is None:
-                continue
-            other = self.project.module(source)
-            found = other.bindings.get(reference.path[0], []) if reference.path else []
-            if classes or not found or not all(isinstance(one.node, ast.ClassDef) for one in found):
-                return True
-        return False
+            return not isinstance(node, ast.Constant | ast.JoinedStr)
+        found = self._definitions(module, (node.id, *path), set())
+        return any(classes or not isinstance(one, ast.ClassDef) for _, one in found)
 
     def _registers(self, module: Module, node: ast.ClassDef, checked: set[ast.ClassDef]) -> bool:
         """Whether making this class runs a metaclass or an `__init_subclass__` of the project."""
@@ -161,7 +161,10 @@ class CodeTraversal:
         if any(keyword.arg == "metaclass" or keyword.arg is None for keyword in node.keywords):
             return True
         for base in node.bases:
-            for owner, parent in self._classes(module, base):
+            path = tuple(ast.unparse(base).split("[")[0].split("."))
+            for owner, parent in self._definitions(module, path, set()):
+                if not isinstance(parent, ast.ClassDef):
+                    return True  # a class that something made
                 hooks = [one for one in parent.body if isinstance(one, ast.FunctionDef)]
                 if any(one.name == "__init_subclass__" for one in hooks):
                     return True
@@ -169,18 +172,58 @@ class CodeTraversal:
                     return True
         return False
 
-    def _classes(self, module: Module, base: ast.expr) -> list[tuple[Module, ast.ClassDef]]:
-        """The classes of the project that a base names, following at most one import."""
-        path = ast.unparse(base).split("[")[0].split(".")
-        candidates = [(module, path[0])]
-        for reference in module.imports.get(path[0], ()):
-            source = module.absolute(reference.module or "", reference.level)
-            whole = (*reference.path, *path[1:])
-            if whole and self.project.file(source) is not None:
-                candidates.append((self.project.module(source), whole[0]))
-        return [
-            (owner, statement.node)
-            for owner, name in candidates
-            for statement in owner.bindings.get(name, ())
-            if isinstance(statement.node, ast.ClassDef)
-        ]
+    def _definitions(
+        self, module: Module, path: tuple[str, ...], checked: set[tuple[str, tuple[str, ...]]]
+    ) -> Iterator[tuple[Module, ast.stmt | None]]:
+        """What binds a name with attributes in the project, through imports and re-exports; None for what no statement binds."""
+        name, *rest = path
+        for statement in module.bindings.get(name, ()):
+            yield module, statement.node
+        for bound in module.imports.get(name, ()):
+            source = module.absolute(bound.module or "", bound.level)
+            yield from self._defined_in(source, (*bound.path, *rest), checked)
+        if name not in module.bindings and name not in module.imports:
+            for star in module.stars:
+                for found in self._defined_in(module.absolute(*star), path, checked):
+                    if found[1] is not None:
+                        yield found
+
+    def _defined_in(
+        self, name: str, path: tuple[str, ...], checked: set[tuple[str, tuple[str, ...]]]
+    ) -> Iterator[tuple[Module, ast.stmt | None]]:
+        if (name, path) in checked:
+            return
+        checked.add((name, path))
+        if self.project.file(name) is None:
+            if path and self.project.is_folder(name):
+                yield from self._defined_in(f"{name}.{path[0]}", path[1:], checked)
+            return
+        module = self.project.module(name)
+        found = list(self._definitions(module, path, checked)) if path else []
+        if found or (path and path[0] in module.imports):
+            yield from found
+        elif path and (self.project.file(f"{name}.{path[0]}") or self.project.is_folder(f"{name}.{path[0]}")):
+            yield from self._defined_in(f"{name}.{path[0]}", path[1:], checked)
+        else:
+            yield module, None
+
+
+def _run_on_import(statement: ast.stmt) -> Iterator[ast.expr | ast.ClassDef]:
+    """Classes, decorators and calls of a definition or assignment, but those in bodies of functions."""
+    pending: list[ast.AST] = [statement]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.ClassDef):
+            yield node
+        if isinstance(node, ast.Call):
+            yield node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            pending += [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+            pending += getattr(node, "decorator_list", ())
+            if isinstance(node, ast.Lambda):
+                continue
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from (one for one in node.decorator_list if not isinstance(one, ast.Call))
+            yield from (one.func for one in node.decorator_list if isinstance(one, ast.Call))
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            pending += ast.iter_child_nodes(node)
