@@ -395,3 +395,53 @@ def test_outputs_of_a_step_that_is_not_cached_are_unknown_to_the_steps_that_use_
     assert (found.parameters, found.steps_decide_all) == ({}, False), (
         "the workflow's output is not known either"
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{{workflow.name}}", "a {{workflow.uid}}", "{{workflow.creationTimestamp}}", "{{=sprig.now()}}",
+        "{{=sprig.randAlphaNum(5)}}", "{{=workflow.name}}",
+    ],
+)  # fmt: skip
+def test_an_input_that_differs_from_run_to_run_is_named_in_a_warning(value: str) -> None:
+    through = dag(
+        task("deep", "t", given={"x": "{{inputs.parameters.p}}"}),
+        name="inner",
+        inputs={"parameters": [{"name": "p"}]},
+    )
+    found = expand_checked(
+        workflow(
+            dag(task("a", "t", given={"x": value}), task("b", "inner", given={"p": value})),
+            through,
+            say("t", "$x", "x"),
+        )
+    )
+    what = value.removeprefix("a ").strip("{}").removeprefix("=")
+    (warning,) = found.warnings
+    assert warning == (
+        f"a, b.deep: input x has {what}, which differs from run to run, so that no result is served: annotate "
+        "periplus.dev/ignore-inputs: x if it does not change the result"
+    )
+
+
+def test_volatile_content_of_an_artifact_is_named_and_a_day_or_an_ignored_input_is_not() -> None:
+    template = say("t", "$x", "x")
+    template["inputs"]["artifacts"] = [{"name": "d", "path": "/tmp/d"}]
+    day, ignored = "{{workflow.creationTimestamp.d}}", {"periplus.dev/ignore-inputs": "x"}
+
+    def warned(x: str, content: str, annotations: Json) -> list[str]:
+        given = {
+            "parameters": [{"name": "x", "value": x}],
+            "artifacts": [{"name": "d", "raw": {"data": content}}],
+        }
+        called = {**task("a", "t"), "arguments": given}
+        annotated = {**template, "metadata": {"annotations": annotations}}
+        return [
+            each.partition(" has ")[0] for each in expand_checked(workflow(dag(called), annotated)).warnings
+        ]
+
+    assert warned("1", "in {{workflow.uid}}", {}) == ["a: input d"]
+    assert warned("{{workflow.name}}", day, {}) == ["a: input x"]
+    assert warned(day, day, {}) == []
+    assert warned("{{workflow.name}}", "1", ignored) == []

@@ -74,6 +74,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
         environment = StepEnvironment(
             runs_images=not settings.steps_are_processes,
             immutable_image_prefixes=settings.immutable_image_prefixes,
+            node_platforms=settings.node_platforms,
         )
         shared = SharedKeys(
             settings.s3_endpoint, settings.s3_bucket, settings.readable_keys, settings.writable_keys

@@ -46,6 +46,8 @@ class Settings(ArtifactRepositorySettings):
     """Whether Argo runs steps as processes of its machine instead of their images, as the local Argo does."""
     immutable_image_prefixes: Annotated[tuple[str, ...], NoDecode] = ()
     """Images whose names begin so never change under their tags. Separated by commas."""
+    node_platforms: Annotated[tuple[str, ...], NoDecode] = ()
+    """The platforms of the cluster's nodes, such as `linux/amd64,linux/arm64`. With several, a step whose pod chooses none (`nodeSelector` or required affinity on `kubernetes.io/arch`) is not cached. Empty: they are taken for one."""
     image_policy: ImagePolicy = ImagePolicy.PIN
     """`pin`: images by tag are resolved by the snapshotter, and named by digest in the workflow that is submitted; `check`:
     it is submitted as it is, and a step is cached only if its pod ran what the tag pointed to; `off`: they are not resolved,
@@ -159,6 +161,7 @@ class Settings(ArtifactRepositorySettings):
 
     @field_validator(
         "immutable_image_prefixes",
+        "node_platforms",
         "readable_keys",
         "writable_keys",
         "observe_recorded_projects",

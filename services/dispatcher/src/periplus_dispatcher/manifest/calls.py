@@ -79,7 +79,8 @@ class ExpandedWorkflow:
 
     `parameters` and `artifacts` are the entrypoint's outputs, without those that are known only during the run.
     `steps_decide_all` is whether the outcome of the run follows from the outcomes of the steps: no hooks but the exit
-    handler, no output that is known only during the run. `warnings` say why there are no calls.
+    handler, no output that is known only during the run. `warnings` say why there are no calls, or which inputs
+    keep steps from ever being hits.
     """
 
     calls: tuple[Call, ...]

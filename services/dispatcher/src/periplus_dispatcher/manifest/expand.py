@@ -5,7 +5,7 @@ the run can tell (a loop over a template invocator, a recursion) is expanded onc
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -28,6 +28,7 @@ from periplus_dispatcher.manifest.pod_template import (
     added_characters,
     common_spec,
 )
+from periplus_dispatcher.manifest.policy import ANNOTATION_PREFIX
 from periplus_dispatcher.manifest.scope import (
     OutputRefs,
     Resolver,
@@ -36,6 +37,7 @@ from periplus_dispatcher.manifest.scope import (
     is_resolvable,
     step_outputs,
     unknown_outputs,
+    volatile_value,
     without_items,
 )
 from periplus_dispatcher.manifest.template import describe_template
@@ -61,6 +63,9 @@ MAX_DEPENDENCIES = 100_000
 """Dependencies of all calls on one another: each step of a group waits for every step of the group before it."""
 MAX_PATH_CHARACTERS = 8 << 20
 """Characters of the paths of all calls."""
+MAX_NAMED_STEPS = 3
+MAX_NAMED_CHARACTERS = 200
+"""Of a warning: steps that it names, and of what an input has."""
 NOT_PLANNED = "no step is planned or cached: {}"
 
 
@@ -111,6 +116,7 @@ class _Expander:
         self._calls: list[Call] = []
         self._dependencies = self._path_characters = self._items = 0
         self._orders: dict[tuple[str, tuple[str, ...] | None], _Order] = {}
+        self._volatile: dict[tuple[str, str], list[str]] = {}
 
     def expand(self) -> ExpandedWorkflow:
         name = self._spec.get("entrypoint", "")
@@ -142,6 +148,7 @@ class _Expander:
         return replace(
             self.without_calls(""),
             calls=tuple(self._calls),
+            warnings=self._volatile_warnings(),
             parameters=parameters,
             artifacts=artifacts,
             steps_decide_all=self._steps_decide_all
@@ -294,6 +301,7 @@ class _Expander:
         if not task:
             parameters, artifacts = dict(scope.parameters), dict(scope.artifacts)
         inner = self._resolver.inner_scope(template, parameters, artifacts, in_loop=scope.in_loop)
+        self._note_volatile(call.path, template, inner, described.step.policy.ignore_inputs)
         missing = self._missing_artifacts(task, template, inner.artifacts)
         if missing:
             reason = f"whether its optional artifact {missing[0]} exists is known only during the run"
@@ -371,6 +379,28 @@ class _Expander:
     @cached_property
     def _references(self) -> set[str]:
         return tags.references(self._spec)
+
+    def _note_volatile(self, path: str, template: Json, inner: Scope, ignored: Collection[str]) -> None:
+        """Note inputs that never have the value of an earlier run: the step never is a hit."""
+        inputs = {
+            p["name"]: inner.parameters.get(p["name"], ()) for p in items_of(template, "inputs", "parameters")
+        }
+        found: dict[str, Text | ArtifactSource] = {**inputs, **inner.artifacts}
+        for name, value in found.items():
+            if name not in ignored and (what := volatile_value(value)):
+                self._volatile.setdefault((name, what[:MAX_NAMED_CHARACTERS]), []).append(path)
+
+    def _volatile_warnings(self) -> tuple[str, ...]:
+        """A warning for each input and what it has."""
+        warnings = []
+        for (name, what), paths in self._volatile.items():
+            more = len(paths) - MAX_NAMED_STEPS
+            steps = ", ".join(paths[:MAX_NAMED_STEPS]) + (f" and {more} more" if more > 0 else "")
+            warnings.append(
+                f"{steps}: input {name} has {what}, which differs from run to run, so that no result is served: annotate "
+                f"{ANNOTATION_PREFIX}ignore-inputs: {name} if it does not change the result"
+            )
+        return tuple(warnings)
 
     def _describe(self, index: int, template: Json) -> ContainerTemplate | None:
         name = template["name"]

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from periplus_dispatcher.domain import ConfigRef, Json
+from periplus_dispatcher.manifest.node_platform import placement
 from periplus_dispatcher.manifest.undeclared import (
     IgnoredSources,
     Source,
@@ -48,12 +49,15 @@ _DEFAULTS_WITHOUT_EFFECT = frozenset(
 class CommonSpec:
     """What a workflow adds to every template: `fields`, its `defaults` and pod spec `patch` among them, and volumes to mount.
 
-    `artifact_gc` is the strategy by which Argo deletes the output artifacts; empty if it keeps them.
+    `artifact_gc` is the strategy by which Argo deletes the output artifacts; empty if it keeps them. `placement` are node selector
+    and affinity of the spec, `default_placement` those of its template defaults.
     """
 
     fields: Json
     volumes: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)
     artifact_gc: str = ""
+    placement: Json = field(default_factory=dict)
+    default_placement: Json = field(default_factory=dict)
 
 
 NOTHING_COMMON = CommonSpec({})
@@ -66,7 +70,7 @@ class PodTemplate:
     `template` and `common` are without what annotations ignore, `raw` are both before the substitution. `parts` are the
     template, the defaults and the pod spec patches: each can have containers and volumes. `unreadable` says why what it gets
     is not known; then it has no sources. `mounted_volumes` are, by name, the volumes that it mounts as they are declared.
-    `applied` are those of the ignored names that it has.
+    `applied` are those of the ignored names that it has. `placement` are its node selector and affinity.
     """
 
     template: Json
@@ -78,6 +82,7 @@ class PodTemplate:
     ignored: IgnoredSources
     applied: IgnoredSources
     unreadable: str = ""
+    placement: Json = field(default_factory=dict)
 
     @property
     def config(self) -> tuple[ConfigRef, ...]:
@@ -108,7 +113,13 @@ def common_spec(spec: Json) -> CommonSpec:
             )
         ),
         str((spec.get("artifactGC") or {}).get("strategy") or ""),
+        _placement(spec),
+        _placement(spec.get("templateDefaults") or {}),
     )
+
+
+def _placement(value: Json) -> Json:
+    return {name: value[name] for name in ("nodeSelector", "affinity") if value.get(name)}
 
 
 def added_characters(spec: Json, constants: Mapping[str, str]) -> int:
@@ -162,6 +173,9 @@ def read_pod_template(
         tuple(sources(parts, volumes, ignored)),
         ignored,
         applied(ignored, (template, defaults, *patches), common.volumes),
+        placement=placement(
+            (*patches, found, substituted(common.default_placement)), substituted(common.placement)
+        ),
     )
 
 

@@ -60,6 +60,15 @@ class TooLargeToPlanError(Exception):
     """The expansion of a manifest is larger than a plan may be; the message says what there is too much of."""
 
 
+VOLATILE = frozenset(
+    {
+        "workflow.name", "workflow.uid", "workflow.creationTimestamp", "workflow.creationTimestamp.s",
+        "workflow.creationTimestamp.RFC3339", "workflow.scheduledTime",
+    }
+)  # fmt: skip
+"""References that have another value in each run. A year or a day, as `workflow.creationTimestamp.Y`, has the same for some time."""
+
+
 class Resolver:
     """Resolves the texts and artifacts of a manifest. `parameters` are the workflow's, with their values.
 
@@ -182,6 +191,8 @@ class Resolver:
             )
             if not is_known and name not in self.constants:
                 return (Unknown(source),)
+        if tags.volatile_functions("{{=" + source + "}}"):
+            return (Unknown(source),)  # Argo evaluates it again
         environment: Json = {"inputs": {"parameters": {}}, "workflow": {"parameters": dict(self._parameters)}}
         environment["inputs"]["parameters"] = {
             name: value
@@ -224,8 +235,11 @@ class Resolver:
                 return scope.outputs[task].artifact(output)
             return Unknown(name)
         if "raw" in artifact:
-            content = literal_text(self.text(str(artifact["raw"].get("data", "")), scope))
-            return Raw(content) if content is not None else Unknown(f"the raw artifact {artifact['name']}")
+            text = self.text(str(artifact["raw"].get("data", "")), scope)
+            content = literal_text(text)
+            if content is not None:
+                return Raw(content)
+            return Unknown(volatile_value(text) or f"the raw artifact {artifact['name']}")
         if "s3" in artifact:
             key, bucket, endpoint = (
                 literal_text(self.text(str(artifact["s3"].get(field, "")), scope))
@@ -234,6 +248,17 @@ class Resolver:
             if key and bucket is not None and endpoint is not None:
                 return ObjectRef(key, bucket, endpoint)
         return Unknown(f"the artifact {artifact['name']}")
+
+
+def volatile_value(value: Text | ArtifactSource) -> str:
+    """What makes a value another one in each run: a reference or an expression; empty if nothing does."""
+    for part in value if isinstance(value, tuple) else (value,):
+        if isinstance(part, Unknown) and (
+            part.description in VOLATILE
+            or ("(" in part.description and tags.volatile_functions("{{=" + part.description + "}}"))
+        ):
+            return part.description
+    return ""
 
 
 def is_from_config_map(parameter: Json) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from periplus_dispatcher.domain import ContainerTemplate, Json
 from periplus_dispatcher.manifest import discovered
+from periplus_dispatcher.manifest.node_platform import chosen_platform
 from periplus_dispatcher.manifest.pod_template import (
     CACHEABLE_KINDS,
     NOTHING_COMMON,
@@ -57,6 +58,8 @@ def describe_template(
         document["common"] = _without_empty(pod.common)
     if volumes := pod.mounted_volumes:
         document["volumes"] = dict(volumes)
+    if environment.runs_images and (platform := chosen_platform(pod.placement)):
+        document["platform"] = platform
     if pod.config:
         document["config"] = _config(pod, environment)
     outputs = template.get("outputs") or {}

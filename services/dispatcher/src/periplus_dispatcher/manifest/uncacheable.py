@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from periplus_dispatcher.domain import ConfigRef, ConfigVersion, Json
+from periplus_dispatcher.manifest.node_platform import is_one_platform
 from periplus_dispatcher.manifest.pod_template import TAG, PodTemplate, is_known_only_during_the_run
 from periplus_dispatcher.manifest.policy import ANNOTATION_PREFIX
 from periplus_dispatcher.manifest.undeclared import Source, containers_of
@@ -12,6 +13,8 @@ from periplus_model.steps import CachePolicy
 
 _ARTIFACT_STORES = frozenset({"s3", "gcs", "azure", "oss", "hdfs", "http", "artifactory", "git", "plugin"})
 _STABLE_REFERENCES = ("inputs.", "outputs.", "item")
+MIXED = 2
+"""So many platforms make a cluster mixed."""
 _FIELDS = {"daemon": "it is a daemon", "memoize": "it has Argo's memoize"}
 NOT_READ = "whose content the dispatcher does not read: set DISPATCHER_KUBERNETES_URL and DISPATCHER_CONFIG_VERSION_KEY"
 OBSERVED = "whose content when an observed step started is not known"
@@ -27,7 +30,8 @@ class StepEnvironment:
     reason. Else steps are processes of this machine, and `digest` is that of their environment, or empty if it is not known.
     `config` are the versions of the data of config objects that steps get; `without_version` says why another one has none,
     as the end of a sentence about it. `images_are_seen` is whether the key gets the digests of images by tag once the step ran.
-    `unknown_defaults` is why it is not known what Argo's controller adds to workflows; empty if it is.
+    `unknown_defaults` is why it is not known what Argo's controller adds to workflows; empty if it is. `node_platforms` are those
+    of the cluster's nodes, as `linux/amd64`; empty if they are not known.
     """
 
     runs_images: bool = True
@@ -38,6 +42,7 @@ class StepEnvironment:
     without_version: str = NOT_READ
     images_are_seen: bool = False
     unknown_defaults: str = ""
+    node_platforms: tuple[str, ...] = ()
 
     @cached_property
     def versions(self) -> dict[ConfigRef, ConfigVersion]:
@@ -67,7 +72,20 @@ def uncacheable_reason(
     volatile = sorted(name for name in tags.references(document) if not name.startswith(_STABLE_REFERENCES))
     if volatile:
         return f"it uses {volatile[0]}, which differs from run to run"
-    return _image_reason(pod, environment) if environment.runs_images else ""
+    if not environment.runs_images:
+        return ""
+    return _platform_reason(pod, environment) or _image_reason(pod, environment)
+
+
+def _platform_reason(pod: PodTemplate, environment: StepEnvironment) -> str:
+    """Nodes of several platforms may run the step; empty if it chooses one."""
+    if len(environment.node_platforms) < MIXED or is_one_platform(pod.placement):
+        return ""
+    platforms = " or ".join(environment.node_platforms)
+    return (
+        f"its pod may run on {platforms} (DISPATCHER_NODE_PLATFORMS), where the same image runs other programs: choose one, "
+        "nodeSelector: {kubernetes.io/arch: amd64}"
+    )
 
 
 def volatile_function_reason(templates: list[Json | None]) -> str:
