@@ -14,7 +14,7 @@ import pytest
 from periplus.sdk.compiler.loading import load
 from periplus.sdk.compiler.manifest import Compiled, compile  # noqa: A004 - the public name
 from periplus.sdk.compiler.travelling_runner import FOLDER, runner_files
-from periplus.sdk.discovery.names import INDEX_FILE
+from periplus.sdk.discovery.names import DIGESTS_FILE, INDEX_FILE
 from periplus.sdk.pipelines import ports
 
 BARE = [sys.executable, "-I", "-S"]
@@ -201,7 +201,7 @@ def test_the_archive_has_sources_only_and_no_trace_of_the_machine(unpacked, writ
         (0, 0, 0, "", 0o755), (0, 0, 0, "", 0o644)
     }  # fmt: skip
     assert [one.name for one in runner if one.isfile()] == sorted(
-        f"code/{name}" for name in (*runner_files(), INDEX_FILE)
+        f"code/{name}" for name in (*runner_files(), INDEX_FILE, DIGESTS_FILE)
     )
     assert len(made.archive) < 100_000
 

@@ -19,7 +19,6 @@ from periplus.sdk.compiler.loading import module_path
 from periplus.sdk.compiler.requirements import Requirements, read_requirements
 from periplus.sdk.compiler.templates import DOMAIN, StepCode, TemplateVariant, container_template
 from periplus.sdk.compiler.travelling_runner import FOLDER, runner_files
-from periplus.sdk.discovery.names import INDEX_FILE
 from periplus.sdk.errors import PipelineError
 from periplus.sdk.pipelines.binding import Binding, Constant, ItemRef
 from periplus.sdk.pipelines.graph import Task, argo_name
@@ -101,7 +100,7 @@ def compile(  # noqa: A001
     files = _others(code, files)
     index = code_index(files, code.read_modules())
     travelling = index.travelling({":".join(entries[step]): one.statements for step, one in closures.items()})
-    packed = archive({**files, **runner_files(), **installed, INDEX_FILE: travelling})
+    packed = archive({**files, **runner_files(), **installed, **travelling})
     key = packed.key(project)
     codes = {
         step: StepCode(":".join(entries[step]), closures[step], key, requirements[step]) for step in entries

@@ -23,7 +23,8 @@ class Executed:
     """Counts the executions of functions up to 8, or only whether there was one."""
 
     def __init__(self) -> None:
-        self._started: dict[CodeType, int] | None = None
+        # By id: equal functions of two files would be one key, and code objects live as long as this.
+        self._started: dict[int, int] | None = None
         self._round = 1
         monitoring: Any = getattr(sys, "monitoring", None)
         self._monitoring = monitoring
@@ -48,9 +49,11 @@ class Executed:
     def counts(self, functions: Iterable[CodeType]) -> list[int]:
         """How often each was executed: 0, or a number that is another one when it was executed again."""
         if self._started is not None:
-            return [self._started.get(code, 0) for code in functions]
-        read = _counter()
-        return [_FULL if read is None else _FULL + read(code) for code in functions]
+            return [self._started.get(id(code), 0) for code in functions]
+        counter = _counter()
+        if counter is None:
+            return [_FULL for _ in functions]
+        return [_FULL + counter(id(code) + _OFFSET).value for code in functions]
 
     def is_full(self, count: int) -> bool:
         """Whether a count does not rise any more, so that two that are equal say nothing."""
@@ -58,12 +61,12 @@ class Executed:
 
     def _on_start(self, code: CodeType, _offset: int) -> Any:
         assert self._started is not None
-        self._started[code] = self._round
+        self._started[id(code)] = self._round
         return self._monitoring.DISABLE
 
 
 def _counter() -> Any:
-    """A function that reads the counter of a code object, -8 to 0; None if it is not where it is expected."""
+    """What reads the counter of a code object at an address, -8 to 0; None if it is not where it is expected."""
     global _read  # noqa: PLW0603
     if _read is False:
         _read = _tried()
@@ -76,14 +79,14 @@ _read: Any = False
 def _tried() -> Any:
     if sys.implementation.name != "cpython" or sys.version_info[:2] != (3, 11):
         return None
-    import ctypes
+    # Not ctypes, whose import takes a millisecond.
+    from _ctypes import _SimpleCData
 
-    short = ctypes.c_short
+    class Short(_SimpleCData):  # type: ignore[type-arg]
+        _type_ = "h"
 
-    def read(code: CodeType) -> int:
-        return short.from_address(id(code) + _OFFSET).value
-
+    read: Any = Short.from_address
     probe: Any = eval("lambda: None")  # noqa: S307 - a function that was never executed
-    before = read(probe.__code__)
+    before = read(id(probe.__code__) + _OFFSET).value
     probe()
-    return read if (before, read(probe.__code__)) == (-_FULL, 1 - _FULL) else None
+    return read if (before, read(id(probe.__code__) + _OFFSET).value) == (-_FULL, 1 - _FULL) else None

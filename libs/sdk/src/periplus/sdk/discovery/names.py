@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from bisect import bisect_left
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 INDEX_FILE = "periplus-runner/index.json"
-"""In the code archive."""
+DIGESTS_FILE = "periplus-runner/digests.json"
+"""In the code archive: where each name is, and its digest, which is read only where one is reported."""
 
 EVERYTHING = "*"
 LISTING = "/"
@@ -32,11 +33,9 @@ class Names:
     """The code index, and the closure of the step's function. `readers`: files with code that reads docstrings or variables of others."""
 
     def __init__(self, code: str, entry: str) -> None:
-        index: dict[str, Any] = {}
-        # Without an index, what is named has no digest, and no result is served for it.
-        with contextlib.suppress(OSError, ValueError):
-            index = json.loads(Path(code, INDEX_FILE).read_text(encoding="utf-8"))
-        self._digests: dict[str, str] = index.get("digests", {})
+        index = _read(code, INDEX_FILE)
+        self._code = code
+        self._digests: dict[str, str] = {}
         self._statements: dict[str, list[tuple[int, str]]] = index.get("statements", {})
         self.readers: frozenset[str] = frozenset(index.get("readers", ()))
         self._closure: dict[str, list[int]] = index.get("closures", {}).get(entry, {})
@@ -63,6 +62,10 @@ class Names:
 
     def with_digests(self, names: Iterable[str]) -> dict[str, str]:
         """The digests of names; of a large project, files have one or only everything has, and so have too many names."""
+        names = set(names)
+        if not names:
+            return {}
+        self._digests = _read(self._code, DIGESTS_FILE)
         known = {self._known(name) for name in names}
         found = {name: self._digests.get(name, "") for name in sorted(known)}
         if len(json.dumps(found)) > MAX_NAMES_BYTES:
@@ -74,6 +77,15 @@ class Names:
 
     def _known(self, name: str) -> str:
         return next((one for one in (name, _in_file(name)) if one in self._digests), EVERYTHING)
+
+
+def _read(code: str, name: str) -> dict[str, Any]:
+    """An object of the code archive. Without it, what is named has no digest, and no result is served for it."""
+    # Not Path, which takes longer than all of the rest.
+    with contextlib.suppress(OSError, ValueError), open(os.path.join(code, name), "rb") as file:  # noqa: PTH118, PTH123
+        found: dict[str, Any] = json.loads(file.read())
+        return found
+    return {}
 
 
 def _in_file(name: str) -> str:

@@ -49,7 +49,8 @@ class Observation:
         self._variables: set[str] = set()
         self._starts_processes = False
         self._executed = Executed()
-        self._early: dict[CodeType, int] = {}
+        # Of the functions that were found when the step's module was imported, in their order.
+        self._early: list[int] = []
         self._found: list[CodeType] = []
         self._walked = 0
 
@@ -85,24 +86,23 @@ class Observation:
     def imported(self) -> None:
         """The step's module is imported: what runs from now on runs in the step's function."""
         self._looked_up.discard(self._entry.partition(":")[0])
-        functions = self._functions()
-        self._early = dict(zip(functions, self._executed.counts(functions), strict=True))
+        self._early = self._executed.counts(self._functions())
         self._executed.begin_again()
         original: Any = builtins.__import__
 
-        def observed_import(name: str, scope: Any = None, *args: Any, **options: Any) -> Any:
+        def observed_import(
+            name: str,
+            globals: Any = None,  # noqa: A002 - the name of the builtin
+            locals: Any = None,  # noqa: A002
+            fromlist: Any = (),
+            level: int = 0,
+        ) -> Any:
             # An import statement passes the globals of its module; the unpickler is observed by its own event.
-            if scope is None and "globals" not in options:
-                by = frames.caller().f_globals.get("__name__")
-                if by != "pickle":
-                    self._looked_up.add(name)
-            return (
-                original(name, scope, *args, **options)
-                if args or scope is not None
-                else original(name, **options)
-            )
+            if globals is None and frames.caller().f_globals.get("__name__") != "pickle":
+                self._looked_up.add(name)
+            return original(name, globals, locals, fromlist, level)
 
-        builtins.__import__ = observed_import  # type: ignore[assignment]  # it takes more than one form of call
+        builtins.__import__ = observed_import
 
     def report(self) -> dict[str, Any]:
         """What was used beyond the key; empty if nothing was."""
@@ -158,10 +158,12 @@ class Observation:
         found: set[str] = set()
         is_beyond = False
         functions = self._functions()
-        for code, count in zip(functions, self._executed.counts(functions), strict=True):
+        for position, (code, count) in enumerate(
+            zip(functions, self._executed.counts(functions), strict=True)
+        ):
             if not count:
                 continue
-            early = self._early.get(code, 0)
+            early = self._early[position] if position < len(self._early) else 0
             file = self._file(code.co_filename)
             name, is_in_closure = names.at(file, code.co_firstlineno)
             is_late = count != early or self._executed.is_full(early)
@@ -202,7 +204,10 @@ class Observation:
 
     def _loaded_files(self) -> set[str]:
         paths = {code.co_filename for code in self._modules}
-        paths |= {str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}
+        # Not by getattr, which calls the __getattr__ of a module that has one.
+        paths |= {
+            str(getattr(module, "__dict__", {}).get("__file__")) for module in list(sys.modules.values())
+        }
         return {file for file in map(self._file, paths) if file}
 
     def _functions(self) -> list[CodeType]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from periplus.sdk.compiler.closure.canonical import Spelling, digest, digest_without_bodies
-from periplus.sdk.discovery.names import EVERYTHING, LISTING, SPELLING
+from periplus.sdk.discovery.names import DIGESTS_FILE, EVERYTHING, INDEX_FILE, LISTING, SPELLING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,18 +47,21 @@ class CodeIndex:
     statements: dict[str, list[tuple[int, str]]]
     readers: list[str]
 
-    def travelling(self, closures: Mapping[str, Mapping[str, list[int]]]) -> bytes:
-        """The file of the code archive from which a step's process tells what is beyond the closure of its function.
+    def travelling(self, closures: Mapping[str, Mapping[str, list[int]]]) -> dict[str, bytes]:
+        """The files of the code archive from which a step's process tells what is beyond the closure of its function.
 
         `closures`: the statements of each, by file, by the entry `module:function`.
         """
-        document: dict[str, Any] = {
-            "digests": self.digests,
+        places: dict[str, Any] = {
             "statements": self.statements,
             "readers": self.readers,
             "closures": closures,
         }
-        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        documents = {INDEX_FILE: places, DIGESTS_FILE: self.digests}
+        return {
+            name: json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+            for name, document in documents.items()
+        }
 
 
 def code_index(files: Mapping[str, Path], modules: Iterable[Module]) -> CodeIndex:
