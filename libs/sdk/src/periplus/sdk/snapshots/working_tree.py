@@ -30,39 +30,45 @@ class Index:
     """The tracked files of a working tree, by what of them is of interest. All paths are relative to its root.
 
     `uncompared`: files that git was told not to compare, with the ids of their blobs. `folders`: those of all tracked files.
+    `listing`: what git printed of them; a tree can have hundreds of thousands.
     """
 
     submodules: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     uncompared: dict[str, str] = field(default_factory=dict)
     folders: set[str] = field(default_factory=lambda: {""})
-    paths: set[str] = field(default_factory=set)
+    listing: bytes = b""
 
     @property
     def has_attributes(self) -> bool:
         """Whether files of the tree give other files attributes, such as a filter."""
-        return any(os.path.join(folder, ".gitattributes") in self.paths for folder in self.folders)  # noqa: PTH118
+        return b"/.gitattributes\0" in self.listing or self.is_tracked(".gitattributes")
+
+    def is_tracked(self, path: str) -> bool:
+        """Whether a file has this path."""
+        return b"\t" + os.fsencode(path) + b"\0" in self.listing
 
 
 def read_index(root: Path) -> tuple[Index, str]:
     """The tracked files, and an error or ""."""
     listing, problem = git(root, "ls-files", "-z", "-s", "-v", max_bytes=MAX_INDEX_BYTES)
-    index = Index()
-    for entry in listing.split(b"\0"):
-        # <tag> <mode> <blob> <stage>\t<path>
-        about, _, raw = entry.partition(b"\t")
-        if not raw:
+    index = Index(listing=listing)
+    # <tag> <mode> <blob> <stage>\t<path>
+    entries = listing.split(b"\0")
+    folders = {entry.partition(b"\t")[2].rpartition(b"/")[0] for entry in entries}
+    add_folders(index.folders, (f"{os.fsdecode(folder)}/" for folder in folders))
+    for entry in entries:
+        if not entry or entry.startswith((b"H 100644 ", b"H 100755 ")):
             continue
+        about, _, raw = entry.partition(b"\t")
         tag, mode, blob = about.split(b" ")[:3]
         path = os.fsdecode(raw)
-        index.paths.add(path)
         if mode == b"160000":
             index.submodules.append(path)
         elif mode == b"120000":
             index.links.append(path)
         if tag.islower() or tag == b"S":
             index.uncompared[path] = blob.decode()
-    add_folders(index.folders, index.paths)
     return index, problem
 
 
@@ -176,8 +182,9 @@ def no_files(root: Path, index: Index, untracked: Iterable[str]) -> dict[str, st
     search = _Search(root, folders, apart)
     for _ in range(_MAX_ROUNDS):
         found = search.run()
-        search.omitted |= {path: why for path, why in found.items() if path in index.paths}
-        unknown = {path: why for path, why in found.items() if path not in index.paths}
+        tracked = {path for path in found if index.is_tracked(path)}
+        search.omitted |= {path: found[path] for path in tracked}
+        unknown = {path: why for path, why in found.items() if path not in tracked}
         if not unknown:
             break
         for path in _not_ignored(root, unknown):
@@ -218,8 +225,10 @@ class _Search:
                 self.omitted[f"{folder}/"] = error.strerror or "cannot be read"
                 continue
             for entry in entries:
+                if entry.is_file(follow_symlinks=False) or entry.is_symlink() or entry.name == ".git":
+                    continue
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_symlink() or entry.is_file() or entry.name == ".git" or path in self.apart:
+                if path in self.apart:
                     continue
                 if path in self.folders:
                     self.waiting.append(path)
