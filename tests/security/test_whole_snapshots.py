@@ -29,6 +29,7 @@ def restored(repository: Path, clone: Path) -> Path:
     for path, content in found.untracked.items():
         (clone / path).parent.mkdir(parents=True, exist_ok=True)
         (clone / path).write_bytes(content)
+        (clone / path).chmod(0o755 if path in found.executable else 0o644)
     return clone
 
 
@@ -47,12 +48,17 @@ def test_the_changed_files_of_a_submodule_and_its_new_ones_are_in_the_snapshot(
     (tree / "one.py").write_text("x = 'changed'\n")
     (tree / "new folder").mkdir()
     (tree / "new folder/new.txt").write_text("new\n")
+    (tree / "new folder/new.txt").chmod(0o755)
     (repository / "two.py").write_text("y = 2\n")
     found = collect(repository)
     assert found.omitted == {}
     assert b"+++ b/sub/one.py" in found.patch
     assert found.untracked == {"sub/new folder/new.txt": b"new\n"}
-    assert contents(restored(repository, tmp_path / "clone")) == contents(repository)
+    clone = restored(repository, tmp_path / "clone")
+    assert contents(clone) == contents(repository)
+    assert os.access(clone / "sub/new folder/new.txt", os.X_OK)
+    sent, _ = claim(repository)
+    assert [file.executable for file in sent.git.untracked] == [True]
 
 
 def test_a_submodule_that_is_not_checked_out_or_that_cannot_be_read_is_named(

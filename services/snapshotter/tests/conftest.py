@@ -124,7 +124,7 @@ def without_content(snapshot: Snapshot) -> Snapshot:
     claim = snapshot.claim
     git = claim.git
     if git:
-        files = tuple(File(f.path, empty(f.blob)) for f in sorted(git.untracked, key=lambda f: f.path))
+        files = tuple(replace(f, blob=empty(f.blob)) for f in sorted(git.untracked, key=lambda f: f.path))
         git = replace(git, patch=empty(git.patch), untracked=files)
     lockfile = claim.lockfile and replace(claim.lockfile, blob=empty(claim.lockfile.blob))
     templates = tuple(replace(template, blob=empty(template.blob)) for template in claim.templates)

@@ -53,7 +53,7 @@ def request_() -> pb.TakeSnapshotRequest:
         code_archive=b"\x1f\x8bcode %d" % time.time_ns(),
     )
     for path in (b"new file.txt", "größe\n.txt".encode(), b"raw\xff"):
-        claim.git.untracked.add(path=path, content=path)
+        claim.git.untracked.add(path=path, content=path, executable=path == b"new file.txt")
     claim.templates.add(name="WorkflowTemplate/train", content=b'{"spec": {}}')
     claim.omitted.add(path=b"model.bin", reason="20000000 bytes are too many")
     return pb.TakeSnapshotRequest(project="p", claim=claim)
@@ -67,8 +67,8 @@ async def test_a_claim_is_stored_in_postgres_and_s3_and_returned(stub, request_,
         pb.GetSnapshotRequest(project="p", snapshot=taken.snapshot, with_content=True)
     )
     snapshot = found.snapshot
-    assert {f.path: f.content for f in snapshot.claim.git.untracked} == {
-        f.path: f.content for f in request_.claim.git.untracked
+    assert {f.path: (f.content, f.executable) for f in snapshot.claim.git.untracked} == {
+        f.path: (f.content, f.executable) for f in request_.claim.git.untracked
     }
     assert snapshot.claim.git.patch == request_.claim.git.patch
     assert snapshot.claim.lockfile == request_.claim.lockfile

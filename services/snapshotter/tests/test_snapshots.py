@@ -18,6 +18,10 @@ def test_every_field_of_a_claim_changes_its_id(claim: Claim) -> None:
         replace(claim, git=replace(git, branch="other")),
         replace(claim, git=replace(git, patch=None)),
         replace(claim, git=replace(git, untracked=git.untracked[1:])),
+        replace(
+            claim,
+            git=replace(git, untracked=(replace(git.untracked[0], executable=True), *git.untracked[1:])),
+        ),
         replace(claim, lockfile=None),
         replace(claim, lockfile=replace(claim.lockfile, name="pylock.toml")),
         replace(claim, installed=()),

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from periplus_common.errors import Invalid, NotFound
-from periplus_snapshotter.snapshots.claim import Blob, Claim, File, Lockfile, Package
+from periplus_snapshotter.snapshots.claim import Blob, Claim, Lockfile, Package
 from periplus_snapshotter.snapshots.diff import SnapshotChange, diff_snapshots
 from periplus_snapshotter.snapshots.snapshot import Snapshot, StoredContent, StoredObject, TakenSnapshot
 from periplus_snapshotter.snapshots.validation import validate_claim
@@ -131,7 +131,7 @@ class Snapshotter:
         git, lockfile = claim.git, claim.lockfile
         if git:
             patch = git.patch and blobs[git.patch.digest]
-            untracked = tuple(File(file.path, blobs[file.blob.digest]) for file in git.untracked)
+            untracked = tuple(replace(file, blob=blobs[file.blob.digest]) for file in git.untracked)
             git = replace(git, patch=patch, untracked=untracked)
         if lockfile:
             lockfile = replace(lockfile, blob=blobs[lockfile.blob.digest])

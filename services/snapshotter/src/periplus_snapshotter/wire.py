@@ -55,7 +55,9 @@ def _decode_git(message: pb.GitState) -> GitState:
         branch=message.branch,
         remote=message.remote,
         patch=Blob.of_optional(message.patch),
-        untracked=tuple(File(file.path, Blob.of(file.content)) for file in message.untracked),
+        untracked=tuple(
+            File(file.path, Blob.of(file.content), file.executable) for file in message.untracked
+        ),
     )
 
 
@@ -170,7 +172,7 @@ def _encode_claim(claim: Claim) -> pb.Claim:
         message.git.remote = claim.git.remote
         message.git.patch = claim.git.patch.content if claim.git.patch else b""
         for file in claim.git.untracked:
-            message.git.untracked.add(path=file.path, content=file.blob.content)
+            message.git.untracked.add(path=file.path, content=file.blob.content, executable=file.executable)
     if claim.lockfile:
         message.lockfile.name = claim.lockfile.name
         message.lockfile.content = claim.lockfile.blob.content

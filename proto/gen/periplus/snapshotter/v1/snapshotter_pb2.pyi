@@ -27,21 +27,25 @@ class File(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    EXECUTABLE_FIELD_NUMBER: _builtins.int
     path: _builtins.bytes
     """Path relative to the project's root, with "/" between its parts; no ".." and not absolute.
     Bytes, as file names need not be UTF-8.
     """
     content: _builtins.bytes
     """At most 8 MiB."""
+    executable: _builtins.bool
+    """True: its owner may execute it, as git tells such files apart."""
     def __init__(
         self,
         *,
         path: _builtins.bytes = ...,
         content: _builtins.bytes = ...,
+        executable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "executable", b"executable", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,6 +70,7 @@ class File:
 
     path: bytes
     blob: Blob
+    executable: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -165,7 +166,10 @@ class Claim:
                     "branch": git.branch,
                     "remote": git.remote,
                     "patch": git.patch.digest if git.patch else None,
-                    "untracked": [[file.path, file.blob.digest] for file in git.untracked],
+                    "untracked": [
+                        [file.path, file.blob.digest, *(["executable"] if file.executable else [])]
+                        for file in git.untracked
+                    ],
                 },
             }
         )

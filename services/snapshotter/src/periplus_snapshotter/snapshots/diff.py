@@ -38,7 +38,10 @@ def _fields(snapshot: Snapshot) -> dict[str, str]:
         fields["git.branch"] = claim.git.branch
         fields["git.remote"] = claim.git.remote
         fields["git.patch"] = _digest(claim.git.patch)
-        fields |= {f"file.{printable_path(file.path)}": file.blob.digest for file in claim.git.untracked}
+        fields |= {
+            f"file.{printable_path(file.path)}": file.blob.digest + (" executable" if file.executable else "")
+            for file in claim.git.untracked
+        }
     fields |= {f"omitted.{printable_path(file.path)}": file.reason for file in claim.omitted}
     fields |= {f"template.{template.name}": template.blob.digest for template in claim.templates}
     for kind, packages in (("package", claim.installed), ("locked", snapshot.locked)):

@@ -121,7 +121,7 @@ class PostgresSnapshots:
                 return None
             files = await connection.fetch(
                 """
-                SELECT path, digest, size_bytes FROM untracked_file
+                SELECT path, digest, size_bytes, executable FROM untracked_file
                 WHERE project = $1 AND snapshot = $2 ORDER BY path
                 """,
                 project,
@@ -201,7 +201,9 @@ def _git_state(row: Row, files: list[Row]) -> GitState:
         branch=row["git_branch"],
         remote=row["git_remote"],
         patch=_blob(row, "patch"),
-        untracked=tuple(File(file["path"], Blob(file["digest"], file["size_bytes"])) for file in files),
+        untracked=tuple(
+            File(file["path"], Blob(file["digest"], file["size_bytes"]), file["executable"]) for file in files
+        ),
     )
 
 
@@ -273,15 +275,17 @@ async def _add_untracked_files(connection: Connection, snapshot: Snapshot) -> No
         return
     await connection.execute(
         """
-        INSERT INTO untracked_file (project, snapshot, path, digest, size_bytes)
-        SELECT $1, $2, path, digest, size_bytes
-        FROM unnest($3::bytea[], $4::text[], $5::bigint[]) AS file (path, digest, size_bytes)
+        INSERT INTO untracked_file (project, snapshot, path, digest, size_bytes, executable)
+        SELECT $1, $2, path, digest, size_bytes, executable
+        FROM unnest($3::bytea[], $4::text[], $5::bigint[], $6::boolean[])
+            AS file (path, digest, size_bytes, executable)
         """,
         snapshot.project,
         snapshot.id,
         [file.path for file in files],
         [file.blob.digest for file in files],
         [file.blob.size_bytes for file in files],
+        [file.executable for file in files],
     )
 
 

@@ -91,4 +91,6 @@ def _add_git(message: Claim, found: Snapshot) -> None:
     message.git.remote = found.remote
     message.git.patch = found.patch
     for path, content in found.untracked.items():
-        message.git.untracked.add(path=os.fsencode(path), content=content)
+        message.git.untracked.add(
+            path=os.fsencode(path), content=content, executable=path in found.executable
+        )

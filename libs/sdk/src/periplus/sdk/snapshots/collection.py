@@ -54,7 +54,7 @@ class Snapshot:
 
     `commit` is a full id. `patch` is `git diff --binary` against it, of submodules as well, and `untracked` maps paths, relative
     to the repository's root and as `os.fsdecode` gives them, to the bytes of files that git neither tracks nor ignores, and of
-    changed ones that it was told not to compare. `omitted` maps what was left out to the reason, as a snapshot with omissions does not say all that ran.
+    changed ones that it was told not to compare; `executable` are those of them that their owner may execute. `omitted` maps what was left out to the reason, as a snapshot with omissions does not say all that ran.
     """
 
     commit: str = ""
@@ -62,6 +62,7 @@ class Snapshot:
     remote: str = ""
     patch: bytes = b""
     untracked: dict[str, bytes] = field(default_factory=dict)
+    executable: frozenset[str] = frozenset()
     omitted: dict[str, str] = field(default_factory=dict)
     lockfile: Lockfile | None = None
     python_version: str = ""
@@ -91,7 +92,7 @@ def collect(directory: Path, limits: SnapshotLimits | None = None) -> Snapshot:
     limits = limits or SnapshotLimits()
     repository = read_repository(directory, limits.patch_bytes, limits.file_bytes, limits.untracked_files)
     omitted = dict(repository.omitted)
-    untracked = _untracked(repository, omitted, limits)
+    untracked, executable = _untracked(repository, omitted, limits)
     lockfile = _lockfile(directory, repository.root, omitted, limits.lockfile_bytes)
     system = os.uname()
     return Snapshot(
@@ -100,6 +101,7 @@ def collect(directory: Path, limits: SnapshotLimits | None = None) -> Snapshot:
         remote=repository.remote,
         patch=repository.patch,
         untracked=untracked,
+        executable=executable,
         omitted=omitted,
         lockfile=lockfile,
         python_version=".".join(map(str, sys.version_info[:3])),
@@ -163,9 +165,12 @@ def _read_metadata(folder: Path) -> tuple[str, str]:
     return metadata["Name"] or "", metadata["Version"] or ""
 
 
-def _untracked(repository: Repository, omitted: dict[str, str], limits: SnapshotLimits) -> dict[str, bytes]:
-    """The content of the untracked files, within the limits."""
+def _untracked(
+    repository: Repository, omitted: dict[str, str], limits: SnapshotLimits
+) -> tuple[dict[str, bytes], frozenset[str]]:
+    """The content of the untracked files, within the limits, and which of them are executable."""
     contents: dict[str, bytes] = {}
+    executable = set()
     total = 0
     for path in repository.untracked:
         if len(contents) == limits.untracked_files:
@@ -183,9 +188,11 @@ def _untracked(repository: Repository, omitted: dict[str, str], limits: Snapshot
             else:
                 contents[path] = file.read_bytes()
                 total += len(contents[path])
+                if status.st_mode & stat.S_IXUSR:
+                    executable.add(path)
         except OSError as unreadable:
             omitted[path] = unreadable.strerror or "cannot be read"
-    return contents
+    return contents, frozenset(executable)
 
 
 _LOCKFILES = (
