@@ -1,4 +1,4 @@
-"""What a plan says, what the run does and what `why` says afterwards are the same."""
+"""What a plan says, what the run does, and what `why` and the run's summary say afterwards are the same."""
 
 import json
 import tempfile
@@ -289,3 +289,31 @@ def test_a_step_with_values_too_large_for_an_event_is_recorded_and_the_plan_says
     assert why(stack, run, "big") == found["big"][1]
     (omitted,) = stack.run(run).steps[0].outputs.omitted
     assert (omitted.name, omitted.size_bytes) == ("o", 300_000)
+
+
+def test_two_equal_steps_with_different_outputs_are_told_of_and_are_not_cached_any_more(stack: Stack) -> None:
+    source = "import os, pathlib\nos.urandom(8)\npathlib.Path('/tmp/o').write_text(os.urandom(8).hex())"
+    stops = {"periplus.dev/stop-on-divergence": "true"}
+    rnd = script("rnd", source, outputs=parameters("o"), metadata={"annotations": stops})
+    manifest = dag([{"name": "rnd", "template": "rnd"}], rnd)
+    first, _ = phases(stack, manifest)
+    assert verdicts(stack, manifest) == {"rnd": "hit"}
+    # Not looked up, but recorded: it runs again with the same key.
+    writes = rnd | {"metadata": {"annotations": stops | {"periplus.dev/cache": "write"}}}
+    again = dag([{"name": "rnd", "template": "rnd"}], writes)
+    second, _ = phases(stack, again)
+    sentence = f"rnd of {second} gave another parameters.o than rnd of {first}, which has the same key"
+    assert sentence in stack.periplus("runs", second).stderr
+    assert sentence in stack.periplus("watch", second).stderr
+    (told,) = json.loads(stack.periplus("runs", second, "-o", "json").stdout)["divergences"]
+    assert (told["run"], told["producer_run"], told["outputs"]) == (second, first, ["parameters.o"])
+    for run in (first, second):
+        assert sentence in stack.periplus("why", run, "rnd").stdout
+    verdict, reason = plan(stack, manifest)["rnd"]
+    assert verdict == "uncacheable"
+    assert reason.startswith(f"it stops on divergence: step rnd of run {second} gave another parameters.o")
+    third, ran = phases(stack, manifest)
+    assert ran == {"rnd": "succeeded"}
+    assert why(stack, third, "rnd") == f"it is not cached: {reason}"
+    stack.periplus("cache", "invalidate", f"{first}/rnd", "--yes")
+    assert verdicts(stack, manifest) == {"rnd": "miss"}

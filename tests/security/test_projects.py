@@ -408,6 +408,7 @@ REQUESTS = {
     "RenewLeases": [{"leases": [{"token": 1}], "waiting_runs": ["{run}"]}],
     "WatchWaits": [{}],
     "ExplainMiss": [{"run": "{run}", "step": "{step}"}],
+    "ListDivergences": [{"run": "{run}"}],
     "GetEntry": [{"fingerprint": "{fingerprint}"}],
     "ListEntries": [{"producer_run": "{run}"}, {"template": "{template}"}, {"show_invalidated": True}],
     "InvalidateEntries": [

@@ -10,6 +10,7 @@ from periplus_cache.domain import (
     AttemptDetails,
     Candidate,
     ComparableEntry,
+    Divergence,
     Entry,
     EntryDetails,
     EntryFilter,
@@ -23,7 +24,7 @@ from periplus_cache.domain import (
     Savings,
     VersionedObject,
     WriteOutcome,
-    differing_outputs,
+    divergence,
     replacement_reason,
     write_outcome,
 )
@@ -63,6 +64,8 @@ class MemoryStore:
     invalidations: list[tuple[str, PastInvalidation]] = field(default_factory=list)
     contents: dict[VersionedObject, str] = field(default_factory=dict)
     events: list[CloudEvent] = field(default_factory=list)
+    diverged: dict[tuple[str, str, str], Divergence] = field(default_factory=dict)
+    resolved: set[tuple[str, str, str]] = field(default_factory=set)
     queries: int = 0
 
     async def candidates(
@@ -98,6 +101,7 @@ class MemoryStore:
     def _add_invalidation(self, entry: Entry, reason: str, at: datetime) -> None:
         past = PastInvalidation(entry.producer.run, entry.producer.step, reason, at)
         self.invalidations.append((entry.fingerprint, past))
+        self.resolved |= {key for key, d in self.diverged.items() if d.fingerprint == entry.fingerprint}
 
     async def record(self, *recordings: Recording) -> list[WriteOutcome | None]:
         return [self._record(recording) for recording in recordings]
@@ -130,16 +134,21 @@ class MemoryStore:
                 self._add_invalidation(existing, reason, new.producer.finished_at)
             self.entries[new.fingerprint] = new
             self.events.append(published.entry_recorded(new))
-        elif outcome is WriteOutcome.DIVERGED:
-            differing = differing_outputs(existing.outputs, new.outputs)
-            self.events.append(published.entry_diverged(new, differing))
-        elif not existing.invalidation_reason:
+        elif outcome is not WriteOutcome.DIVERGED and not existing.invalidation_reason:
             ends = (existing.expires_at, new.expires_at)
             self.entries[new.fingerprint] = replace(
                 existing,
                 confirmed_at=max(existing.confirmed_at, new.confirmed_at),
                 expires_at=None if None in ends else max(ends),
             )
+        if found := divergence(new, existing, outcome, policy):
+            key = (found.project, found.run, found.step)
+            self.diverged[key] = found
+            self.resolved.discard(key)
+            if found.is_resolved:
+                self.resolved.add(key)
+            if outcome is WriteOutcome.DIVERGED:
+                self.events.append(published.entry_diverged(new, found.outputs))
         return outcome
 
     async def content_digests(self, objects: Collection[VersionedObject]) -> dict[VersionedObject, str]:
@@ -284,6 +293,26 @@ class MemoryStore:
             and selector.template in ("", entry.template)
             and selector.producer_run in ("", entry.producer.run)
         ]
+
+    async def divergences(
+        self, project: str, *, run: str = "", fingerprint: str = "", limit: int
+    ) -> list[Divergence]:
+        found = [
+            d
+            for d in self.diverged.values()
+            if d.project == project and run in ("", d.run) and fingerprint in ("", d.fingerprint)
+        ]
+        return sorted(found, key=lambda d: d.detected_at, reverse=True)[:limit]
+
+    async def unresolved_divergences(
+        self, project: str, static_keys: Collection[str]
+    ) -> dict[str, Divergence]:
+        found = [d for key, d in self.diverged.items() if key not in self.resolved and d.project == project]
+        found.sort(key=lambda d: d.detected_at, reverse=True)
+        return {d.static_key: d for d in found if d.static_key in static_keys}
+
+    async def recorded_steps(self, project: str, run: str) -> int:
+        return sum((p, r) == (project, run) for p, r, _ in self.attempts)
 
     async def savings(self, project: str, run: str) -> Savings:
         saved = [s for (p, r, _), (_, s) in self.hits.items() if p == project and run in ("", r)]

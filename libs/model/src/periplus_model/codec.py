@@ -128,6 +128,7 @@ def decode_template(message: step_pb2.StepTemplate) -> StepTemplate:
             ttl=decode_duration(policy.ttl) if policy.HasField("ttl") else None,
             ignore_inputs=frozenset(policy.ignore_inputs),
             side_effects=policy.side_effects,
+            stop_on_divergence=policy.stop_on_divergence,
         ),
         uncacheable_reason=decode_name(message.uncacheable_reason, "uncacheable_reason"),
     )
@@ -144,6 +145,7 @@ def encode_template(template: StepTemplate, *, with_document: bool = True) -> st
             ttl=encode_duration(policy.ttl),
             ignore_inputs=sorted(policy.ignore_inputs),
             side_effects=policy.side_effects,
+            stop_on_divergence=policy.stop_on_divergence,
         ),
         uncacheable_reason=_shortened(template.uncacheable_reason),
     )

@@ -108,12 +108,16 @@ class CacheMode(_ContractEnum):
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
-    """A step's cache policy. `ttl` bounds how long an entry is served after it was recorded; None: without limit."""
+    """A step's cache policy. `ttl` bounds how long an entry is served after it was recorded; None: without limit.
+
+    With `stop_on_divergence`, steps are not cached once one gave other outputs than the entry of its key.
+    """
 
     mode: CacheMode = CacheMode.READWRITE
     ttl: timedelta | None = None
     ignore_inputs: frozenset[str] = frozenset()
     side_effects: bool = False
+    stop_on_divergence: bool = False
 
     def restricted_by(self, run_mode: CacheMode | None) -> "CachePolicy":
         """The policy in a run with a cache mode of its own."""

@@ -198,6 +198,62 @@ class PastInvalidation:
 
 
 @dataclass(frozen=True, slots=True)
+class Divergence:
+    """A step gave other outputs than the entry of its key, whose producer is named. `outputs` are paths.
+
+    `is_resolved`: that entry is not served any more.
+    """
+
+    project: str
+    run: str
+    step: str
+    template: str
+    fingerprint: str
+    static_key: str
+    producer_run: str
+    producer_step: str
+    outputs: tuple[str, ...]
+    detected_at: datetime
+    is_resolved: bool = False
+
+    @property
+    def stop_reason(self) -> str:
+        """Why steps of the template are not cached, where its policy says so."""
+        return (
+            f"it stops on divergence: step {self.step} of run {self.run} gave another {self.outputs[0]} than step "
+            f"{self.producer_step} of run {self.producer_run} for the same key; change its code, or invalidate the entry"
+        )
+
+
+def divergence(
+    new: "Entry", existing: "Entry", outcome: "WriteOutcome", policy: CachePolicy
+) -> Divergence | None:
+    """That of a new result from the entry of its key, which stayed, or which was refreshed although it could be served."""
+    is_refreshed = (
+        outcome is WriteOutcome.REPLACED
+        and policy.mode is CacheMode.REFRESH
+        and not existing.invalidation_reason
+        and not existing.is_expired(new.producer.finished_at)
+    )
+    outputs = differing_outputs(existing.outputs, new.outputs)
+    if not outputs or not (is_refreshed or outcome is WriteOutcome.DIVERGED):
+        return None
+    return Divergence(
+        project=new.project,
+        run=new.producer.run,
+        step=new.producer.step,
+        template=new.template,
+        fingerprint=new.fingerprint,
+        static_key=new.static_key,
+        producer_run=existing.producer.run,
+        producer_step=existing.producer.step,
+        outputs=outputs,
+        detected_at=new.producer.finished_at,
+        is_resolved=is_refreshed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """A finished step of a run: its key as far as it is known, and what the cache decided.
 

@@ -9,6 +9,7 @@ from periplus_cache.domain import (
     AttemptDetails,
     Candidate,
     ComparableEntry,
+    Divergence,
     EntryDetails,
     EntryFilter,
     EntryPosition,
@@ -81,6 +82,19 @@ class Store(Protocol):
 
     async def comparable_entries(self, attempt: Attempt) -> Sequence[ComparableEntry]:
         """Entries that existed when the step finished: of its static key, or else of its template's name."""
+
+    async def divergences(
+        self, project: str, *, run: str = "", fingerprint: str = "", limit: int
+    ) -> Sequence[Divergence]:
+        """At most `limit` divergences, newest first: of a run and of a key, each if it is not empty."""
+
+    async def unresolved_divergences(
+        self, project: str, static_keys: Collection[str]
+    ) -> Mapping[str, Divergence]:
+        """By static key, the first divergence from an entry that is still served."""
+
+    async def recorded_steps(self, project: str, run: str) -> int:
+        """How many steps of a run are recorded."""
 
     async def savings(self, project: str, run: str) -> Savings:
         """What the hits of a run saved; with an empty `run`, of all runs of the project."""

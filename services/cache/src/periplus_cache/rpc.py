@@ -62,6 +62,12 @@ class CacheServicer(grpc.CacheServiceServicer):
         )
         return entries.encode_explanation(explanation)
 
+    async def ListDivergences(
+        self, request: pb.ListDivergencesRequest, context: Any
+    ) -> pb.ListDivergencesResponse:
+        found, recorded = await self._cache.divergences(request.project, decode_name(request.run, "run"))
+        return entries.encode_divergences(found, recorded)
+
     async def GetEntry(self, request: pb.GetEntryRequest, context: Any) -> pb.GetEntryResponse:
         details = await self._cache.entry(request.project, request.fingerprint)
         return pb.GetEntryResponse(entry=entries.encode_entry(details))

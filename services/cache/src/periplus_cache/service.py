@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from periplus_cache.content import Content, ContentReader, Unreadable
 from periplus_cache.domain import (
+    Divergence,
     EntryDetails,
     EntryFilter,
     EntryPage,
@@ -28,6 +29,8 @@ from periplus_model.queries import LeaseState, StepVerdict
 from periplus_model.steps import ObjectRef
 
 DEFAULT_PAGE_SIZE = 50
+MAX_DIVERGENCES = 1000
+"""Divergences of one answer."""
 MAX_PIPELINES = 1000
 """Pipelines of one answer about observed runs."""
 
@@ -134,6 +137,12 @@ class Cache:
     ) -> Mapping[ObjectRef, Content | Unreadable]:
         """The content that objects have now. Raises `Unavailable`."""
         return await self._contents.read(project, refs)
+
+    async def divergences(self, project: str, run: str) -> tuple[Sequence[Divergence], int]:
+        """The newest divergences, of a run if it is not empty; and how many steps of that run are recorded."""
+        # First the number: what is recorded after it may add a divergence, and never hides one.
+        recorded = await self._store.recorded_steps(project, run) if run else 0
+        return await self._store.divergences(project, run=run, limit=MAX_DIVERGENCES), recorded
 
     async def savings(self, project: str, run: str) -> Savings:
         """What the hits of a run saved; with an empty `run`, of all runs of the project."""

@@ -728,6 +728,7 @@ class ExplainMissResponse(_message.Message):
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     HIT_FIELD_NUMBER: _builtins.int
+    DIVERGENCES_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """The reason, as a sentence."""
     fingerprint: _builtins.str
@@ -748,6 +749,10 @@ class ExplainMissResponse(_message.Message):
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldChange]:
         """Each field that differs, the most informative first."""
 
+    @_builtins.property
+    def divergences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Divergence]:
+        """Steps with the key of this one that gave other outputs than its entry, newest first, at most 10."""
+
     def __init__(
         self,
         *,
@@ -759,14 +764,123 @@ class ExplainMissResponse(_message.Message):
         recorded_at: _timestamp_pb2.Timestamp | None = ...,
         changes: _abc.Iterable[Global___FieldChange] | None = ...,
         hit: _builtins.bool = ...,
+        divergences: _abc.Iterable[Global___Divergence] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "fingerprint", b"fingerprint", "hit", b"hit", "nearest_fingerprint", b"nearest_fingerprint", "producer_run", b"producer_run", "producer_step", b"producer_step", "reason", b"reason", "recorded_at", b"recorded_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "divergences", b"divergences", "fingerprint", b"fingerprint", "hit", b"hit", "nearest_fingerprint", b"nearest_fingerprint", "producer_run", b"producer_run", "producer_step", b"producer_step", "reason", b"reason", "recorded_at", b"recorded_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainMissResponse: _TypeAlias = ExplainMissResponse  # noqa: Y015
+
+@_typing.final
+class Divergence(_message.Message):
+    """A step gave other outputs than the entry of its key, which stayed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    PRODUCER_RUN_FIELD_NUMBER: _builtins.int
+    PRODUCER_STEP_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    DETECTED_AT_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    """"sha256:…": the key of both."""
+    template: _builtins.str
+    """The name of the step's template."""
+    run: _builtins.str
+    """The run of the step."""
+    step: _builtins.str
+    """The step."""
+    producer_run: _builtins.str
+    """The run that produced the entry."""
+    producer_step: _builtins.str
+    """The step of that run."""
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The outputs that differ: "parameters.accuracy", "artifacts.model", "result"."""
+
+    @_builtins.property
+    def detected_at(self) -> _timestamp_pb2.Timestamp:
+        """When the step finished."""
+
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.str = ...,
+        template: _builtins.str = ...,
+        run: _builtins.str = ...,
+        step: _builtins.str = ...,
+        producer_run: _builtins.str = ...,
+        producer_step: _builtins.str = ...,
+        outputs: _abc.Iterable[_builtins.str] | None = ...,
+        detected_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "fingerprint", b"fingerprint", "outputs", b"outputs", "producer_run", b"producer_run", "producer_step", b"producer_step", "run", b"run", "step", b"step", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Divergence: _TypeAlias = Divergence  # noqa: Y015
+
+@_typing.final
+class ListDivergencesRequest(_message.Message):
+    """Argument of ListDivergences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    """The project."""
+    run: _builtins.str
+    """Only steps of this run; empty: of all."""
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        run: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project", b"project", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDivergencesRequest: _TypeAlias = ListDivergencesRequest  # noqa: Y015
+
+@_typing.final
+class ListDivergencesResponse(_message.Message):
+    """Answer to ListDivergences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIVERGENCES_FIELD_NUMBER: _builtins.int
+    RECORDED_STEPS_FIELD_NUMBER: _builtins.int
+    recorded_steps: _builtins.int
+    """With a run: how many of its steps that finished are recorded. A divergence of the others may follow."""
+    @_builtins.property
+    def divergences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Divergence]:
+        """The newest first, at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        divergences: _abc.Iterable[Global___Divergence] | None = ...,
+        recorded_steps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["divergences", b"divergences", "recorded_steps", b"recorded_steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDivergencesResponse: _TypeAlias = ListDivergencesResponse  # noqa: Y015
 
 @_typing.final
 class GetEntryRequest(_message.Message):

@@ -55,6 +55,11 @@ class CacheServiceStub:
                 request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ExplainMissRequest.SerializeToString,
                 response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ExplainMissResponse.FromString,
                 _registered_method=True)
+        self.ListDivergences = channel.unary_unary(
+                '/periplus.cache.v1.CacheService/ListDivergences',
+                request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ListDivergencesRequest.SerializeToString,
+                response_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ListDivergencesResponse.FromString,
+                _registered_method=True)
         self.GetEntry = channel.unary_unary(
                 '/periplus.cache.v1.CacheService/GetEntry',
                 request_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.GetEntryRequest.SerializeToString,
@@ -144,6 +149,13 @@ class CacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDivergences(self, request, context):
+        """List steps that gave other outputs than the entry of their key, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEntry(self, request, context):
         """Get an entry.
 
@@ -222,6 +234,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.ExplainMiss,
                     request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ExplainMissRequest.FromString,
                     response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ExplainMissResponse.SerializeToString,
+            ),
+            'ListDivergences': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDivergences,
+                    request_deserializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ListDivergencesRequest.FromString,
+                    response_serializer=periplus_dot_cache_dot_v1_dot_cache__pb2.ListDivergencesResponse.SerializeToString,
             ),
             'GetEntry': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEntry,
@@ -363,6 +380,33 @@ class CacheService:
             '/periplus.cache.v1.CacheService/ExplainMiss',
             periplus_dot_cache_dot_v1_dot_cache__pb2.ExplainMissRequest.SerializeToString,
             periplus_dot_cache_dot_v1_dot_cache__pb2.ExplainMissResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDivergences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/periplus.cache.v1.CacheService/ListDivergences',
+            periplus_dot_cache_dot_v1_dot_cache__pb2.ListDivergencesRequest.SerializeToString,
+            periplus_dot_cache_dot_v1_dot_cache__pb2.ListDivergencesResponse.FromString,
             options,
             channel_credentials,
             insecure,

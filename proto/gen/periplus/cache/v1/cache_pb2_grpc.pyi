@@ -70,6 +70,8 @@ class CacheServiceStub:
     Errors:
     - NOT_FOUND: the run or the step has not been recorded (yet).
     """
+    ListDivergences: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListDivergencesRequest, _cache_pb2.ListDivergencesResponse]
+    """List steps that gave other outputs than the entry of their key, newest first."""
     GetEntry: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetEntryRequest, _cache_pb2.GetEntryResponse]
     """Get an entry.
 
@@ -144,6 +146,8 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Errors:
     - NOT_FOUND: the run or the step has not been recorded (yet).
     """
+    ListDivergences: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListDivergencesRequest, _cache_pb2.ListDivergencesResponse]  # type: ignore[assignment]
+    """List steps that gave other outputs than the entry of their key, newest first."""
     GetEntry: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetEntryRequest, _cache_pb2.GetEntryResponse]  # type: ignore[assignment]
     """Get an entry.
 
@@ -239,6 +243,14 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - NOT_FOUND: the run or the step has not been recorded (yet).
         """
+
+    @_abc_1.abstractmethod
+    def ListDivergences(
+        self,
+        request: _cache_pb2.ListDivergencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListDivergencesResponse, _abc.Awaitable[_cache_pb2.ListDivergencesResponse]]:
+        """List steps that gave other outputs than the entry of their key, newest first."""
 
     @_abc_1.abstractmethod
     def GetEntry(

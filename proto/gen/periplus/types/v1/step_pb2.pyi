@@ -439,10 +439,13 @@ class CachePolicy(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     IGNORE_INPUTS_FIELD_NUMBER: _builtins.int
     SIDE_EFFECTS_FIELD_NUMBER: _builtins.int
+    STOP_ON_DIVERGENCE_FIELD_NUMBER: _builtins.int
     mode: Global___CacheMode.ValueType
     """Which cache operations are allowed."""
     side_effects: _builtins.bool
     """True: the step has effects other than its outputs, and is never cached."""
+    stop_on_divergence: _builtins.bool
+    """True: once a step gave other outputs than the entry of its key, steps of its template are not cached, until that entry is invalidated."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """How long an entry may be served after it was recorded. Absent: without limit."""
@@ -458,10 +461,11 @@ class CachePolicy(_message.Message):
         ttl: _duration_pb2.Duration | None = ...,
         ignore_inputs: _abc.Iterable[_builtins.str] | None = ...,
         side_effects: _builtins.bool = ...,
+        stop_on_divergence: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ignore_inputs", b"ignore_inputs", "mode", b"mode", "side_effects", b"side_effects", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ignore_inputs", b"ignore_inputs", "mode", b"mode", "side_effects", b"side_effects", "stop_on_divergence", b"stop_on_divergence", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,19 +1,20 @@
 """Why a step ran: the most similar entry of before, and how its key differs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from periplus_cache.domain import Attempt, AttemptDetails, ComparableEntry, PastInvalidation
+from periplus_cache.domain import Attempt, AttemptDetails, ComparableEntry, Divergence, PastInvalidation
 from periplus_cache.explain import difference
 from periplus_cache.explain.difference import Change
 from periplus_cache.history import expired, no_entry_reason
 from periplus_cache.key import Scope, whole_key
 from periplus_cache.ports import Store
 from periplus_common.errors import NotFound
-from periplus_model.steps import CacheMode, Inputs, StepPhase
+from periplus_model.steps import CacheMode, Inputs, StepPhase, Verdict
 
+MAX_DIVERGENCES = 10  # of one explanation
 MAX_COMPARED_CHARACTERS = 1 << 20  # of differing documents, for one explanation
 
 
@@ -29,10 +30,19 @@ class Explanation:
     recorded_at: datetime | None = None
     changes: tuple[Change, ...] = ()
     hit: bool = False
+    divergences: tuple[Divergence, ...] = ()
 
 
 async def explain(store: Store, project: str, run: str, step: str) -> Explanation:
-    """Why this step was not a hit. Raises `NotFound` if it is not recorded (yet)."""
+    """Why this step was not a hit, with the divergences of its key. Raises `NotFound` if it is not recorded (yet)."""
+    explanation = await _explain(store, project, run, step)
+    if not explanation.fingerprint:
+        return explanation
+    found = await store.divergences(project, fingerprint=explanation.fingerprint, limit=MAX_DIVERGENCES)
+    return replace(explanation, divergences=tuple(found))
+
+
+async def _explain(store: Store, project: str, run: str, step: str) -> Explanation:
     found = await store.attempt(project, run, step)
     if found is None:
         raise NotFound(
@@ -46,6 +56,10 @@ async def explain(store: Store, project: str, run: str, step: str) -> Explanatio
     excluded = _excluded_reason(attempt)
     if excluded:
         return Explanation(excluded, attempt.fingerprint)
+    if attempt.verdict is Verdict.UNCACHEABLE:
+        diverged = await store.unresolved_divergences(project, [attempt.static_key])
+        if found_one := diverged.get(attempt.static_key):
+            return Explanation(f"it is not cached: {found_one.stop_reason}", attempt.fingerprint)
     if attempt.unserved_reason:
         return await _explain_unserved(store, attempt)
     invalidation = await store.last_invalidation(project, attempt.fingerprint, attempt.finished_at)

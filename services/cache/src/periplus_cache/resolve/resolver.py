@@ -50,6 +50,7 @@ class Resolver:
         await request.check(pauses)
         request = request.restricted()
         keys = await self._template_keys(request, pauses)
+        request = await self._without_divergent(request, keys)
         contents = await self._read_contents(request)
         required = await request.required_outputs(pauses)
 
@@ -97,6 +98,25 @@ class Resolver:
             )
             await self._store.invalidate(request.project, stale, now)
             candidates.remove(invalidation.fingerprint for invalidation in stale)
+
+    async def _without_divergent(
+        self, request: ResolveRequest, keys: Mapping[str, TemplateKey]
+    ) -> ResolveRequest:
+        """The request, in which templates that stop on divergence are uncacheable if there is one."""
+        stopping = {
+            name: keys[name].static_key
+            for name, template in request.templates.items()
+            if template.policy.stop_on_divergence and name in keys
+        }
+        if not stopping:
+            return request
+        found = await self._store.unresolved_divergences(request.project, set(stopping.values()))
+        stopped = {
+            name: replace(request.templates[name], uncacheable_reason=found[key].stop_reason)
+            for name, key in stopping.items()
+            if key in found
+        }
+        return replace(request, templates={**request.templates, **stopped}) if stopped else request
 
     async def _with_history(
         self, project: str, verdicts: list[StepVerdict], now: datetime

@@ -18,6 +18,7 @@ from periplus_cache.domain import (
     replacement_reason,
     write_outcome,
 )
+from periplus_cache.store import divergences
 from periplus_cache.store.rows import (
     decode_digest,
     decode_inputs,
@@ -71,18 +72,18 @@ _SELECTED = """
 
 async def add(
     connection: Connection, new: Sequence[tuple[Entry, CachePolicy]]
-) -> list[tuple[WriteOutcome, Entry]]:
-    """Add entries, sorted by fingerprint. Returns what became of each, and the entry that is stored now.
+) -> list[tuple[WriteOutcome, Entry | None]]:
+    """Add entries, sorted by fingerprint. Returns what became of each, and the entry that was there before.
 
     Most are new, and one statement inserts them. The others are compared with the existing entry one by one. Rows are
     locked in the order of their fingerprints, so that transactions that add the same entries do not deadlock.
     """
     first = {entry.fingerprint: entry for entry, _ in reversed(new)}
     inserted = await _insert(connection, [first[fingerprint] for fingerprint in sorted(first)])
-    outcomes = []
+    outcomes: list[tuple[WriteOutcome, Entry | None]] = []
     for entry, policy in new:
         if entry is first[entry.fingerprint] and entry.fingerprint in inserted:
-            outcomes.append((WriteOutcome.ADDED, entry))
+            outcomes.append((WriteOutcome.ADDED, None))
         else:
             outcomes.append(await _add_existing(connection, entry, policy))
     return outcomes
@@ -99,11 +100,11 @@ async def _insert(connection: Connection, entries: Sequence[Entry]) -> set[str]:
 
 async def _add_existing(
     connection: Connection, entry: Entry, policy: CachePolicy
-) -> tuple[WriteOutcome, Entry]:
+) -> tuple[WriteOutcome, Entry | None]:
     while (row := await connection.fetchrow(_SELECT_LOCKED, encode_digest(entry.fingerprint))) is None:
         # Retention has deleted the row in the meantime.
         if await _insert(connection, [entry]):
-            return WriteOutcome.ADDED, entry
+            return WriteOutcome.ADDED, None
     existing = _decode(row)
     outcome = write_outcome(existing, entry, policy)
     if outcome is WriteOutcome.REPLACED:
@@ -111,7 +112,7 @@ async def _add_existing(
             reasons = {existing.fingerprint: replacement_reason(existing, entry, policy)}
             await _add_invalidations(connection, [existing], reasons, entry.producer.finished_at)
         await connection.execute(_REPLACE, *_encode(entry).values())
-        return outcome, entry
+        return outcome, existing
     if not existing.invalidation_reason and not differing_outputs(existing.outputs, entry.outputs):
         await _confirm(connection, existing, entry)
     return outcome, existing
@@ -259,6 +260,8 @@ async def _add_invalidations(
         [reasons[entry.fingerprint] for entry in entries],
         now,
     )
+    if entries:
+        await divergences.resolve(connection, [entry.fingerprint for entry in entries])
 
 
 async def last_invalidation(

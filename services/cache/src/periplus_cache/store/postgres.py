@@ -10,6 +10,7 @@ from periplus_cache.domain import (
     AttemptDetails,
     Candidate,
     ComparableEntry,
+    Divergence,
     Entry,
     EntryDetails,
     EntryFilter,
@@ -23,10 +24,10 @@ from periplus_cache.domain import (
     Savings,
     VersionedObject,
     WriteOutcome,
-    differing_outputs,
+    divergence,
 )
 from periplus_cache.history import PastResult
-from periplus_cache.store import attempts, contents, entries, leases
+from periplus_cache.store import attempts, contents, divergences, entries, leases
 from periplus_cache.store.candidates import candidates
 from periplus_cache.store.comparable import comparable_entries
 from periplus_cache.store.history import past_results
@@ -47,6 +48,11 @@ _results = telemetry.counter(
     unit="{step}",
     description="Results of steps by what became of them: added, unchanged, diverged or replaced (an older entry).",
     attributes=("periplus.outcome",),
+)
+_diverged = telemetry.counter(
+    "periplus.cache.divergences",
+    unit="{step}",
+    description="Steps that gave other outputs than the entry of their key, those included that refreshed it.",
 )
 _invalidated = telemetry.counter(
     "periplus.cache.invalidated_entries",
@@ -70,6 +76,7 @@ class PostgresStore:
     async def record(self, *recordings: Recording) -> list[WriteOutcome | None]:
         outcomes: dict[int, WriteOutcome | None] = {}
         all_hits: list[Hit] = []
+        all_diverged = 0
         failed, recorded = list[int](), list[int]()
         async with self._database.transaction() as connection:
             holders = await leases.lock_current(connection, {r.lease_token for r in recordings} - {0})
@@ -78,20 +85,27 @@ class PostgresStore:
                 added = await attempts.add(connection, [recording.attempt for _, recording in group])
                 new = [(index, recording) for index, recording in group if _step_key(recording) in added]
                 await _add_templates(connection, [recording for _, recording in new])
-                outcomes_and_stored = await _add_entries(connection, new)
+                outcomes_and_existing = await _add_entries(connection, new)
                 events: list[CloudEvent] = []
+                diverged: list[Divergence] = []
                 for index, recording in new:
-                    outcome, stored = outcomes_and_stored.get(index, (None, None))
+                    outcome, existing = outcomes_and_existing.get(index, (None, None))
                     outcomes[index] = outcome
+                    found = _divergence(recording, outcome, existing)
+                    if found is not None:
+                        diverged.append(found)
                     if holders.get(recording.lease_token) == _step_key(recording):
                         (failed if outcome is None else recorded).append(recording.lease_token)
-                    events += _events(recording, outcome, stored)
+                    events += _events(recording, outcome, found)
                 hits = [recording.hit for _, recording in new if recording.hit is not None]
+                await divergences.add(connection, diverged)
+                all_diverged += len(diverged)
                 await attempts.add_hits(connection, hits)
                 await entries.renew(connection, hits)
                 all_hits += hits
                 await outbox.add(connection, events)
             await leases.end(connection, failed, recorded)
+        _diverged.add(all_diverged)
         for outcome in outcomes.values():
             if outcome is not None:
                 _results.add(1, {"periplus.outcome": outcome.value})
@@ -138,6 +152,19 @@ class PostgresStore:
 
     async def comparable_entries(self, attempt: Attempt) -> Sequence[ComparableEntry]:
         return await comparable_entries(self._database, attempt)
+
+    async def divergences(
+        self, project: str, *, run: str = "", fingerprint: str = "", limit: int
+    ) -> list[Divergence]:
+        return await divergences.find(self._database, project, run, fingerprint, limit)
+
+    async def unresolved_divergences(
+        self, project: str, static_keys: Collection[str]
+    ) -> dict[str, Divergence]:
+        return await divergences.unresolved(self._database, project, static_keys)
+
+    async def recorded_steps(self, project: str, run: str) -> int:
+        return await divergences.recorded_steps(self._database, project, run)
 
     async def savings(self, project: str, run: str) -> Savings:
         return await attempts.savings(self._database, project, run)
@@ -220,8 +247,8 @@ async def _add_templates(connection: Connection, recordings: Sequence[Recording]
 
 async def _add_entries(
     connection: Connection, recordings: Sequence[IndexedRecording]
-) -> dict[int, tuple[WriteOutcome, Entry]]:
-    """Store the entries of recordings. By index: what became of an entry, and the entry that is stored now."""
+) -> dict[int, tuple[WriteOutcome, Entry | None]]:
+    """Store the entries of recordings. By index: what became of an entry, and the entry that was there before."""
     indexed = sorted(
         ((index, r.entry, r.policy) for index, r in recordings if r.entry is not None),
         key=lambda each: each[1].fingerprint,
@@ -230,16 +257,26 @@ async def _add_entries(
     return {index: outcome for (index, _, _), outcome in zip(indexed, outcomes, strict=True)}
 
 
-def _events(recording: Recording, outcome: WriteOutcome | None, stored: Entry | None) -> list[CloudEvent]:
+def _divergence(
+    recording: Recording, outcome: WriteOutcome | None, existing: Entry | None
+) -> Divergence | None:
+    """The divergence of a result from the entry of its key, if there is one."""
+    if recording.entry is None or existing is None or outcome is None:
+        return None
+    return divergence(recording.entry, existing, outcome, recording.policy)
+
+
+def _events(
+    recording: Recording, outcome: WriteOutcome | None, diverged: Divergence | None
+) -> list[CloudEvent]:
     """The events of a recording, in the trace of its step."""
     new = recording.entry
     events: list[CloudEvent] = []
     with telemetry.span_from_headers("record step", recording.trace_headers, SpanKind.CONSUMER):
         if new is not None and outcome in (WriteOutcome.ADDED, WriteOutcome.REPLACED):
             events.append(published.entry_recorded(new))
-        elif new is not None and stored is not None and outcome is WriteOutcome.DIVERGED:
-            differing = differing_outputs(stored.outputs, new.outputs)
-            events.append(published.entry_diverged(new, differing))
+        elif new is not None and diverged is not None:
+            events.append(published.entry_diverged(new, diverged.outputs))
         if recording.inputs or recording.outputs:
             events += published.artifacts_digested(recording)
     return events

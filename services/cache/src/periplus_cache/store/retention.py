@@ -19,6 +19,7 @@ def retentions(settings: Settings) -> list[Retention]:
     return [
         Retention.older_than("attempt", "finished_at", keep_attempts),
         Retention.older_than("entry", "last_used_at", settings.keep_entries),
+        Retention.older_than("divergence", "detected_at", keep_attempts),
         Retention.older_than("hit", "hit_at", settings.keep_hits),
         Retention.older_than("invalidation", "invalidated_at", settings.keep_invalidations),
         Retention.older_than("lease", "expires_at", _KEEP_EXPIRED_LEASES),

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from periplus.cache.v1 import cache_pb2
 from periplus_cache.content import Content, Unreadable
 from periplus_cache.domain import (
+    Divergence,
     EntryDetails,
     EntryFilter,
     EntryPage,
@@ -124,6 +125,27 @@ def encode_explanation(explanation: Explanation) -> cache_pb2.ExplainMissRespons
         recorded_at=encode_time(explanation.recorded_at),
         changes=[cache_pb2.FieldChange(field=c.field, old=c.old, new=c.new) for c in explanation.changes],
         hit=explanation.hit,
+        divergences=map(_encode_divergence, explanation.divergences),
+    )
+
+
+def encode_divergences(found: Iterable[Divergence], recorded_steps: int) -> cache_pb2.ListDivergencesResponse:
+    """Divergences, and how many steps of their run are recorded."""
+    return cache_pb2.ListDivergencesResponse(
+        divergences=map(_encode_divergence, found), recorded_steps=recorded_steps
+    )
+
+
+def _encode_divergence(found: Divergence) -> cache_pb2.Divergence:
+    return cache_pb2.Divergence(
+        fingerprint=found.fingerprint,
+        template=found.template,
+        run=found.run,
+        step=found.step,
+        producer_run=found.producer_run,
+        producer_step=found.producer_step,
+        outputs=found.outputs,
+        detected_at=encode_time(found.detected_at),
     )
 
 

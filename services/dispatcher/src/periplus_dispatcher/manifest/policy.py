@@ -28,13 +28,15 @@ def read_policy(annotations: Json, path: str) -> CachePolicy:
         mode = CacheMode.from_label(value("cache") or "readwrite")
     except ValueError as error:
         raise Invalid(str(error), field=field("cache")) from error
-    if value("side-effects") not in ("", "true", "false"):
-        raise Invalid(f"{value('side-effects')!r} is neither true nor false", field=field("side-effects"))
+    for name in ("side-effects", "stop-on-divergence"):
+        if value(name) not in ("", "true", "false"):
+            raise Invalid(f"{value(name)!r} is neither true nor false", field=field(name))
     return CachePolicy(
         mode=mode,
         ttl=_time_to_live(value("ttl"), field("ttl")) if value("ttl") else None,
         ignore_inputs=read_names(annotations, "ignore-inputs", path),
         side_effects=value("side-effects") == "true",
+        stop_on_divergence=value("stop-on-divergence") == "true",
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from periplus.sdk.cli import divergences
 from periplus.sdk.cli.options import Format, Output, Project, Run, client, local_time, resolve, width
 from periplus.sdk.cli.outcome import Exit, Failure
 from periplus.sdk.cli.terminal import say
@@ -304,6 +305,8 @@ def why(
     if found.producer_run:
         prefix = "produced by" if found.hit else "the most similar entry was produced by"
         say(f"{prefix} {found.producer_step} of {found.producer_run}")
+    for each in found.divergences:
+        say(divergences.sentence(each))
     if found.changes:
         rows = [
             (change.field, changed_value(change, "old"), changed_value(change, "new"))

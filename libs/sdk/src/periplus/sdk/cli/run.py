@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from periplus.sdk.cli import source, summary, watching
+from periplus.sdk.cli import divergences, source, summary, watching
 from periplus.sdk.cli.options import Format, Output, Project, client, project_name, width
 from periplus.sdk.cli.outcome import exit_code_of_run
 from periplus.sdk.cli.terminal import say
@@ -15,6 +15,7 @@ from periplus.sdk.cli.terminal import say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from periplus.cache.v1.cache_pb2 import Divergence
     from periplus.dispatcher.v1.dispatcher_pb2 import SubmitRunResponse
     from periplus.lineage.v1.lineage_pb2 import Run, Step
     from periplus.types.v1.step_pb2 import Outputs
@@ -73,7 +74,8 @@ def run(
             changes = services.watch(accepted.run, wait_seconds=watching.WAIT_SECONDS)
             progress = watching.follow(accepted.run, changes, quiet=output is Format.JSON)
             took = progress.span() if is_earlier else time.monotonic() - started
-            result = _Result(accepted, progress.run, progress.steps, took=took)
+            diverged = divergences.of_steps(services, accepted.run, progress.steps)
+            result = _Result(accepted, progress.run, progress.steps, diverged, took=took)
         else:
             result = _Result(accepted, took=time.monotonic() - started)
     if output is Format.JSON:
@@ -104,8 +106,15 @@ class _Result:
     """The state of a run at the end of the command: from the response to SubmitRun, or from what was watched."""
 
     def __init__(
-        self, accepted: SubmitRunResponse, run: Run | None = None, steps: Sequence[Step] = (), *, took: float
+        self,
+        accepted: SubmitRunResponse,
+        run: Run | None = None,
+        steps: Sequence[Step] = (),
+        diverged: Sequence[Divergence] = (),
+        *,
+        took: float,
     ) -> None:
+        self._diverged = diverged
         self._accepted = accepted
         self._run = run
         self._steps = steps
@@ -139,6 +148,7 @@ class _Result:
         say(*summary.output_lines(self._outputs, width()))
         if self._run:
             summary.print_failed_steps(self._run, self._steps)
+        divergences.print_them(self._diverged)
 
     def print_json(self, warnings: Sequence[str]) -> None:
         """Print the one JSON document."""
@@ -156,6 +166,7 @@ class _Result:
                 "outputs": document(self._outputs),
                 "plan": document(self._accepted.plan),
                 "steps": [document(step) for step in self._steps],
+                "divergences": [document(each) for each in self._diverged],
                 "warnings": list(warnings),
             }
         )

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from periplus.sdk.cli import summary, watching
+from periplus.sdk.cli import divergences, summary, watching
 from periplus.sdk.cli.options import Format, Output, Project, Run, client, local_time, resolve, width
 from periplus.sdk.cli.outcome import exit_code_of_run
 from periplus.sdk.cli.terminal import say, say_block
 from periplus.sdk.cli.text import duration_text, one_line, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from periplus.cache.v1.cache_pb2 import Divergence
     from periplus.lineage.v1 import lineage_pb2 as pb
     from periplus.sdk.client import Client
 
@@ -55,7 +58,9 @@ def runs(
     """
     with client(project) as services:
         if run:
-            _show_one(services.get_run(resolve(services, run)), output)
+            found = services.get_run(resolve(services, run))
+            diverged = divergences.of_run(services, found.id)
+            _show_one(found, diverged, output)
         else:
             number = list(Phase).index(phase) + 1 if phase else 0
             _show_list(services, pipeline, number, limit, output)
@@ -89,13 +94,13 @@ def _row(run: pb.Run) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _show_one(run: pb.Run, output: Format) -> None:
+def _show_one(run: pb.Run, diverged: Sequence[Divergence], output: Format) -> None:
     from periplus.lineage.v1.lineage_pb2 import WatchRunResponse
     from periplus.sdk.cli.document import document, print_json, run_phase_name
     from periplus.sdk.cli.watching import RunProgress, span
 
     if output is Format.JSON:
-        print_json(document(run))
+        print_json({**document(run), "divergences": [document(each) for each in diverged]})
         return
     fields = {
         "run": run.id,
@@ -121,6 +126,7 @@ def _show_one(run: pb.Run, output: Format) -> None:
         say("events of this run were not received yet: steps may be missing or in an earlier phase")
     if outputs := list(summary.output_lines(run.outputs, width())):
         say("", "outputs:", *outputs)
+    divergences.print_them(diverged)
 
 
 def watch(run: Run = "@latest", project: Project = "", output: Output = Format.TEXT) -> None:
@@ -134,18 +140,26 @@ def watch(run: Run = "@latest", project: Project = "", output: Output = Format.T
     with client(project) as services:
         chosen = resolve(services, run)
         progress = watching.follow(chosen, watching.changes(services, chosen), quiet=output is Format.JSON)
+        diverged = divergences.of_steps(services, chosen, progress.steps)
     final = progress.run
     assert final is not None
     if output is Format.JSON:
         from periplus.sdk.cli.document import document, print_json
 
-        print_json({**document(final), "steps": [document(step) for step in progress.steps]})
+        print_json(
+            {
+                **document(final),
+                "steps": [document(step) for step in progress.steps],
+                "divergences": [document(each) for each in diverged],
+            }
+        )
     else:
         ran, cached, saved = summary.step_counts(progress.steps)
         took = progress.span()
         say(summary.run_summary(final.id, final.phase, ran=ran, cached=cached, saved=saved, took=took))
         say(*summary.output_lines(final.outputs, width()))
         summary.print_failed_steps(final, progress.steps)
+        divergences.print_them(diverged)
     raise typer.Exit(exit_code_of_run(final.phase))
 
 

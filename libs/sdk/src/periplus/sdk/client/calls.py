@@ -373,6 +373,14 @@ class Client:
         found: cache.GetShadowSavingsResponse = self._call("cache", "GetShadowSavings", request)
         return found.pipelines
 
+    def list_divergences(self, run: str = "") -> cache.ListDivergencesResponse:
+        """Steps that gave other outputs than the entry of their key: of a run, or of the whole project."""
+        from periplus.cache.v1.cache_pb2 import ListDivergencesRequest
+
+        request = ListDivergencesRequest(project=self._project, run=run)
+        response: cache.ListDivergencesResponse = self._call("cache", "ListDivergences", request)
+        return response
+
     def get_savings(self, run: str = "") -> cache.GetSavingsResponse:
         """The hits of a run, or of the whole project, and the run time that they saved."""
         from periplus.cache.v1.cache_pb2 import GetSavingsRequest

@@ -76,6 +76,7 @@ def _annotations(step: StepDefinition, code: StepCode) -> dict[str, str]:
         "ttl": policy.ttl,
         "ignore-inputs": ",".join(ignored),
         "side-effects": "true" if policy.side_effects else None,
+        "stop-on-divergence": "true" if policy.stop_on_divergence else None,
     }
     return {f"{DOMAIN}/{name}": value for name, value in annotations.items() if value}
 

@@ -30,6 +30,7 @@ class StepPolicy:
     ignore_inputs: tuple[str, ...] = ()
     side_effects: bool = False
     requirements: str | None = None
+    stop_on_divergence: bool = False
 
     def check(self, function: str) -> None:
         """Raise PipelineError for a value that no step can have; `function` is the step's name, for the message."""

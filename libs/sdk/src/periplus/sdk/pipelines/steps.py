@@ -84,6 +84,7 @@ def step(
     side_effects: bool = False,
     requirements: str | None = None,
     files: Sequence[str] = (),
+    stop_on_divergence: bool = False,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -98,6 +99,7 @@ def step(
     side_effects: bool = False,
     requirements: str | None = None,
     files: Sequence[str] = (),
+    stop_on_divergence: bool = False,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a typed function a step.
 
@@ -105,7 +107,8 @@ def step(
     the function's; what the image lacks of it is installed when the step starts. `retries`: how often a failed step is tried
     again. `cache`: the cache mode. `ttl`: how long a result stays usable, as `90s`, `1h30m`, `7d`.
     `ignore_inputs`: arguments that do not change the result. `side_effects`: never take the result from the cache.
-    `files`: files and folders that the step opens, from the folder of its module; they are part of its key.
+    `files`: files and folders that the step opens, from the folder of its module; they are part of its key. `stop_on_divergence`:
+    cache it only for as long as it gives the same result whenever it runs again.
     """
 
     def decorate(function: Callable[P, R]) -> Step[P, R]:
@@ -119,7 +122,9 @@ def step(
             )
         if isinstance(files, str):
             raise PipelineError("files is a list of names", function=called, fix=f"write files=[{files!r}]")
-        policy = StepPolicy(retries, cache, ttl, image, tuple(ignore_inputs), side_effects, requirements)
+        policy = StepPolicy(
+            retries, cache, ttl, image, tuple(ignore_inputs), side_effects, requirements, stop_on_divergence
+        )
         policy.check(called)
         return Step(function, StepDefinition(function, called, policy, tuple(files)))
 
