@@ -34,14 +34,14 @@ class NodeReader:
     def inputs(self, node: Json) -> Inputs:
         return Inputs(
             {p["name"]: p.get("value", "") for p in field_list(node, "inputs", "parameters")},
-            tuple(self._artifacts(field_list(node, "inputs", "artifacts"))),
+            tuple(self._artifacts(field_list(node, "inputs", "artifacts"), _etags(node, "inputs"))),
         )
 
     def outputs(self, node: Json, declared: Collection[str] | None) -> Outputs:
         """Only the `declared` artifacts, unless None: Argo adds an archive of logs."""
         outputs = node.get("outputs") or {}
         exit_code = outputs.get("exitCode")
-        artifacts = self._artifacts(outputs.get("artifacts") or ())
+        artifacts = self._artifacts(outputs.get("artifacts") or (), _etags(node, "outputs"))
         return Outputs(
             {
                 p["name"]: p["value"]
@@ -68,13 +68,11 @@ class NodeReader:
             return self._object(artifact["s3"])
         return Unknown(f"the artifact {artifact['name']}")
 
-    def _artifacts(self, found: Any) -> Iterator[Artifact]:
+    def _artifacts(self, found: Any, etags: Json) -> Iterator[Artifact]:
         for artifact in found:
             if "s3" in artifact:
-                etag = str(artifact.get("etag") or "")  # from the local Argo alone
-                yield Artifact(
-                    artifact["name"], self._object(artifact["s3"]), etag=etag[:MAX_ETAG_CHARACTERS]
-                )
+                etag = str(etags.get(artifact["name"]) or "")[:MAX_ETAG_CHARACTERS]
+                yield Artifact(artifact["name"], self._object(artifact["s3"]), etag=etag)
             elif "raw" in artifact:
                 content = artifact["raw"].get("data", "").encode()
                 yield Artifact(
@@ -90,6 +88,12 @@ class NodeReader:
         if bucket in ("", self._default.bucket) and endpoint in ("", self._default.endpoint):
             return ObjectRef(s3["key"])
         return ObjectRef(s3["key"], bucket, endpoint)
+
+
+def _etags(node: Json, kind: str) -> Json:
+    """The ETags of the versions that the step of a node read or wrote, by the names of its artifacts: only the local Argo says them."""
+    found = (node.get("etags") or {}).get(kind)
+    return found if isinstance(found, dict) else {}
 
 
 def template_name(node: Json, templates: Container[str]) -> str:

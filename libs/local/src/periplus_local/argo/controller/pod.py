@@ -129,12 +129,13 @@ def _end_node(
         if declared:
             node_outputs["parameters"] = [_with_value(item, result.parameters) for item in declared]
         if result.artifacts:
-            node_outputs["artifacts"] = [_with_etag(each, result.written) for each in result.artifacts]
+            node_outputs["artifacts"] = result.artifacts
     if node_outputs:
         node["outputs"] = {key: node_outputs[key] for key in sorted(node_outputs)}
         outputs.export_globals(run, node["outputs"])
-    if read := (node.get("inputs") or {}).get("artifacts"):
-        node["inputs"] = {**node["inputs"], "artifacts": [_with_etag(each, result.read) for each in read]}
+    node.pop("etags", None)  # of an earlier attempt
+    if etags := _etags(result):
+        node["etags"] = etags
     node["taskResultSynced"] = True
     node["finishedAt"] = timestamp_of_unix(result.finished_at)
     run.finished_at[node["id"]] = result.finished_at
@@ -148,8 +149,10 @@ def _with_value(declared: dict[str, Any], values: dict[str, str]) -> dict[str, A
     return {**declared, "value": values[name]} if name in values else declared
 
 
-def _with_etag(artifact: dict[str, Any], etags: dict[str, str]) -> dict[str, Any]:
-    """An artifact of a node's status with the ETag of the object that was read or written, in a field that Argo has not."""
-    kept = {key: value for key, value in artifact.items() if key != "etag"}
-    etag = etags.get(artifact["name"])
-    return {**kept, "etag": etag} if etag else kept
+def _etags(result: JobResult) -> dict[str, dict[str, str]]:
+    """The ETags of the objects that the step read and wrote, by the names of its artifacts: a field that Argo's nodes have not."""
+    found = {
+        kind: {name: etag for name, etag in etags.items() if etag}
+        for kind, etags in (("inputs", result.read), ("outputs", result.written))
+    }
+    return {kind: etags for kind, etags in found.items() if etags}
