@@ -12,7 +12,7 @@ from periplus_cache.domain import Invalidation
 from periplus_common import digest
 from periplus_common.errors import Invalid, Unavailable
 from periplus_model.queries import Literal, Raw, StepQuery
-from periplus_model.steps import Artifact, CacheMode, CachePolicy, ObjectRef, StepPhase, Verdict
+from periplus_model.steps import Artifact, CacheMode, CachePolicy, ObjectRef, OmittedValue, StepPhase, Verdict
 
 
 def published(memory, kind: str):
@@ -51,6 +51,16 @@ async def test_a_step_with_an_input_in_the_manifest_is_a_hit_with_the_same_text_
         query = StepQuery("s", "train", artifacts={"conf": Raw(text)})
         (found,) = await cache.resolve(resolve_request(query, train=recorded.template))
         assert found.verdict is verdict
+
+
+@pytest.mark.parametrize(("name", "said"), [("o", "its output o"), ("", "its result")])
+async def test_a_step_with_an_omitted_output_has_no_entry_and_says_why(cache, memory, finished, name, said):
+    step = finished()
+    omitted = {name: OmittedValue(digest.sha256(b"x"), 300_000)}
+    await cache.record(replace(step, outputs=replace(step.outputs, omitted=omitted)))
+    assert memory.entries == {}
+    (attempt,) = memory.attempts.values()
+    assert attempt.not_recorded_reason == f"{said} has 300,000 bytes, which is too large to be kept"
 
 
 async def test_recording_a_step_again_changes_nothing(cache, memory, finished, objects):

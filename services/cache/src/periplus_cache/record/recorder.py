@@ -104,6 +104,10 @@ class Recorder:
         contents = await self._contents.read(step.project, {artifact.object for artifact in stored})
         inputs, missing_inputs = _with_digests(step.inputs.artifacts, contents, step.started_at, step.run)
         outputs, missing_outputs = _with_digests(step.outputs.artifacts, contents, step.finished_at, step.run)
+        missing_outputs |= {
+            name: f"its {f'output {name}' if name else 'result'} has {value.size_bytes:,} bytes, which is too large to be kept"
+            for name, value in step.outputs.omitted.items()
+        }
         in_manifest = {artifact.name for artifact in step.inputs.artifacts if artifact.digest}
         read = tuple(artifact for artifact in inputs if artifact.name not in in_manifest)
         recording = replace(recording, inputs=read, outputs=outputs)
