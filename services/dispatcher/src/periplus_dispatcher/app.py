@@ -109,9 +109,15 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             )
 
         gate_timeout = timedelta(seconds=settings.gate_seconds)
+        wait_timeout = timedelta(seconds=settings.wait_seconds)
         repository = ArtifactRepository(settings.s3_endpoint, settings.s3_bucket)
         dispatcher = Dispatcher(
-            runs, workflows, planner(snapshotter, workflows, config), repository, gate_timeout
+            runs,
+            workflows,
+            planner(snapshotter, workflows, config),
+            repository,
+            gate_timeout,
+            wait_timeout,
         )
         reproducer = Reproducer(
             dispatcher, runs, lineage, cache, snapshotter, environment, settings.argo_namespace
@@ -136,6 +142,7 @@ async def app(settings: Settings) -> AsyncIterator[int]:
             KubernetesPods(cluster) if cluster else None,
             config,
             steps_are_processes=settings.steps_are_processes,
+            leases=cache,
         )
         following = tasks.create_task(follower.follow())
         # A step whose image is known only when its pod was seen has no key at a gate.

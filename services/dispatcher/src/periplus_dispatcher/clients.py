@@ -1,7 +1,7 @@
 """Clients of the cache and the snapshotter."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -17,9 +17,11 @@ from periplus_common import rpc
 from periplus_common.errors import Invalid, NotFound, Unavailable
 from periplus_dispatcher.domain import Json, ObjectContent, RecordedRun, RecordedStep, ResolvedImage
 from periplus_model import codec
-from periplus_model.queries import StepQuery, StepVerdict
+from periplus_model.queries import LeaseState, StepQuery, StepVerdict
 from periplus_model.steps import CacheMode, ObjectRef, StepPhase, StepTemplate, Verdict
 
+MAX_RENEWED = 10_000
+"""The limits of `RenewLeasesRequest`."""
 MAX_DIGESTED_OBJECTS = 1000
 """The limit of `DigestObjectsRequest.objects`."""
 
@@ -58,6 +60,31 @@ class CacheClient:
             return {message.id: _decode_verdict(message) for message in response.verdicts}
         except (Invalid, ValueError, RecursionError) as error:
             raise Unavailable(f"the answer of the cache is invalid: {error}") from error
+
+    async def renew_leases(
+        self, project: str, states: Mapping[int, LeaseState], waiting_runs: Collection[str]
+    ) -> list[int]:
+        lost: list[int] = []
+        renewals = [
+            cache_pb2.LeaseRenewal(token=token, state=cache_pb2.LeaseState.ValueType(state))
+            for token, state in states.items()
+        ]
+        runs = sorted(waiting_runs)
+        for start in range(0, max(len(renewals), len(runs)), MAX_RENEWED):
+            request = cache_pb2.RenewLeasesRequest(
+                project=project,
+                leases=renewals[start : start + MAX_RENEWED],
+                waiting_runs=runs[start : start + MAX_RENEWED],
+            )
+            with _errors():
+                response = await self._stub.RenewLeases(request, timeout=self._timeout)
+            lost += response.lost_tokens
+        return lost
+
+    async def watch_waits(self, project: str) -> AsyncIterator[list[str]]:
+        with _errors():
+            async for response in self._stub.WatchWaits(cache_pb2.WatchWaitsRequest(project=project)):
+                yield list(response.runs)
 
     async def digest_objects(
         self, project: str, objects: Sequence[ObjectRef]

@@ -238,7 +238,8 @@ class RunState:
     the submitted workflow, the digests by which a node may report what the keys name, that of the tag first;
     `images_are_checked` is whether a step is cached only if its pod was seen to run one of them. `config` are the resource
     versions, by id, that the config objects had of whose data keys have versions; empty for one that did not exist. `unserved` says,
-    by path, why a step runs whose outputs the cache had.
+    by path, why a step runs whose outputs the cache had. `leases` are the tokens that the run got at its submission, by the path of
+    the step that holds them, and `planned` the planned fingerprints of steps that ask at gates.
     """
 
     templates: Mapping[str, ContainerTemplate]
@@ -253,6 +254,8 @@ class RunState:
     images_are_checked: bool = False
     config: Mapping[str, str] = field(default_factory=dict)
     unserved: Mapping[str, str] = field(default_factory=dict)
+    leases: Mapping[str, int] = field(default_factory=dict)
+    planned: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -348,7 +351,7 @@ class StepStatus:
     says why its outputs are not to be cached, though its template could be; `drifts` are images that differ. `host` is
     the machine that its pod ran on. `component` is what people call its template, where that has another name in Argo.
     `document` is that of its key, where it is not its template's.
-    `unserved_reason` says why it ran although the cache had outputs of its key.
+    `unserved_reason` says why it ran although the cache had outputs of its key. `lease_token` is that of its lease; 0 without one.
     `outer_attempt` is, of a step inside of a retried DAG or steps template, how many attempts of that came before.
     """
 
@@ -371,6 +374,7 @@ class StepStatus:
     document: str = ""
     outer_attempt: int = 0
     unserved_reason: str = ""
+    lease_token: int = 0
 
     @property
     def key(self) -> tuple[str, StepPhase, int]:

@@ -1,7 +1,7 @@
 """From a run request to a planned run: read the manifest, take a snapshot, look up the steps, decide."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from periplus_common.errors import Invalid, Unavailable
@@ -36,7 +36,7 @@ from periplus_dispatcher.manifest.uncacheable import StepEnvironment
 from periplus_dispatcher.ports import Cache, ConfigObjects, Snapshotter, Templates, WorkflowDefaults
 from periplus_dispatcher.rewrite.generated import RewrittenManifest
 from periplus_dispatcher.rewrite.plan import Plan, StepAction, decide
-from periplus_model.queries import StepVerdict
+from periplus_model.queries import LeaseMode, StepVerdict
 
 MAX_INLINE_READ_CHARACTERS = 64 << 10
 """Longer manifests are read in a thread: some take seconds to check, and would delay every other call."""
@@ -73,8 +73,7 @@ class PlannedRun:
     @property
     def pipeline(self) -> str:
         """The workflow's name, or the prefix that its runs' names begin with."""
-        metadata = self.manifest.get("metadata") or {}
-        return str(metadata.get("generateName") or metadata.get("name") or "workflow").rstrip("-.")
+        return _pipeline(self.manifest)
 
     def state(self, rewritten: RewrittenManifest) -> RunState:
         """What is needed to read the Workflow of the rewritten manifest later."""
@@ -91,6 +90,11 @@ class PlannedRun:
             config=self.config,
         )
         return self.plan.given_to(state)
+
+
+def _pipeline(manifest: Json) -> str:
+    metadata = manifest.get("metadata") or {}
+    return str(metadata.get("generateName") or metadata.get("name") or "workflow").rstrip("-.")
 
 
 class Planner:
@@ -123,8 +127,11 @@ class Planner:
         self._config = config
         self._defaults = defaults
 
-    async def plan(self, request: RunRequest) -> PlannedRun:
-        """Plan a run. Raises `Invalid` with the field's path."""
+    async def plan(self, request: RunRequest, run_of: Callable[[str], str] | None = None) -> PlannedRun:
+        """Plan a run. Raises `Invalid` with the field's path.
+
+        `run_of` gives the id of the run from its pipeline, if it is to be submitted: it gets leases of the steps that it will make.
+        """
         if len(request.manifest) > MAX_INLINE_READ_CHARACTERS:
             checked = await asyncio.to_thread(manifests.read, request.manifest, request.parameters)
         else:
@@ -168,11 +175,18 @@ class Planner:
         ]
         index = read_index(checked.manifest)
         verdicts: dict[str, StepVerdict] = {}
-        if queries := [call.query for call in expanded.calls if call.query is not None]:
+        run = run_of(_pipeline(checked.manifest)) if run_of is not None else ""
+        mode = LeaseMode.RESERVE if run else LeaseMode.NONE
+        if queries := [
+            # What a loop over a template invocator contains is planned once, and has other paths in the run.
+            call.query if "(*)" in call.path else replace(call.query, lease=mode)
+            for call in expanded.calls
+            if call.query is not None
+        ]:
             templates = {name: template.step for name, template in expanded.templates.items()}
             try:
                 verdicts = await self._cache.resolve(
-                    request.project, "", request.cache_mode, templates, queries, index
+                    request.project, run, request.cache_mode, templates, queries, index
                 )
             except (Unavailable, Invalid) as error:
                 # `Invalid` as well: the steps run, as the request itself is valid.

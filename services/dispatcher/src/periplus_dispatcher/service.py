@@ -51,7 +51,9 @@ class Dispatcher:
         planner: Planner,
         repository: ArtifactRepository,
         gate_timeout: timedelta,
+        wait_timeout: timedelta | None = None,
     ) -> None:
+        self._wait_timeout = wait_timeout
         self._runs = runs
         self._argo = argo
         self._planner = planner
@@ -83,7 +85,7 @@ class Dispatcher:
         existing = await self._runs.find(request.project, request_id)
         if existing is not None:
             return SubmittedRun(_checked_request(existing, request), None)
-        planned = await self._plan(request)
+        planned = await self._plan(request, request_id)
         run, hits = self._new_run(request, request_id, planned)
         with telemetry.log_context(project=run.project, run=run.id):
             if not run.phase.is_final:
@@ -221,8 +223,13 @@ class Dispatcher:
         resolved = resolved_manifest(submitted, planned.source, planned.pipeline)
         return json.dumps(resolved, ensure_ascii=False, separators=(",", ":"))
 
-    async def _plan(self, request: RunRequest) -> PlannedRun:
-        planned = await self._planner.plan(request)
+    async def _plan(self, request: RunRequest, request_id: str = "") -> PlannedRun:
+        """The plan of a request; with its id, that of its run, which gets leases of the steps that it will make."""
+
+        def run_of(pipeline: str) -> str:
+            return run_id(pipeline, request.project, request_id)
+
+        planned = await self._planner.plan(request, run_of if request_id else None)
         if planned.plan.is_complete:
             return planned
         # In a thread: thousands of calls take a second, and would delay every other call.
@@ -234,7 +241,13 @@ class Dispatcher:
 
     def _rewrite(self, planned: PlannedRun) -> RewrittenManifest:
         templates = planned.expanded.templates
-        return rewrite(planned.manifest, planned.plan, templates, gate_timeout=self._gate_timeout)
+        return rewrite(
+            planned.manifest,
+            planned.plan,
+            templates,
+            gate_timeout=self._gate_timeout,
+            wait_timeout=self._wait_timeout,
+        )
 
     def _new_run(
         self, request: RunRequest, request_id: str, planned: PlannedRun

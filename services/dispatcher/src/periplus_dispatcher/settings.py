@@ -98,6 +98,8 @@ class Settings(ArtifactRepositorySettings):
 
     gate_seconds: int = Field(default=60, ge=1, le=86_400)
     """A gate without an answer ends after this time, and its step runs."""
+    wait_seconds: int = Field(default=86_400, ge=1, le=604_800)
+    """A step that another run makes waits for its result for at most this time, and then runs."""
     cache_seconds: float = Field(default=5.0, gt=0)
     """The steps run if the cache does not answer in this time."""
 

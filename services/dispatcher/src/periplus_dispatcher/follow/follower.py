@@ -13,17 +13,27 @@ from periplus_common import telemetry
 from periplus_common.errors import Invalid, PeriplusError, Unavailable
 from periplus_dispatcher.domain import (
     MANAGED_LABEL,
+    Delay,
     GateAnswer,
     Json,
     ObservedWorkflow,
     Run,
     StretchMember,
     TemplateRole,
+    plan_path,
 )
 from periplus_dispatcher.follow import resubmitted, stretch_gates
 from periplus_dispatcher.follow.config import check_config, with_current_config
 from periplus_dispatcher.follow.gates import gate_answer, gate_query, without_cache
 from periplus_dispatcher.follow.images import SeenImages, check_images
+from periplus_dispatcher.follow.leases import (
+    LeaseKeeper,
+    Leases,
+    RunLeases,
+    lease_states,
+    token_of,
+    tokens_of,
+)
 from periplus_dispatcher.follow.nodes import ArtifactRepository
 from periplus_dispatcher.follow.observe import Gate, WorkflowStatus
 from periplus_dispatcher.manifest.discovered import read_index
@@ -31,7 +41,7 @@ from periplus_dispatcher.observed.observer import Observer
 from periplus_dispatcher.observed.workflow import run_id
 from periplus_dispatcher.ports import Argo, Cache, ConfigObjects, Pods, Runs
 from periplus_model.queries import StepQuery, StepVerdict
-from periplus_model.steps import Outputs, RunPhase, StepPhase
+from periplus_model.steps import Outputs, RunPhase, StepPhase, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +65,13 @@ Launch = Callable[[Run], Awaitable[Run]]
 @dataclass(frozen=True)
 class FollowerTimings:
     """How often all open runs are checked, how long to wait after an error, and the least time between two starts of the
-    event stream. At most `max_checks` runs are checked at the same time.
+    event stream. At most `max_checks` runs are checked at the same time. Leases are renewed every `renew_interval`.
     """
 
     poll_interval: timedelta = timedelta(seconds=30)
     retry_delay: timedelta = timedelta(seconds=2)
     max_checks: int = 8
+    renew_interval: timedelta = timedelta(seconds=5)
 
 
 @dataclass
@@ -80,6 +91,7 @@ class FollowedRun:
     answered: set[str] = field(default_factory=set)
     delays: dict[str, str] | None = None
     images: SeenImages = field(default_factory=SeenImages)
+    leases: RunLeases = field(default_factory=RunLeases)
 
 
 class Follower:
@@ -98,6 +110,7 @@ class Follower:
         config: ConfigObjects | None = None,
         *,
         steps_are_processes: bool = False,
+        leases: Leases | None = None,
     ) -> None:
         self._steps_are_processes = steps_are_processes
         self._launch = launch
@@ -114,12 +127,17 @@ class Follower:
         self._followed: dict[str, FollowedRun] = {}
         self._queue: asyncio.Queue[FollowedRun] = asyncio.Queue()
         self._check_now = asyncio.Event()
+        self._keeper: LeaseKeeper | None = None
+        if leases is not None:
+            self._keeper = LeaseKeeper(leases, timings.renew_interval, self._run_leases, self._ask_again)
 
     async def follow(self) -> None:
         """Process the changes of Workflows, and check all open runs at each start of the stream and at intervals."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._check_at_intervals())
             tasks.create_task(self._process_queue(tasks))
+            if self._keeper is not None:
+                tasks.create_task(self._keeper.keep())
             for namespace in self._observer.namespaces:
                 missed = asyncio.Event()
                 tasks.create_task(self._catch_up(namespace, missed))
@@ -182,7 +200,22 @@ class Follower:
         except* PeriplusError as errors:
             log.warning("open runs are checked again in %s s: %s", self._poll_interval, errors.exceptions[0])
 
+    def _run_leases(self) -> list[tuple[Run, RunLeases]]:
+        return [(followed.run, followed.leases) for followed in self._followed.values()]
+
+    async def _ask_again(self, run_id: str) -> None:
+        """Let the gates of a run that wait ask the cache again, if it is followed here."""
+        if run_id not in self._followed:
+            return
+        try:
+            async with self._checks:
+                await self._check(run_id)
+        except PeriplusError as error:
+            log.warning("%s: its gates ask again later: %s", run_id, error)
+
     async def _check(self, run_id: str) -> None:
+        if (followed := self._followed.get(run_id)) is not None:
+            followed.leases.wake()
         run = await self._runs.get(run_id)  # before Argo is asked: it may be launched in between
         if run is not None and run.observed is not None:
             await self._check_observed(run, run.observed)
@@ -350,10 +383,19 @@ class Follower:
         status = WorkflowStatus(
             workflow, run.state, answers, self._repository, steps_are_processes=self._steps_are_processes
         )
-        gates = [gate for gate in status.open_gates() if gate.node not in followed.answered]
+        gates = [
+            gate
+            for gate in status.open_gates()
+            if gate.node not in followed.answered and gate.node not in followed.leases.waiting
+        ]
         if gates and not status.phase.is_final:
-            await self._answer_gates(followed, gates, answers)
-        steps = [step for step in status.steps() if step.key not in followed.published]
+            answers = await self._answer_gates(followed, gates, answers)
+        tokens = tokens_of(run, answers)
+        all_steps = status.steps()
+        if tokens:
+            followed.leases.held = lease_states(tokens, all_steps, status.ended_fan_outs())
+            all_steps = [replace(step, lease_token=token_of(step, tokens)) for step in all_steps]
+        steps = [step for step in all_steps if step.key not in followed.published]
         steps = await check_images(run, steps, self._pods, followed.images, self._argo.namespace)
         steps = await check_config(run, steps, self._config)
         if status.phase.is_final:
@@ -372,7 +414,8 @@ class Follower:
         published = followed.delays
         if published is None:
             published = followed.delays = await self._runs.get_delays(followed.run.id)
-        changed = [delay for delay in status.delays(now) if delay.reason != published.get(delay.path, "")]
+        delays = [*status.delays(now), *followed.leases.waiting.values()]
+        changed = [delay for delay in delays if delay.reason != published.get(delay.path, "")]
         if changed:
             await self._runs.publish_delays(followed.run, changed, now)
             published.update((delay.path, delay.reason) for delay in changed)
@@ -390,19 +433,25 @@ class Follower:
 
     async def _answer_gates(
         self, followed: FollowedRun, gates: Sequence[Gate], stored: Mapping[str, GateAnswer]
-    ) -> None:
-        """Answer gates that are open at the same time with one call of the cache. Answers are stored before they are sent."""
+    ) -> dict[str, GateAnswer]:
+        """Answer gates that are open at the same time with one call of the cache, but for those that wait for another run.
+
+        Answers are stored before they are sent. Gives all that are stored.
+        """
         run = followed.run
         answers = dict(stored)
         if new := [gate for gate in gates if gate.node not in stored]:
             _gates_opened.add(sum(len(_members(run, gate)) or 1 for gate in new))
-            resolved = await self._resolve(run, new)
+            resolved = await self._resolve(followed, new)
             await self._runs.add_answers(run.id, resolved)
             answers |= resolved
             answers |= await self._runs.get_answers(
                 run.id
             )  # another replica may have stored its answer first
+        gates = [gate for gate in gates if gate.node in answers]
         sent = {gate.node: answers[gate.node] for gate in gates}
+        if not sent:
+            return answers
         argo, name = self._workflow_of(run)
         ended = await argo.answer_gates(name, sent)
         for gate in gates:
@@ -413,9 +462,14 @@ class Follower:
             answer = sent[gate.node]
             for each in answer.members.values() if _members(run, gate) else (answer,):
                 _gates_answered.add(1, {"periplus.verdict": each.verdict.verdict.label})
+        return answers
 
-    async def _resolve(self, run: Run, gates: Sequence[Gate]) -> dict[str, GateAnswer]:
-        """The answers to gates, by node id. If the cache can not be reached, every step behind them runs."""
+    async def _resolve(self, followed: FollowedRun, gates: Sequence[Gate]) -> dict[str, GateAnswer]:
+        """The answers to gates, by node id, but for those whose step another run makes: they wait.
+
+        If the cache can not be reached, every step behind them runs.
+        """
+        run, wakes = followed.run, followed.leases.wakes
         try:
             queries = [query for gate in gates for query in _queries(run, gate)]
             asked = {query.template: run.state.templates[query.template] for query in queries}
@@ -427,7 +481,19 @@ class Follower:
         except (Unavailable, Invalid) as error:
             log.warning("%s: its gates are answered without the cache: %s", run.id, error)
             verdicts = {}
-        return {gate.node: _answer(run, gate, verdicts) for gate in gates}
+        waiting = {gate.node: delay for gate in gates if (delay := _wait(run, gate, verdicts)) is not None}
+        if waiting and self._keeper is not None and followed.leases.wakes == wakes:
+            followed.leases.waiting |= waiting
+            self._keeper.changed()
+        return {gate.node: _answer(run, gate, verdicts) for gate in gates if gate.node not in waiting}
+
+
+def _wait(run: Run, gate: Gate, verdicts: Mapping[str, StepVerdict]) -> Delay | None:
+    """What the step of a gate waits for; None if it is answered. The members of a stretch wait at gates of their own."""
+    verdict = verdicts.get(gate.node)
+    if _members(run, gate) or verdict is None or verdict.verdict is not Verdict.PENDING:
+        return None
+    return Delay(gate.path, run.state.templates[gate.template].step.name, gate.node, verdict.reason)
 
 
 def _members(run: Run, gate: Gate) -> Mapping[str, StretchMember]:
@@ -438,8 +504,11 @@ def _members(run: Run, gate: Gate) -> Mapping[str, StretchMember]:
 def _queries(run: Run, gate: Gate) -> list[StepQuery]:
     members = _members(run, gate)
     if members:
-        return stretch_gates.queries(gate, members)
-    return [gate_query(run, gate), *stretch_gates.rest_queries(gate)]
+        found = stretch_gates.queries(gate, members)
+    else:
+        found = [gate_query(run, gate), *stretch_gates.rest_queries(gate)]
+    planned = run.state.planned
+    return [replace(q, planned_fingerprint=planned.get(plan_path(q.path), "")) for q in found]
 
 
 def _answer(run: Run, gate: Gate, verdicts: Mapping[str, StepVerdict]) -> GateAnswer:

@@ -10,7 +10,7 @@ from periplus_dispatcher.rewrite.answers import fan_out_answer, hit_answer, is_s
 from periplus_dispatcher.rewrite.generated import ITEMS, RESULT, parameter_of
 from periplus_dispatcher.rewrite.plan import missing_output, run_anyway
 from periplus_manifest import tags
-from periplus_model.queries import Item, Literal, StepQuery, StepVerdict, Text, TextPart, literal
+from periplus_model.queries import Item, LeaseMode, Literal, StepQuery, StepVerdict, Text, TextPart, literal
 from periplus_model.steps import Verdict
 
 
@@ -23,6 +23,8 @@ def gate_query(run: Run, gate: Gate) -> StepQuery:
             template=template,
             parameters={name: literal(value) for name, value in gate.parameters.items()},
             artifacts=dict(gate.artifacts),
+            step=gate.path,
+            lease=LeaseMode.ACQUIRE,
         )
     fan_out = run.state.fan_outs[plan_path(gate.path)]
     defaults = {name: literal(value) for name, value in fan_out.parameters.items()}
@@ -36,6 +38,8 @@ def gate_query(run: Run, gate: Gate) -> StepQuery:
         parameters=defaults | arguments,
         artifacts={**fan_out.artifacts, **gate.artifacts},
         items=(Literal(gate.parameters[ITEMS]),),
+        step=gate.path,
+        lease=LeaseMode.ACQUIRE,
     )
 
 

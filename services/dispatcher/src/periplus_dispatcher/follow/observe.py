@@ -184,6 +184,14 @@ class WorkflowStatus:
             elif self._is_step(node) and self._has_started(node):
                 yield self._executed(node)
 
+    def ended_fan_outs(self) -> set[str]:
+        """The paths of the fan-outs of which all items have ended."""
+        return {
+            self._path(node)
+            for node in self._nodes.values()
+            if node.get("type") == "TaskGroup" and node.get("phase") not in ("Pending", "Running")
+        }
+
     def delays(self, now: datetime) -> Iterator[Delay]:
         """Every step that has a node and has not finished, with what delays it, if anything does."""
         for node in self._nodes.values():

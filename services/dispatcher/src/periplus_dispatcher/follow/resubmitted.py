@@ -49,6 +49,7 @@ def new_run(workflow: Json, original: Run, original_workflow: Json) -> Run | Non
         message="",
         is_cancelled=False,
         traceparent="",
+        state=replace(original.state, leases={}),
     )
 
 

@@ -17,6 +17,7 @@ from periplus_manifest import condition
 from periplus_manifest.errors import ManifestError
 from periplus_model.queries import (
     ArtifactSource,
+    LeaseMode,
     Literal,
     OutputRef,
     StepQuery,
@@ -85,9 +86,11 @@ def with_rest(
 class _Question:
     """The members that are asked for, and what is known besides: inputs of the stretch's gate, outputs of other members.
 
-    `ids` are the queries by member, unique in a request that has those of several gates.
+    `outer` is the path of the call that contains them. `ids` are the queries by member, unique in a request that has those of
+    several gates.
     """
 
+    outer: str
     members: Mapping[str, StretchMember]
     ids: Mapping[str, str]
     parameters: Mapping[str, str]
@@ -97,14 +100,14 @@ class _Question:
     @classmethod
     def of_stretch(cls, gate: Gate, members: Mapping[str, StretchMember]) -> "_Question":
         ids = {task: f"{gate.node}.{task}" for task in members}
-        return cls(members, ids, gate.parameters, gate.artifacts)
+        return cls(_outer(gate), members, ids, gate.parameters, gate.artifacts)
 
     @classmethod
     def of_rest(cls, gate: Gate) -> "_Question":
         assert gate.rest is not None
         rest = gate.rest
         ids = {task: f"{gate.node}.{task}" for task in rest.waiting} | {rest.member: gate.node}
-        return cls(rest.waiting, ids, rest.parameters, rest.artifacts, rest.outputs)
+        return cls(_outer(gate), rest.waiting, ids, rest.parameters, rest.artifacts, rest.outputs)
 
     def queries(self) -> list[StepQuery]:
         return [self.query(task) for task in self.members]
@@ -123,6 +126,8 @@ class _Question:
             parameters=parameters,
             artifacts=artifacts,
             items=None if member.items is None else self.text(member.items),
+            step=f"{self.outer}.{task}" if self.outer else task,
+            lease=LeaseMode.RESERVE,
         )
 
     def text(self, text: str) -> Text:
@@ -200,7 +205,7 @@ class _Answer:
         """The answer for one member, given those before it."""
         if any(ref.step in self.misjudged for ref in _references(query)):
             return GateAnswer({}, StepVerdict(query.id, Verdict.UNKNOWN, "its inputs are not known yet"))
-        if any(item.verdict is Verdict.UNKNOWN for item in verdict.items):
+        if verdict.verdict is Verdict.PENDING or any(i.verdict is Verdict.UNKNOWN for i in verdict.items):
             return GateAnswer({}, StepVerdict(query.id, Verdict.UNKNOWN, verdict.reason))
         template = self.templates[member.template]
         return step_answer(template, verdict, member.supplied, is_fan_out=member.items is not None)
@@ -228,6 +233,10 @@ class _Answer:
             return part
         value = outputs.result if part.result else outputs.parameters.get(part.name)
         return part if value is None else Literal(value)
+
+
+def _outer(gate: Gate) -> str:
+    return gate.path.rpartition(".")[0]
 
 
 def _characters(parameters: Mapping[str, str]) -> int:

@@ -24,6 +24,7 @@ class Call:
     `query` is None if the step is not looked up in the cache; `uncacheable_reason` says why. `condition` is the text of
     `when`. `siblings` are the paths of the tasks that `waits_for` can name. `result_used` is whether others read
     `outputs.result`. `ungated_reason` says why it can be served only where all of its inputs are known at submission.
+    `is_entrypoint` is whether the workflow is this one step.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Call:
     siblings: Mapping[str, str] = field(default_factory=dict)
     result_used: bool = False
     is_invocator: bool = False
+    is_entrypoint: bool = False
 
     @property
     def is_expanded(self) -> bool:

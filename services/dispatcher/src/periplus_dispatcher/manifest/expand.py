@@ -138,7 +138,7 @@ class _Expander:
         if is_invocator(template):
             outputs = self._expand_template(template, scope, prefix="", stack=(name,))
         else:
-            outputs = self._add_step(name, template, {}, scope, Call(name, name))
+            outputs = self._add_step(name, template, {}, scope, Call(name, name, is_entrypoint=True))
         declared = [p["name"] for p in items_of(template, "outputs", "parameters")]
         parameters = {p: text for p in declared if is_resolvable(text := outputs.parameter(p))}
         declared_artifacts = [a["name"] for a in items_of(template, "outputs", "artifacts")]

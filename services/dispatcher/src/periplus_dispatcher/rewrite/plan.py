@@ -24,6 +24,7 @@ MAX_INLINE_CHARACTERS = 64 << 10
 """The outputs of one hit that are written into a manifest."""
 
 _SUCCEEDED = {"Succeeded"}
+_GATED = (Verdict.UNKNOWN, Verdict.PENDING)
 
 
 class StepAction(StrEnum):
@@ -101,13 +102,24 @@ class Plan:
         """The state of a run with the verdicts of this plan."""
         found = {path: verdict for step in self.steps for path, verdict in step.verdicts}
         calls = {step.call.path: step.verdict for step in self.steps}
+        verdicts = calls | found
         return replace(
             state,
-            verdicts={path: verdict.verdict for path, verdict in (calls | found).items()},
+            verdicts={path: verdict.verdict for path, verdict in verdicts.items()},
             unserved={
                 path: verdict.reason
-                for path, verdict in (calls | found).items()
+                for path, verdict in verdicts.items()
                 if verdict.verdict is Verdict.MISS and verdict.producer_run
+            },
+            leases={
+                verdict.lease.step: verdict.lease.token
+                for verdict in verdicts.values()
+                if verdict.lease is not None and verdict.verdict is not Verdict.PENDING
+            },
+            planned={
+                path: verdict.planned_fingerprint
+                for path, verdict in calls.items()
+                if verdict.planned_fingerprint and verdict.verdict in _GATED
             },
         )
 
@@ -171,7 +183,7 @@ def _waits_reason(call: Call, unknown: Collection[str]) -> str:
 def run_anyway(verdict: StepVerdict, reason: str) -> StepVerdict:
     """The verdict of a step that runs although the cache has its outputs, or could have them."""
     has_hits = any(item.verdict is Verdict.HIT for item in verdict.items)
-    if verdict.verdict not in (Verdict.HIT, Verdict.UNKNOWN) and not has_hits:
+    if verdict.verdict not in (Verdict.HIT, *_GATED) and not has_hits:
         return verdict
     said = f"{verdict.reason}, but it runs: {reason}" if verdict.reason else f"it runs: {reason}"
     return replace(
@@ -180,6 +192,7 @@ def run_anyway(verdict: StepVerdict, reason: str) -> StepVerdict:
         reason=said,
         outputs=None,
         saved=timedelta(),
+        lease=None if verdict.verdict is Verdict.PENDING else verdict.lease,
         items=tuple(run_anyway(item, reason) for item in verdict.items),
     )
 
@@ -284,10 +297,10 @@ class _Decider:
         found = self.verdicts.get(call.path) or StepVerdict(
             call.path, Verdict.MISS, "the cache gave no verdict"
         )
-        if call.ungated_reason and found.verdict in (Verdict.HIT, Verdict.UNKNOWN):
+        if call.ungated_reason and found.verdict in (Verdict.HIT, *_GATED):
             sources = call.query.artifacts.values() if call.query else ()
             waits = any(isinstance(s, OutputRef) and self.results.get(s.step) != _SUCCEEDED for s in sources)
-            if waits or found.verdict is Verdict.UNKNOWN:
+            if waits or found.verdict in _GATED:
                 return StepVerdict(call.path, Verdict.UNCACHEABLE, call.ungated_reason)
         return found
 
@@ -345,8 +358,10 @@ class _Decider:
 def _action(call: Call, verdict: StepVerdict) -> tuple[StepAction, str]:
     """What is done with a step; why it is kept, if the cache has its outputs or could have them."""
     has_hits = any(item.verdict is Verdict.HIT for item in verdict.items)
-    if verdict.verdict not in (Verdict.HIT, Verdict.UNKNOWN) and not has_hits:
+    if verdict.verdict not in (Verdict.HIT, *_GATED) and not has_hits:
         return StepAction.KEEP, ""
+    if verdict.verdict is Verdict.PENDING and call.is_entrypoint:
+        return StepAction.KEEP, "it is the whole workflow, in which nothing can wait"
     if call.is_fan_out and (reason := _unwritable_reason("items", verdict.items_json)):
         return StepAction.KEEP, reason
     if verdict.verdict is Verdict.HIT:

@@ -40,7 +40,7 @@ from periplus_dispatcher.rewrite.generated import (
 from periplus_dispatcher.rewrite.plan import Plan, PlannedStep, StepAction
 from periplus_manifest.bounds import MAX_MANIFEST_BYTES
 from periplus_model.queries import Raw, StepVerdict, literal_text
-from periplus_model.steps import ObjectRef
+from periplus_model.steps import ObjectRef, Verdict
 
 MAX_TEMPLATE_NAME_CHARACTERS = 128
 
@@ -67,10 +67,12 @@ def rewrite(
     templates: Mapping[str, ContainerTemplate],
     *,
     gate_timeout: timedelta,
+    wait_timeout: timedelta | None = None,
     copies_entrypoint: bool = False,
 ) -> RewrittenManifest:
     """Write a plan into a manifest. Gives the manifest itself if nothing changes or the result would be too large.
 
+    A step runs if its gate is not answered within `gate_timeout`; one that is PENDING, within `wait_timeout` (as the others if None).
     With `copies_entrypoint` no template is changed: those that the rewrite changes are copied, also where no others call them.
     """
     if all(step.action is StepAction.KEEP for step in plan.steps):
@@ -79,7 +81,14 @@ def rewrite(
         True,
         False,
     ):  # the calls of a stretch are longer than those with gates of their own
-        rewriter = _Rewriter(manifest, plan, templates, gate_timeout, has_stretches=has_stretches)
+        rewriter = _Rewriter(
+            manifest,
+            plan,
+            templates,
+            gate_timeout,
+            wait_timeout or gate_timeout,
+            has_stretches=has_stretches,
+        )
         rewritten = rewriter.rewrite(copies_entrypoint=copies_entrypoint)
         if len(json.dumps(rewritten.manifest, ensure_ascii=False).encode()) <= MAX_MANIFEST_BYTES:
             return rewritten
@@ -130,9 +139,11 @@ class _Rewriter:
         plan: Plan,
         templates: Mapping[str, ContainerTemplate],
         gate_timeout: timedelta,
+        wait_timeout: timedelta,
         *,
         has_stretches: bool,
     ) -> None:
+        self._wait_timeout = wait_timeout
         self._manifest = {**manifest, "spec": {**manifest["spec"]}}
         self._originals = {t["name"]: t for t in manifest["spec"]["templates"]}
         self._steps = {step.call.path: step for step in plan.steps}
@@ -257,9 +268,9 @@ class _Rewriter:
         elif step.action is not StepAction.GATE:
             self._wrap_loop(task, signature, step, stretch_gate, before)
         elif stretch_gate:
-            self._stretched(task, signature, stretch_gate, before)
+            self._stretched(task, signature, stretch_gate, before, waits=_waits(step))
         else:
-            task["template"] = self._gated(signature)
+            task["template"] = self._gated(signature, waits=_waits(step))
 
     def _serve(self, task: Json, signature: gates.TemplateSignature, verdict: StepVerdict) -> None:
         for loop in _LOOP_FIELDS:
@@ -273,23 +284,25 @@ class _Rewriter:
         task["template"] = name
         task["arguments"] = answers.hit_arguments(signature, verdict)
 
-    def _gated(self, signature: gates.TemplateSignature) -> str:
+    def _gated(self, signature: gates.TemplateSignature, *, waits: bool) -> str:
         name, gate, selection = (
-            self._shared(signature, role)
+            self._shared(signature, role, waits=waits)
             for role in (TemplateRole.GATED, TemplateRole.GATE, TemplateRole.SELECTION)
         )
         if name not in self._bodies:
             self._bodies[name] = gates.gated_template(name, gate, selection, signature)
-            self._add_gate(gate, signature.inputs, {IS_HIT: "false"} | dict.fromkeys(signature.supplied, ""))
+            supplied = {IS_HIT: "false"} | dict.fromkeys(signature.supplied, "")
+            self._add_gate(gate, signature.inputs, supplied, waits=waits)
             self._bodies[selection] = gates.selection_template(selection, signature)
         return name
 
     def _stretched(
-        self, task: Json, signature: gates.TemplateSignature, gate: str, before: list[str]
+        self, task: Json, signature: gates.TemplateSignature, gate: str, before: list[str], *, waits: bool
     ) -> None:
-        name = self._shared(signature, TemplateRole.STRETCHED)
+        name = self._shared(signature, TemplateRole.STRETCHED, waits=waits)
         if name not in self._bodies:
-            gated, own_gate = self._gated(signature), self._shared(signature, TemplateRole.GATE)
+            gated = self._gated(signature, waits=waits)
+            own_gate = self._shared(signature, TemplateRole.GATE, waits=waits)
             gates.give_rest(self._bodies[gated], self._bodies[own_gate])
             self._bodies[name] = gates.stretched_template(name, gated, signature)
         task["template"] = name
@@ -324,7 +337,7 @@ class _Rewriter:
             }
             supplied = (REMAINING_ITEMS, *(parameter_of(n) for n in signature.outputs))
             rest = {REST: NOTHING} if stretch_gate else {}
-            self._add_gate(gate, gate_inputs, dict.fromkeys(supplied, "") | rest)
+            self._add_gate(gate, gate_inputs, dict.fromkeys(supplied, "") | rest, waits=_waits(step))
             name = self._add(signature.name, TemplateRole.FAN_OUT, None)
             outer["parameters"].insert(0, {"name": ITEMS, "value": items})
             if stretch_gate:
@@ -346,11 +359,12 @@ class _Rewriter:
         task["template"] = name
         task["arguments"] = outer
 
-    def _add_gate(self, name: str, inputs: Json, defaults: Mapping[str, str]) -> None:
-        self._bodies[name] = gates.gate_template(name, inputs, defaults, self._gate_timeout)
+    def _add_gate(self, name: str, inputs: Json, defaults: Mapping[str, str], *, waits: bool = False) -> None:
+        timeout = self._wait_timeout if waits else self._gate_timeout
+        self._bodies[name] = gates.gate_template(name, inputs, defaults, timeout)
         self._generated[name] = replace(self._generated[name], supplied=tuple(defaults))
 
-    def _shared(self, signature: gates.TemplateSignature, role: TemplateRole) -> str:
+    def _shared(self, signature: gates.TemplateSignature, role: TemplateRole, *, waits: bool = False) -> str:
         """The name of a wrapper, the same for all calls with one signature."""
         key = json.dumps(
             [
@@ -360,6 +374,7 @@ class _Rewriter:
                 signature.artifacts,
                 signature.optional,
                 role,
+                waits,
             ],
             sort_keys=True,
         )
@@ -399,6 +414,11 @@ def _defaults(step: PlannedStep, inner: Json) -> FanOut:
             if n not in set_inputs and isinstance(source, ObjectRef | Raw)
         },
     )
+
+
+def _waits(step: PlannedStep) -> bool:
+    """Whether a step waits for another run, behind a gate that may stay closed for as long as that one takes."""
+    return step.verdict.verdict is Verdict.PENDING
 
 
 def _hook_templates(hooks: Json | None) -> Iterator[str | None]:

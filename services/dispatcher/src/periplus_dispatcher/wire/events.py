@@ -154,6 +154,7 @@ def _step_finished(run: Run, step: StepStatus) -> events_pb2.StepFinished:
         pipeline=run.pipeline,
         host=step.host,
         unserved_reason=step.unserved_reason,
+        lease_token=step.lease_token,
     )
     if step.uncacheable_reason and not message.template.uncacheable_reason:
         message.template.uncacheable_reason = step.uncacheable_reason

@@ -22,6 +22,7 @@ HIT = 1
 _VERDICT_TEXTS = {
     "hit": "cached",
     "miss": "to run",
+    "pending": "made by other runs",
     "unknown": "decided mid-run",
     "uncacheable": "to run and not cacheable",
     "skipped": "skipped",
