@@ -317,3 +317,19 @@ def test_two_equal_steps_with_different_outputs_are_told_of_and_are_not_cached_a
     assert why(stack, third, "rnd") == f"it is not cached: {reason}"
     stack.periplus("cache", "invalidate", f"{first}/rnd", "--yes")
     assert verdicts(stack, manifest) == {"rnd": "miss"}
+
+
+def test_a_folder_that_is_stored_without_an_archive_is_not_cached_and_the_plan_says_so(stack: Stack) -> None:
+    source = "import pathlib\npathlib.Path('/tmp/d').mkdir()\npathlib.Path('/tmp/d/a').write_text('1')"
+    folder = {"artifacts": [{"name": "d", "path": "/tmp/d", "archive": {"none": {}}}]}
+    manifest = dag([{"name": "make", "template": "make"}], script("make", source, outputs=folder))
+    first, _ = phases(stack, manifest)
+    verdict, reason = plan(stack, manifest)["make"]
+    assert verdict == "miss"
+    assert reason.startswith(f"run {first} did the same, but its result could not be recorded: ")
+    assert reason.endswith(
+        "is a folder that was stored without an archive, as many objects, which is not cached: leave out archive: {none: {}}"
+    )
+    run, again = phases(stack, manifest)
+    assert again == {"make": "succeeded"}
+    assert why(stack, run, "make") == reason

@@ -395,6 +395,10 @@ class MemoryObjectStore:
         self.version_requests += len(refs)
         return {ref: self._version(ref) for ref in refs}
 
+    async def is_folder(self, ref: ObjectRef) -> bool:
+        self._check()
+        return any(other.key.startswith(f"{ref.key}/") for other in self.objects)
+
     async def changed(
         self, expected: Mapping[ObjectRef, ObjectVersion]
     ) -> Mapping[ObjectRef, ObjectVersion | None]:

@@ -57,6 +57,9 @@ class ContentReader:
         unread = [ref for ref, found in objects.items() if found not in stored]
         read = await asyncio.gather(*(self._read(ref, objects[ref], versions[ref]) for ref in unread))
         contents |= zip(unread, read, strict=True)
+        absent = [ref for ref in readable if ref not in versions]
+        folders = await asyncio.gather(*map(self._objects.is_folder, absent))
+        contents |= {ref: _folder(ref) for ref, found in zip(absent, folders, strict=True) if found}
         return {ref: contents.get(ref) or _absent(ref) for ref in refs}
 
     async def _read(
@@ -81,6 +84,13 @@ class ContentReader:
             found, digest = await self._objects.read_digest(ref)
         await self._store.add_content_digests({found: digest})
         return found, digest
+
+
+def _folder(ref: ObjectRef) -> Unreadable:
+    return Unreadable(
+        f"{ref.key} is a folder that was stored without an archive, as many objects, which is not cached: "
+        "leave out archive: {none: {}}"
+    )
 
 
 def _absent(ref: ObjectRef) -> Unreadable:

@@ -40,6 +40,12 @@ class S3ObjectStore:
         wanted = list(refs)
         return dict(zip(wanted, await asyncio.gather(*map(self._version, wanted)), strict=True))
 
+    async def is_folder(self, ref: ObjectRef) -> bool:
+        """Whether there are objects below a key that is none itself: a folder that was stored without an archive."""
+        if ref.endpoint not in ("", self._blobs.endpoint):
+            return False
+        return bool(await self._blobs.list_prefix(replace(ref, key=f"{ref.key.rstrip('/')}/"), 1))
+
     async def changed(
         self, expected: Mapping[ObjectRef, ObjectVersion]
     ) -> Mapping[ObjectRef, ObjectVersion | None]:

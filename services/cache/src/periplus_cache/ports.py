@@ -120,6 +120,9 @@ class ObjectStore(Protocol):
     async def versions(self, refs: Collection[ObjectRef]) -> Mapping[ObjectRef, ObjectVersion | None]:
         """The version of each object; None if there is no such object."""
 
+    async def is_folder(self, ref: ObjectRef) -> bool:
+        """Whether there are objects below a key that is none itself: a folder that was stored without an archive."""
+
     async def changed(
         self, expected: Mapping[ObjectRef, ObjectVersion]
     ) -> Mapping[ObjectRef, ObjectVersion | None]:
