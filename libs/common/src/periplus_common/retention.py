@@ -133,14 +133,17 @@ async def delete_expired(
         server_settings={"lock_timeout": _LOCK_TIMEOUT},
     )
     try:
-        lock = "SELECT pg_try_advisory_lock(hashtext('retention ' || current_schema()))"
-        if not await connection.fetchval(lock):
+        lock = "hashtext('retention ' || current_schema())"
+        if not await connection.fetchval(f"SELECT pg_try_advisory_lock({lock})"):
             return {}
-        return {
+        deleted = {
             retention.table: await _delete(connection, retention, batch_rows, batch_pause)
             for retention in retentions
             if retention.keep_for is not None
         }
+        # The server sees our end only some time later.
+        await connection.execute(f"SELECT pg_advisory_unlock({lock})")
+        return deleted
     finally:
         connection.terminate()  # which unlocks; a server that hangs must not hold up our end
 

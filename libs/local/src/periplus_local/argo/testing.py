@@ -24,7 +24,7 @@ from periplus_local.argo.settings import ArgoSettings
 from periplus_local.stack.running_process import tied_to_this_process
 
 POLL_SECONDS = 0.02
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 COMPLETED = "workflows.argoproj.io/completed"
 Body = dict[str, Any]
 

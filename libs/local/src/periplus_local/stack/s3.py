@@ -204,14 +204,14 @@ async def _ready(store: S3) -> None:
     if it was refused once. Until then a read is an internal error, and a write waits.
     """
     try:
+        status = await asyncio.to_thread(_ensure_bucket, store)
+        if status != http.HTTPStatus.OK:
+            raise NotReadyError(f"{store.endpoint}: HTTP {status} for the bucket {BUCKET}")
         volumes = await asyncio.to_thread(_registered_volumes, store)
-        status = await asyncio.to_thread(_ensure_bucket, store) if volumes else None
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
         raise NotReadyError(f"{type(error).__name__}: {error}") from error
     if not volumes:
         raise NotReadyError(f"{store.endpoint}: no volume server has registered with the master")
-    if status != http.HTTPStatus.OK:
-        raise NotReadyError(f"{store.endpoint}: HTTP {status} for the bucket {BUCKET}")
 
 
 def _registered_volumes(store: S3) -> int:
