@@ -374,6 +374,20 @@ def test_a_type_that_would_lose_something_is_refused_before_anything_runs(annota
         format_of(annotation)
 
 
+@pytest.mark.parametrize(
+    ("annotation", "fix"),
+    [
+        (dict[int, str], "use dict[str, …]"), (OrderedDict[str, int], "use dict[str, …]"), (set[int], "use list[…] of sorted"), (tuple, "as tuple[int, str]"),
+        (decimal.Decimal, "use str of str(value)"), (dt.datetime, "use str of value.isoformat()"), (Color, "use the type of value.value"), (Word, "use the type of value.value"),
+        (complex, "use tuple[float, float]"), (np.ma.MaskedArray, "of value.filled(…)"), (np.matrix, "of numpy.asarray(value)"), (np.float64, "of value.item()"), (Model, "use JSON types"),
+    ],
+)  # fmt: skip
+def test_the_refusal_of_a_type_names_the_one_that_would_do(annotation, fix):
+    with pytest.raises(PipelineError) as refused:
+        format_of(annotation)
+    assert fix in refused.value.fix
+
+
 text = st.text(max_size=8)  # with surrogates, which are refused
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats() | text | st.sampled_from([Word.A, Level.LOW, Whole(1), Text("x")])

@@ -62,9 +62,41 @@ def format_of(annotation: Any) -> Format | None:
             return chosen
     raise PipelineError(
         f"values of type {type_name(annotation)} cannot pass from step to step",
-        fix="use JSON types (bool, int, float, str, None, list, dict, dataclass, NamedTuple, TypedDict), bytes, "
-        "Path, numpy.ndarray or a scikit-learn estimator",
+        fix=next((fix for base in bases if (fix := _INSTEAD.get(base))), _ANY_TYPE),
     )
+
+
+_ANY_TYPE = (
+    "use JSON types (bool, int, float, str, None, list, dict, dataclass, NamedTuple, TypedDict), bytes, Path, "
+    "numpy.ndarray or a scikit-learn estimator"
+)
+_INSTEAD = {
+    (
+        "builtins",
+        "dict",
+    ): "use dict[str, …], as JSON's keys are texts, or list[tuple[…, …]] of list(value.items())",
+    ("builtins", "set"): "use list[…] of sorted(value), so that equal sets are equal",
+    ("builtins", "frozenset"): "use list[…] of sorted(value), so that equal sets are equal",
+    ("builtins", "tuple"): "say what is in it, as tuple[int, str] or tuple[int, ...]",
+    ("builtins", "complex"): "use tuple[float, float] of (value.real, value.imag)",
+    ("builtins", "bytearray"): "use bytes",
+    ("builtins", "memoryview"): "use bytes",
+    ("collections", "deque"): "use list[…]",
+    ("decimal", "Decimal"): "use str of str(value)",
+    ("fractions", "Fraction"): "use tuple[int, int] of value.as_integer_ratio()",
+    ("datetime", "date"): "use str of value.isoformat()",
+    ("datetime", "time"): "use str of value.isoformat()",
+    ("datetime", "timedelta"): "use float of value.total_seconds()",
+    ("enum", "Enum"): "use the type of value.value, or Literal",
+    ("uuid", "UUID"): "use str of str(value)",
+    (
+        "numpy.ma",
+        "MaskedArray",
+    ): "use numpy.ndarray of value.filled(…), or two of value.data and numpy.ma.getmaskarray(value)",
+    ("numpy", "generic"): "use bool, int, float or str of value.item()",
+    ("numpy", "ndarray"): "use numpy.ndarray of numpy.asarray(value)",
+}
+"""The type that would do, by a class whose values cannot pass or a base of it."""
 
 
 class Bytes:
