@@ -93,7 +93,7 @@ def measure(
     sys.dont_write_bytecode = True  # mutants of the same size within a second would share it
     gc.freeze()
     with tempfile.TemporaryDirectory(prefix="key-mutants-") as name:
-        workers = max(1, min(workers, count // 20))
+        workers = max(1, min(workers, count // 10))
         pipes = [
             _in_worker(lambda each=each: _measured(Path(name) / f"{each}", count, seed, kinds, each, workers))
             for each in range(workers)
