@@ -81,6 +81,7 @@ bench: setup  ## run every benchmark with few rounds: about six minutes on two c
 	$(BIN)/python bench/discovery.py 5
 	$(BIN)/python bench/cached_run.py 10
 	$(BIN)/python bench/cache_resolve.py 50
+	$(BIN)/python bench/single_flight.py 16 500 1
 	$(BIN)/python bench/lineage_ingest.py 20000 1
 	$(BIN)/python bench/local_argo.py 100 500 50
 
