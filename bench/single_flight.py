@@ -61,7 +61,7 @@ class Flight:
     executions: list[str] = field(default_factory=list)
     lapsed: list[int] = field(default_factory=list)
     made_by: dict[str, str] = field(default_factory=dict)
-    stopped: set[str] = field(default_factory=set)
+    stopped: set[tuple[str, str]] = field(default_factory=set)
     held: set[int] = field(default_factory=set)
     waiting: dict[str, asyncio.Event] = field(default_factory=dict)
     waited: list[float] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Flight:
         fate = 1.0 if self.is_over else self.random.random()
         if lease is not None and fate < 0.1:  # nobody renews the lease
             self.lapsed.append(lease.token)
-            self.stopped.add(run)
+            self.stopped.add((run, step))
             if fate < 0.05:
                 self.late.append(asyncio.create_task(self.report_late(run, step, lease)))
             return False
@@ -174,7 +174,7 @@ async def main(clients: int, submissions: int, seed: int) -> int:
                     seconds = time.monotonic() - started
                     recorded = {step: (await flight.ask("", step)).producer_run for step in steps}
     distinct, lapsed = len(set(flight.executions)), len(flight.lapsed)
-    stale = [step for step, run in recorded.items() if run in flight.stopped]
+    stale = [step for step, run in recorded.items() if (run, step) in flight.stopped]
     print(f"{clients} clients, {submissions} submissions of {STEPS_OF_A_PLAN} steps in {seconds:.1f} s")
     print(f"executions                {len(flight.executions)}")
     print(f"distinct + lapsed         {distinct} + {lapsed} = {distinct + lapsed}")
