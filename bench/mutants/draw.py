@@ -448,7 +448,7 @@ def _renames(file: str, text: str, function: ast.FunctionDef) -> Iterator[Site]:
     start, end = _span(text, function)
     body = text[start:end]
     for name in sorted(bound):
-        for new in (f"{name}_renamed", f"q{name}"):
+        for new in (f"other_{name}", f"q{name}"):
             renamed = "".join(_tokens(body, name, new))
             yield Site("local rename", file, start, end, renamed)
 
@@ -459,10 +459,12 @@ def _tokens(text: str, name: str, new: str) -> Iterator[str]:
     cut: list[tuple[int, int]] = []
     readable = "if 1:\n " + text if text[0] == " " else text
     found = list(tokenize.generate_tokens(io.StringIO(readable).readline))
+    depth = 0
     for position, token in enumerate(found):
+        depth += (token.string in ("(", "[", "{")) - (token.string in (")", "]", "}"))
         is_attribute = found[position - 1].string == "."
         following = found[position + 1].string if position + 1 < len(found) else ""
-        is_keyword = following == "=" and found[position - 1].string in ("(", ",") and token.line.count("(")
+        is_keyword = following == "=" and depth > 0
         if token.type == tokenize.NAME and token.string == name and not is_attribute and not is_keyword:
             cut.append(token.start)
     for row, column in sorted(cut, reverse=True):
