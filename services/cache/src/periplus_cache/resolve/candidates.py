@@ -21,6 +21,11 @@ class CandidateIndex:
     live: set[str] = field(default_factory=set)
     complete: set[str] = field(default_factory=set)
 
+    @property
+    def is_fetched(self) -> bool:
+        """Whether anything was queried."""
+        return bool(self.fetched or self.fetched_static)
+
     def add(
         self, limits: Mapping[str, int], by_static_key: Iterable[Candidate], exact: Iterable[Candidate]
     ) -> None:

@@ -21,9 +21,14 @@ class PlannedFingerprints:
         self._values = values
         self._by_step: dict[str, str] = {}
         self._with_references: set[str] = set()
+        self._added: list[tuple[StepQuery, str, frozenset[str]]] = []
 
     def add(self, query: StepQuery, static_key: str, ignored: frozenset[str]) -> None:
-        """Add a step that can be cached. It has none if an input of it can not be known before, or has none."""
+        """Add a step that can be cached. Nothing is computed before one is asked for: a plan of hits needs none."""
+        self._added.append((query, static_key, ignored))
+
+    def _compute(self, query: StepQuery, static_key: str, ignored: frozenset[str]) -> None:
+        """A step has none if an input of it can not be known before, or has none."""
         try:
             key: list[Any] = [
                 _VERSION,
@@ -42,6 +47,9 @@ class PlannedFingerprints:
         """That of a step, or of a whole fan-out; empty if it has none, or no references."""
         if query.planned_fingerprint:
             return query.planned_fingerprint
+        for added in self._added:
+            self._compute(*added)
+        self._added.clear()
         return self._by_step[query.id] if query.id in self._with_references else ""
 
     def _text(self, text: Text) -> list[Any]:

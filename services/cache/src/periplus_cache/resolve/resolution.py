@@ -90,7 +90,8 @@ class ResolutionPass:
         else:
             parameters, artifacts = self._constant_inputs(query, template.policy)
             verdict = self._instance(query.id, query, parameters, artifacts)
-        if verdict.verdict is not Verdict.HIT and (found := self._planned.find(query)):
+        is_open = verdict.verdict in (Verdict.MISS, Verdict.UNKNOWN) and self._candidates.is_fetched
+        if is_open and (found := self._planned.find(query)):
             verdict = replace(verdict, planned_fingerprint=found)
         self._values.outputs[query.id] = verdict.outputs or Unresolved(f"{query.id} has to run first")
         return verdict
@@ -160,12 +161,14 @@ class ResolutionPass:
         fingerprint = key.fingerprint(parameters, artifacts)  # type: ignore[arg-type]  # none is Unresolved
         if not policy.mode.is_looked_up:
             return StepVerdict(id_, Verdict.MISS, _not_looked_up(policy), fingerprint)
-        self._add_unit(id_, query, fingerprint, item)
+        key_fingerprint = fingerprint
         candidate = self._candidates.find(fingerprint, self._request.code_index)
         if candidate is None:
+            self._add_unit(id_, query, key_fingerprint, item)
             return self._without_entry(id_, key.static_key, fingerprint)
         fingerprint = candidate.fingerprint
         if policy.ttl is not None and candidate.confirmed_at + policy.ttl <= self._now:
+            self._add_unit(id_, query, key_fingerprint, item)
             reason = f"the result of run {candidate.producer_run} is older than its ttl of {_duration_text(policy.ttl)}"
             return StepVerdict(id_, Verdict.MISS, reason, fingerprint)
         outputs = self.hits.get(fingerprint)
@@ -173,11 +176,11 @@ class ResolutionPass:
             outputs = self.hits[fingerprint] = candidate.load_outputs()
         for ref in self._required.get(query.id, ()):
             if output_value(outputs, ref) is None:
+                self._add_unit(id_, query, key_fingerprint, item)
                 reason = (
                     f"run {candidate.producer_run} did the same, but its {output_name(ref)} was not recorded"
                 )
                 return StepVerdict(id_, Verdict.MISS, reason, fingerprint)
-        del self.units[id_]
         return StepVerdict(
             id_,
             Verdict.HIT,
@@ -190,9 +193,12 @@ class ResolutionPass:
         )
 
     def _add_unit(self, id_: str, query: StepQuery, fingerprint: str, item: "_IndexedItem | None") -> None:
-        """Note a step that is no hit so far, or an item of a fan-out, whose inputs give a fingerprint or are not known (empty)."""
+        """Note a step that is no hit so far, or an item of a fan-out, whose inputs give a fingerprint or are not known (empty).
+
+        Not in the first pass, which has no entries yet.
+        """
         policy = self._request.templates[query.template].policy
-        if not policy.mode.is_looked_up:
+        if not policy.mode.is_looked_up or not self._candidates.is_fetched:
             return
         whole = self._planned.find(query)
         own = planned.of_item(whole, item[1]) if item is not None and whole and not fingerprint else whole
