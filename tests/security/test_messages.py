@@ -426,8 +426,8 @@ async def test_a_call_may_not_ask_for_more_than_the_servers_time():
         ) as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):  # fmt: skip
-        async with asyncio.timeout(10):  # less than the client asks for
+        async with asyncio.timeout(60):  # less than the client asks for
             status = await status_of(
-                channel, "/test.Service/Do", b"", timeout=60, metadata=auth.metadata(TOKEN)
+                channel, "/test.Service/Do", b"", timeout=600, metadata=auth.metadata(TOKEN)
             )
     assert status is StatusCode.DEADLINE_EXCEEDED

@@ -168,7 +168,7 @@ def status(address: str, token: str, method: str = "/periplus.lineage.v1.Lineage
     """How a call without content ends, whose fields are missing."""
     with grpc.insecure_channel(grpc_target(address)) as channel:
         try:
-            channel.unary_unary(method)(b"", metadata=(("authorization", f"Bearer {token}"),), timeout=5)
+            channel.unary_unary(method)(b"", metadata=(("authorization", f"Bearer {token}"),), timeout=60)
         except grpc.RpcError as error:
             return error.code().name
     return "OK"

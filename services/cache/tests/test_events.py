@@ -121,7 +121,7 @@ async def test_an_invalid_event_becomes_a_dead_letter_and_delays_no_other(servic
     await service.until_all_hit(query("s", "a"))
     async with asyncio.timeout(60):
         while True:
-            message = await dead.next_msg(timeout=15)
+            message = await dead.next_msg(timeout=60)
             if service.project in message.headers["ce-subject"]:
                 break
     assert "NaN" in message.headers["periplus-reason"]

@@ -32,7 +32,7 @@ from periplus_local.stack.testing import Servers
 from periplus_model.steps import CacheMode
 
 Json = dict[str, Any]
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 90.0
 STARTED = "periplus.dispatcher.v1.StepStarted"
 DELAYED = "periplus.dispatcher.v1.StepDelayed"
 FINISHED = "periplus.dispatcher.v1.StepFinished"

@@ -101,7 +101,7 @@ async def test_an_undecodable_event_becomes_a_dead_letter_and_delays_no_other(se
         dead = await client.broker.connection.jetstream().subscribe(
             "periplus-dead.>", config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
         )
-        letters = [await dead.next_msg(timeout=10) for _ in bad]
+        letters = [await dead.next_msg(timeout=60) for _ in bad]
     assert sorted(letter.data for letter in letters) == sorted(event.body for event in bad)
     assert json.loads(letters[0].headers["periplus-reason"]) == f"Invalid: the body is not a {EVENT_TYPE}"
     assert {step.phase for step in run.steps} == {3}

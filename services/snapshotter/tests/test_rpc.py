@@ -185,7 +185,7 @@ async def test_a_new_snapshot_is_published_on_nats(stub, request_, embedded: Ser
             "periplus.snapshotter.v1.SnapshotTaken.published.-", ordered_consumer=True
         )
         taken = await stub.TakeSnapshot(request_)
-        message = await subscription.next_msg(timeout=10)
+        message = await subscription.next_msg(timeout=60)
     finally:
         await connection.close()
     assert SnapshotTaken.FromString(message.data).snapshot == taken.snapshot
