@@ -58,7 +58,9 @@ async def store(stack: Stack, template: Json) -> None:
     async with argo.connect(f"unix:{home.run / 'argo.sock'}", token, "argo") as client:
         exists = await client.get_template(name, cluster_scope=False) is not None
         method, path = ("PUT", f"/{name}") if exists else ("POST", "")
-        await client._request(method, f"workflow-templates/argo{path}", json={"template": template})
+        await client._connection.request(
+            method, f"workflow-templates/argo{path}", json={"template": template}
+        )
 
 
 def test_a_file_of_a_template_is_run_and_then_cached(stack: Stack, tmp_path: Path) -> None:

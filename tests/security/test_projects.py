@@ -491,12 +491,16 @@ def answer(
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=response.FromString,
     )
+    text = ""
     try:
         answered = invoked(request, timeout=STREAM_SECONDS.get(rpc, 30))
-        text = "".join(map(str, answered)) if method.server_streaming else str(answered)
+        for each in answered if method.server_streaming else [answered]:
+            text += str(each)
     except grpc.RpcError as error:
-        details = rpc_status.from_call(error)
-        text = f"{error.code()} {error.details()} {details.details if details else ''}"
+        text += str(error.code())
+        if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:  # whose details name what ended first
+            details = rpc_status.from_call(error)
+            text += f" {error.details()} {details.details if details else ''}"
     for thing, value in sorted(things.items(), key=lambda item: -len(item[1])):
         text = text.replace(value, f"<{thing}>")
     return text

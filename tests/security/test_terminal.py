@@ -125,6 +125,7 @@ def answers(text: str, phase: int) -> dict[str, Any]:
                 response = getattr(module, method.output_type.name)()
                 hostile(response, text, phase)
                 found[method.name] = [response] if method.name in STREAMS else response
+    found["ListDivergences"].recorded_steps = 1000  # else the commands wait for more
     return found
 
 

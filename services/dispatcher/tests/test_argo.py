@@ -158,7 +158,9 @@ async def test_only_a_newline_ends_a_line_of_a_stream() -> None:
 
 
 async def test_followed_logs_do_not_block_other_requests_to_argo() -> None:
-    async with server(("log", None), ("", b"{}")) as url, argo.connect(url, "", "n") as found:
+    slow = timedelta(seconds=60)  # of the 150 that connect at once
+    timeouts = ArgoTimeouts(connect=slow, request=slow, stream_connect=slow)
+    async with server(("log", None), ("", b"{}")) as url, argo.connect(url, "", "n", timeouts) as found:
 
         async def follow() -> None:
             async for _ in found.logs("w", follow=True):

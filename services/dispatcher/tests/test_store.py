@@ -144,9 +144,14 @@ async def test_an_event_that_is_too_large_is_published_without_its_values(
     step = events_pb2.StepFinished.FromString(await body(db, "StepFinished"))
     assert (step.step, step.phase) == ("a", step_pb2.STEP_PHASE_SUCCEEDED)
     assert (len(step.inputs.parameters), len(step.outputs.parameters)) == (0, 5)
-    assert step.template.uncacheable_reason == "its inputs and outputs are too large for an event"
+    assert {value.name for value in step.inputs.omitted} == set(LONG)
+    assert step.template.uncacheable_reason == ""  # the digests of its inputs are enough for its key
     over = events_pb2.RunFinished.FromString(await body(db, "RunFinished"))
-    assert (over.phase, over.outputs) == (step_pb2.RUN_PHASE_SUCCEEDED, step_pb2.Outputs())
+    assert over.phase == step_pb2.RUN_PHASE_SUCCEEDED
+    assert over.ByteSize() < 1_000_000
+    kept = {value.name for value in over.outputs.parameters}
+    omitted = {value.name for value in over.outputs.omitted}
+    assert (kept | omitted, kept & omitted, "more" in omitted) == ({*LONG, "more"}, set(), True)
 
 
 async def test_a_plan_that_is_too_large_for_an_event_is_published_without_reasons_or_steps(
