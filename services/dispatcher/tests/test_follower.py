@@ -15,7 +15,8 @@ from test_service import gated, opened_gates, two
 
 from periplus_dispatcher.argo import client as argo
 from periplus_dispatcher.domain import Json, Run
-from periplus_dispatcher.follow.follower import FollowedRun, Follower, FollowerTimings
+from periplus_dispatcher.follow.followed import FollowedRun
+from periplus_dispatcher.follow.follower import Follower, FollowerTimings
 
 GONE = b'data: {"error":{"grpc_code":13,"http_code":410,"message":"too old resource version: 1 (2)"}}\n\n'
 
