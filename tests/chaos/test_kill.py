@@ -78,17 +78,25 @@ def wait_for(notes: Path, lines: int) -> None:
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_a_run_survives_kill_9_of(own: Stack, process: str, notes: Path) -> None:
+def test_a_run_and_another_that_waits_for_its_steps_survive_kill_9_of(
+    own: Stack, process: str, notes: Path
+) -> None:
     run = own.submit(CHAIN, seed=process, notes=str(notes)).run
+    waiting = own.submit(CHAIN, seed=process, notes=str(notes)).run
     wait_for(notes, 3)
     own.kill(process)
-    finished = own.wait_for_run(run)
-    assert finished.phase == step_pb2.RUN_PHASE_SUCCEEDED, finished.message
-    assert {s.phase for s in finished.steps} == {step_pb2.STEP_PHASE_SUCCEEDED}
-    assert len(finished.steps) == 14
+    finished, other = own.wait_for_run(run), own.wait_for_run(waiting)
+    assert finished.phase == other.phase == step_pb2.RUN_PHASE_SUCCEEDED, finished.message + other.message
+    assert len(finished.steps) == len(other.steps) == 14
+    assert {s.phase for s in finished.steps} <= {step_pb2.STEP_PHASE_SUCCEEDED, step_pb2.STEP_PHASE_CACHED}
     counts = Counter(notes.read_text().splitlines())
+    made = [
+        s.path for each in (finished, other) for s in each.steps if s.phase == step_pb2.STEP_PHASE_SUCCEEDED
+    ]
     # Only a step that is running when the local Argo or S3 is killed may run again.
-    assert sum(counts.values()) - len(counts) <= (1 if process in ("argo", "s3") else 0), counts
+    assert 0 <= sum(counts.values()) - len(made) <= (1 if process in ("argo", "s3") else 0), (counts, made)
+    # A step behind a gate that opens while its cache can not be asked is made twice.
+    assert len(made) == 14 or process in ("cache", "postgres"), made
     assert len(counts) == 14
 
 

@@ -260,10 +260,12 @@ async def test_a_step_that_was_not_looked_up_is_explained_by_its_policy(cache, r
     assert expected in (await cache.explain("p", "r2", "main.train")).reason
 
 
-async def test_an_invalid_entry_is_named_with_the_reason(cache, recorded, memory, clock):
+@pytest.mark.parametrize("milliseconds", [0, 900])  # Argo's end of a step is a whole second
+async def test_an_invalid_entry_is_named_with_the_reason(cache, recorded, memory, clock, milliseconds):
     await recorded("r1")
     (fingerprint,) = memory.entries
-    await memory.invalidate("p", [Invalidation(fingerprint, "r1", "main.train", "bytes are gone")], clock.now)
+    gone = Invalidation(fingerprint, "r1", "main.train", "bytes are gone")
+    await memory.invalidate("p", [gone], clock.now + timedelta(milliseconds=milliseconds))
     await recorded("r2")
     found = await cache.explain("p", "r2", "main.train")
     assert (

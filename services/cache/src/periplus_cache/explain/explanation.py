@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from periplus_cache.domain import Attempt, AttemptDetails, ComparableEntry, Divergence, PastInvalidation
@@ -15,6 +15,8 @@ from periplus_common.errors import NotFound
 from periplus_model.steps import CacheMode, Inputs, StepPhase, Verdict
 
 MAX_DIVERGENCES = 10  # of one explanation
+_ARGO_SECOND = timedelta(seconds=1)
+"""Argo's times are whole seconds: what was invalidated in the second in which a step finished may have been before."""
 MAX_COMPARED_CHARACTERS = 1 << 20  # of differing documents, for one explanation
 
 
@@ -62,8 +64,9 @@ async def _explain(store: Store, project: str, run: str, step: str) -> Explanati
             return Explanation(f"it is not cached: {found_one.stop_reason}", attempt.fingerprint)
     if attempt.unserved_reason:
         return await _explain_unserved(store, attempt)
-    invalidation = await store.last_invalidation(project, attempt.fingerprint, attempt.finished_at)
-    if invalidation is not None:
+    until = attempt.finished_at + _ARGO_SECOND
+    invalidation = await store.last_invalidation(project, attempt.fingerprint, until)
+    if invalidation is not None and invalidation.producer_run != attempt.run:
         return _explain_invalidation(attempt, invalidation)
     previous = await store.previous_attempt(attempt)
     if previous is not None and (reason := no_entry_reason(previous)):
