@@ -265,7 +265,7 @@ async def test_an_invalid_entry_is_named_with_the_reason(cache, recorded, memory
     await recorded("r1")
     (fingerprint,) = memory.entries
     gone = Invalidation(fingerprint, "r1", "main.train", "bytes are gone")
-    await memory.invalidate("p", [gone], clock.now + timedelta(milliseconds=milliseconds))
+    await memory.invalidate("p", [gone], clock.now + timedelta(hours=1, milliseconds=milliseconds))
     await recorded("r2")
     found = await cache.explain("p", "r2", "main.train")
     assert (
