@@ -1,8 +1,8 @@
 """The time of a run in which every step is a hit: by gRPC, and as a whole `periplus run` process.
 
-    python bench/cached_run.py [rounds]
+    python bench/cached_run.py [rounds [chain fan-out]]
 
-Starts its own stack. A chain of 20 and 1 -> 100 -> 1, small integers as parameters, as YAML and as functions.
+Starts its own stack. A chain of 20 and 1 -> 100 -> 1 unless others are given, small integers as parameters, as YAML and as functions.
 By gRPC: SubmitRun until its answer says that the run has succeeded, with its record and its events committed. The
 floors: an empty call of the same server by the same client, one INSERT with its commit in the same Postgres, and
 `python -c pass` for the whole processes.
@@ -32,10 +32,10 @@ from periplus.types.v1 import step_pb2
 from periplus_local.stack.embedded import embedded
 from periplus_local.stack.home import Home
 
-CHAIN, FAN_OUT = 20, 100
+CHAIN, FAN_OUT = map(int, sys.argv[2:4] or (20, 100))
 PAUSE_SECONDS = 0.2
 
-PIPELINE = '''"""Twenty steps in a chain."""
+PIPELINE = '''"""Steps in a chain."""
 
 from periplus.sdk import pipeline, step
 
@@ -138,7 +138,10 @@ def by_grpc(stack: Stack, rounds: int) -> None:
     channel = grpc.insecure_channel(grpc_target(connection.dispatcher))
     health = HealthStub(channel)
     token = (("authorization", f"Bearer {connection.token}"),)
-    plans = {"chain of 20": (run_spec(chain()), CHAIN), "1 -> 100 -> 1": (run_spec(fan_out()), FAN_OUT + 2)}
+    plans = {
+        f"chain of {CHAIN}": (run_spec(chain()), CHAIN),
+        f"1 -> {FAN_OUT} -> 1": (run_spec(fan_out()), FAN_OUT + 2),
+    }
     with stack.client() as client, one_insert(stack) as insert:
         for spec, steps in plans.values():
             fill_cache(client, spec, steps)
@@ -151,7 +154,7 @@ def by_grpc(stack: Stack, rounds: int) -> None:
         durations = measure(rounds, calls, PAUSE_SECONDS)
         used = {name: cpu(stack, lambda p=plan: submit_cached(client, *p)) for name, plan in plans.items()}
         until_lineage = measure(
-            max(5, rounds // 5),
+            max(min(rounds, 5), rounds // 5),
             {name: lambda s=spec: run_to_end(client, s) for name, (spec, _) in plans.items()},
             PAUSE_SECONDS,
         )
@@ -231,7 +234,7 @@ def main(rounds: int) -> None:
         up(Path(directory, "home")) as stack,
     ):
         by_grpc(stack, rounds)
-        by_process(stack, Path(directory), max(5, rounds // 5))
+        by_process(stack, Path(directory), max(min(rounds, 5), rounds // 5))
 
 
 if __name__ == "__main__":
