@@ -11,7 +11,7 @@ from manifests import PROCESSES
 
 from periplus_common.errors import NotFound, Refused
 from periplus_dispatcher.clients import MAX_DIGESTED_OBJECTS, CacheClient
-from periplus_dispatcher.domain import ObjectContent, RecordedRun, RecordedStep, ResolvedImage
+from periplus_dispatcher.domain import RAW_CONTENT, ObjectContent, RecordedRun, RecordedStep, ResolvedImage
 from periplus_dispatcher.manifest import read as manifests
 from periplus_dispatcher.manifest.images import MAX_IMAGES
 from periplus_dispatcher.manifest.uncacheable import StepEnvironment
@@ -248,3 +248,10 @@ def test_the_bounds_are_published() -> None:
     bounds = [int(row.replace(",", "")) for row in re.findall(r"^\|[^|]*\| ([\d,]+)", section, re.MULTILINE)]
     assert bounds[:3] == [MAX_STEPS, MAX_IMAGES, MAX_DIGESTED_OBJECTS]
     assert f"| {inspect.signature(CacheClient).parameters['read_timeout'].default.seconds} s |" in section
+
+
+def test_an_input_whose_content_is_in_the_manifest_needs_no_object() -> None:
+    raw = Artifact("text", RAW_CONTENT, digest=DIGEST)
+    read = Artifact("data", ObjectRef("data.csv"), digest=OTHER)
+    record = recorded(ran("a", StepPhase.SUCCEEDED, raw, read))
+    assert [each.ref for each in needed(workflow(leaf()), record).objects] == [ObjectRef("data.csv")]

@@ -25,6 +25,9 @@ Json = dict[str, Any]
 MANAGED_LABEL = "periplus.dev/managed"
 """Of the Workflows of runs."""
 
+RAW_CONTENT = ObjectRef("raw")
+"""In place of the object of an artifact whose content is in the manifest."""
+
 ITEM_NAME = re.compile(r"^(.*?)\((\d+)(?::.*)?\)$", re.DOTALL)
 """Name of an item's node or step: `train(2)`, in Argo also `train(2:value)`."""
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from periplus_common import digest
-from periplus_dispatcher.domain import Json
+from periplus_dispatcher.domain import RAW_CONTENT, Json
 from periplus_dispatcher.manifest import discovered
 from periplus_model.queries import ArtifactSource, Raw, Unknown
 from periplus_model.steps import Artifact, Inputs, ObjectRef, Outputs
@@ -77,7 +77,7 @@ class NodeReader:
                 content = artifact["raw"].get("data", "").encode()
                 yield Artifact(
                     artifact["name"],
-                    ObjectRef("raw"),
+                    RAW_CONTENT,
                     digest=digest.of_bytes(content),
                     size_bytes=len(content),
                 )

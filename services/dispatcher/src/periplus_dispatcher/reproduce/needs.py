@@ -5,7 +5,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from periplus_dispatcher.domain import ABSENT, ContainerTemplate, Json, RecordedRun, RecordedStep, plan_path
+from periplus_dispatcher.domain import (
+    ABSENT,
+    RAW_CONTENT,
+    ContainerTemplate,
+    Json,
+    RecordedRun,
+    RecordedStep,
+    plan_path,
+)
 from periplus_dispatcher.manifest.calls import ExpandedWorkflow, items_of, template_kind
 from periplus_dispatcher.manifest.undeclared import containers_of
 from periplus_dispatcher.reproduce.requirements import (
@@ -94,11 +102,12 @@ def _objects(expanded: ExpandedWorkflow, record: RecordedRun) -> tuple[NeededObj
         if isinstance(source, ObjectRef)
     }
     written = {artifact.object for step in record.steps for artifact in step.outputs.artifacts}
+    elsewhere = {RAW_CONTENT, *written}
     found: dict[tuple[ObjectRef, str], NeededObject] = {}
     for step in record.steps:
         if step.phase is StepPhase.SKIPPED:
             continue
-        for name, ref, digest in _read_by(step, named, written):
+        for name, ref, digest in _read_by(step, named, elsewhere):
             present = found.get((ref, digest), NeededObject(ref, digest, name == CODE_ARTIFACT))
             paths = (*present.steps, step.path)[:MAX_STEPS]
             found[ref, digest] = NeededObject(ref, digest, present.is_code, paths)
@@ -106,11 +115,11 @@ def _objects(expanded: ExpandedWorkflow, record: RecordedRun) -> tuple[NeededObj
 
 
 def _read_by(
-    step: RecordedStep, named: Mapping[tuple[str, str], ObjectRef], written: set[ObjectRef]
+    step: RecordedStep, named: Mapping[tuple[str, str], ObjectRef], elsewhere: set[ObjectRef]
 ) -> Iterator[tuple[str, ObjectRef, str]]:
     """Name, object and digest of each input of a step that comes from outside of the run.
 
-    The inputs of a cached step are recorded as those of its producer: their digests count, and not where they were.
+    `elsewhere` are the objects that the run wrote, and content in the manifest. The inputs of a cached step are recorded as those of its producer: their digests count, and not where they were.
     """
     path = plan_path(step.path)
     digests = {artifact.name: artifact.digest for artifact in step.inputs.artifacts}
@@ -120,7 +129,7 @@ def _read_by(
     if step.phase is StepPhase.CACHED:
         return
     for artifact in step.inputs.artifacts:
-        if artifact.name not in own and artifact.object not in written:
+        if artifact.name not in own and artifact.object not in elsewhere:
             yield artifact.name, artifact.object, artifact.digest
 
 
