@@ -53,7 +53,7 @@ check: lint types imports proto  ## all that can be said without running: style,
 	git diff --exit-code --stat -- proto/gen
 
 test: setup  ## every test that needs no cluster, on real NATS, Postgres and S3
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 e2e: setup  ## the same on the real Argo that ARGO_SERVER and S3_ENDPOINT name
 	$(BIN)/pytest tests/e2e

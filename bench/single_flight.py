@@ -33,7 +33,7 @@ from periplus_model.steps import Inputs, Outputs, StepPhase, StepTemplate, Verdi
 
 PROJECT = "bench"
 STEPS_OF_A_PLAN = 3
-TIMINGS = LeaseTimings(ttl=timedelta(seconds=2), timeout=timedelta(seconds=60))
+TIMINGS = LeaseTimings(ttl=timedelta(seconds=2), grace=timedelta(seconds=1), timeout=timedelta(seconds=60))
 STEP_SECONDS = 0.02
 TEMPLATE = StepTemplate("step", json.dumps({"does": "count"}))
 

@@ -95,8 +95,8 @@ def test_a_run_and_another_that_waits_for_its_steps_survive_kill_9_of(
     ]
     # Only a step that is running when the local Argo or S3 is killed may run again.
     assert 0 <= sum(counts.values()) - len(made) <= (1 if process in ("argo", "s3") else 0), (counts, made)
-    # A step behind a gate that opens while its cache can not be asked is made twice.
-    assert len(made) == 14 or process in ("cache", "postgres"), made
+    # A step is made twice if its gate opens while the cache can not be asked, or its result takes longer than the lease.
+    assert 14 <= len(made) <= 28
     assert len(counts) == 14
 
 

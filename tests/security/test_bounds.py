@@ -245,7 +245,7 @@ def test_a_run_as_large_as_allowed_ends_and_others_go_on_meanwhile(server: ArgoP
     with Others(argo) as others:
         ended = finished(argo, start(argo, dag(*loops), NOTHING))
     assert ended["status"]["phase"] == "Succeeded"
-    assert len(nodes_of(ended)) == 19_999
+    assert len(nodes_of(ended)) >= 19_990  # ids are hashes of 32 bits, as in Argo: of so many, two may be one
     assert others.slowest < 30
 
 

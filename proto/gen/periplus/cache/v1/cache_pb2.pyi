@@ -57,7 +57,7 @@ class _LeaseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LeaseState
     LEASE_STATE_STARTED: _LeaseState.ValueType  # 1
     """It has started, so that it ends without waiting for another run."""
     LEASE_STATE_ENDED: _LeaseState.ValueType  # 2
-    """It has ended, and its result is about to be recorded: the lease ends a second later."""
+    """It has ended, and its result is about to be recorded: the lease ends then, and 10 seconds later if it is not."""
 
 class LeaseState(_LeaseState, metaclass=_LeaseStateEnumTypeWrapper):
     """How far the step of a lease is."""
@@ -67,7 +67,7 @@ LEASE_STATE_UNSPECIFIED: LeaseState.ValueType  # 0
 LEASE_STATE_STARTED: LeaseState.ValueType  # 1
 """It has started, so that it ends without waiting for another run."""
 LEASE_STATE_ENDED: LeaseState.ValueType  # 2
-"""It has ended, and its result is about to be recorded: the lease ends a second later."""
+"""It has ended, and its result is about to be recorded: the lease ends then, and 10 seconds later if it is not."""
 Global___LeaseState: _TypeAlias = LeaseState  # noqa: Y015
 
 @_typing.final

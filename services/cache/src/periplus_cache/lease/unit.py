@@ -16,7 +16,7 @@ class LeaseTimings:
     """
 
     ttl: timedelta = timedelta(seconds=15)
-    grace: timedelta = timedelta(seconds=1)
+    grace: timedelta = timedelta(seconds=10)
     sweep: timedelta = timedelta(seconds=1)
     timeout: timedelta = timedelta(seconds=2)
 
