@@ -70,7 +70,7 @@ class Leasing:
             outcomes = await self._leases.take(project, run, list(found.units.values()))
         held = {id_ for id_, outcome in outcomes.items() if outcome.held is not None}
         if held:
-            # What another run recorded before it ended its lease, and after the first look. From here on nobody else makes them.
+            # Another run may have recorded a result after the first look, before its lease ended. From here on no other run makes these steps.
             before, found = found, await look_up()
             not_needed += [before.units[id_].step for id_ in held if id_ not in found.units]
             not_needed += _not_needed(steps, found)

@@ -24,7 +24,7 @@ _waits = telemetry.counter(
     attributes=("periplus.outcome",),
 )
 
-# A run waits for ever only if the run that it waits for has not started the step and waits itself, and so on back to it.
+# A deadlock is a cycle of runs, each of which waits for a step that the next one holds and has not started.
 _BLOCKED_BY = """
     WITH RECURSIVE blocked (run) AS (
         SELECT unnest($2::text[])

@@ -1,4 +1,4 @@
-"""Steps that gave other outputs than an earlier step with the same key, as the commands tell of them."""
+"""Divergences in what the commands print: steps whose outputs differ from those of an earlier step with the same key."""
 
 from __future__ import annotations
 
